@@ -1,0 +1,47 @@
+"""ATRI: audio-text retrieval that gives the same answer in every language.
+
+Names are loaded when they are first touched, so that `import modeling_atri` costs nothing; touching one also registers
+the classes with transformers' Auto classes.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0.dev0"
+
+_MODULE_OF = {
+    "AtriAudioConfig": "configuration_atri",
+    "AtriConfig": "configuration_atri",
+    "AtriFeatureExtractor": "feature_extraction_atri",
+    "AtriProcessor": "processing_atri",
+    "AtriAudioModel": "modeling_atri",
+    "AtriModel": "modeling_atri",
+    "AtriOutput": "modeling_atri",
+    "AtriPreTrainedModel": "modeling_atri",
+}
+_AUTO_CLASS_MODULES = ("configuration_atri", "feature_extraction_atri", "processing_atri", "modeling_atri")
+
+__all__ = [*_MODULE_OF, "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)
+    if _MODULE_OF[name] != "configuration_atri":
+        # A folder is opened through several Auto classes; whoever has one of ours wants all of them.
+        for module in _AUTO_CLASS_MODULES:
+            import_module(f".{module}", __name__)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+if TYPE_CHECKING:
+    from .configuration_atri import AtriAudioConfig, AtriConfig
+    from .feature_extraction_atri import AtriFeatureExtractor
+    from .modeling_atri import AtriAudioModel, AtriModel, AtriOutput, AtriPreTrainedModel
+    from .processing_atri import AtriProcessor

@@ -1,0 +1,94 @@
+"""SentencePiece's table of character normalisation, NFKC and plain spaces, built from Python's Unicode data.
+
+`NllbTokenizer` keeps exactly one kind of normaliser when it is saved and loaded: a `precompiled_charsmap`, the table
+that SentencePiece writes into its models. `tokenizers` reads it but cannot write one, hence this file.
+
+The format: the size of a trie in bytes (uint32), the trie, then the replacements as UTF-8 strings that end in NUL. The
+trie is a double array as in Darts-clone (https://github.com/s-yata/darts-clone); its units (uint32) hold
+    bits 0-7    the byte that leads here
+    bit  8      whether a key ends here: then the child under byte 0 is a leaf
+    bits 10-30  the block of its children, xor the unit's own position; a child lies at its block xor its byte
+and a leaf is bit 31 with the position of the key's replacement. All numbers are little endian.
+"""
+
+import struct
+import sys
+import unicodedata
+from collections import deque
+from functools import cache
+
+
+_LEAF = 1 << 31
+_HAS_LEAF = 1 << 8
+_BLOCK_SHIFT = 10
+# `tokenizers` looks up clusters, such as a letter with its accents, up to this length, and single characters.
+_MAX_CLUSTER_BYTES = 5
+_INVISIBLE = "\u00ad\u200b\u2060\ufeff"  # soft hyphen, zero-width space, word joiner, byte order mark
+
+
+@cache
+def nfkc_charsmap() -> bytes:
+    """The table that makes text NFKC and every white space a plain space, and drops invisible characters."""
+    positions: dict[str, int] = {}
+    strings = bytearray()
+    keys: dict[bytes, int] = {}
+    for source, target in _replacements().items():
+        if target not in positions:
+            positions[target] = len(strings)
+            strings += target.encode() + b"\0"
+        keys[source.encode()] = positions[target]
+    units = _double_array(keys)
+    return struct.pack(f"<I{len(units)}I", 4 * len(units), *units) + bytes(strings)
+
+
+def _replacements() -> dict[str, str]:
+    """What is replaced by what: single characters, and letters followed by the marks they compose with."""
+    replacements = {}
+    for character in map(chr, range(1, sys.maxunicode + 1)):
+        if unicodedata.category(character) in ("Cn", "Cs"):  # unassigned; halves of surrogate pairs
+            continue
+        normal = unicodedata.normalize("NFKC", character)
+        for source in (character, unicodedata.normalize("NFD", character)):
+            if source != normal and len(source.encode()) <= _MAX_CLUSTER_BYTES:
+                replacements[source] = normal
+    white_space = [character for character in map(chr, range(1, 0x3001)) if character.isspace() and character != " "]
+    return replacements | dict.fromkeys(white_space, " ") | dict.fromkeys(_INVISIBLE, "")
+
+
+def _double_array(keys: dict[bytes, int]) -> list[int]:
+    """Lays the trie of the keys out in one array, breadth first, every block of children where it first fits."""
+    units = {0: 0}
+    used_blocks = set()
+    first_free = 1
+    queue = deque([(0, _trie(keys))])
+    while queue:
+        position, children = queue.popleft()
+        while first_free in units:
+            first_free += 1
+        block = first_free
+        # No two nodes share a block, or the children of one would be found under the other.
+        while block in used_blocks or any(block ^ byte in units for byte in children):
+            block += 1
+        used_blocks.add(block)
+        units[position] |= (position ^ block) << _BLOCK_SHIFT | (_HAS_LEAF if 0 in children else 0)
+        for byte, child in children.items():
+            if byte == 0:
+                units[block] = _LEAF | child
+            else:
+                units[block ^ byte] = byte
+                queue.append((block ^ byte, child))
+    return [units.get(position, 0) for position in range(max(units) + 1)]
+
+
+def _trie(keys: dict[bytes, int]) -> dict:
+    """Nested dicts by byte; the value of a key stands under byte 0, which is in no key."""
+    root: dict = {}
+    for key, value in sorted(keys.items()):
+        node = root
+        for byte in key:
+            node = node.setdefault(byte, {})
+        node[0] = value
+    return root
+
+
+__all__ = ["nfkc_charsmap"]

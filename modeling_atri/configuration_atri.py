@@ -1,0 +1,163 @@
+"""Configuration of the ATRI audio-text dual encoder."""
+
+import math
+
+from huggingface_hub.dataclasses import strict
+from transformers import AutoConfig
+from transformers.configuration_utils import PreTrainedConfig, SubConfigSpec
+from transformers.utils import auto_docstring
+
+PAPER_TEMPERATURE = 0.07  # ATRI (Yin et al., ACL 2025): tau of the softmax
+
+
+@auto_docstring(checkpoint="mispeech/ced-base")
+@strict
+class AtriAudioConfig(PreTrainedConfig):
+    r"""
+    num_mel_bins (`int`, *optional*, defaults to 64):
+        Number of mel bins of the log-mel spectrogram.
+    max_frames (`int`, *optional*, defaults to 1012):
+        Frames the encoder sees at once (10 ms each). Longer clips are cut into chunks of this length, whose embeddings
+        are averaged.
+    patch_size (`list[int]`, *optional*, defaults to `[16, 16]`):
+        Mel bins and frames of a patch; patches do not overlap. What is left of the frames after the last whole patch is
+        not seen.
+    drop_path_rate (`float`, *optional*, defaults to 0.0):
+        Probability with which the last block is skipped for a clip in training (stochastic depth); grows linearly from
+        0 at the first block.
+    patch_dropout (`float`, *optional*, defaults to 0.0):
+        Share of a clip's patches that are left out in training, drawn anew for each clip and step.
+
+    Example:
+
+    ```python
+    >>> from modeling_atri import AtriAudioConfig, AtriAudioModel
+
+    >>> # CED-Tiny (the defaults are CED-Base)
+    >>> configuration = AtriAudioConfig(hidden_size=192, num_attention_heads=3, intermediate_size=768)
+    >>> model = AtriAudioModel(configuration)
+    ```"""
+
+    model_type = "atri_audio_model"
+    base_config_key = "audio_config"
+
+    num_mel_bins: int = 64
+    max_frames: int = 1012
+    patch_size: list[int] | tuple[int, ...] = (16, 16)
+    hidden_size: int = 768
+    intermediate_size: int = 3072
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    hidden_act: str = "gelu"
+    layer_norm_eps: float = 1e-6
+    initializer_range: float = 0.02
+    hidden_dropout: float | int = 0.0
+    attention_dropout: float | int = 0.0
+    drop_path_rate: float | int = 0.0
+    patch_dropout: float | int = 0.0
+
+    def __post_init__(self, **kwargs):
+        super().__post_init__(**kwargs)
+        self.patch_size = [int(size) for size in self.patch_size]  # JSON has no tuples
+        self._check_sizes()
+
+    def _check_sizes(self) -> None:
+        if len(self.patch_size) != 2 or min(self.patch_size) < 1:
+            raise ValueError(f"`patch_size` must be two positive sizes (mel bins, frames), got {self.patch_size}.")
+        if self.num_mel_bins % self.patch_size[0]:
+            raise ValueError(
+                f"`num_mel_bins` ({self.num_mel_bins}) must be a multiple of the patch height `patch_size[0]` "
+                f"({self.patch_size[0]})."
+            )
+        if self.max_frames < self.patch_size[1]:
+            raise ValueError(
+                f"`max_frames` ({self.max_frames}) must hold at least one patch of {self.patch_size[1]} frames."
+            )
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"`hidden_size` ({self.hidden_size}) must be a multiple of `num_attention_heads` "
+                f"({self.num_attention_heads})."
+            )
+        if not 0 <= self.patch_dropout < 1:
+            raise ValueError(f"`patch_dropout` must be in [0, 1), got {self.patch_dropout}.")
+
+    @property
+    def patch_grid(self) -> tuple[int, int]:
+        """Rows (frequency) and columns (time) of the patches of a full chunk; (4, 63) for CED."""
+        return self.num_mel_bins // self.patch_size[0], self.max_frames // self.patch_size[1]
+
+
+@auto_docstring(checkpoint="mispeech/ced-base")
+@strict
+class AtriConfig(PreTrainedConfig):
+    r"""
+    audio_config (`AtriAudioConfig` or `dict`, *optional*):
+        The audio tower. Defaults to CED-Base.
+    text_config (`PreTrainedConfig` or `dict`, *optional*):
+        The text tower: the configuration of any encoder that `AutoConfig` knows. Defaults to the SONAR text encoder, an
+        M2M100 encoder of 24 layers.
+    projection_dim (`int`, *optional*, defaults to 1024):
+        Width of the shared embedding space.
+    logit_scale_init_value (`float`, *optional*, defaults to 2.6593):
+        Initial value of the learnable `logit_scale`, in log space: log(1 / 0.07).
+
+    Example:
+
+    ```python
+    >>> from modeling_atri import AtriConfig, AtriModel
+
+    >>> # The paper's model: CED-Base and SONAR sizes
+    >>> configuration = AtriConfig()
+
+    >>> # Another text encoder: any configuration that AutoConfig knows
+    >>> configuration = AtriConfig(text_config={"model_type": "xlm-roberta", "num_hidden_layers": 6})
+    >>> model = AtriModel(configuration)
+    ```"""
+
+    model_type = "atri"
+    sub_configs_defaults = {
+        "audio_config": AtriAudioConfig,
+        "text_config": SubConfigSpec(
+            config_class=AutoConfig,
+            model_type="m2m_100",
+            # SONAR's text encoder, sonar-space 0.2.1 models/sonar_text/builder.py ("basic"). Its row order is NLLB's.
+            init_kwargs={
+                "vocab_size": 256206,
+                "d_model": 1024,
+                "encoder_layers": 24,
+                "encoder_attention_heads": 16,
+                "encoder_ffn_dim": 8192,
+                "activation_function": "relu",
+                "scale_embedding": True,
+                "max_position_embeddings": 514,
+                "encoder_layerdrop": 0.0,
+                "dropout": 0.1,
+                "attention_dropout": 0.1,
+                "activation_dropout": 0.1,
+                "bos_token_id": 0,
+                "pad_token_id": 1,
+                "eos_token_id": 2,
+            },
+        ),
+    }
+
+    audio_config: dict | PreTrainedConfig | None = None
+    text_config: dict | PreTrainedConfig | None = None
+    projection_dim: int = 1024
+    logit_scale_init_value: float | int = math.log(1 / PAPER_TEMPERATURE)
+    initializer_range: float = 0.02
+
+    def __post_init__(self, **kwargs):
+        if isinstance(self.text_config, dict) and self.text_config.get("model_type", "m2m_100") == "m2m_100":
+            self.text_config = {**self.sub_configs_defaults["text_config"].init_kwargs, **self.text_config}
+        super().__post_init__(**kwargs)
+        if self.projection_dim < 1:
+            raise ValueError(f"`projection_dim` must be at least 1, got {self.projection_dim}.")
+
+
+AtriAudioConfig.register_for_auto_class()
+AtriConfig.register_for_auto_class()
+AutoConfig.register("atri_audio_model", AtriAudioConfig, exist_ok=True)
+AutoConfig.register("atri", AtriConfig, exist_ok=True)
+
+__all__ = ["AtriAudioConfig", "AtriConfig"]

@@ -1,0 +1,285 @@
+"""Waveform to log-mel spectrogram, one clip at a time and one numeric path."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoFeatureExtractor
+from transformers.feature_extraction_sequence_utils import SequenceFeatureExtractor
+from transformers.feature_extraction_utils import BatchFeature
+from transformers.utils import TensorType, logging
+
+from .configuration_atri import AtriAudioConfig, AtriConfig
+
+logger = logging.get_logger(__name__)
+
+Waveform = np.ndarray | torch.Tensor | Sequence[float]
+
+
+class AtriFeatureExtractor(SequenceFeatureExtractor):
+    r"""
+    Log-mel spectrogram in decibels, as CED computes it.
+
+    For one clip: power spectrum of a centred STFT (periodic Hann window, reflected edges), triangular filters on the
+    HTK mel scale without area normalisation, `10 * log10(max(power, 1e-10))`, and everything quieter than `top_db` below
+    the clip's own loudest bin raised to that floor. Clips never see their neighbours: the same clip gives the same
+    features alone and in any batch. Source: the front end of https://github.com/RicherMans/CED (torchaudio's
+    `MelSpectrogram` and `AmplitudeToDB`); there the floor is taken over the whole batch.
+
+    Args:
+        feature_size (`int`, *optional*, defaults to 64):
+            Number of mel bins.
+        sampling_rate (`int`, *optional*, defaults to 16000):
+            Sampling rate of the waveforms, in hertz (Hz).
+        padding_value (`float`, *optional*, defaults to 0.0):
+            Fills the frames after a clip's end. The model never sees them.
+        hop_length (`int`, *optional*, defaults to 160):
+            Step from frame to frame, in samples.
+        n_fft (`int`, *optional*, defaults to 512):
+            Length of the window and of the Fourier transform, in samples.
+        frequency_min (`float`, *optional*, defaults to 0.0):
+            Lowest frequency of the mel bins, in Hz.
+        frequency_max (`float`, *optional*, defaults to 8000.0):
+            Highest frequency of the mel bins, in Hz.
+        top_db (`float`, *optional*, defaults to 120.0):
+            Dynamic range kept below a clip's loudest bin, in decibels.
+        min_num_samples (`int`, *optional*, defaults to 2400):
+            Shortest clip accepted, in samples: 2400 samples give the 16 frames of one patch.
+
+    Example:
+
+    ```python
+    >>> import numpy as np
+    >>> from modeling_atri import AtriFeatureExtractor
+
+    >>> feature_extractor = AtriFeatureExtractor()
+    >>> waveform = np.sin(2 * np.pi * 440 * np.arange(16000) / 16000).astype(np.float32)
+    >>> inputs = feature_extractor(waveform, sampling_rate=16000, return_tensors="pt")
+    >>> inputs["input_features"].shape  # (clips, frames, mel bins): 1 + 16000 // 160 frames
+    torch.Size([1, 101, 64])
+    ```
+    """
+
+    model_input_names = ["input_features", "input_features_mask"]
+
+    def __init__(
+        self,
+        feature_size: int = 64,
+        sampling_rate: int = 16000,
+        padding_value: float = 0.0,
+        hop_length: int = 160,
+        n_fft: int = 512,
+        frequency_min: float = 0.0,
+        frequency_max: float = 8000.0,
+        top_db: float = 120.0,
+        min_num_samples: int = 2400,
+        **kwargs,
+    ):
+        kwargs.setdefault("return_attention_mask", True)
+        super().__init__(
+            feature_size=feature_size, sampling_rate=sampling_rate, padding_value=padding_value, **kwargs
+        )
+        if frequency_max > sampling_rate / 2:
+            raise ValueError(
+                f"`frequency_max` ({frequency_max} Hz) is above half the sampling rate ({sampling_rate / 2} Hz)."
+            )
+        if min_num_samples <= n_fft // 2:
+            raise ValueError(
+                f"`min_num_samples` ({min_num_samples}) must be above n_fft // 2 ({n_fft // 2}): the first and last "
+                "frames reflect that many samples."
+            )
+        self.hop_length = hop_length
+        self.n_fft = n_fft
+        self.frequency_min = frequency_min
+        self.frequency_max = frequency_max
+        self.top_db = top_db
+        self.min_num_samples = min_num_samples
+        self.window = torch.hann_window(n_fft, periodic=True)
+        self.mel_filters = mel_filter_bank(n_fft, feature_size, frequency_min, frequency_max, sampling_rate)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the tables that follow from the other values."""
+        output = super().to_dict()
+        output.pop("window", None)
+        output.pop("mel_filters", None)
+        return output
+
+    def num_frames(self, num_samples: int) -> int:
+        """Frames of a clip of `num_samples` samples."""
+        return 1 + num_samples // self.hop_length
+
+    def extract(self, waveform: torch.Tensor) -> torch.Tensor:
+        """Log-mel spectrogram of one clip.
+
+        Args:
+            waveform (`torch.Tensor` of shape `(num_samples,)`, float32): one mono clip.
+
+        Returns:
+            `torch.Tensor` of shape `(1 + num_samples // hop_length, feature_size)`, float32: decibels.
+        """
+        spectrum = torch.stft(
+            waveform,
+            n_fft=self.n_fft,
+            hop_length=self.hop_length,
+            window=self.window,
+            center=True,
+            pad_mode="reflect",
+            return_complex=True,
+        )
+        power = spectrum.abs().square_()  # (n_fft // 2 + 1, frames); abs first: that is what torchaudio rounds
+        decibels = (power.T @ self.mel_filters).clamp_(min=1e-10).log10_().mul_(10.0)
+        return decibels.clamp_(min=decibels.max() - self.top_db)
+
+    def __call__(
+        self,
+        raw_speech: Waveform | Sequence[Waveform],
+        sampling_rate: int | None = None,
+        padding: bool = True,
+        pad_short: bool = False,
+        return_tensors: str | TensorType | None = None,
+        **kwargs,
+    ) -> BatchFeature:
+        """
+        Log-mel spectrograms of one or several clips.
+
+        Args:
+            raw_speech: one mono waveform, or a list of them of any lengths; arrays, tensors or lists of floats with
+                full scale at 1.0. Clips are neither cut nor resampled.
+            sampling_rate (`int`, *optional*): sampling rate of the waveforms, in Hz. Pass it: with it a mismatch is an
+                error, without it the features of such a clip would be silently wrong.
+            padding (`bool`, *optional*, defaults to `True`): pad the clips to the longest and stack them. `False`
+                returns lists.
+            pad_short (`bool`, *optional*, defaults to `False`): zero-pad clips below `min_num_samples` samples up to
+                it, instead of raising.
+            return_tensors (`str`, *optional*): `"pt"` or `"np"`; default NumPy arrays (lists with `padding=False`).
+
+        Returns:
+            `BatchFeature` with `input_features`, float32 of shape `(clips, frames, feature_size)`, and
+            `input_features_mask`, int64 of shape `(clips, frames)`, 1 on a clip's own frames.
+
+        Raises:
+            ValueError: another sampling rate than the extractor's; a clip that is empty, too short, multi-channel, of
+                integer samples, or holds NaN or infinity. The message says which clip.
+        """
+        if kwargs:
+            raise ValueError(
+                f"Unknown arguments {sorted(kwargs)}: AtriFeatureExtractor takes sampling_rate, padding, pad_short and "
+                "return_tensors."
+            )
+        self._check_sampling_rate(sampling_rate)
+        if padding is False and return_tensors is not None:
+            raise ValueError("`return_tensors` needs clips of one length: pass padding=True with it.")
+        clips = [self._to_waveform(clip, index, pad_short) for index, clip in enumerate(as_list_of_clips(raw_speech))]
+        features = [self.extract(clip) for clip in clips]
+        if not padding:
+            masks = [np.ones(len(item), dtype=np.int64) for item in features]
+            return BatchFeature({"input_features": [item.numpy() for item in features], "input_features_mask": masks})
+        input_features, mask = self.pad_features(features)
+        if TensorType(return_tensors or "np") is TensorType.NUMPY:
+            input_features, mask = input_features.numpy(), mask.numpy()
+        return BatchFeature({"input_features": input_features, "input_features_mask": mask})
+
+    def pad_features(self, features: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Stack log-mel spectrograms of several lengths.
+
+        Args:
+            features: tensors of shape `(frames, feature_size)`.
+
+        Returns:
+            `input_features` of shape `(clips, longest, feature_size)` and `input_features_mask`, int64 of shape
+            `(clips, longest)`.
+        """
+        lengths = torch.tensor([len(item) for item in features])
+        stacked = torch.nn.utils.rnn.pad_sequence(list(features), batch_first=True, padding_value=self.padding_value)
+        mask = (torch.arange(stacked.shape[1])[None, :] < lengths[:, None]).long()
+        return stacked, mask
+
+    def _check_sampling_rate(self, sampling_rate: int | None) -> None:
+        if sampling_rate is None:
+            logger.warning_once(
+                f"Pass `sampling_rate` to {type(self).__name__}: without it, a clip that is not at "
+                f"{self.sampling_rate} Hz gives wrong features without an error."
+            )
+        elif sampling_rate != self.sampling_rate:
+            raise ValueError(
+                f"The waveforms come with a sampling rate of {sampling_rate} Hz, but the model was trained at "
+                f"{self.sampling_rate} Hz. Resample them first, e.g. with "
+                f"`modeling_atri.audio_io.load_audio(file, sampling_rate={self.sampling_rate})`."
+            )
+
+    def _to_waveform(self, clip: Waveform, index: int, pad_short: bool) -> torch.Tensor:
+        """One checked mono clip as a float32 tensor."""
+        waveform = torch.as_tensor(clip) if not isinstance(clip, list) else torch.tensor(clip, dtype=torch.float32)
+        if waveform.ndim != 1:
+            raise ValueError(
+                f"Clip {index} has shape {tuple(waveform.shape)}; a clip must be mono, of shape (num_samples,). Average "
+                "the channels first, e.g. `waveform.mean(axis=0)` for (channels, samples)."
+            )
+        if not waveform.is_floating_point():
+            raise ValueError(
+                f"Clip {index} holds {waveform.dtype} samples; floats with full scale at 1.0 are needed. Divide 16-bit "
+                "samples by 32768."
+            )
+        if len(waveform) == 0:
+            raise ValueError(f"Clip {index} is empty (0 samples). Leave it out of the batch.")
+        waveform = waveform.to("cpu", torch.float32)
+        if not torch.isfinite(waveform).all():
+            raise ValueError(f"Clip {index} holds NaN or infinite samples. Check how it was decoded.")
+        missing = self.min_num_samples - len(waveform)
+        if missing > 0:
+            if not pad_short:
+                raise ValueError(
+                    f"Clip {index} is too short: {len(waveform)} samples, the model needs at least "
+                    f"{self.min_num_samples} ({self.min_num_samples / self.sampling_rate:.2f} s). Pass pad_short=True "
+                    "to pad it with silence."
+                )
+            waveform = torch.nn.functional.pad(waveform, (0, missing))
+        return waveform
+
+
+def as_list_of_clips(audio: Waveform | Sequence[Waveform]) -> list[Waveform]:
+    """One clip or several, as a list of clips.
+
+    Raises:
+        ValueError: an array of two or more dimensions, which could be a batch or the channels of one clip; no clip.
+    """
+    if isinstance(audio, (np.ndarray, torch.Tensor)):
+        if audio.ndim > 1:
+            raise ValueError(
+                f"An array of shape {tuple(audio.shape)} could be a batch or one clip with several channels. Pass a "
+                "list of arrays of shape (num_samples,): `list(batch)` for a batch, `[clip.mean(axis=0)]` for channels."
+            )
+        return [audio]
+    audio = list(audio)
+    if not audio:
+        raise ValueError("No clip was given: the list of waveforms is empty.")
+    return [audio] if isinstance(audio[0], (float, int, np.number)) else audio
+
+
+def mel_filter_bank(
+    n_fft: int, num_mel_bins: int, frequency_min: float, frequency_max: float, sampling_rate: int
+) -> torch.Tensor:
+    """Triangular filters on the HTK mel scale, peak 1, without area normalisation.
+
+    In float32 throughout: the same table in float64 moves the emptiest bins by up to 6e-3 dB from what CED was trained
+    on.
+
+    Returns:
+        `torch.Tensor` of shape `(n_fft // 2 + 1, num_mel_bins)`, float32.
+    """
+    frequencies = torch.linspace(0, sampling_rate // 2, n_fft // 2 + 1)
+    mel_min, mel_max = (2595.0 * math.log10(1.0 + hertz / 700.0) for hertz in (frequency_min, frequency_max))
+    corners = 700.0 * (10.0 ** (torch.linspace(mel_min, mel_max, num_mel_bins + 2) / 2595.0) - 1.0)
+    widths = corners.diff()
+    slopes = corners[None, :] - frequencies[:, None]  # (n_fft // 2 + 1, num_mel_bins + 2)
+    rising, falling = -slopes[:, :-2] / widths[:-1], slopes[:, 2:] / widths[1:]
+    return torch.minimum(rising, falling).clamp(min=0.0)
+
+
+AtriFeatureExtractor.register_for_auto_class()
+AutoFeatureExtractor.register(AtriConfig, AtriFeatureExtractor, exist_ok=True)
+AutoFeatureExtractor.register(AtriAudioConfig, AtriFeatureExtractor, exist_ok=True)
+
+__all__ = ["AtriFeatureExtractor"]

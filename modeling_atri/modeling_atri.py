@@ -1,0 +1,563 @@
+"""PyTorch ATRI: a CED audio tower and a text tower of your choice, in one multilingual embedding space."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AutoModel, PreTrainedConfig
+from transformers import initialization as init
+from transformers.activations import ACT2FN
+from transformers.masking_utils import create_bidirectional_mask
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
+from transformers.models.auto.modeling_auto import AutoModelForTextEncoding
+from transformers.models.m2m_100.modeling_m2m_100 import M2M100Encoder
+from transformers.processing_utils import Unpack
+from transformers.utils import ModelOutput, TransformersKwargs, auto_docstring, can_return_tuple
+from transformers.utils.generic import merge_with_config_defaults
+from transformers.utils.output_capturing import capture_outputs
+
+from .configuration_atri import AtriAudioConfig, AtriConfig
+from .loss_atri import info_nce_loss
+
+
+@auto_docstring
+@dataclass
+class AtriOutput(ModelOutput):
+    r"""
+    loss (`torch.Tensor` of shape `()`, *optional*, returned when `return_loss=True`):
+        Symmetric InfoNCE between clip i and caption i.
+    logits_per_audio (`torch.Tensor` of shape `(num_audios, num_texts)`, *optional*):
+        Cosine similarities times `logit_scale.exp()`.
+    logits_per_text (`torch.Tensor` of shape `(num_texts, num_audios)`, *optional*):
+        Transpose of `logits_per_audio`.
+    audio_embeds (`torch.Tensor` of shape `(num_audios, projection_dim)`, *optional*):
+        Projected and L2-normalised audio embeddings.
+    text_embeds (`torch.Tensor` of shape `(num_texts, projection_dim)`, *optional*):
+        Projected and L2-normalised caption embeddings.
+    audio_model_output (`BaseModelOutputWithPooling`, *optional*):
+        Output of the audio tower; its `pooler_output` is the mean over the patches, before the projection.
+    text_model_output (`BaseModelOutputWithPooling`, *optional*):
+        Output of the text tower; its `pooler_output` is the mean over the tokens, before the projection.
+    """
+
+    loss: Tensor | None = None
+    logits_per_audio: Tensor | None = None
+    logits_per_text: Tensor | None = None
+    audio_embeds: Tensor | None = None
+    text_embeds: Tensor | None = None
+    audio_model_output: BaseModelOutputWithPooling | None = None
+    text_model_output: BaseModelOutputWithPooling | None = None
+
+
+class AtriMelNorm(nn.Module):
+    """BatchNorm over mel bins with fixed statistics.
+
+    The statistics belong to the checkpoint: they come with it, or are set once from training clips. Following the batch
+    instead, as `nn.BatchNorm` does in training, would let padding, neighbours and ranks leak into the embeddings.
+    """
+
+    def __init__(self, num_mel_bins: int, eps: float = 1e-5):
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(num_mel_bins))
+        self.bias = nn.Parameter(torch.zeros(num_mel_bins))
+        self.register_buffer("running_mean", torch.zeros(num_mel_bins))
+        self.register_buffer("running_var", torch.ones(num_mel_bins))
+
+    def forward(self, input_features: Tensor) -> Tensor:
+        """`(..., mel bins)` in decibels to the same shape, about zero mean and unit variance per bin."""
+        scale = self.weight * torch.rsqrt(self.running_var + self.eps)
+        return (input_features.to(scale.dtype) - self.running_mean) * scale + self.bias
+
+    @property
+    def is_set(self) -> bool:
+        """Whether statistics were loaded or set; fresh ones would feed raw decibels to the encoder."""
+        return not bool(self.running_mean.eq(0).all() and self.running_var.eq(1).all())
+
+    @torch.no_grad()
+    def set_statistics(self, mean: Tensor, var: Tensor) -> None:
+        """Set the statistics: mean and variance over the frames of training clips, `(mel bins,)` each, in dB and dB²."""
+        self.running_mean.copy_(mean)
+        self.running_var.copy_(var)
+
+
+class AtriAudioEmbeddings(nn.Module):
+    """Log-mel chunk to patch tokens, frequency-major: token `f * columns + t`."""
+
+    def __init__(self, config: AtriAudioConfig):
+        super().__init__()
+        rows, columns = config.patch_grid
+        self.patch_projection = nn.Conv2d(1, config.hidden_size, config.patch_size, stride=config.patch_size)
+        self.frequency_positions = nn.Parameter(torch.zeros(1, config.hidden_size, rows, 1))
+        self.time_positions = nn.Parameter(torch.zeros(1, config.hidden_size, 1, columns))
+        self.dropout = nn.Dropout(config.hidden_dropout)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """`(chunks, frames, mel bins)`, normalised, to `(chunks, rows * columns, hidden_size)`."""
+        patches = self.patch_projection(features.transpose(1, 2).unsqueeze(1))  # (chunks, hidden, rows, columns)
+        patches = patches + self.frequency_positions + self.time_positions[..., : patches.shape[-1]]
+        return self.dropout(patches.flatten(2).transpose(1, 2))
+
+
+def eager_attention_forward(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    **kwargs,
+) -> tuple[Tensor, Tensor]:
+    """Softmax attention, spelled out; `query`, `key`, `value` are `(batch, heads, tokens, head_dim)`."""
+    scores = (query * scaling) @ key.transpose(-2, -1)
+    if attention_mask is not None:
+        scores = scores + attention_mask
+    weights = F.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
+    weights = F.dropout(weights, p=dropout, training=module.training)
+    return (weights @ value).transpose(1, 2).contiguous(), weights
+
+
+class AtriAudioAttention(nn.Module):
+    """Multi-head self-attention over patches."""
+
+    def __init__(self, config: AtriAudioConfig):
+        super().__init__()
+        self.config = config
+        self.head_dim = config.hidden_size // config.num_attention_heads
+        self.scaling = self.head_dim**-0.5
+        self.attention_dropout = config.attention_dropout
+        self.is_causal = False
+        self.q_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.k_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.v_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.out_proj = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(
+        self, hidden_states: Tensor, attention_mask: Tensor | None = None, **kwargs: Unpack[TransformersKwargs]
+    ) -> tuple[Tensor, Tensor | None]:
+        split = (*hidden_states.shape[:-1], -1, self.head_dim)
+        query, key, value = (
+            projection(hidden_states).view(split).transpose(1, 2)
+            for projection in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        attend: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
+            self.config._attn_implementation, eager_attention_forward
+        )
+        output, weights = attend(
+            self,
+            query,
+            key,
+            value,
+            attention_mask,
+            dropout=self.attention_dropout if self.training else 0.0,
+            scaling=self.scaling,
+            **kwargs,
+        )
+        return self.out_proj(output.reshape(hidden_states.shape)), weights
+
+
+class AtriAudioMLP(nn.Module):
+    """Two-layer feed-forward block."""
+
+    def __init__(self, config: AtriAudioConfig):
+        super().__init__()
+        self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.activation = ACT2FN[config.hidden_act]
+        self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
+        self.dropout = nn.Dropout(config.hidden_dropout)
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        return self.dropout(self.fc2(self.dropout(self.activation(self.fc1(hidden_states)))))
+
+
+class AtriAudioLayer(GradientCheckpointingLayer):
+    """Pre-norm transformer block, with stochastic depth in training."""
+
+    def __init__(self, config: AtriAudioConfig, drop_path_rate: float = 0.0):
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.attention = AtriAudioAttention(config)
+        self.mlp_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.mlp = AtriAudioMLP(config)
+        self.dropout = nn.Dropout(config.hidden_dropout)
+        self.drop_path_rate = drop_path_rate
+
+    def forward(
+        self, hidden_states: Tensor, attention_mask: Tensor | None = None, **kwargs: Unpack[TransformersKwargs]
+    ) -> Tensor:
+        attended, _ = self.attention(self.attention_norm(hidden_states), attention_mask, **kwargs)
+        hidden_states = hidden_states + self._drop_path(self.dropout(attended))
+        return hidden_states + self._drop_path(self.mlp(self.mlp_norm(hidden_states)))
+
+    def _drop_path(self, residual: Tensor) -> Tensor:
+        if not self.training or self.drop_path_rate == 0.0:
+            return residual
+        keep = 1.0 - self.drop_path_rate
+        kept = torch.rand(len(residual), 1, 1, device=residual.device) < keep
+        return residual * kept / keep
+
+
+class AtriProjectionHead(nn.Module):
+    """Two-layer ReLU MLP from a tower's width into the shared space."""
+
+    def __init__(self, input_dim: int, projection_dim: int):
+        super().__init__()
+        self.fc1 = nn.Linear(input_dim, projection_dim)
+        self.fc2 = nn.Linear(projection_dim, projection_dim)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        return self.fc2(F.relu(self.fc1(pooled)))
+
+
+@auto_docstring
+class AtriPreTrainedModel(PreTrainedModel):
+    config: AtriConfig
+    base_model_prefix = "atri"
+    input_modalities = ("audio", "text")
+    supports_gradient_checkpointing = True
+    accepts_loss_kwargs = False  # InfoNCE is a mean over the batch: Trainer must scale it for accumulation itself
+    _no_split_modules = ["AtriAudioLayer", "AtriAudioEmbeddings"]
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _can_record_outputs = {"hidden_states": AtriAudioLayer, "attentions": AtriAudioAttention}
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, AtriMelNorm):
+            init.ones_(module.weight)
+            init.zeros_(module.bias)
+            init.zeros_(module.running_mean)
+            init.ones_(module.running_var)
+        elif isinstance(module, AtriAudioEmbeddings):
+            init.trunc_normal_(module.frequency_positions, std=0.02)
+            init.trunc_normal_(module.time_positions, std=0.02)
+        elif isinstance(module, AtriModel):
+            init.constant_(module.logit_scale, module.config.logit_scale_init_value)
+
+
+@auto_docstring(custom_intro="CED: a vision transformer over log-mel patches, mean-pooled, without a projection.")
+class AtriAudioModel(AtriPreTrainedModel):
+    config: AtriAudioConfig
+    main_input_name = "input_features"
+    input_modalities = ("audio",)
+
+    def __init__(self, config: AtriAudioConfig):
+        super().__init__(config)
+        self.mel_norm = AtriMelNorm(config.num_mel_bins)
+        self.embeddings = AtriAudioEmbeddings(config)
+        rates = torch.linspace(0, float(config.drop_path_rate), config.num_hidden_layers, device="cpu").tolist()
+        self.layers = nn.ModuleList([AtriAudioLayer(config, rate) for rate in rates])
+        self.layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.gradient_checkpointing = False
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.embeddings.patch_projection
+
+    @merge_with_config_defaults
+    @capture_outputs(tie_last_hidden_states=False)
+    @auto_docstring
+    def forward(
+        self,
+        input_features: Tensor,
+        input_features_mask: Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> BaseModelOutputWithPooling:
+        r"""
+        input_features (`torch.Tensor` of shape `(batch_size, num_frames, num_mel_bins)`):
+            Log-mel spectrograms in decibels, from [`AtriFeatureExtractor`].
+        input_features_mask (`torch.Tensor` of shape `(batch_size, num_frames)`, *optional*):
+            1 on a clip's own frames, 0 on padding, which must come last. Default: no padding.
+
+        Returns `last_hidden_state` of shape `(batch_size, chunks * patches, hidden_size)`, zero where a clip has no
+        patch, and `pooler_output` of shape `(batch_size, hidden_size)`. A clip of up to `config.max_frames` frames is one
+        chunk, and its padding is masked. A longer one is cut into chunks of `max_frames`, the last one filled up with
+        zeros after the normalisation; that filling attends and counts, and the chunks' means are averaged with equal
+        weight: so CED was defined and trained.
+        """
+        num_frames = self._num_frames(input_features, input_features_mask)
+        features = self.mel_norm(input_features)
+        chunks, chunk_frames, is_used = self._cut(features, num_frames)
+        hidden_states, patch_mask = self._embed(chunks, chunk_frames)
+        attention_mask = create_bidirectional_mask(
+            config=self.config, inputs_embeds=hidden_states, attention_mask=patch_mask
+        )
+        for layer in self.layers:
+            hidden_states = layer(hidden_states, attention_mask, **kwargs)
+        hidden_states = self.layer_norm(hidden_states)
+        return self._pool(hidden_states, patch_mask, is_used)
+
+    def _num_frames(self, input_features: Tensor, mask: Tensor | None) -> Tensor:
+        """Frames of each clip, `(batch_size,)`; checks what a caller can get wrong."""
+        if input_features.ndim != 3 or input_features.shape[-1] != self.config.num_mel_bins:
+            raise ValueError(
+                f"`input_features` must have shape (batch_size, num_frames, {self.config.num_mel_bins}); got "
+                f"{tuple(input_features.shape)}."
+            )
+        batch_size, longest, _ = input_features.shape
+        if longest < self.config.patch_size[1]:
+            raise ValueError(
+                f"The clips have {longest} frames, fewer than one patch ({self.config.patch_size[1]} frames, "
+                f"{self.config.patch_size[1] * 10} ms). Use longer clips, or pad_short=True in the processor."
+            )
+        if mask is None:
+            return torch.full((batch_size,), longest, device=input_features.device)
+        if mask.shape != input_features.shape[:2]:
+            raise ValueError(
+                f"`input_features_mask` must have shape {tuple(input_features.shape[:2])} like the clips' frames; got "
+                f"{tuple(mask.shape)}."
+            )
+        num_frames = mask.sum(dim=1)
+        if not torch.compiler.is_compiling() and bool((num_frames < self.config.patch_size[1]).any()):
+            raise ValueError(
+                f"`input_features_mask` leaves clips of {num_frames.tolist()} frames; each needs at least one patch "
+                f"({self.config.patch_size[1]} frames)."
+            )
+        return num_frames
+
+    def _cut(self, features: Tensor, num_frames: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Cut clips into chunks of `max_frames`.
+
+        Args:
+            features: normalised clips, `(batch_size, frames, mel bins)`.
+            num_frames: `(batch_size,)`.
+
+        Returns:
+            the chunks `(chunks, chunk length, mel bins)`; the frames of each that count, `(chunks,)`; and which of
+            `(batch_size, chunks per clip)` they are, None where every clip is one chunk.
+        """
+        size = self.config.max_frames
+        if features.shape[1] <= size:
+            return features, num_frames, None
+        chunks_per_clip = -(-features.shape[1] // size)
+        inside = torch.arange(features.shape[1], device=features.device)[None, :, None] < num_frames[:, None, None]
+        features = torch.where(inside, features, 0.0)
+        features = F.pad(features, (0, 0, 0, chunks_per_clip * size - features.shape[1]))
+        starts = torch.arange(chunks_per_clip, device=features.device) * size
+        is_used = starts[None, :] < num_frames[:, None]
+        # Short clips keep their mask; in a long clip's chunks the zeros count.
+        frames = torch.where(num_frames[:, None] <= size, num_frames[:, None], size).expand_as(is_used)
+        chunks = features.unflatten(1, (chunks_per_clip, size))
+        if torch.compiler.is_compiling():  # static shapes there; elsewhere a short clip must not pay for a long one
+            return chunks.flatten(0, 1), frames.flatten(), is_used
+        return chunks[is_used], frames[is_used], is_used
+
+    def _embed(self, chunks: Tensor, chunk_frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Patch tokens `(chunks, tokens, hidden_size)` and which of them count, bool `(chunks, tokens)`."""
+        hidden_states = self.embeddings(chunks)
+        rows, _ = self.config.patch_grid
+        columns = hidden_states.shape[1] // rows
+        used_columns = chunk_frames // self.config.patch_size[1]
+        patch_mask = torch.arange(columns, device=chunks.device)[None, :] < used_columns[:, None]
+        patch_mask = patch_mask.repeat(1, rows)  # frequency-major, like the tokens
+        if self.training and self.config.patch_dropout > 0:
+            return self._drop_patches(hidden_states, patch_mask)
+        return hidden_states, patch_mask
+
+    def _drop_patches(self, hidden_states: Tensor, patch_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Keep a random `1 - patch_dropout` of each clip's patches."""
+        kept = ((1 - self.config.patch_dropout) * patch_mask.sum(dim=1)).ceil().long()  # (chunks,)
+        draw = torch.rand(patch_mask.shape, device=patch_mask.device).masked_fill(~patch_mask, 2.0)
+        order = draw.argsort(dim=1)[:, : int(kept.max())]
+        hidden_states = hidden_states.gather(1, order[..., None].expand(-1, -1, hidden_states.shape[-1]))
+        return hidden_states, torch.arange(order.shape[1], device=order.device)[None, :] < kept[:, None]
+
+    def _pool(self, hidden_states: Tensor, patch_mask: Tensor, is_used: Tensor | None) -> BaseModelOutputWithPooling:
+        """Mean over each chunk's patches, then over each clip's chunks."""
+        pooled = masked_mean(hidden_states, patch_mask)
+        hidden_states = hidden_states * patch_mask[..., None]
+        if is_used is not None:
+            shape = (*is_used.shape, *hidden_states.shape[1:])
+            if not torch.compiler.is_compiling():
+                pooled = pooled.new_zeros(*is_used.shape, pooled.shape[-1]).index_put((is_used,), pooled)
+                hidden_states = hidden_states.new_zeros(shape).index_put((is_used,), hidden_states)
+            pooled = masked_mean(pooled.view(*is_used.shape, -1), is_used)
+            hidden_states = hidden_states.view(shape).flatten(1, 2)
+        return BaseModelOutputWithPooling(last_hidden_state=hidden_states, pooler_output=pooled)
+
+
+def masked_mean(hidden_states: Tensor, mask: Tensor) -> Tensor:
+    """Mean over the second dimension where `mask` is set, in float32.
+
+    Args:
+        hidden_states: `(batch, items, dim)`.
+        mask: `(batch, items)`.
+
+    Returns:
+        `(batch, dim)`, in the dtype of `hidden_states`.
+    """
+    weights = mask[..., None].to(torch.float32)
+    total = (hidden_states.to(torch.float32) * weights).sum(dim=1)
+    return (total / weights.sum(dim=1).clamp(min=1.0)).to(hidden_states.dtype)
+
+
+def build_text_model(config: PreTrainedConfig) -> PreTrainedModel:
+    """The encoder that a text configuration describes, without decoder and pooler.
+
+    Raises:
+        ValueError: transformers has no encoder for this model type.
+    """
+    if config.model_type == "m2m_100":
+        return M2M100Encoder._from_config(config)
+    encoders = AutoModelForTextEncoding._model_mapping
+    if type(config) not in encoders and config.is_encoder_decoder:
+        raise ValueError(
+            f"`text_config` is of type {config.model_type!r}, an encoder-decoder of which transformers offers no encoder "
+            "alone. Use an encoder such as bert, xlm-roberta, modernbert, t5, or m2m_100 (SONAR, NLLB)."
+        )
+    auto_class = AutoModelForTextEncoding if type(config) in encoders else AutoModel
+    text_model = auto_class.from_config(config)
+    if getattr(text_model, "pooler", None) is not None:
+        text_model.pooler = None  # never used here: its weights would get no gradient
+    return text_model
+
+
+@auto_docstring
+class AtriModel(AtriPreTrainedModel):
+    config: AtriConfig
+    main_input_name = "input_features"
+
+    def __init__(self, config: AtriConfig):
+        super().__init__(config)
+        self.audio_model = AtriAudioModel._from_config(config.audio_config)
+        self.text_model = build_text_model(config.text_config)
+        self.audio_projection = AtriProjectionHead(config.audio_config.hidden_size, config.projection_dim)
+        self.text_projection = AtriProjectionHead(config.text_config.hidden_size, config.projection_dim)
+        self.logit_scale = nn.Parameter(torch.tensor(float(config.logit_scale_init_value)))
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.text_model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.text_model.set_input_embeddings(value)
+
+    @can_return_tuple
+    @auto_docstring
+    def get_audio_features(
+        self,
+        input_features: Tensor,
+        input_features_mask: Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> BaseModelOutputWithPooling:
+        r"""
+        input_features (`torch.Tensor` of shape `(batch_size, num_frames, num_mel_bins)`):
+            Log-mel spectrograms in decibels.
+        input_features_mask (`torch.Tensor` of shape `(batch_size, num_frames)`, *optional*):
+            1 on a clip's own frames, 0 on padding.
+
+        The audio tower's output, with the projected and L2-normalised embeddings, `(batch_size, projection_dim)`, in
+        `pooler_output`.
+        """
+        outputs = self.audio_model(input_features, input_features_mask, return_dict=True, **kwargs)
+        outputs.pooler_output = F.normalize(self.audio_projection(outputs.pooler_output), dim=-1)
+        return outputs
+
+    @can_return_tuple
+    @auto_docstring
+    def get_text_features(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> BaseModelOutputWithPooling:
+        r"""
+        The text tower's output, with the projected and L2-normalised embeddings, `(batch_size, projection_dim)`, in
+        `pooler_output`.
+        """
+        outputs = self._encode_text(input_ids, attention_mask, **kwargs)
+        outputs.pooler_output = F.normalize(self.text_projection(outputs.pooler_output), dim=-1)
+        return outputs
+
+    def _encode_text(self, input_ids: Tensor, attention_mask: Tensor | None, **kwargs) -> BaseModelOutputWithPooling:
+        """The text tower with the masked mean of its token states as `pooler_output`."""
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        outputs = self.text_model(input_ids=input_ids, attention_mask=attention_mask, return_dict=True, **kwargs)
+        return BaseModelOutputWithPooling(
+            last_hidden_state=outputs.last_hidden_state,
+            pooler_output=masked_mean(outputs.last_hidden_state, attention_mask),
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+    @can_return_tuple
+    @auto_docstring
+    def forward(
+        self,
+        input_features: Tensor | None = None,
+        input_features_mask: Tensor | None = None,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        return_loss: bool | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> AtriOutput:
+        r"""
+        input_features (`torch.Tensor` of shape `(num_audios, num_frames, num_mel_bins)`, *optional*):
+            Log-mel spectrograms in decibels. Without them only the captions are encoded.
+        input_features_mask (`torch.Tensor` of shape `(num_audios, num_frames)`, *optional*):
+            1 on a clip's own frames, 0 on padding.
+        return_loss (`bool`, *optional*):
+            Return the InfoNCE loss of clip i against caption i; needs as many captions as clips. The objectives over
+            several languages are in `modeling_atri.trainer.losses`.
+
+        Example:
+
+        ```python
+        >>> from modeling_atri import AtriModel, AtriProcessor
+
+        >>> model = AtriModel.from_pretrained("path/to/model")
+        >>> processor = AtriProcessor.from_pretrained("path/to/model")
+        >>> inputs = processor(
+        ...     text=["a dog barks", "un chien aboie"], language=["en", "fr"], audio=[waveform], sampling_rate=16000
+        ... )
+        >>> model(**inputs).logits_per_audio.shape
+        torch.Size([1, 2])
+        ```"""
+        if input_features is None and input_ids is None:
+            raise ValueError("Neither `input_features` nor `input_ids` was given; pass clips, captions, or both.")
+        output = AtriOutput()
+        if input_features is not None:
+            output.audio_model_output = self.audio_model(
+                input_features, input_features_mask, return_dict=True, **kwargs
+            )
+            projected = self.audio_projection(output.audio_model_output.pooler_output)
+            output.audio_embeds = F.normalize(projected, dim=-1)
+        if input_ids is not None:
+            output.text_model_output = self._encode_text(input_ids, attention_mask, **kwargs)
+            output.text_embeds = F.normalize(self.text_projection(output.text_model_output.pooler_output), dim=-1)
+        if output.audio_embeds is not None and output.text_embeds is not None:
+            self._compare(output, return_loss)
+        elif return_loss:
+            raise ValueError("`return_loss=True` needs clips and captions: pass both `input_features` and `input_ids`.")
+        return output
+
+    def _compare(self, output: AtriOutput, return_loss: bool | None) -> None:
+        """Fill in logits and loss."""
+        audio_embeds, text_embeds = output.audio_embeds, output.text_embeds.to(output.audio_embeds.device)
+        scale = self.logit_scale.exp().to(audio_embeds.device)
+        output.logits_per_audio = scale * (audio_embeds @ text_embeds.T)
+        output.logits_per_text = output.logits_per_audio.T
+        if return_loss:
+            if len(audio_embeds) != len(text_embeds):
+                raise ValueError(
+                    f"`return_loss=True` pairs clip i with caption i, but there are {len(audio_embeds)} clips and "
+                    f"{len(text_embeds)} captions."
+                )
+            output.loss = info_nce_loss(audio_embeds, text_embeds, scale)
+
+
+AtriAudioModel.register_for_auto_class("AutoModel")
+AtriModel.register_for_auto_class("AutoModel")
+AutoModel.register(AtriAudioConfig, AtriAudioModel, exist_ok=True)
+AutoModel.register(AtriConfig, AtriModel, exist_ok=True)
+
+__all__ = ["AtriAudioModel", "AtriModel", "AtriOutput", "AtriPreTrainedModel"]

@@ -1,0 +1,215 @@
+"""Captions in any mix of languages and clips of any length, as one batch for `AtriModel`."""
+
+import re
+from collections.abc import Sequence
+
+import torch
+from transformers import AutoProcessor
+from transformers.feature_extraction_utils import BatchFeature
+from transformers.processing_utils import ProcessorMixin
+from transformers.utils import TensorType
+
+from .configuration_atri import AtriConfig
+from .feature_extraction_atri import Waveform
+from .languages_atri import resolve_language
+
+# The signs that ml-clap removes, https://github.com/zyyan4/ml-clap/blob/154393e/dataset.py (text_preprocess)
+_SPACE_BEFORE_SIGN = re.compile(r'\s([，。！？：;、,.!?:"](?:\s|$))')
+_SIGN = re.compile(r'[()，。！？：;、,.!?:|*"]')
+
+
+def normalize_caption(caption: str) -> str:
+    """Lower-case a caption and replace its punctuation by spaces, as the training data of ML-CLAP was.
+
+    Double spaces are folded in one pass after each step, so longer runs of spaces can survive, and a final full stop
+    leaves a space: the released models saw exactly that.
+    """
+    caption = _SPACE_BEFORE_SIGN.sub(r"\1", caption.lower()).replace("  ", " ")
+    return _SIGN.sub(" ", caption).replace("  ", " ")
+
+
+class AtriProcessor(ProcessorMixin):
+    r"""
+    Feature extractor for audio and tokenizer for captions in one object.
+
+    Every caption carries its own language: NLLB tokenizers (SONAR's is one) mark it by a language code as the first
+    token. Tokenizers without language codes (BERT's, XLM-R's) get the captions alone; the languages are checked all the
+    same.
+
+    Args:
+        feature_extractor (`AtriFeatureExtractor`): turns waveforms into log-mel spectrograms.
+        tokenizer (`PreTrainedTokenizerBase`): of the text tower.
+        normalize_text (`bool`, *optional*, defaults to `False`): lower-case captions and strip punctuation as ML-CLAP
+            does; set by the conversion of its checkpoints.
+        max_text_length (`int`, *optional*, defaults to 514): tokens kept of a caption, the language code and the end
+            token included. SONAR's limit.
+
+    Example:
+
+    ```python
+    >>> inputs = processor(text=["a dog barks", "un chien aboie"], language=["eng_Latn", "fr"])
+    >>> inputs = processor(audio=[waveform_0, waveform_1], sampling_rate=16000)
+    ```
+    """
+
+    def __init__(self, feature_extractor, tokenizer, normalize_text: bool = False, max_text_length: int = 514, **kwargs):
+        super().__init__(feature_extractor, tokenizer, **kwargs)
+        if getattr(tokenizer, "legacy_behaviour", False):
+            raise ValueError(
+                "The tokenizer was made with legacy_behaviour=True, which puts the language code last; ATRI's text tower "
+                "expects it first. Load it with legacy_behaviour=False."
+            )
+        self.normalize_text = normalize_text
+        self.max_text_length = max_text_length
+
+    @property
+    def uses_language_codes(self) -> bool:
+        """Whether the tokenizer marks a caption's language by a code of its own."""
+        return isinstance(getattr(self.tokenizer, "src_lang", None), str)
+
+    def __call__(
+        self,
+        text: str | Sequence[str] | None = None,
+        audio: Waveform | Sequence[Waveform] | None = None,
+        language: str | Sequence[str] | None = None,
+        sampling_rate: int | None = None,
+        padding: bool | str = True,
+        pad_short: bool = False,
+        max_length: int | None = None,
+        return_tensors: str | TensorType | None = "pt",
+        **kwargs,
+    ) -> BatchFeature:
+        """
+        Captions, clips, or both, as inputs of `AtriModel`.
+
+        Args:
+            text (`str` or list of `str`, *optional*): captions. Names of special tokens in them (`</s>`, `fra_Latn`)
+                are read as text.
+            audio (*optional*): one mono waveform or a list of them, see [`AtriFeatureExtractor`].
+            language (`str` or list of `str`, *optional*): one language for all captions, or one per caption, as
+                FLORES-200 code (`fra_Latn`), ISO 639 code (`fr`) or English name. Default: the tokenizer's `src_lang`,
+                English as it comes.
+            sampling_rate (`int`, *optional*): of the waveforms, in Hz.
+            padding (`bool` or `str`, *optional*, defaults to `True`): pad captions to the longest (`True`) or to
+                `max_length` (`"max_length"`). Clips are padded to the longest.
+            pad_short (`bool`, *optional*, defaults to `False`): zero-pad clips below 0.15 s instead of raising.
+            max_length (`int`, *optional*): tokens kept of a caption; default `max_text_length`. Longer captions are
+                cut so that the end token stays.
+            return_tensors (`str`, *optional*, defaults to `"pt"`): `"pt"` or `"np"`.
+
+        Returns:
+            `BatchFeature` with, as far as asked for, `input_features` (clips, frames, mel bins) float32,
+            `input_features_mask` (clips, frames), `input_ids` and `attention_mask` (captions, tokens), int64.
+
+        Raises:
+            ValueError: neither text nor audio; an unknown language, or as many languages as captions do not match;
+                captions that are not strings; whatever the feature extractor refuses.
+        """
+        if text is None and audio is None:
+            raise ValueError("Neither `text` nor `audio` was given; pass at least one of them.")
+        if text is None and language is not None:
+            raise ValueError("`language` is the language of captions, but no `text` was given.")
+        data = {}
+        if audio is not None:
+            data.update(
+                self.feature_extractor(
+                    audio, sampling_rate=sampling_rate, pad_short=pad_short, return_tensors=return_tensors
+                )
+            )
+        if text is not None:
+            data.update(self._tokenize(text, language, padding, max_length, return_tensors, **kwargs))
+        elif kwargs:
+            raise ValueError(f"Unknown arguments {sorted(kwargs)}: they would go to the tokenizer, but there is no text.")
+        return BatchFeature(data)
+
+    def _tokenize(
+        self,
+        text: str | Sequence[str],
+        language: str | Sequence[str] | None,
+        padding: bool | str,
+        max_length: int | None,
+        return_tensors: str | TensorType | None,
+        **kwargs,
+    ) -> dict:
+        captions = as_list_of_captions(text)
+        language_ids = self._language_ids(language, len(captions))
+        if self.normalize_text:
+            captions = [normalize_caption(caption) for caption in captions]
+        tokens = self.tokenizer(
+            captions,
+            padding=padding,
+            truncation=True,
+            max_length=max_length or min(self.max_text_length, self.tokenizer.model_max_length),
+            return_tensors="pt",
+            return_token_type_ids=False,
+            split_special_tokens=True,
+            **kwargs,
+        )
+        if language_ids is not None:
+            # One call for all languages, then the code column: as exact as a call per language and twice as fast, and
+            # the tokenizer's own `src_lang`, a mutable state, stays as it is.
+            first = tokens["attention_mask"].argmax(dim=1)
+            tokens["input_ids"][torch.arange(len(captions)), first] = language_ids
+        if TensorType(return_tensors or "pt") is TensorType.NUMPY:
+            return {key: value.numpy() for key, value in tokens.items()}
+        return dict(tokens)
+
+    def _language_ids(self, language: str | Sequence[str] | None, num_captions: int) -> torch.Tensor | None:
+        """Token ids of the captions' language codes, (num_captions,), or None where the tokenizer has none."""
+        if language is None:
+            if not self.uses_language_codes:
+                return None
+            language = self.tokenizer.src_lang
+        languages = [language] * num_captions if isinstance(language, str) else list(language)
+        if len(languages) != num_captions:
+            raise ValueError(
+                f"{len(languages)} languages were given for {num_captions} captions; pass one language for all of them "
+                "or one per caption."
+            )
+        id_of = {name: self.language_id(name) for name in set(languages)}
+        if not self.uses_language_codes:
+            return None
+        return torch.tensor([id_of[name] for name in languages])
+
+    def language_id(self, language: str) -> int | None:
+        """Token id of a language's code; None where the tokenizer has no language codes.
+
+        Raises:
+            ValueError: a language that is unknown, or that this tokenizer was made without.
+        """
+        code = resolve_language(language)
+        if not self.uses_language_codes:
+            return None
+        token_id = self.tokenizer.convert_tokens_to_ids(code)
+        if token_id is None or token_id == self.tokenizer.unk_token_id:
+            known = [token for token in self.tokenizer.all_special_tokens if re.fullmatch(r"[a-z]{3}_[A-Z][a-z]{3}", token)]
+            raise ValueError(
+                f"The tokenizer has no code for {language!r} ({code}). It has: {', '.join(known)}. Use one of these, or a "
+                "model whose tokenizer was made with that language."
+            )
+        return token_id
+
+    @property
+    def model_input_names(self) -> list[str]:
+        return ["input_features", "input_features_mask", "input_ids", "attention_mask"]
+
+
+def as_list_of_captions(text: str | Sequence[str]) -> list[str]:
+    """One caption or several, as a list.
+
+    Raises:
+        ValueError: no caption, or one that is not a string.
+    """
+    captions = [text] if isinstance(text, str) else list(text)
+    if not captions:
+        raise ValueError("No caption was given: `text` is an empty list.")
+    for index, caption in enumerate(captions):
+        if not isinstance(caption, str):
+            raise ValueError(f"Caption {index} is a {type(caption).__name__}, not a string: {caption!r}.")
+    return captions
+
+
+AtriProcessor.register_for_auto_class()
+AutoProcessor.register(AtriConfig, AtriProcessor, exist_ok=True)
+
+__all__ = ["AtriProcessor"]
