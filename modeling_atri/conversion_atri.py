@@ -58,7 +58,9 @@ _MLCLAP_HEAD_RENAMES = (
 )
 
 
-def convert_ced_state_dict(state_dict: StateDict, heads: int | None = None) -> tuple[AtriAudioConfig, dict[str, Tensor]]:
+def convert_ced_state_dict(
+    state_dict: StateDict, heads: int | None = None
+) -> tuple[AtriAudioConfig, dict[str, Tensor]]:
     """CED, in the naming of its repository or of its Hub port, to `AtriAudioModel`.
 
     Args:
@@ -81,7 +83,9 @@ def convert_ced_state_dict(state_dict: StateDict, heads: int | None = None) -> t
     return config, converted
 
 
-def convert_sonar_state_dict(state_dict: StateDict, heads: int | None = None) -> tuple[M2M100Config, dict[str, Tensor]]:
+def convert_sonar_state_dict(
+    state_dict: StateDict, heads: int | None = None
+) -> tuple[M2M100Config, dict[str, Tensor]]:
     """SONAR's text encoder, in fairseq2's naming, to `M2M100Encoder` with the token numbers of NLLB tokenizers.
 
     Args:
@@ -278,7 +282,9 @@ def _check_shapes(state_dict: StateDict, shapes: dict[str, tuple[int, ...]], sou
         if key in state_dict and tuple(state_dict[key].shape) != shape
     ]
     if problems:
-        raise ValueError(f"The {source} state dict does not fit together ({len(problems)} keys): {_shorten(problems)}.")
+        raise ValueError(
+            f"The {source} state dict does not fit together ({len(problems)} keys): {_shorten(problems)}."
+        )
 
 
 def _shorten(items: list[str], most: int = 12) -> str:

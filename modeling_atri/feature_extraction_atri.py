@@ -78,9 +78,7 @@ class AtriFeatureExtractor(SequenceFeatureExtractor):
         **kwargs,
     ):
         kwargs.setdefault("return_attention_mask", True)
-        super().__init__(
-            feature_size=feature_size, sampling_rate=sampling_rate, padding_value=padding_value, **kwargs
-        )
+        super().__init__(feature_size=feature_size, sampling_rate=sampling_rate, padding_value=padding_value, **kwargs)
         if frequency_max > sampling_rate / 2:
             raise ValueError(
                 f"`frequency_max` ({frequency_max} Hz) is above half the sampling rate ({sampling_rate / 2} Hz)."
@@ -110,15 +108,24 @@ class AtriFeatureExtractor(SequenceFeatureExtractor):
         """Frames of a clip of `num_samples` samples."""
         return 1 + num_samples // self.hop_length
 
-    def extract(self, waveform: torch.Tensor) -> torch.Tensor:
-        """Log-mel spectrogram of one clip.
+    def extract_clip(self, clip: Waveform, pad_short: bool = False, name: str = "The clip") -> torch.Tensor:
+        """Log-mel spectrogram of one clip, checked.
 
         Args:
-            waveform (`torch.Tensor` of shape `(num_samples,)`, float32): one mono clip.
+            clip: mono waveform, `(num_samples,)`, floats with full scale at 1.0.
+            pad_short (`bool`, *optional*, defaults to `False`): zero-pad a clip below `min_num_samples` instead of
+                raising.
+            name (`str`, *optional*): what errors call the clip.
 
         Returns:
             `torch.Tensor` of shape `(1 + num_samples // hop_length, feature_size)`, float32: decibels.
+
+        Raises:
+            ValueError: a clip that is empty, too short, multi-channel, of integer samples, or holds NaN or infinity.
         """
+        return self._log_mel(self._to_waveform(clip, pad_short, name))
+
+    def _log_mel(self, waveform: torch.Tensor) -> torch.Tensor:
         spectrum = torch.stft(
             waveform,
             n_fft=self.n_fft,
@@ -171,8 +178,8 @@ class AtriFeatureExtractor(SequenceFeatureExtractor):
         self._check_sampling_rate(sampling_rate)
         if padding is False and return_tensors is not None:
             raise ValueError("`return_tensors` needs clips of one length: pass padding=True with it.")
-        clips = [self._to_waveform(clip, index, pad_short) for index, clip in enumerate(as_list_of_clips(raw_speech))]
-        features = [self.extract(clip) for clip in clips]
+        clips = as_list_of_clips(raw_speech)
+        features = [self.extract_clip(clip, pad_short, name=f"Clip {index}") for index, clip in enumerate(clips)]
         if not padding:
             masks = [np.ones(len(item), dtype=np.int64) for item in features]
             return BatchFeature({"input_features": [item.numpy() for item in features], "input_features_mask": masks})
@@ -209,29 +216,29 @@ class AtriFeatureExtractor(SequenceFeatureExtractor):
                 f"`modeling_atri.audio_io.load_audio(file, sampling_rate={self.sampling_rate})`."
             )
 
-    def _to_waveform(self, clip: Waveform, index: int, pad_short: bool) -> torch.Tensor:
+    def _to_waveform(self, clip: Waveform, pad_short: bool, name: str) -> torch.Tensor:
         """One checked mono clip as a float32 tensor."""
         waveform = torch.as_tensor(clip) if not isinstance(clip, list) else torch.tensor(clip, dtype=torch.float32)
         if waveform.ndim != 1:
             raise ValueError(
-                f"Clip {index} has shape {tuple(waveform.shape)}; a clip must be mono, of shape (num_samples,). Average "
+                f"{name} has shape {tuple(waveform.shape)}; a clip must be mono, of shape (num_samples,). Average "
                 "the channels first, e.g. `waveform.mean(axis=0)` for (channels, samples)."
             )
         if not waveform.is_floating_point():
             raise ValueError(
-                f"Clip {index} holds {waveform.dtype} samples; floats with full scale at 1.0 are needed. Divide 16-bit "
+                f"{name} holds {waveform.dtype} samples; floats with full scale at 1.0 are needed. Divide 16-bit "
                 "samples by 32768."
             )
         if len(waveform) == 0:
-            raise ValueError(f"Clip {index} is empty (0 samples). Leave it out of the batch.")
+            raise ValueError(f"{name} is empty (0 samples). Leave it out of the batch.")
         waveform = waveform.to("cpu", torch.float32)
         if not torch.isfinite(waveform).all():
-            raise ValueError(f"Clip {index} holds NaN or infinite samples. Check how it was decoded.")
+            raise ValueError(f"{name} holds NaN or infinite samples. Check how it was decoded.")
         missing = self.min_num_samples - len(waveform)
         if missing > 0:
             if not pad_short:
                 raise ValueError(
-                    f"Clip {index} is too short: {len(waveform)} samples, the model needs at least "
+                    f"{name} is too short: {len(waveform)} samples, the model needs at least "
                     f"{self.min_num_samples} ({self.min_num_samples / self.sampling_rate:.2f} s). Pass pad_short=True "
                     "to pad it with silence."
                 )

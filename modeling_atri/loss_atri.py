@@ -63,7 +63,9 @@ def check_same_shape(**embeddings: Tensor) -> None:
     shapes = {name: tuple(value.shape) for name, value in embeddings.items()}
     first = next(iter(shapes.values()))
     if len(set(shapes.values())) > 1 or len(first) != 2 or first[0] == 0:
-        raise ValueError(f"Embeddings must share one shape (N, D) with N >= 1, row i of each being item i; got {shapes}.")
+        raise ValueError(
+            f"Embeddings must share one shape (N, D) with N >= 1, row i of each being item i; got {shapes}."
+        )
 
 
 def _targets(x: Tensor, ids: Tensor | None, shard: Shard | None, num_columns: int) -> Tensor:

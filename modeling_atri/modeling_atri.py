@@ -537,7 +537,9 @@ class AtriModel(AtriPreTrainedModel):
         if output.audio_embeds is not None and output.text_embeds is not None:
             self._compare(output, return_loss)
         elif return_loss:
-            raise ValueError("`return_loss=True` needs clips and captions: pass both `input_features` and `input_ids`.")
+            raise ValueError(
+                "`return_loss=True` needs clips and captions: pass both `input_features` and `input_ids`."
+            )
         return output
 
     def _compare(self, output: AtriOutput, return_loss: bool | None) -> None:

@@ -52,7 +52,9 @@ class AtriProcessor(ProcessorMixin):
     ```
     """
 
-    def __init__(self, feature_extractor, tokenizer, normalize_text: bool = False, max_text_length: int = 514, **kwargs):
+    def __init__(
+        self, feature_extractor, tokenizer, normalize_text: bool = False, max_text_length: int = 514, **kwargs
+    ):
         super().__init__(feature_extractor, tokenizer, **kwargs)
         if getattr(tokenizer, "legacy_behaviour", False):
             raise ValueError(
@@ -119,7 +121,9 @@ class AtriProcessor(ProcessorMixin):
         if text is not None:
             data.update(self._tokenize(text, language, padding, max_length, return_tensors, **kwargs))
         elif kwargs:
-            raise ValueError(f"Unknown arguments {sorted(kwargs)}: they would go to the tokenizer, but there is no text.")
+            raise ValueError(
+                f"Unknown arguments {sorted(kwargs)}: they would go to the tokenizer, but there is no text."
+            )
         return BatchFeature(data)
 
     def _tokenize(
@@ -182,7 +186,9 @@ class AtriProcessor(ProcessorMixin):
             return None
         token_id = self.tokenizer.convert_tokens_to_ids(code)
         if token_id is None or token_id == self.tokenizer.unk_token_id:
-            known = [token for token in self.tokenizer.all_special_tokens if re.fullmatch(r"[a-z]{3}_[A-Z][a-z]{3}", token)]
+            known = [
+                token for token in self.tokenizer.all_special_tokens if re.fullmatch(r"[a-z]{3}_[A-Z][a-z]{3}", token)
+            ]
             raise ValueError(
                 f"The tokenizer has no code for {language!r} ({code}). It has: {', '.join(known)}. Use one of these, or a "
                 "model whose tokenizer was made with that language."

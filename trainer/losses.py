@@ -10,7 +10,11 @@ from modeling_atri.loss_atri import Shard, info_nce_loss
 
 
 def kcl_loss(
-    audio_embeds: Tensor, text_embeds: Tensor, scale: Tensor | float, ids: Tensor | None = None, shard: Shard | None = None
+    audio_embeds: Tensor,
+    text_embeds: Tensor,
+    scale: Tensor | float,
+    ids: Tensor | None = None,
+    shard: Shard | None = None,
 ) -> Tensor:
     """1-to-k contrastive learning: every clip with its captions in all K languages.
 

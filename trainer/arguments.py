@@ -1,0 +1,139 @@
+"""Everything a training run can be told."""
+
+import math
+from dataclasses import dataclass, field
+
+from transformers import TrainingArguments
+
+from modeling_atri.languages_atri import ATRI_LANGUAGES, resolve_language
+
+from .data.augmentation import Augmentation
+from .data.collator import check_objective
+
+
+@dataclass
+class AtriTrainingArguments(TrainingArguments):
+    r"""
+    [`~transformers.TrainingArguments`] with what ATRI adds: objective, languages, what is frozen, learning rates of the
+    parts, and augmentation. Everything is checked when the object is made.
+
+    NOTE: other defaults than in transformers: `learning_rate` 5e-6, `per_device_train_batch_size` 24 and
+    `num_train_epochs` 10 (the paper's); `remove_unused_columns` False (the collator needs all columns);
+    `logging_nan_inf_filter` False (a NaN loss must be seen).
+    """
+
+    learning_rate: float = field(default=5e-6, metadata={"help": "Peak learning rate."})
+    per_device_train_batch_size: int = field(default=24, metadata={"help": "Clips of a batch on each device."})
+    num_train_epochs: float = field(default=10.0, metadata={"help": "Epochs; each sees every clip once."})
+    remove_unused_columns: bool = field(default=False, metadata={"help": "Must stay False: the collator needs them."})
+    logging_nan_inf_filter: bool = field(default=False, metadata={"help": "Hide NaN and infinite losses in the logs."})
+
+    objective: str = field(
+        default="akcl",
+        metadata={
+            "help": "kcl: each clip with its captions in all languages. akcl: kcl, and every language with the anchor. "
+            "cacl: audio, anchor and one other language. mlclap: one random language a clip.",
+            "choices": ["kcl", "akcl", "cacl", "mlclap"],
+        },
+    )
+    languages: list[str] = field(
+        default_factory=lambda: list(ATRI_LANGUAGES),
+        metadata={"help": "Languages to train and evaluate: FLORES-200 codes, ISO 639 codes or English names."},
+    )
+    anchor_language: str = field(
+        default="eng_Latn", metadata={"help": "Anchor of akcl and cacl, and of the consistency metrics."}
+    )
+    languages_per_step: int | None = field(
+        default=None,
+        metadata={
+            "help": "kcl and akcl: languages of a step, drawn once a batch (an unbiased estimate at a share of the text "
+            "cost); akcl's anchor is one of them. Default: all."
+        },
+    )
+    akcl_weight: float = field(
+        default=0.5, metadata={"help": "akcl: weight of the audio-text terms; text-text terms have the rest."}
+    )
+    embed_regularization: bool = field(
+        default=False, metadata={"help": "mlclap: add ml-clap's regulariser of the embeddings."}
+    )
+    exact_step: bool = field(
+        default=True,
+        metadata={
+            "help": "kcl and akcl: go language by language, in the memory of one (akcl: two), with the same gradient. "
+            "False keeps all languages' activations at once."
+        },
+    )
+    caption_choice: str = field(
+        default="random",
+        metadata={
+            "help": "Which of a clip's parallel captions an epoch uses: a random index, or the first.",
+            "choices": ["random", "first"],
+        },
+    )
+    group_column: str | None = field(
+        default=None,
+        metadata={
+            "help": "Column whose equal values make clips positives of one another (default: group_id, else audio_id)."
+        },
+    )
+    freeze_audio: bool = field(default=False, metadata={"help": "Do not train the audio tower; its head is trained."})
+    freeze_text: bool = field(default=False, metadata={"help": "Do not train the text tower; its head is trained."})
+    audio_learning_rate: float | None = field(
+        default=None, metadata={"help": "Of the audio tower. Default: learning_rate."}
+    )
+    text_learning_rate: float | None = field(
+        default=None, metadata={"help": "Of the text tower. Default: learning_rate."}
+    )
+    head_learning_rate: float | None = field(
+        default=None, metadata={"help": "Of the projections and the logit scale. Default: learning_rate."}
+    )
+    patch_dropout: float = field(
+        default=0.0, metadata={"help": "Share of a clip's patches left out in training: faster, and a regulariser."}
+    )
+    gain_db: float = field(default=0.0, metadata={"help": "Augmentation: random gain, up to this many dB up or down."})
+    time_masks: int = field(default=0, metadata={"help": "SpecAugment: masks over time."})
+    time_mask_frames: int = field(default=100, metadata={"help": "SpecAugment: longest time mask, frames of 10 ms."})
+    frequency_masks: int = field(default=0, metadata={"help": "SpecAugment: masks over mel bins."})
+    frequency_mask_bins: int = field(default=8, metadata={"help": "SpecAugment: widest frequency mask, mel bins."})
+    feature_cache_dir: str | None = field(
+        default=None,
+        metadata={"help": "Keep log-mel features of all clips here (256 kB for 10 s); later epochs read them."},
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.languages = [resolve_language(language) for language in self.languages]
+        self.anchor_language = resolve_language(self.anchor_language)
+        check_objective(self.objective, self.languages, self.anchor_language, self.languages_per_step)
+        self._check_choices()
+        self._check_ranges()
+
+    def _check_choices(self) -> None:
+        if self.caption_choice not in ("random", "first"):
+            raise ValueError(f"`caption_choice` must be 'random' or 'first'; got {self.caption_choice!r}.")
+        if self.remove_unused_columns:
+            raise ValueError("`remove_unused_columns` must be False: captions and ids are no arguments of the model.")
+        if self.embed_regularization and self.objective != "mlclap":
+            raise ValueError(f"`embed_regularization` belongs to mlclap; the objective is {self.objective}.")
+
+    def _check_ranges(self) -> None:
+        for name in ("learning_rate", "audio_learning_rate", "text_learning_rate", "head_learning_rate"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise ValueError(f"`{name}` must be a finite number >= 0; got {value}.")
+        for name in ("akcl_weight", "patch_dropout"):
+            value = getattr(self, name)
+            if not 0 <= value <= 1 or (name == "patch_dropout" and value == 1):
+                raise ValueError(f"`{name}` must be in [0, 1{')' if name == 'patch_dropout' else ']'}; got {value}.")
+        for name in ("gain_db", "time_masks", "time_mask_frames", "frequency_masks", "frequency_mask_bins"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"`{name}` must not be negative; got {getattr(self, name)}.")
+
+    @property
+    def augmentation(self) -> Augmentation | None:
+        """The feature augmentation of these arguments, None where all of it is off."""
+        if not (self.gain_db or self.time_masks or self.frequency_masks):
+            return None
+        return Augmentation(
+            self.gain_db, self.time_masks, self.time_mask_frames, self.frequency_masks, self.frequency_mask_bins
+        )

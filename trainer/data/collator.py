@@ -1,0 +1,174 @@
+"""Rows of a dataset to a training batch."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from modeling_atri.languages_atri import resolve_language
+from modeling_atri.processing_atri import AtriProcessor
+
+from .augmentation import Augmentation
+from .feature_cache import FeatureCache
+from .sampling import (
+    AUGMENTATION,
+    OBJECTIVES,
+    Draw,
+    Objective,
+    draw_batch_languages,
+    draw_caption_index,
+    draw_clip_language,
+    random_stream,
+)
+
+
+@dataclass
+class AtriDataCollator:
+    """Clips with the captions that the objective asks for.
+
+    A clip takes part with one caption index, the same in every language. `kcl` and `akcl` take it in all languages of
+    the step, `cacl` in the anchor language and one other drawn for the clip, `mlclap` in one drawn for the clip.
+
+    Args:
+        processor (`AtriProcessor`): features and tokens.
+        languages (`list[str]`): the K languages, any names `resolve_language` knows.
+        objective (`str`, *optional*, defaults to `"akcl"`): `kcl`, `akcl`, `cacl` or `mlclap`.
+        anchor_language (`str`, *optional*, defaults to `"eng_Latn"`): of `akcl` and `cacl`.
+        languages_per_step (`int`, *optional*): of `kcl` and `akcl`, drawn once a batch; None takes all.
+        caption_choice (`str`, *optional*, defaults to `"random"`): `"random"` draws a caption index for the clip and
+            epoch, `"first"` takes the first.
+        augmentation (`Augmentation`, *optional*): of the features.
+        feature_cache (`FeatureCache`, *optional*): makes the features; default: without a folder.
+        seed (`int`, *optional*, defaults to 0): of all draws.
+
+    Example:
+
+    ```python
+    >>> collator = AtriDataCollator(processor, languages=["en", "fr", "ja"], objective="kcl")
+    >>> batch = collator([{"audio": "dog.wav", "audio_id": "dog", "captions": {"eng_Latn": [...], ...}}, ...])
+    >>> batch["input_ids"].shape  # (languages, clips, tokens)
+    ```
+    """
+
+    processor: AtriProcessor
+    languages: Sequence[str]
+    objective: Objective = "akcl"
+    anchor_language: str = "eng_Latn"
+    languages_per_step: int | None = None
+    caption_choice: str = "random"
+    augmentation: Augmentation | None = None
+    feature_cache: FeatureCache | None = None
+    seed: int = 0
+
+    def __post_init__(self):
+        self.languages = [resolve_language(language) for language in self.languages]
+        self.anchor_language = resolve_language(self.anchor_language)
+        check_objective(self.objective, self.languages, self.anchor_language, self.languages_per_step)
+        if self.feature_cache is None:
+            self.feature_cache = FeatureCache(self.processor.feature_extractor)
+
+    def __call__(self, rows: Sequence[dict]) -> dict[str, torch.Tensor | list[list[str]]]:
+        """
+        Args:
+            rows: dicts with `audio`, `captions` {language: [str, ...]}, `audio_id`, optional `group_id`, and the
+                `draw` that a training dataset adds; without it the rows count as items 0, 1, ... of step 0 of epoch 0.
+
+        Returns:
+            in this order: `input_features` (N, frames, mel bins) float32, `input_features_mask` (N, frames),
+            `input_ids` and `attention_mask` (K, N, tokens), `item_ids` and `group_ids` (N,), int64, and `languages`,
+            K lists of N codes.
+
+        Raises:
+            ValueError: a row without a caption in a language of the step, or audio that cannot be read.
+        """
+        draws = [row.get("draw") or Draw(0, 0, index) for index, row in enumerate(rows)]
+        features = [self._features(row, draw) for row, draw in zip(rows, draws)]
+        input_features, input_features_mask = self.processor.feature_extractor.pad_features(features)
+        languages = self._languages(draws)
+        captions = [self._captions(row, draw, column) for row, draw, column in zip(rows, draws, zip(*languages))]
+        return {
+            "input_features": input_features,
+            "input_features_mask": input_features_mask,
+            **self._tokens(captions, languages),
+            "item_ids": torch.tensor([draw.item for draw in draws]),
+            "group_ids": torch.tensor([_number(row.get("group_id") or row["audio_id"]) for row in rows]),
+            "languages": languages,
+        }
+
+    def _features(self, row: dict, draw: Draw) -> torch.Tensor:
+        features = self.feature_cache(row["audio"])
+        if self.augmentation is None:
+            return features
+        return self.augmentation(features, random_stream(self.seed, AUGMENTATION, draw.epoch, draw.item))
+
+    def _languages(self, draws: Sequence[Draw]) -> list[list[str]]:
+        """Language of every caption, K rows of N."""
+        if self.objective in ("kcl", "akcl"):
+            anchor = self.anchor_language if self.objective == "akcl" else None
+            drawn = draw_batch_languages(self.languages, self.languages_per_step, anchor, self.seed, draws[0])
+            return [[language] * len(draws) for language in drawn]
+        if self.objective == "mlclap":
+            return [[draw_clip_language(self.languages, self.seed, draw) for draw in draws]]
+        others = [language for language in self.languages if language != self.anchor_language]
+        return [
+            [self.anchor_language] * len(draws),
+            [draw_clip_language(others, self.seed, draw) for draw in draws],
+        ]
+
+    def _captions(self, row: dict, draw: Draw, languages: Sequence[str]) -> list[str]:
+        """The row's captions in `languages`, all of one index."""
+        missing = [language for language in languages if not row["captions"].get(language)]
+        if missing:
+            raise ValueError(
+                f"Row {row.get('audio_id', draw.item)!r} has no caption in {', '.join(missing)}. Add it, leave the row "
+                "out, or train without the language."
+            )
+        index = 0
+        if self.caption_choice == "random":
+            # Parallel lists have one length; were one shorter, an index that exists in all is still the same caption.
+            index = draw_caption_index(min(len(row["captions"][code]) for code in languages), self.seed, draw)
+        return [row["captions"][language][index] for language in languages]
+
+    def _tokens(self, captions: list[list[str]], languages: list[list[str]]) -> dict[str, torch.Tensor]:
+        """N lists of K captions to `input_ids` and `attention_mask`, `(K, N, tokens)`."""
+        by_language = [caption for row in zip(*captions) for caption in row]
+        tokens = self.processor(text=by_language, language=[code for row in languages for code in row])
+        shape = (len(languages), len(captions), -1)
+        return {name: tokens[name].view(shape) for name in ("input_ids", "attention_mask")}
+
+
+def check_objective(
+    objective: str, languages: Sequence[str], anchor_language: str, languages_per_step: int | None
+) -> None:
+    """Raise a ValueError unless objective, languages, anchor and draw fit together."""
+    if objective not in OBJECTIVES:
+        raise ValueError(f"Unknown objective {objective!r}; choose one of {', '.join(OBJECTIVES)}.")
+    if not languages or len(set(languages)) < len(languages):
+        raise ValueError(f"`languages` must name each language once and at least one; got {list(languages)}.")
+    if objective in ("akcl", "cacl"):
+        if anchor_language not in languages:
+            raise ValueError(
+                f"The anchor language {anchor_language} is not among the languages {list(languages)}. Add it, or choose "
+                "another `anchor_language`."
+            )
+        if len(languages) < 2:
+            raise ValueError(f"{objective} compares languages and needs at least two; got {list(languages)}.")
+    if languages_per_step is None:
+        return
+    if objective in ("cacl", "mlclap"):
+        raise ValueError(
+            f"`languages_per_step` is for kcl and akcl; {objective} draws "
+            f"{'two languages' if objective == 'cacl' else 'one language'} a clip by definition."
+        )
+    least = 2 if objective == "akcl" else 1
+    if not least <= languages_per_step <= len(languages):
+        raise ValueError(
+            f"`languages_per_step` must be between {least} and the number of languages ({len(languages)}) for "
+            f"{objective}; got {languages_per_step}."
+        )
+
+
+def _number(name: str) -> int:
+    """A name as an int64 that is the same on every process and run."""
+    return int.from_bytes(hashlib.blake2b(str(name).encode(), digest_size=8).digest(), "big") >> 1

@@ -1,0 +1,130 @@
+"""What an epoch draws: the order of the clips, their captions, and their languages.
+
+Every draw is a function of the seed and of where it stands: of (epoch, item) for what is drawn per clip, of
+(epoch, step) for what is drawn per batch. So all processes, any number of loader workers, and a resumed run draw the
+same.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+from torch.utils.data import Dataset, Sampler
+
+Objective = Literal["kcl", "akcl", "cacl", "mlclap"]
+OBJECTIVES: tuple[Objective, ...] = ("kcl", "akcl", "cacl", "mlclap")
+
+# One stream of random numbers per kind of draw, so that adding one kind never moves another.
+_ORDER, _CAPTION, _LANGUAGE, _BATCH_LANGUAGES, AUGMENTATION = range(5)
+
+
+class Draw(NamedTuple):
+    """Where a training clip stands: `epoch`, `step` within the epoch (the same on all processes), and row `item`."""
+
+    epoch: int
+    step: int
+    item: int
+
+
+def random_stream(seed: int, kind: int, *place: int) -> np.random.Generator:
+    """The random numbers of one kind of draw at one place."""
+    return np.random.default_rng((seed, kind, *place))
+
+
+def draw_caption_index(num_captions: int, seed: int, draw: Draw) -> int:
+    """Index of the caption of this clip in this epoch, the same in every language: captions are parallel."""
+    return int(random_stream(seed, _CAPTION, draw.epoch, draw.item).integers(num_captions))
+
+
+def draw_clip_language(languages: Sequence[str], seed: int, draw: Draw) -> str:
+    """One of `languages` for this clip in this epoch: ML-CLAP's language, CACL's second one."""
+    return languages[int(random_stream(seed, _LANGUAGE, draw.epoch, draw.item).integers(len(languages)))]
+
+
+def draw_batch_languages(
+    languages: Sequence[str], per_step: int | None, anchor: str | None, seed: int, draw: Draw
+) -> list[str]:
+    """The languages of a step of KCL or, with an anchor, of anchored KCL, in the order of `languages`.
+
+    Args:
+        languages: all K languages.
+        per_step: languages of a step, drawn uniformly without replacement; None takes all.
+        anchor: stands in every draw and counts as one of `per_step`.
+        seed: of the run.
+        draw: of any clip of the batch; its epoch and step decide.
+    """
+    if per_step is None or per_step >= len(languages):
+        return list(languages)
+    free = [language for language in languages if language != anchor]
+    fixed = [] if anchor is None else [anchor]
+    rng = random_stream(seed, _BATCH_LANGUAGES, draw.epoch, draw.step)
+    drawn = {*fixed, *rng.choice(free, size=per_step - len(fixed), replace=False).tolist()}
+    return [language for language in languages if language in drawn]
+
+
+class EpochBatchSampler(Sampler[list[Draw]]):
+    """This process's batches of an epoch, as `Draw`s.
+
+    A step's clips are the next `batch_size * world_size` of a random order, in `world_size` contiguous parts. Each clip
+    is seen once an epoch. The last step spreads what is left as evenly as can be; fewer clips than processes are left
+    out.
+
+    Args:
+        num_items: rows of the dataset.
+        batch_size: clips of a batch on one process.
+        seed: of the run.
+        rank, world_size: this process and their number.
+        drop_last: leave out the last step if it is not full.
+
+    Raises:
+        ValueError: fewer clips than one step needs.
+    """
+
+    def __init__(
+        self,
+        num_items: int,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        drop_last: bool = False,
+    ):
+        self.num_items, self.batch_size, self.seed = num_items, batch_size, seed
+        self.rank, self.world_size = rank, world_size
+        self.epoch = 0
+        global_batch = batch_size * world_size
+        rest = num_items % global_batch
+        self.num_steps = num_items // global_batch + int(rest >= world_size and not drop_last)
+        if self.num_steps == 0:
+            raise ValueError(
+                f"{num_items} training clips do not fill one step of {world_size} processes x {batch_size} clips"
+                f"{' with drop_last' if drop_last else ''}. Use more clips or smaller batches."
+            )
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that the next iteration draws."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.num_steps
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        order = random_stream(self.seed, _ORDER, self.epoch).permutation(self.num_items)
+        global_batch = self.batch_size * self.world_size
+        for step in range(self.num_steps):
+            items = order[step * global_batch : (step + 1) * global_batch]
+            part = np.array_split(items, self.world_size)[self.rank]
+            yield [Draw(self.epoch, step, int(item)) for item in part]
+
+
+class DrawnRows(Dataset):
+    """Rows of a dataset, looked up by `Draw` and carrying it to the collator as `row["draw"]`."""
+
+    def __init__(self, rows: Sequence[dict]):
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, draw: Draw) -> dict:
+        return {**self.rows[draw.item], "draw": draw}

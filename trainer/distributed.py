@@ -1,0 +1,68 @@
+"""What several processes exchange in a step: rows of the batch, and gradients."""
+
+from collections.abc import Iterable
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from modeling_atri.loss_atri import Shard
+
+
+class _GatherRows(torch.autograd.Function):
+    """All processes' rows; their gradients, summed over the processes, flow back to the owner."""
+
+    @staticmethod
+    def forward(ctx, rows: Tensor, counts: list[int]) -> Tensor:
+        ctx.counts = counts
+        longest = max(counts)
+        padded = rows.new_zeros(longest, *rows.shape[1:])
+        padded[: len(rows)] = rows
+        parts = [torch.empty_like(padded) for _ in counts]
+        dist.all_gather(parts, padded)
+        return torch.cat([part[:count] for part, count in zip(parts, counts)])
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+        gradient = gradient.contiguous()
+        dist.all_reduce(gradient)
+        rank = dist.get_rank()
+        start = sum(ctx.counts[:rank])
+        return gradient[start : start + ctx.counts[rank]], None
+
+
+def batch_shard(num_rows: int, device: torch.device) -> Shard | None:
+    """This process's place in the step's batch; None where there is one process.
+
+    Args:
+        num_rows: rows of the batch on this process; they may differ from process to process.
+        device: of the collective's tensors.
+    """
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return None
+    counts = [torch.zeros(1, dtype=torch.long, device=device) for _ in range(dist.get_world_size())]
+    dist.all_gather(counts, torch.tensor([num_rows], device=device))
+    sizes = [int(count) for count in counts]
+    return Shard(
+        gather=lambda rows: _GatherRows.apply(rows, sizes),
+        offset=sum(sizes[: dist.get_rank()]),
+        world_size=len(sizes),
+    )
+
+
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Replace every parameter's gradient by its mean over the processes, in one message per dtype.
+
+    A parameter that got no gradient on this process counts as zero: others may have one.
+    """
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    for dtype in sorted({parameter.dtype for parameter in trained}, key=str):  # one order on all processes
+        group = [parameter for parameter in trained if parameter.dtype == dtype]
+        for parameter in group:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        flat = torch.cat([parameter.grad.flatten() for parameter in group])
+        dist.all_reduce(flat)
+        flat /= dist.get_world_size()
+        for parameter, gradient in zip(group, flat.split([parameter.numel() for parameter in group])):
+            parameter.grad.copy_(gradient.view_as(parameter))

@@ -1,0 +1,117 @@
+"""Embeddings of a multilingual set to one flat table of retrieval and consistency figures."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from modeling_atri.encode import encode_audio, encode_text
+from modeling_atri.modeling_atri import AtriModel
+from modeling_atri.processing_atri import AtriProcessor
+
+from .metrics import consistency_metrics, retrieval_metrics
+
+
+@dataclass(frozen=True)
+class RetrievalSet:
+    """Clips and their captions, laid out for evaluation.
+
+    Args:
+        audios: A clips.
+        captions: M captions for each language; caption m means the same in all of them.
+        positives: for each caption the rows of the clips it fits.
+    """
+
+    audios: Sequence[Any]
+    captions: Mapping[str, list[str]]
+    positives: list[list[int]]
+
+    @classmethod
+    def from_rows(cls, rows: Sequence[dict], languages: Sequence[str]) -> "RetrievalSet":
+        """From rows of the schema; a caption fits all clips of its clip's `group_id`.
+
+        Raises:
+            ValueError: a row that lacks a language, or has not as many captions in it as in the others.
+        """
+        members: dict[str, list[int]] = {}
+        groups = []
+        for index, row in enumerate(rows):
+            groups.append(row.get("group_id") or row["audio_id"])
+            members.setdefault(groups[-1], []).append(index)
+        captions: dict[str, list[str]] = {language: [] for language in languages}
+        positives = []
+        for row, group in zip(rows, groups):
+            counts = {language: len(row["captions"].get(language) or []) for language in languages}
+            if min(counts.values()) == 0 or len(set(counts.values())) > 1:
+                raise ValueError(
+                    f"Row {row['audio_id']!r} cannot be evaluated in all languages: it has {counts} captions. Each "
+                    "language needs the same captions, at least one."
+                )
+            for language in languages:
+                captions[language] += row["captions"][language]
+            positives += [members[group]] * counts[languages[0]]
+        return cls([row["audio"] for row in rows], captions, positives)
+
+
+@dataclass(frozen=True)
+class RetrievalEmbeddings:
+    """Embeddings of a `RetrievalSet`: `audio` (A, D) and, for each language, `text` (M, D)."""
+
+    audio: np.ndarray
+    text: dict[str, np.ndarray]
+
+
+def embed_retrieval_set(
+    model: AtriModel,
+    processor: AtriProcessor,
+    retrieval_set: RetrievalSet,
+    batch_size: int = 16,
+    read_features: Callable[[Any], Tensor] | None = None,
+    progress: bool = False,
+    part: tuple[int, int] = (0, 1),
+) -> RetrievalEmbeddings:
+    """Encode every clip and every caption once.
+
+    Args:
+        part: (rank, world_size): encode every world_size-th clip and caption from the rank-th on.
+        batch_size, read_features, progress: see `encode_audio`.
+    """
+    rank, world_size = part
+    options = {"batch_size": batch_size, "progress": progress}
+    audio = encode_audio(
+        model, processor, retrieval_set.audios[rank::world_size], read_features=read_features, **options
+    )
+    text = {}
+    for language, captions in retrieval_set.captions.items():
+        own = captions[rank::world_size]
+        text[language] = encode_text(model, processor, own, language, **options) if own else audio[:0]
+    return RetrievalEmbeddings(audio, text)
+
+
+def retrieval_table(
+    embeddings: RetrievalEmbeddings, positives: list[list[int]], anchor: str | None = None
+) -> dict[str, float]:
+    """Figures of every language, their means, and the consistency between languages.
+
+    Args:
+        embeddings: of all clips and captions.
+        positives: for each caption the rows of the clips it fits.
+        anchor: language that gap and distance are measured from. Default: the first.
+
+    Returns:
+        `{language}_{metric}` and `mean_{metric}` for the metrics of `retrieval_metrics`; with two languages or more
+        also `mrv`, `mean_rank_std`, `embedding_gap` and `embedding_distance`.
+    """
+    languages = list(embeddings.text)
+    by_language = {
+        language: retrieval_metrics(embeddings.audio, text, positives) for language, text in embeddings.text.items()
+    }
+    table = {f"{language}_{name}": value for language in languages for name, value in by_language[language].items()}
+    for name in by_language[languages[0]]:
+        table[f"mean_{name}"] = float(np.mean([by_language[language][name] for language in languages]))
+    if len(languages) > 1:
+        anchor = anchor if anchor in embeddings.text else languages[0]
+        table |= consistency_metrics(embeddings.audio, embeddings.text, positives, anchor=anchor)
+    return table
