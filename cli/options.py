@@ -1,0 +1,101 @@
+"""Options from dataclasses, a YAML or JSON file, and the command line, in that order of strength."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import yaml
+from transformers import HfArgumentParser
+
+
+def parse_options(
+    argv: Sequence[str],
+    dataclasses: Sequence[type],
+    description: str,
+    prog: str,
+    shown: set[str],
+    defaults: dict[str, Any] | None = None,
+) -> tuple[Any, ...]:
+    """Instances of `dataclasses` from the command line.
+
+    `--config FILE` names a YAML or JSON file of options; the command line goes before it. `--help` explains the options
+    in `shown`, `--help_all` every one.
+
+    Args:
+        argv: the words after the command.
+        dataclasses: their fields are the options.
+        description, prog: of the help.
+        shown: names of the options that `--help` lists.
+        defaults (*optional*): other defaults than the dataclasses have; weaker than the file.
+
+    Raises:
+        ValueError: an unknown option in the file, or one given twice.
+    """
+    parser = HfArgumentParser(
+        dataclasses, prog=prog, description=description, formatter_class=argparse.RawDescriptionHelpFormatter, add_help=False
+    )
+    parser.add_argument("--config", metavar="FILE", help="YAML or JSON file of options; the command line goes before it.")
+    parser.add_argument("-h", "--help", action="store_true", help="Explain the options people use most, and stop.")
+    parser.add_argument("--help_all", action="store_true", help="Explain every option, and stop.")
+    if "--help_all" in argv or {"-h", "--help"} & set(argv):
+        _print_help(parser, shown if "--help_all" not in argv else None)
+        sys.exit(0)
+    known = {field.name for dataclass in dataclasses for field in fields(dataclass) if field.init}
+    parser.set_defaults(**(defaults or {}))
+    config_parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    config_parser.add_argument("--config")
+    if path := config_parser.parse_known_args(argv)[0].config:
+        options = read_options(path)
+        check_names(options, known, path)
+        parser.set_defaults(**options)
+        _no_longer_required(parser, options)
+    values = vars(parser.parse_args(list(argv)))
+    return tuple(
+        dataclass(**{field.name: values[field.name] for field in fields(dataclass) if field.init})
+        for dataclass in dataclasses
+    )
+
+
+def read_options(path: str) -> dict[str, Any]:
+    """The mapping in a YAML or JSON file.
+
+    Raises:
+        ValueError: a file that cannot be read, or holds something else.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        options = json.loads(text) if path.endswith(".json") else yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError, ValueError, yaml.YAMLError) as error:
+        raise ValueError(f"The options in {path} cannot be read: {error}") from error
+    if not isinstance(options, dict):
+        raise ValueError(f"{path} must hold a mapping of options to values, but holds a {type(options).__name__}.")
+    return options
+
+
+def check_names(options: dict[str, Any], known: set[str], source: str) -> None:
+    """Raise a ValueError that names every unknown option and the nearest known one."""
+    problems = []
+    for name in sorted(set(options) - known):
+        near = get_close_matches(name, known, n=1)
+        problems.append(f"{name!r}" + (f" (did you mean {near[0]!r}?)" if near else ""))
+    if problems:
+        raise ValueError(f"Unknown options in {source}: {', '.join(problems)}.")
+
+
+def _no_longer_required(parser: argparse.ArgumentParser, options: dict[str, Any]) -> None:
+    for action in parser._actions:
+        if action.dest in options:
+            action.required = False
+
+
+def _print_help(parser: argparse.ArgumentParser, shown: set[str] | None) -> None:
+    if shown is not None:
+        for action in parser._actions:
+            if action.dest not in shown | {"config", "help", "help_all"}:
+                action.help = argparse.SUPPRESS
+    parser.print_help()

@@ -1,0 +1,94 @@
+"""`atri train`: train or fine-tune on any data of the row schema."""
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+from modeling_atri.languages_atri import resolve_language
+
+from .options import parse_options
+
+DESCRIPTION = """\
+Train an ATRI model on recordings with captions in several languages, evaluate it, and save model, processor, results
+and model card to --output_dir.
+
+Data is a folder of sound files beside a metadata.jsonl with one line a clip,
+  {"file_name": "dog.wav", "captions": {"eng_Latn": ["a dog barks"], "fra_Latn": ["un chien aboie"]}}
+or the id of a Hub dataset of that schema. Captions are parallel: the c-th says the same in every language.
+
+examples:
+  atri train --train_data clips/train --eval_data clips/dev --output_dir runs/first --learning_rate 1e-3
+  atri train --model runs/first --train_data more_clips --output_dir runs/second --objective kcl --bf16
+  atri train --config run.yaml --seed 2
+"""
+
+
+@dataclass
+class DataArguments:
+    """What is read."""
+
+    train_data: str = field(metadata={"help": "Folder with metadata.jsonl, JSON lines file, or Hub dataset id."})
+    train_split: str | None = field(default=None, metadata={"help": "Split (or subfolder) to train on."})
+    eval_data: str | None = field(default=None, metadata={"help": "The same to evaluate on. Default: no evaluation."})
+    eval_split: str | None = field(default=None, metadata={"help": "Split (or subfolder) to evaluate on."})
+    model: str | None = field(
+        default=None, metadata={"help": "Folder or Hub id of the model to start from. Default: a small one from scratch."}
+    )
+
+
+def main(argv: list[str]) -> None:
+    """Run the command."""
+    from modeling_atri.trainer.arguments import AtriTrainingArguments
+    from modeling_atri.trainer.scratch import ScratchArguments
+
+    adds = set(AtriTrainingArguments.__annotations__)
+    common = {"output_dir", "seed", "max_steps", "weight_decay", "warmup_steps", "lr_scheduler_type", "bf16", "use_cpu"}
+    common |= {"per_device_eval_batch_size", "gradient_accumulation_steps", "eval_strategy", "save_strategy"}
+    shown = adds | common | {item.name for dataclass in (DataArguments, ScratchArguments) for item in fields(dataclass)}
+    data, sizes, args = parse_options(
+        argv,
+        (DataArguments, ScratchArguments, AtriTrainingArguments),
+        DESCRIPTION,
+        "atri train",
+        shown - {"remove_unused_columns", "logging_nan_inf_filter"},
+        defaults={"report_to": "none"},
+    )
+    train(data, sizes, args)
+
+
+def train(data: DataArguments, sizes, args) -> None:
+    """Load, train, evaluate, save."""
+    from modeling_atri.trainer.data.rows import load_rows
+    from modeling_atri.trainer.scratch import caption_texts, model_from_scratch
+    from modeling_atri.trainer.trainer import AtriTrainer
+
+    from .report import save_run
+
+    languages = [resolve_language(language) for language in args.languages]
+    options = {"languages": languages, "group_column": args.group_column}
+    train_rows = load_rows(data.train_data, data.train_split, **options)
+    eval_rows = load_rows(data.eval_data, data.eval_split, **options) if data.eval_data else None
+    if data.model is None:
+        model, processor = model_from_scratch(caption_texts(train_rows, languages), languages, sizes, args.seed)
+    else:
+        model, processor = load_model(data.model)
+    names = {"train": _name(data.train_data, data.train_split), "eval": _name(data.eval_data, data.eval_split)}
+    args.group_column = None  # `load_rows` made it the column `group_id`
+    trainer = AtriTrainer(
+        model, args, processor, train_dataset=train_rows, eval_dataset=eval_rows, facts={"data": names}
+    )
+    trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
+    save_run(trainer)
+
+
+def load_model(path: str):
+    """Model and processor of a folder or Hub id, with the load's own errors in one line."""
+    from modeling_atri import AtriModel, AtriProcessor
+
+    return AtriModel.from_pretrained(path), AtriProcessor.from_pretrained(path)
+
+
+def _name(source: str | None, split: str | None) -> str | None:
+    if source is None:
+        return None
+    name = Path(source).name if Path(source).exists() else source
+    return f"{name}/{split}" if split else name
