@@ -1,5 +1,15 @@
+"""Packaging. Settings of tools are in pyproject.toml, the versions that were tested in `requirements/`."""
+
+import re
+from pathlib import Path
+
 from setuptools import setup
 
+
+ROOT = Path(__file__).resolve().parent
+
+# The folders of the checkout and what they are called when installed: one import package, so that no top-level name
+# such as `trainer` meets a package or a script of somebody else.
 PACKAGE_DIR = {
     "modeling_atri": "modeling_atri",
     "modeling_atri.trainer": "trainer",
@@ -7,4 +17,79 @@ PACKAGE_DIR = {
     "modeling_atri.hub_cards": "hub_cards",
     "modeling_atri.cli": "cli",
 }
-setup(name="modeling_atri", version="0.1.0.dev0", package_dir=PACKAGE_DIR, packages=list(PACKAGE_DIR), python_requires=">=3.10")
+
+# Files that are read at run time. `retrieval_metric` is a script that `evaluate.load` opens by path, not a package.
+PACKAGE_DATA = {
+    "": ["*.json", "*.md", "*.yaml", "py.typed"],
+    "modeling_atri.hub_cards": ["templates/*"],
+    "modeling_atri.trainer": ["retrieval_metric/*"],
+}
+
+# Floors are the oldest versions that the tests have passed with.
+MODEL_REQUIREMENTS = [
+    "torch>=2.13",  # the model, and the log-mel features: one numeric path
+    "transformers>=5.23,<6",  # config, model, processor and Trainer classes; internals move between major versions
+    "numpy>=2.0",  # embeddings and metrics in user land
+    "soundfile>=0.13",  # decodes WAV, FLAC, OGG and MP3 with the libsndfile that its wheel carries
+    "soxr>=0.5",  # resamples
+    "huggingface_hub>=2.4,<3",  # reads from the Hub and pushes to it
+    "tokenizers>=0.23",  # trains the small tokenizer; transformers says the upper bound
+]
+TRAINING_REQUIREMENTS = [
+    "accelerate>=1.15",  # devices, processes and precision under transformers' Trainer
+    "datasets>=5.2,<6",  # rows; recordings stay undecoded, so neither torchcodec nor torchaudio is needed
+    "evaluate>=0.4.6",  # the retrieval metric as an `evaluate.Metric`
+]
+COMMAND_LINE_REQUIREMENTS = [
+    "matplotlib>=3.9",  # the plots of `atri quickstart` and of the benchmarks
+    "pyyaml>=6.0",  # options from a YAML file
+    "tqdm>=4.66",  # progress bars
+]
+TEST_REQUIREMENTS = [
+    "hypothesis>=6.100",  # property tests: one clip, one embedding
+    "pytest>=8.0",
+    "pytest-timeout>=2.3",  # a test that hangs fails instead
+    "setuptools>=77",  # test_packaging builds the wheel without a network
+    "wheel>=0.43",
+]
+QUALITY_REQUIREMENTS = [
+    "ruff>=0.17,<0.18",  # its formatting changes between minor versions
+]
+
+
+def read_version() -> str:
+    source = (ROOT / "modeling_atri" / "__init__.py").read_text(encoding="utf-8")
+    return re.search(r'^__version__ = "([^"]+)"', source, re.MULTILINE).group(1)
+
+
+def read_long_description() -> str:
+    readme = ROOT / "README.md"
+    return readme.read_text(encoding="utf-8") if readme.exists() else ""
+
+
+setup(
+    name="modeling_atri",
+    version=read_version(),
+    description="Multilingual audio-text retrieval: the first public implementation of ATRI (ACL 2025)",
+    long_description=read_long_description(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    author="The modeling_atri developers",
+    keywords="audio retrieval multilingual contrastive-learning transformers",
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.11",
+        "Topic :: Multimedia :: Sound/Audio :: Analysis",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+    package_dir=PACKAGE_DIR,
+    packages=list(PACKAGE_DIR),
+    package_data=PACKAGE_DATA,
+    python_requires=">=3.10",
+    install_requires=[*MODEL_REQUIREMENTS, *TRAINING_REQUIREMENTS, *COMMAND_LINE_REQUIREMENTS],
+    extras_require={"test": TEST_REQUIREMENTS, "quality": QUALITY_REQUIREMENTS},
+    entry_points={"console_scripts": ["atri = modeling_atri.cli.main:main"]},
+)

@@ -1,0 +1,72 @@
+# Everything runs in a virtual environment that the targets below make on first use.
+#
+#   PYTHON        the interpreter that makes it (3.10 or later)
+#   VENV          where it is
+#   TORCH         what is installed as torch, before anything else can pull in a larger build
+#   TORCH_INDEX   another package index for torch alone, such as https://download.pytorch.org/whl/cpu
+#   ATRI_SHARED   folder of reference numbers and recordings; tests that need it skip where it is missing
+#   ARGS          more arguments for the command of a target
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH ?= torch==2.13.0
+TORCH_INDEX ?=
+ATRI_SHARED ?= ../shared
+ARGS ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --constraint requirements/constraints.txt
+REQUIREMENTS := setup.py pyproject.toml requirements/constraints.txt
+BENCHMARKS := $(sort $(wildcard benchmarks/bench_*.py))
+
+export ATRI_SHARED
+
+.DEFAULT_GOAL := help
+.PHONY: help quickstart install install-dev test test-slow quality format bench clean
+
+help:  ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@echo
+	@echo "  Variables: PYTHON VENV TORCH TORCH_INDEX ATRI_SHARED ARGS (see the top of the Makefile)"
+
+quickstart: install  ## Install, then train, evaluate and query a small model on generated soundscapes
+	$(BIN)/atri quickstart $(ARGS)
+
+install: $(VENV)/.installed  ## Make the virtual environment and install the package into it
+
+install-dev: $(VENV)/.installed-dev  ## The same with what tests and quality checks need
+
+test: quality  ## Install, check the quality of the code, run the default tests
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-slow: install-dev  ## Run the tests that take minutes
+	$(BIN)/python -m pytest -m slow --timeout 3600 $(ARGS)
+
+quality: install-dev  ## Check lint rules and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: install-dev  ## Apply what can be fixed by itself, and the formatting
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: install-dev  ## Run every benchmark; each prints its figures as JSON
+	@set -e; for script in $(BENCHMARKS); do echo "# $$script" >&2; $(BIN)/python $$script $(ARGS); done
+
+clean:  ## Remove the virtual environment, caches and build output
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.torch:
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("Python 3.10 or later is needed: make PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) '$(TORCH)'
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.torch $(REQUIREMENTS)
+	$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.torch $(REQUIREMENTS)
+	$(PIP) --editable '.[test,quality]'
+	@touch $@ $(VENV)/.installed

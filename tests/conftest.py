@@ -1,0 +1,53 @@
+"""What every test shares: no network, few threads, fixed seeds, recordings and reference numbers where they exist."""
+
+import os
+import tempfile
+from pathlib import Path
+
+
+# Hugging Face's libraries read these once, when imported. A home of the session's own, gone at its end, keeps the
+# caches and the token of whoever runs the tests out of them.
+_HOME = tempfile.TemporaryDirectory(prefix="atri_tests_")
+for _name in [name for name in os.environ if name.startswith("HF_")]:
+    del os.environ[_name]
+os.environ["HF_HOME"] = _HOME.name
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import random
+
+import numpy as np
+import pytest
+import torch
+
+
+REPOSITORY_ROOT = Path(__file__).resolve().parent.parent
+MAX_THREADS = 2
+
+torch.set_num_threads(min(MAX_THREADS, torch.get_num_threads()))
+
+
+@pytest.fixture(autouse=True)
+def fixed_seeds() -> None:
+    """Every test starts from the same state of the global generators, alone or in a whole run."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def repository_root() -> Path:
+    return REPOSITORY_ROOT
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """The folder of reference numbers and recordings: `ATRI_SHARED`, by default `shared` beside the checkout."""
+    folder = Path(os.environ.get("ATRI_SHARED") or REPOSITORY_ROOT.parent / "shared").expanduser().resolve()
+    if not folder.is_dir():
+        pytest.skip(
+            f"needs the reference numbers and recordings: there is no folder {folder} (set ATRI_SHARED to where it is)"
+        )
+    return folder

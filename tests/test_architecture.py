@@ -1,0 +1,153 @@
+"""Holds the one rule of the house: imports point down, cli -> trainer -> hub_cards -> modeling_atri."""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+# From the bottom up. A folder may import itself and what stands before it.
+FOLDERS = ("modeling_atri", "hub_cards", "trainer", "cli")
+FOLDER_OF_PACKAGE = {f"modeling_atri.{folder}": folder for folder in FOLDERS[1:]} | {"modeling_atri": "modeling_atri"}
+OUTER_FOLDERS = {"examples", "benchmarks", "tests"}
+# What a file that is copied to the Hub finds where it is loaded: transformers brings huggingface_hub and numpy.
+COPIED_FILES_MAY_IMPORT = {"torch", "transformers", "huggingface_hub", "numpy", *sys.stdlib_module_names}
+# A script that `evaluate` copies away and runs on its own.
+SCRIPT_FOLDER = Path("trainer") / "retrieval_metric"
+
+
+def source_files(root: Path) -> list[Path]:
+    return sorted(path.relative_to(root) for folder in FOLDERS for path in (root / folder).rglob("*.py"))
+
+
+def imports(source: str) -> Iterator[tuple[int, str]]:
+    """Level (number of leading dots) and module of every import, also those inside functions and TYPE_CHECKING."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from ((0, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.level, node.module
+            yield from ((node.level, f"{node.module}.{alias.name}") for alias in node.names if node.level == 0)
+        elif isinstance(node, ast.ImportFrom):
+            yield from ((node.level, alias.name) for alias in node.names)
+
+
+def folder_of(module: str) -> str | None:
+    """The folder of the checkout that a module is in; None for other people's modules."""
+    for package, folder in FOLDER_OF_PACKAGE.items():
+        if module == package or module.startswith(f"{package}."):
+            return folder
+    return None
+
+
+def violations(path: Path, source: str) -> list[str]:
+    own_folder = path.parts[0]
+    depth = len(path.parts) - 1
+    found = []
+    for level, module in imports(source):
+        if level > depth:
+            found.append(f"{path}: a relative import leaves the folder ({'.' * level}{module}): write it absolutely")
+        if level:
+            continue
+        if module.split(".")[0] in OUTER_FOLDERS | set(FOLDERS[1:]):
+            found.append(f"{path}: imports {module}, which is not a part of the installed package")
+        folder = folder_of(module)
+        if folder is not None and FOLDERS.index(folder) > FOLDERS.index(own_folder):
+            found.append(f"{path}: imports {module}: arrows point down only, {' <- '.join(FOLDERS)}")
+    return found
+
+
+def copied_file_violations(path: Path, source: str) -> list[str]:
+    """What the search for files to copy would miss, or the Hub would lack."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            sibling = f"{node.module}.py"
+            if node.level > 1 or node.module is None or "." in node.module:
+                found.append(f"{path}:{node.lineno}: only `from .sibling import name` is found and copied")
+            elif not sibling.endswith("_atri.py"):
+                found.append(f"{path}:{node.lineno}: {sibling} is not one of the copied files (*_atri.py)")
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            names = [node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
+            outside = [name for name in names if name.split(".")[0] not in COPIED_FILES_MAY_IMPORT]
+            found.extend(f"{path}:{node.lineno}: {name} is missing where the file is copied to" for name in outside)
+        elif isinstance(node, ast.Try):
+            guarded = [child for child in ast.walk(node) if isinstance(child, ast.ImportFrom) and child.level]
+            found.extend(f"{path}:{child.lineno}: an import inside `try` is not copied" for child in guarded)
+    return found
+
+
+def test_imports_point_down(repository_root):
+    files = [path for path in source_files(repository_root) if SCRIPT_FOLDER not in path.parents]
+    assert len(files) > 10
+    found = [problem for path in files for problem in violations(path, (repository_root / path).read_text("utf-8"))]
+    assert not found, "\n".join(found)
+
+
+def test_scripts_import_absolutely(repository_root):
+    for path in source_files(repository_root):
+        if SCRIPT_FOLDER in path.parents:
+            assert all(level == 0 for level, _ in imports((repository_root / path).read_text("utf-8"))), path
+
+
+# Copied are the files that the Auto classes load, and their siblings; conversion is named alike but stays at home.
+def copied_files(root: Path) -> list[Path]:
+    return sorted(set(root.glob("modeling_atri/*_atri.py")) - {root / "modeling_atri" / "conversion_atri.py"})
+
+
+def test_files_copied_to_the_hub_stand_alone(repository_root):
+    files = copied_files(repository_root)
+    assert len(files) >= 4
+    found = [
+        problem
+        for path in files
+        for problem in copied_file_violations(path.relative_to(repository_root), path.read_text("utf-8"))
+    ]
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    "path, source, message",
+    [
+        ("trainer/losses.py", "from modeling_atri.cli.main import main", "arrows point down"),
+        ("hub_cards/cards.py", "def card():\n    import modeling_atri.trainer.metrics", "arrows point down"),
+        ("modeling_atri/encode.py", "from modeling_atri import trainer", "arrows point down"),
+        ("modeling_atri/encode.py", "from ..trainer import losses", "leaves the folder"),
+        ("trainer/data/rows.py", "from ...hub_cards import cards", "leaves the folder"),
+        ("cli/main.py", "import benchmarks.bench_metrics", "not a part"),
+        ("cli/main.py", "from trainer.losses import kcl_loss", "not a part"),
+    ],
+)
+def test_the_rule_finds_what_breaks_it(path, source, message):
+    assert any(message in problem for problem in violations(Path(path), source))
+
+
+@pytest.mark.parametrize(
+    "path, source",
+    [
+        ("trainer/data/rows.py", "from ..losses import kcl_loss"),
+        ("trainer/losses.py", "from modeling_atri.loss_atri import info_nce_loss"),
+        ("trainer/losses.py", "from .data.rows import load_rows\nfrom modeling_atri.hub_cards import cards"),
+        ("modeling_atri/encode.py", "import torch\nfrom .audio_io import load_audio"),
+        ("cli/main.py", "from modeling_atri.trainer import AtriTrainer"),
+    ],
+)
+def test_the_rule_lets_pass_what_keeps_it(path, source):
+    assert violations(Path(path), source) == []
+
+
+@pytest.mark.parametrize(
+    "source, message",
+    [
+        ("from . import loss_atri", "only `from .sibling import name`"),
+        ("from ..modeling_atri.loss_atri import info_nce_loss", "only `from .sibling import name`"),
+        ("from .audio_io import load_audio", "not one of the copied files"),
+        ("import soundfile", "missing where"),
+        ("from modeling_atri.loss_atri import info_nce_loss", "missing where"),
+        ("try:\n    from .loss_atri import info_nce_loss\nexcept ImportError:\n    pass", "inside `try`"),
+    ],
+)
+def test_the_rule_of_copied_files_finds_what_breaks_it(source, message):
+    assert any(message in problem for problem in copied_file_violations(Path("x_atri.py"), source))
