@@ -21,6 +21,7 @@ from functools import cache
 _LEAF = 1 << 31
 _HAS_LEAF = 1 << 8
 _BLOCK_SHIFT = 10
+_SEARCHED_UNITS = 512  # how far back gaps are looked for: more is slower and packs hardly better
 # `tokenizers` looks up clusters, such as a letter with its accents, up to this length, and single characters.
 _MAX_CLUSTER_BYTES = 5
 _INVISIBLE = "\u00ad\u200b\u2060\ufeff"  # soft hyphen, zero-width space, word joiner, byte order mark
@@ -56,16 +57,14 @@ def _replacements() -> dict[str, str]:
 
 
 def _double_array(keys: dict[bytes, int]) -> list[int]:
-    """Lays the trie of the keys out in one array, breadth first, every block of children where it first fits."""
+    """Lays the trie of the keys out in one array, breadth first, each block of children in a gap near the end."""
     units = {0: 0}
     used_blocks = set()
-    first_free = 1
+    last = 0
     queue = deque([(0, _trie(keys))])
     while queue:
         position, children = queue.popleft()
-        while first_free in units:
-            first_free += 1
-        block = first_free
+        block = max(1, last - _SEARCHED_UNITS)
         # No two nodes share a block, or the children of one would be found under the other.
         while block in used_blocks or any(block ^ byte in units for byte in children):
             block += 1
@@ -77,7 +76,8 @@ def _double_array(keys: dict[bytes, int]) -> list[int]:
             else:
                 units[block ^ byte] = byte
                 queue.append((block ^ byte, child))
-    return [units.get(position, 0) for position in range(max(units) + 1)]
+            last = max(last, block ^ byte)
+    return [units.get(position, 0) for position in range(last + 1)]
 
 
 def _trie(keys: dict[bytes, int]) -> dict:

@@ -1,0 +1,190 @@
+import json
+from pathlib import Path
+
+import datasets
+import pytest
+
+from modeling_atri.languages_atri import ATRI_LANGUAGES
+from modeling_atri.trainer.data.rows import load_rows, validate_rows
+
+
+def make_row(name: str, **changes) -> dict:
+    captions = {"eng_Latn": [f"{name} one", f"{name} two"], "fra_Latn": [f"{name} un", f"{name} deux"]}
+    return {"file_name": f"{name}.wav", "captions": captions, "scene": f"scene of {name}", "sources": [1]} | changes
+
+
+def write_folder(folder: Path, rows: list) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
+    (folder / "metadata.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    for row in rows:
+        if isinstance(row, dict) and not str(row.get("file_name")).startswith("missing"):
+            (folder / str(row.get("file_name"))).touch()
+    return folder
+
+
+def test_schema(tmp_path):
+    rows = load_rows(write_folder(tmp_path / "data", [make_row("a"), make_row("b")]))
+    assert rows.column_names == ["audio", "audio_id", "captions", "group_id"]
+    assert rows.features["audio"] == datasets.Audio(decode=False)
+    assert rows[1] == {
+        "audio": {"path": str(tmp_path / "data" / "b.wav"), "bytes": None},
+        "audio_id": "b",
+        "captions": {"eng_Latn": ["b one", "b two"], "fra_Latn": ["b un", "b deux"]},
+        "group_id": "b",
+    }
+
+
+def test_language_keys_are_normalised_and_chosen(tmp_path):
+    captions = {"en": ["a dog"], "French": ["un chien"], "zh": ["狗"]}
+    folder = write_folder(tmp_path, [make_row("a", captions=captions)])
+    assert load_rows(folder)[0]["captions"] == {"eng_Latn": ["a dog"], "fra_Latn": ["un chien"], "zho_Hans": ["狗"]}
+    chosen = load_rows(folder, languages=["zh", "fra_Latn"])
+    assert chosen[0]["captions"] == {"zho_Hans": ["狗"], "fra_Latn": ["un chien"]}
+    assert list(chosen.features["captions"]) == ["zho_Hans", "fra_Latn"]
+
+
+def test_groups(tmp_path):
+    folder = write_folder(tmp_path, [make_row("a", number=3, group_id="x"), make_row("b", number=3, group_id="y")])
+    assert load_rows(folder)["group_id"][:] == ["x", "y"]
+    assert load_rows(folder, group_column="number")["group_id"][:] == ["3", "3"]
+    assert load_rows(folder, group_column="scene")["group_id"][:] == ["scene of a", "scene of b"]
+    with pytest.raises(ValueError, match="line 1: the group `other` must be a string or number, but is None"):
+        load_rows(folder, group_column="other")
+
+
+def test_kinds_of_files(tmp_path):
+    folder = write_folder(tmp_path / "data", [make_row("a"), make_row("b", audio_id="other")])
+    expected = load_rows(folder).to_list()
+    assert [row["audio_id"] for row in expected] == ["a", "other"]
+    lines = (folder / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
+    (folder / "rows.json").write_text(f"[{','.join(lines)}]", encoding="utf-8")
+    absolute = make_row("a", file_name=str(folder / "a.wav"))
+    (tmp_path / "absolute.jsonl").write_text("\ufeff" + json.dumps(absolute) + "\n\n", encoding="utf-8")
+    assert load_rows(folder / "rows.json").to_list() == expected
+    assert load_rows(str(folder / "metadata.jsonl")).to_list() == expected
+    assert load_rows(tmp_path / "absolute.jsonl").to_list() == expected[:1]
+    assert load_rows(tmp_path, split="data").to_list() == expected
+
+
+def test_datasets(tmp_path):
+    folder = write_folder(tmp_path, [make_row("a"), make_row("b"), make_row("c")])
+    rows = load_rows(folder, group_column="scene")
+    assert load_rows(rows).to_list() == rows.to_list()
+    assert load_rows(rows.select([2, 0])).to_list() == [rows[2], rows[0]]
+    assert load_rows(datasets.DatasetDict(train=rows)).to_list() == rows.to_list()
+    splits = datasets.DatasetDict(train=rows.select([0, 1]), dev=rows.select([2]))
+    assert load_rows(splits, "dev").to_list() == [rows[2]]
+    with pytest.raises(ValueError, match="splits train, dev: please name one"):
+        load_rows(splits)
+    with pytest.raises(ValueError, match="no column captions; it has audio"):
+        load_rows(rows.select_columns("audio"))
+
+
+def test_a_dataset_with_bytes_and_one_with_paths(tmp_path):
+    folder = write_folder(tmp_path, [make_row("a")])
+    captions = [{"en": ["a dog"], "fr": ["un chien"]}] * 2
+    audio = [{"path": "x.wav", "bytes": b"RIFF"}, {"path": None, "bytes": b"RIFF"}]
+    in_memory = datasets.Dataset.from_dict({"audio": audio, "captions": captions, "audio_id": [None, "y"]})
+    assert load_rows(in_memory)["audio"][:] == audio
+    assert load_rows(in_memory)["audio_id"][:] == ["x", "y"]
+    paths = datasets.Dataset.from_dict({"audio": [str(folder / "a.wav")], "captions": captions[:1]})
+    assert load_rows(paths)[0]["audio"] == {"path": str(folder / "a.wav"), "bytes": None}
+
+
+def test_wrong_rows_are_reported_together(tmp_path):
+    captions = make_row("a")["captions"]
+    rows = [
+        make_row("a"),
+        "{not json",
+        "[1, 2]",
+        make_row("missing"),
+        make_row("b", captions={"eng_Latn": ["b"]}),
+        make_row("c", captions=captions | {"fra_Latn": ["only one"]}),
+        make_row("d", captions=captions | {"frensh": ["x"]}),
+        make_row("e", captions=captions | {"fra_Latn": ["x", "  "]}),
+        make_row("f", captions=captions | {"fra_Latn": "x"}),
+        make_row("g", audio_id="a"),
+        make_row("h", captions=None),
+        make_row("i", file_name=None),
+        make_row("j", captions=captions | {"fr": ["x", "y"]}),
+    ]
+    folder = write_folder(tmp_path, rows)
+    with pytest.raises(ValueError) as error:
+        load_rows(folder)
+    message = str(error.value)
+    assert "metadata.jsonl: 12 wrong rows, 14 problems" in message
+    for part in (
+        "line 2: this is not JSON (Expecting property name",
+        "line 3: a row must be a JSON object, but this is a list",
+        f"line 4: there is no file '{folder / 'missing.wav'}'",
+        "line 5: captions are missing in fra_Latn",
+        "line 6: captions are parallel, so every language must have as many; there are: eng_Latn 2, fra_Latn 1",
+        "line 7: Unknown language 'frensh'. Did you mean fra_Latn",
+        "line 8: caption 1 in fra_Latn is empty",
+        "line 9: the captions in fra_Latn must be a list of strings that is not empty, but are 'x'",
+        "line 10: the `audio_id` 'a' is that of line 1 already",
+        "line 11: `captions` must be lists of strings by language, but is None",
+        "line 11: captions are missing in eng_Latn, fra_Latn",
+        "line 12: it names no recording",
+        "line 12: `audio_id` must be a string that is not empty, but is None",
+        "line 13: the language fra_Latn is there twice",
+    ):
+        assert part in message
+    assert "line 1:" not in message
+    with pytest.raises(ValueError, match="12 wrong rows"):
+        validate_rows(folder)
+
+
+def test_the_first_20_problems_are_shown(tmp_path):
+    with pytest.raises(ValueError, match="30 wrong rows, 30 problems") as error:
+        load_rows(write_folder(tmp_path, [make_row(f"missing{index}") for index in range(30)]))
+    assert str(error.value).count("there is no file") == 20
+    assert str(error.value).endswith("... and 10 more")
+
+
+def test_wrong_rows_of_a_dataset(tmp_path):
+    rows = load_rows(write_folder(tmp_path, [make_row("a"), make_row("b")]))
+    (tmp_path / "b.wav").unlink()
+    with pytest.raises(ValueError, match=r"the data set: 1 wrong rows, 1 problems:\n  row 1: there is no file"):
+        load_rows(rows)
+    with pytest.raises(ValueError, match="row 0: captions are missing in deu_Latn"):
+        load_rows(rows, languages=["en", "de"])
+
+
+@pytest.mark.parametrize(
+    "source, arguments, message",
+    [
+        ("data", {"split": "dev"}, r"no file '.*metadata\.jsonl'\. The splits there are train: please name one"),
+        ("data", {}, "The splits there are train"),
+        ("data/train", {"languages": []}, "at least one language"),
+        ("data/train", {"languages": ["fr", "fra_Latn"]}, "none twice"),
+        ("data/train/a.wav", {}, r"\.jsonl or \.json files"),
+        ("data/train/metadata.jsonl", {"split": "train"}, "A file has no splits"),
+        ("empty.jsonl", {}, "holds no rows"),
+        ("object.json", {}, "must hold a list of rows, but holds a dict"),
+        ("broken.json", {}, "is not JSON"),
+    ],
+)
+def test_wrong_sources(tmp_path, source, arguments, message):
+    write_folder(tmp_path / "data" / "train", [make_row("a")])
+    for name, content in (("empty.jsonl", "\n"), ("object.json", "{}"), ("broken.json", "[")):
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    with pytest.raises(ValueError, match=message):
+        load_rows(tmp_path / source, **arguments)
+
+
+def test_sources_that_are_nowhere():
+    with pytest.raises(ValueError, match="'nobody/nothing' is neither an existing file or folder"):
+        load_rows("nobody/nothing")
+    with pytest.raises(ValueError, match="this is a list"):
+        load_rows([make_row("a")])
+
+
+def test_real_recordings(shared_dir):
+    for split, num_rows, num_groups in (("train", 1500, 190), ("dev", 190, 190)):
+        rows = load_rows(shared_dir / "esc10", split, languages=ATRI_LANGUAGES, group_column="triple")
+        assert len(rows) == num_rows
+        assert len(set(rows["group_id"])) == num_groups
+        assert all(len(texts) == 5 for texts in rows[0]["captions"].values())
+        assert list(rows.features["captions"]) == list(ATRI_LANGUAGES)
