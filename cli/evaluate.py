@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from .options import parse_options
 from .train import load_model
 
+
 DESCRIPTION = """\
 Evaluate a saved model on recordings with captions in several languages: recall, mAP and ranks both ways for each
 language, and how consistent the languages are. Each clip and each caption is encoded once.

@@ -5,6 +5,7 @@ import sys
 from difflib import get_close_matches
 from importlib import import_module
 
+
 COMMANDS = {
     "quickstart": "make sounds, train a small model on them and query it in eight languages (minutes on a CPU)",
     "train": "train or fine-tune a model on a folder of recordings or a Hub dataset",

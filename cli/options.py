@@ -23,8 +23,8 @@ def parse_options(
 ) -> tuple[Any, ...]:
     """Instances of `dataclasses` from the command line.
 
-    `--config FILE` names a YAML or JSON file of options; the command line goes before it. `--help` explains the options
-    in `shown`, `--help_all` every one.
+    `--config FILE` names a YAML or JSON file of options; the command line goes before it. `--help` explains the
+    options in `shown`, `--help_all` every one.
 
     Args:
         argv: the words after the command.
@@ -37,9 +37,15 @@ def parse_options(
         ValueError: an unknown option in the file, or one given twice.
     """
     parser = HfArgumentParser(
-        dataclasses, prog=prog, description=description, formatter_class=argparse.RawDescriptionHelpFormatter, add_help=False
+        dataclasses,
+        prog=prog,
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        add_help=False,
     )
-    parser.add_argument("--config", metavar="FILE", help="YAML or JSON file of options; the command line goes before it.")
+    parser.add_argument(
+        "--config", metavar="FILE", help="YAML or JSON file of options; the command line goes before it."
+    )
     parser.add_argument("-h", "--help", action="store_true", help="Explain the options people use most, and stop.")
     parser.add_argument("--help_all", action="store_true", help="Explain every option, and stop.")
     if "--help_all" in argv or {"-h", "--help"} & set(argv):

@@ -1,14 +1,11 @@
-"""Plots of a run; needs matplotlib (extra `plot`)."""
+"""Plots of a run."""
 
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 from matplotlib.figure import Figure
 
 from modeling_atri.languages_atri import language_name
-
-matplotlib.use("Agg")
 
 
 def plot_run(results: dict[str, Any], log_history: list[dict], path: Path) -> None:
@@ -27,11 +24,13 @@ def plot_run(results: dict[str, Any], log_history: list[dict], path: Path) -> No
         heights = [100 * metrics[f"{code}_text_to_audio_{name}"] for code in languages]
         recall.bar(places, heights, width=0.8 - 0.15 * shift, color=color, label=name)
     recall.set_xticks(places, [language_name(code) for code in languages], rotation=30, ha="right")
-    recall.set(ylim=(0, 100), ylabel="percent of captions", title="Text to audio: the right sound among the first 1, 5, 10")
+    recall.set(
+        ylim=(0, 100), ylabel="percent of captions", title="Text to audio: the right sound among the first 1, 5, 10"
+    )
     recall.legend(ncols=3, frameon=False, loc="lower right")
     curve = [(entry["step"], entry["loss"]) for entry in log_history if "loss" in entry]
     if curve:
-        loss.plot(*zip(*curve), color="#08519c")
+        loss.plot(*zip(*curve, strict=True), color="#08519c")
     training = results.get("training", {})
     loss.set(xlabel="step", ylabel="loss", title=f"Training with {training.get('objective', '')}")
     figure.savefig(path, dpi=120)

@@ -7,9 +7,10 @@ from typing import Any
 
 from .options import parse_options
 
+
 DESCRIPTION = """\
 Make a set of sound scenes with captions in eight languages, train a small AtriModel on them, measure it on scenes it
-has never heard, and ask it one question in each language. Needs no download and no GPU; about five minutes on two cores.
+has never heard, and ask it one question in each language. No download, no GPU; about five minutes on two cores.
 
 The output folder then holds the model and its processor, results, a model card, a plot, and the sounds themselves.
 
@@ -29,12 +30,17 @@ class QuickstartArguments:
     output_dir: str = field(default="quickstart", metadata={"help": "Folder for everything this makes."})
     objective: str = field(
         default="akcl",
-        metadata={"help": "What to train with; see `atri train --help`.", "choices": ["akcl", "kcl", "cacl", "mlclap"]},
+        metadata={
+            "help": "What to train with; see `atri train --help`.",
+            "choices": ["akcl", "kcl", "cacl", "mlclap"],
+        },
     )
     num_train: int = field(default=1500, metadata={"help": "Scenes to train on."})
-    num_heldout: int = field(default=100, metadata={"help": "Scenes to measure on; none of their combinations is trained."})
+    num_heldout: int = field(
+        default=100, metadata={"help": "Scenes to measure on; none of their combinations is trained."}
+    )
     duration_s: float = field(default=4.0, metadata={"help": "Length of a scene, in seconds."})
-    max_steps: int = field(default=500, metadata={"help": "Training steps."})
+    max_steps: int = field(default=300, metadata={"help": "Training steps."})
     batch_size: int = field(default=64, metadata={"help": "Scenes of a step."})
     learning_rate: float = field(default=1e-3, metadata={"help": "Peak learning rate."})
     seed: int = field(default=0, metadata={"help": "Of sounds, weights and draws."})
@@ -51,17 +57,21 @@ def main(argv: list[str]) -> None:
 def quickstart(options: QuickstartArguments) -> dict[str, Any]:
     """Make, train, measure, ask; returns the results."""
     start = time.perf_counter(), time.process_time()
+    from .plots import plot_run
     from .report import save_run
 
     folder = Path(options.output_dir)
-    print(f"1. Making {options.num_train + options.num_heldout} sound scenes of {options.duration_s:g} s ...", flush=True)
+    print(
+        f"1. Making {options.num_train + options.num_heldout} sound scenes of {options.duration_s:g} s ...", flush=True
+    )
     train_rows, heldout_rows = _make_scenes(options, folder / "sounds")
     print(f"2. Training with {options.objective} for {options.max_steps} steps ...", flush=True)
     trainer = _make_trainer(options, train_rows, heldout_rows)
     trainer.train()
     print("3. Measuring on scenes of combinations that were never trained ...", flush=True)
     results = save_run(trainer)
-    _plot(results, trainer.state.log_history, folder / PLOT_NAME)
+    plot_run(results, trainer.state.log_history, folder / PLOT_NAME)
+    print(f"Plot: {folder / PLOT_NAME}")
     print("\n4. One question in each language (* is the scene it was written for):")
     _ask(trainer, heldout_rows)
     wall, cpu = time.perf_counter() - start[0], time.process_time() - start[1]
@@ -86,7 +96,9 @@ def _make_trainer(options: QuickstartArguments, train_rows, heldout_rows):
     from modeling_atri.trainer.trainer import AtriTrainer
 
     sizes = ScratchArguments()
-    model, processor = model_from_scratch(caption_texts(train_rows, ATRI_LANGUAGES), ATRI_LANGUAGES, sizes, options.seed)
+    model, processor = model_from_scratch(
+        caption_texts(train_rows, ATRI_LANGUAGES), ATRI_LANGUAGES, sizes, options.seed
+    )
     args = AtriTrainingArguments(
         output_dir=options.output_dir,
         objective=options.objective,
@@ -96,6 +108,7 @@ def _make_trainer(options: QuickstartArguments, train_rows, heldout_rows):
         warmup_steps=options.max_steps // 20,
         lr_scheduler_type="cosine",
         weight_decay=0.05,
+        patch_dropout=0.3,
         seed=options.seed,
         feature_cache_dir=str(Path(options.output_dir) / "features"),
         logging_steps=max(options.max_steps // 20, 1),
@@ -104,16 +117,6 @@ def _make_trainer(options: QuickstartArguments, train_rows, heldout_rows):
     )
     names = {"train": "soundscapes/train", "eval": "soundscapes/heldout", "seed": options.seed}
     return AtriTrainer(model, args, processor, train_rows, heldout_rows, facts={"data": names})
-
-
-def _plot(results: dict[str, Any], log_history: list[dict], path: Path) -> None:
-    try:
-        from .plots import plot_run
-    except ImportError as error:
-        print(f"No plot: {error.name} is not installed. `pip install 'modeling_atri[plot]'` brings it.")
-        return
-    plot_run(results, log_history, path)
-    print(f"Plot: {path}")
 
 
 def _ask(trainer, rows) -> None:

@@ -7,6 +7,7 @@ from modeling_atri.languages_atri import resolve_language
 
 from .options import parse_options
 
+
 DESCRIPTION = """\
 Train an ATRI model on recordings with captions in several languages, evaluate it, and save model, processor, results
 and model card to --output_dir.
@@ -31,7 +32,8 @@ class DataArguments:
     eval_data: str | None = field(default=None, metadata={"help": "The same to evaluate on. Default: no evaluation."})
     eval_split: str | None = field(default=None, metadata={"help": "Split (or subfolder) to evaluate on."})
     model: str | None = field(
-        default=None, metadata={"help": "Folder or Hub id of the model to start from. Default: a small one from scratch."}
+        default=None,
+        metadata={"help": "Folder or Hub id of the model to start from. Default: a small one from scratch."},
     )
 
 
@@ -41,9 +43,20 @@ def main(argv: list[str]) -> None:
     from modeling_atri.trainer.scratch import ScratchArguments
 
     adds = set(AtriTrainingArguments.__annotations__)
-    common = {"output_dir", "seed", "max_steps", "weight_decay", "warmup_steps", "lr_scheduler_type", "bf16", "use_cpu"}
+    common = {
+        "output_dir",
+        "seed",
+        "max_steps",
+        "weight_decay",
+        "warmup_steps",
+        "lr_scheduler_type",
+        "bf16",
+        "use_cpu",
+    }
     common |= {"per_device_eval_batch_size", "gradient_accumulation_steps", "eval_strategy", "save_strategy"}
-    shown = adds | common | {item.name for dataclass in (DataArguments, ScratchArguments) for item in fields(dataclass)}
+    shown = (
+        adds | common | {item.name for dataclass in (DataArguments, ScratchArguments) for item in fields(dataclass)}
+    )
     data, sizes, args = parse_options(
         argv,
         (DataArguments, ScratchArguments, AtriTrainingArguments),

@@ -2,4 +2,5 @@
 
 from .cards import make_model_card, results_table
 
+
 __all__ = ["make_model_card", "results_table"]

@@ -8,6 +8,7 @@ from huggingface_hub import ModelCard, ModelCardData
 
 from modeling_atri.languages_atri import iso_code, language_name
 
+
 _COLUMNS = (
     ("T2A R@1", "text_to_audio_R@1"),
     ("R@5", "text_to_audio_R@5"),
@@ -43,8 +44,7 @@ def make_model_card(results: dict[str, Any], path: str, projection_dim: int, tit
     """The model card of a trained model.
 
     Args:
-        results: as `make_results` builds them: `metrics` and, where known, `data`, `evaluated_on`, `training`, `model`,
-            `environment`.
+        results: `metrics`, `evaluated_on`, and, where known, `data`, `training`, `model`, `environment`.
         path: folder or Hub id that the usage example loads.
         projection_dim: width of the embeddings.
         title (`str`, *optional*): heading.
@@ -95,7 +95,7 @@ def _aligned_lines(header: list[str], rows: list[list[str]]) -> list[str]:
     widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
 
     def line(cells: list[str]) -> str:
-        first, *others = (cell.rjust(width) for cell, width in zip(cells, widths))
+        first, *others = (cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
         return "  ".join([cells[0].ljust(len(first)), *others])
 
     rule = "-" * len(line(header))
@@ -109,7 +109,9 @@ def _markdown_lines(header: list[str], rows: list[list[str]]) -> list[str]:
 
 def _training_section(results: dict[str, Any]) -> str:
     training = results.get("training", {})
-    facts = [f"- {title}: {training[name]}" for name, title in _TRAINING_FACTS if training.get(name) is not None]
+    facts = [
+        f"- {title}: {_short(training[name])}" for name, title in _TRAINING_FACTS if training.get(name) is not None
+    ]
     if name := results.get("data", {}).get("train"):
         facts.insert(0, f"- data: {name}")
     if start := results.get("model", {}).get("initialized_from"):
@@ -117,6 +119,10 @@ def _training_section(results: dict[str, Any]) -> str:
     if count := results.get("model", {}).get("num_parameters"):
         facts.append(f"- parameters: {count / 1e6:.1f} M")
     return "\n## Training\n\n" + "\n".join(facts) + "\n" if facts else ""
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _evaluation_section(results: dict[str, Any]) -> str:
@@ -130,4 +136,5 @@ def _evaluation_section(results: dict[str, Any]) -> str:
     if device := environment.get("device"):
         made.append(f"{device['type']} ({device['name']})")
     table = results_table(results["metrics"], evaluated["languages"], markdown=True)
-    return f"\n## Evaluation\n\n{table}\n\nRecall and mAP in percent; T2A: text to audio, A2T: audio to text. On {'; '.join(made)}.\n"
+    legend = f"Recall and mAP in percent; T2A: text to audio, A2T: audio to text. On {'; '.join(made)}."
+    return f"\n## Evaluation\n\n{table}\n\n{legend}\n"

@@ -7,6 +7,7 @@ from transformers import AutoConfig
 from transformers.configuration_utils import PreTrainedConfig, SubConfigSpec
 from transformers.utils import auto_docstring
 
+
 PAPER_TEMPERATURE = 0.07  # ATRI (Yin et al., ACL 2025): tau of the softmax
 
 
@@ -20,8 +21,8 @@ class AtriAudioConfig(PreTrainedConfig):
         Frames the encoder sees at once (10 ms each). Longer clips are cut into chunks of this length, whose embeddings
         are averaged.
     patch_size (`list[int]`, *optional*, defaults to `[16, 16]`):
-        Mel bins and frames of a patch; patches do not overlap. What is left of the frames after the last whole patch is
-        not seen.
+        Mel bins and frames of a patch; patches do not overlap. What is left of the frames after the last whole patch
+        is not seen.
     drop_path_rate (`float`, *optional*, defaults to 0.0):
         Probability with which the last block is skipped for a clip in training (stochastic depth); grows linearly from
         0 at the first block.
@@ -73,13 +74,14 @@ class AtriAudioConfig(PreTrainedConfig):
             raise ValueError(
                 f"`max_frames` ({self.max_frames}) must hold at least one patch of {self.patch_size[1]} frames."
             )
-        if self.hidden_size % self.num_attention_heads:
+        if self.num_attention_heads < 1 or self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"`hidden_size` ({self.hidden_size}) must be a multiple of `num_attention_heads` "
                 f"({self.num_attention_heads})."
             )
-        if not 0 <= self.patch_dropout < 1:
-            raise ValueError(f"`patch_dropout` must be in [0, 1), got {self.patch_dropout}.")
+        for name in ("patch_dropout", "drop_path_rate"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be in [0, 1), got {getattr(self, name)}.")
 
     @property
     def patch_grid(self) -> tuple[int, int]:
@@ -94,8 +96,8 @@ class AtriConfig(PreTrainedConfig):
     audio_config (`AtriAudioConfig` or `dict`, *optional*):
         The audio tower. Defaults to CED-Base.
     text_config (`PreTrainedConfig` or `dict`, *optional*):
-        The text tower: the configuration of any encoder that `AutoConfig` knows. Defaults to the SONAR text encoder, an
-        M2M100 encoder of 24 layers.
+        The text tower: the configuration of any encoder that `AutoConfig` knows. Defaults to the SONAR text encoder,
+        an M2M100 encoder of 24 layers.
     projection_dim (`int`, *optional*, defaults to 1024):
         Width of the shared embedding space.
     logit_scale_init_value (`float`, *optional*, defaults to 2.6593):

@@ -13,6 +13,7 @@ from transformers import M2M100Config
 
 from .configuration_atri import AtriAudioConfig, AtriConfig
 
+
 StateDict = Mapping[str, Tensor]
 
 # Attention heads leave no trace in the shapes: those of the published models, by width.
@@ -99,7 +100,7 @@ def convert_sonar_state_dict(
         ValueError: missing, unknown or mis-shaped keys, all named; a width without published number of heads.
     """
     converted = _rename(state_dict, _SONAR_RENAMES, "SONAR")
-    _require(converted, ("embed_tokens.weight", "layers.0.fc1.weight"), "SONAR")
+    _require(converted, {"embed_tokens.weight": 2, "layers.0.fc1.weight": 2}, "SONAR")
     vocab_size, width = converted["embed_tokens.weight"].shape
     rows = torch.cat([torch.tensor(_SONAR_ROW_OF_NLLB), torch.arange(len(_SONAR_ROW_OF_NLLB), vocab_size)])
     converted["embed_tokens.weight"] = converted["embed_tokens.weight"][rows]
@@ -137,7 +138,7 @@ def convert_mlclap_state_dict(
         prefix = next(prefix for prefix in towers if key.startswith(prefix))
         towers[prefix][key.removeprefix(prefix)] = value
     heads = towers[""]
-    _require(heads, ("temperature",), "ML-CLAP")
+    _require(heads, {"temperature": 0}, "ML-CLAP")
     temperature = float(heads.pop("temperature"))
     if not 0 < temperature < math.inf:
         raise ValueError(f"The ML-CLAP checkpoint has a temperature of {temperature}; it must be positive.")
@@ -145,7 +146,7 @@ def convert_mlclap_state_dict(
     audio_config, audio = convert_ced_state_dict(towers["audio_encoder.model."], audio_heads)
     text_config, text = convert_sonar_state_dict(towers["text_encoder.model."], text_heads)
     converted = _rename(heads, _MLCLAP_HEAD_RENAMES, "ML-CLAP")
-    _require(converted, ("audio_projection.fc2.weight",), "ML-CLAP")
+    _require(converted, {"audio_projection.fc2.weight": 2}, "ML-CLAP")
     config = AtriConfig(
         audio_config=audio_config,
         text_config=text_config,
@@ -170,8 +171,8 @@ def _rename(state_dict: StateDict, renames: Iterable[tuple[str, str]], source: s
             unknown.append(key)
     if unknown:
         raise ValueError(
-            f"{len(unknown)} keys are not {source}'s: {_shorten(unknown)}. Pass the state dict of the model alone, without "
-            "optimizer state or a wrapper's prefix."
+            f"{len(unknown)} keys are not {source}'s: {_shorten(unknown)}. Pass the state dict of the model alone, "
+            "without optimizer state or a wrapper's prefix."
         )
     return converted
 
@@ -183,14 +184,14 @@ def _split_qkv(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
         if ".attention.qkv." not in key:
             converted[key] = value
             continue
-        for name, part in zip(("q_proj", "k_proj", "v_proj"), value.chunk(3)):
+        for name, part in zip(("q_proj", "k_proj", "v_proj"), value.chunk(3), strict=True):
             converted[key.replace("qkv", name)] = part.clone()  # a view would keep, and save, the whole
     return converted
 
 
 def _ced_config(converted: dict[str, Tensor], heads: int | None) -> AtriAudioConfig:
     needed = ("embeddings.patch_projection.weight", "embeddings.time_positions", "embeddings.frequency_positions")
-    _require(converted, (*needed, "layers.0.mlp.fc1.weight"), "CED")
+    _require(converted, dict.fromkeys(needed, 4) | {"layers.0.mlp.fc1.weight": 2}, "CED")
     width, _, patch_bins, patch_frames = converted["embeddings.patch_projection.weight"].shape
     rows = converted["embeddings.frequency_positions"].shape[2]
     columns = converted["embeddings.time_positions"].shape[3]
@@ -222,10 +223,16 @@ def _num_layers(state_dict: StateDict) -> int:
     return 1 + max(int(match[1]) for key in state_dict if (match := re.match(r"layers\.(\d+)\.", key)))
 
 
-def _require(state_dict: StateDict, keys: Iterable[str], source: str) -> None:
-    missing = [key for key in keys if key not in state_dict]
+def _require(state_dict: StateDict, dimensions: dict[str, int], source: str) -> None:
+    """Check that the keys are there, with as many dimensions."""
+    missing = [key for key in dimensions if key not in state_dict]
     if missing:
         raise ValueError(f"The {source} state dict lacks what its sizes are read from: {', '.join(missing)}.")
+    wrong = [
+        f"{key} is {tuple(state_dict[key].shape)}" for key, ndim in dimensions.items() if state_dict[key].ndim != ndim
+    ]
+    if wrong:
+        raise ValueError(f"The {source} state dict holds tensors of the wrong dimensions: {', '.join(wrong)}.")
 
 
 def _linear(name: str, outputs: int, inputs: int) -> dict[str, tuple[int, ...]]:

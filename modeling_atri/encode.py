@@ -1,7 +1,8 @@
 """Any number of clips or captions to embeddings, in order, in bounded memory."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from tqdm.auto import tqdm
 from .audio_io import load_audio
 from .modeling_atri import AtriModel
 from .processing_atri import AtriProcessor, as_list_of_captions
+
 
 # Inputs are read this many batches ahead and sorted by length there, so that little of a batch is padding.
 _BATCHES_AHEAD = 16
@@ -47,6 +49,8 @@ def encode_audio(
     Raises:
         ValueError: a clip that cannot be read or is unfit; the message says which.
     """
+    if isinstance(audios, (str, bytes, PathLike, Mapping)) or getattr(audios, "ndim", 2) < 2:
+        raise ValueError(f"`audios` is one clip ({type(audios).__name__}); pass a list of clips, [clip] for this one.")
     extractor = processor.feature_extractor
 
     def read(index: int, audio: Any) -> Tensor:
@@ -97,16 +101,19 @@ def encode_text(
     languages = [language] * len(captions) if language is None or isinstance(language, str) else list(language)
     if len(languages) != len(captions):
         raise ValueError(
-            f"{len(languages)} languages were given for {len(captions)} captions; pass one language for all of them or "
-            "one per caption."
+            f"{len(languages)} languages were given for {len(captions)} captions; pass one language for all of them "
+            "or one per caption."
         )
+    if language is not None:
+        for name in set(languages):
+            processor.language_id(name)  # an unknown language is an error now, not after hours
 
     def embed(batch: list[tuple[str, str | None]]) -> Tensor:
-        texts, codes = zip(*batch)
-        inputs = processor(text=list(texts), language=None if codes[0] is None else list(codes)).to(model.device)
+        texts, codes = zip(*batch, strict=True)
+        inputs = processor(text=list(texts), language=None if language is None else list(codes)).to(model.device)
         return model.get_text_features(**inputs).pooler_output
 
-    items = zip(captions, languages)
+    items = zip(captions, languages, strict=True)
     bar = tqdm(total=len(captions), desc="captions", disable=not progress)
     return _encode(model, items, lambda item: len(item[0]), embed, batch_size, bar)
 
@@ -123,7 +130,7 @@ def _encode(
     if batch_size < 1:
         raise ValueError(f"`batch_size` must be at least 1, got {batch_size}.")
     parts = []
-    was_training = model.training
+    in_training = [module for module in model.modules() if module.training]
     model.eval()
     try:
         with torch.inference_mode(), bar:
@@ -136,7 +143,8 @@ def _encode(
                     bar.update(len(rows))
                 parts.append(embeddings)
     finally:
-        model.train(was_training)
+        for module in in_training:
+            module.training = True
     return np.concatenate(parts) if parts else np.empty((0, model.config.projection_dim), dtype=np.float32)
 
 

@@ -1,8 +1,7 @@
 """Waveform to log-mel spectrogram, one clip at a time and one numeric path."""
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ from transformers.feature_extraction_utils import BatchFeature
 from transformers.utils import TensorType, logging
 
 from .configuration_atri import AtriAudioConfig, AtriConfig
+
 
 logger = logging.get_logger(__name__)
 
@@ -23,9 +23,9 @@ class AtriFeatureExtractor(SequenceFeatureExtractor):
     Log-mel spectrogram in decibels, as CED computes it.
 
     For one clip: power spectrum of a centred STFT (periodic Hann window, reflected edges), triangular filters on the
-    HTK mel scale without area normalisation, `10 * log10(max(power, 1e-10))`, and everything quieter than `top_db` below
-    the clip's own loudest bin raised to that floor. Clips never see their neighbours: the same clip gives the same
-    features alone and in any batch. Source: the front end of https://github.com/RicherMans/CED (torchaudio's
+    HTK mel scale without area normalisation, `10 * log10(max(power, 1e-10))`, and everything quieter than `top_db`
+    below the clip's own loudest bin raised to that floor. Clips never see their neighbours: the same clip gives the
+    same features alone and in any batch. Source: the front end of https://github.com/RicherMans/CED (torchaudio's
     `MelSpectrogram` and `AmplitudeToDB`); there the floor is taken over the whole batch.
 
     Args:
@@ -94,15 +94,9 @@ class AtriFeatureExtractor(SequenceFeatureExtractor):
         self.frequency_max = frequency_max
         self.top_db = top_db
         self.min_num_samples = min_num_samples
+        # Under these names tables are left out of what is saved.
         self.window = torch.hann_window(n_fft, periodic=True)
         self.mel_filters = mel_filter_bank(n_fft, feature_size, frequency_min, frequency_max, sampling_rate)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Everything but the tables that follow from the other values."""
-        output = super().to_dict()
-        output.pop("window", None)
-        output.pop("mel_filters", None)
-        return output
 
     def num_frames(self, num_samples: int) -> int:
         """Frames of a clip of `num_samples` samples."""
@@ -143,7 +137,7 @@ class AtriFeatureExtractor(SequenceFeatureExtractor):
         self,
         raw_speech: Waveform | Sequence[Waveform],
         sampling_rate: int | None = None,
-        padding: bool = True,
+        padding: bool | str = True,
         pad_short: bool = False,
         return_tensors: str | TensorType | None = None,
         **kwargs,
@@ -156,8 +150,8 @@ class AtriFeatureExtractor(SequenceFeatureExtractor):
                 full scale at 1.0. Clips are neither cut nor resampled.
             sampling_rate (`int`, *optional*): sampling rate of the waveforms, in Hz. Pass it: with it a mismatch is an
                 error, without it the features of such a clip would be silently wrong.
-            padding (`bool`, *optional*, defaults to `True`): pad the clips to the longest and stack them. `False`
-                returns lists.
+            padding (`bool`, *optional*, defaults to `True`): pad the clips to the longest (`True` or `"longest"`) and
+                stack them. `False` returns lists.
             pad_short (`bool`, *optional*, defaults to `False`): zero-pad clips below `min_num_samples` samples up to
                 it, instead of raising.
             return_tensors (`str`, *optional*): `"pt"` or `"np"`; default NumPy arrays (lists with `padding=False`).
@@ -172,10 +166,14 @@ class AtriFeatureExtractor(SequenceFeatureExtractor):
         """
         if kwargs:
             raise ValueError(
-                f"Unknown arguments {sorted(kwargs)}: AtriFeatureExtractor takes sampling_rate, padding, pad_short and "
-                "return_tensors."
+                f"Unknown arguments {sorted(kwargs)}: AtriFeatureExtractor takes sampling_rate, padding, pad_short "
+                "and return_tensors."
             )
         self._check_sampling_rate(sampling_rate)
+        if padding not in (True, False, "longest"):
+            raise ValueError(
+                f"`padding` must be True, 'longest' or False, got {padding!r}: clips are padded to the longest."
+            )
         if padding is False and return_tensors is not None:
             raise ValueError("`return_tensors` needs clips of one length: pass padding=True with it.")
         clips = as_list_of_clips(raw_speech)
@@ -218,7 +216,7 @@ class AtriFeatureExtractor(SequenceFeatureExtractor):
 
     def _to_waveform(self, clip: Waveform, pad_short: bool, name: str) -> torch.Tensor:
         """One checked mono clip as a float32 tensor."""
-        waveform = torch.as_tensor(clip) if not isinstance(clip, list) else torch.tensor(clip, dtype=torch.float32)
+        waveform = _as_tensor(clip, name)
         if waveform.ndim != 1:
             raise ValueError(
                 f"{name} has shape {tuple(waveform.shape)}; a clip must be mono, of shape (num_samples,). Average "
@@ -256,13 +254,27 @@ def as_list_of_clips(audio: Waveform | Sequence[Waveform]) -> list[Waveform]:
         if audio.ndim > 1:
             raise ValueError(
                 f"An array of shape {tuple(audio.shape)} could be a batch or one clip with several channels. Pass a "
-                "list of arrays of shape (num_samples,): `list(batch)` for a batch, `[clip.mean(axis=0)]` for channels."
+                "list of arrays of shape (num_samples,): `list(batch)` for a batch, `[clip.mean(axis=0)]` for "
+                "channels."
             )
         return [audio]
+    if not isinstance(audio, Iterable) or isinstance(audio, (str, bytes, Mapping)):
+        return [audio]  # refused where the clip is read
     audio = list(audio)
     if not audio:
         raise ValueError("No clip was given: the list of waveforms is empty.")
     return [audio] if isinstance(audio[0], (float, int, np.number)) else audio
+
+
+def _as_tensor(clip: Waveform, name: str) -> torch.Tensor:
+    try:
+        # A copy: torch takes neither reversed nor read-only arrays as they are.
+        return torch.from_numpy(np.array(clip)) if isinstance(clip, np.ndarray) else torch.as_tensor(clip).detach()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"{name} is a {type(clip).__name__} that is no waveform ({error}). Pass an array, a tensor or a list of "
+            "floats; `modeling_atri.audio_io.load_audio` makes one of a file."
+        ) from error
 
 
 def mel_filter_bank(

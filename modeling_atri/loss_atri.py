@@ -29,8 +29,8 @@ def info_nce_loss(
 ) -> Tensor:
     """Symmetric InfoNCE between two views of the same items.
 
-    `(L(x -> y) + L(y -> x)) / 2` with `L(x -> y) = -1/N sum_i sum_j p_ij log softmax_j(scale * <x_i, y_j>)`, where p is
-    the identity, or, with `ids`, spreads evenly over the items of equal id (soft positives, as in ml-clap's
+    `(L(x -> y) + L(y -> x)) / 2` with `L(x -> y) = -1/N sum_i sum_j p_ij log softmax_j(scale * <x_i, y_j>)`, where p
+    is the identity, or, with `ids`, spreads evenly over the items of equal id (soft positives, as in ml-clap's
     `AudioTextContrastiveLoss`, https://github.com/zyyan4/ml-clap/blob/154393e/tools/losses.py).
 
     Args:
@@ -39,8 +39,8 @@ def info_nce_loss(
         scale (`torch.Tensor` or `float`): inverse temperature, `logit_scale.exp()`.
         ids (`torch.Tensor` of shape `(N,)`, *optional*): integers; rows with equal id are positives of one another.
         shard (`Shard`, *optional*): for several processes: the local rows are held against the columns of all. The
-            mean of the results (and gradients) over the processes is that of the whole batch, however unevenly its rows
-            are spread.
+            mean of the results (and gradients) over the processes is that of the whole batch, however unevenly its
+            rows are spread.
 
     Returns:
         `torch.Tensor` of shape `()`: the loss, in the dtype of the embeddings, float32 at least.
@@ -78,6 +78,12 @@ def _targets(x: Tensor, ids: Tensor | None, shard: Shard | None, num_columns: in
 
 
 def _cross_entropy_sum(rows: Tensor, columns: Tensor, scale: Tensor | float, targets: Tensor) -> Tensor:
-    logits = scale * (rows @ columns.T)
-    # A softmax over a batch in half precision loses the small terms that the gradient of the positives is made of.
-    return F.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), targets, reduction="sum")
+    # In half precision, also autocast's, similarities are too coarse for the scale, and a softmax over a batch loses
+    # the small terms that the gradient of the positives is made of.
+    with torch.autocast(rows.device.type, enabled=False):
+        logits = scale * (_at_least_float32(rows) @ _at_least_float32(columns).T)
+        return F.cross_entropy(logits, targets, reduction="sum")
+
+
+def _at_least_float32(tensor: Tensor) -> Tensor:
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

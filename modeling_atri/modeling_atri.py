@@ -13,7 +13,7 @@ from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
-from transformers.models.auto.modeling_auto import AutoModelForTextEncoding
+from transformers.models.auto.modeling_auto import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForTextEncoding
 from transformers.models.m2m_100.modeling_m2m_100 import M2M100Encoder
 from transformers.processing_utils import Unpack
 from transformers.utils import ModelOutput, TransformersKwargs, auto_docstring, can_return_tuple
@@ -52,12 +52,16 @@ class AtriOutput(ModelOutput):
     audio_model_output: BaseModelOutputWithPooling | None = None
     text_model_output: BaseModelOutputWithPooling | None = None
 
+    def to_tuple(self) -> tuple:
+        return tuple(value.to_tuple() if isinstance(value, ModelOutput) else value for value in self.values())
+
 
 class AtriMelNorm(nn.Module):
     """BatchNorm over mel bins with fixed statistics.
 
-    The statistics belong to the checkpoint: they come with it, or are set once from training clips. Following the batch
-    instead, as `nn.BatchNorm` does in training, would let padding, neighbours and ranks leak into the embeddings.
+    The statistics belong to the checkpoint: they come with it, or are set once from training clips. Following the
+    batch instead, as `nn.BatchNorm` does in training, would let padding, neighbours and ranks leak into the
+    embeddings.
     """
 
     def __init__(self, num_mel_bins: int, eps: float = 1e-5):
@@ -80,7 +84,7 @@ class AtriMelNorm(nn.Module):
 
     @torch.no_grad()
     def set_statistics(self, mean: Tensor, var: Tensor) -> None:
-        """Set the statistics: mean and variance over the frames of training clips, `(mel bins,)` each, in dB and dB²."""
+        """Set mean and variance over the frames of training clips, `(mel bins,)` each, in dB and dB²."""
         self.running_mean.copy_(mean)
         self.running_var.copy_(var)
 
@@ -246,6 +250,7 @@ class AtriPreTrainedModel(PreTrainedModel):
 @auto_docstring(custom_intro="CED: a vision transformer over log-mel patches, mean-pooled, without a projection.")
 class AtriAudioModel(AtriPreTrainedModel):
     config: AtriAudioConfig
+    base_model_prefix = "audio_model"  # its name in AtriModel: loads from such a checkpoint too
     main_input_name = "input_features"
     input_modalities = ("audio",)
 
@@ -278,10 +283,10 @@ class AtriAudioModel(AtriPreTrainedModel):
             1 on a clip's own frames, 0 on padding, which must come last. Default: no padding.
 
         Returns `last_hidden_state` of shape `(batch_size, chunks * patches, hidden_size)`, zero where a clip has no
-        patch, and `pooler_output` of shape `(batch_size, hidden_size)`. A clip of up to `config.max_frames` frames is one
-        chunk, and its padding is masked. A longer one is cut into chunks of `max_frames`, the last one filled up with
-        zeros after the normalisation; that filling attends and counts, and the chunks' means are averaged with equal
-        weight: so CED was defined and trained.
+        patch, and `pooler_output` of shape `(batch_size, hidden_size)`. A clip of up to `config.max_frames` frames is
+        one chunk, and its padding is masked. A longer one is cut into chunks of `max_frames`, the last one filled up
+        with zeros after the normalisation; that filling attends and counts, and the chunks' means are averaged with
+        equal weight: so CED was defined and trained.
         """
         num_frames = self._num_frames(input_features, input_features_mask)
         features = self.mel_norm(input_features)
@@ -316,12 +321,17 @@ class AtriAudioModel(AtriPreTrainedModel):
                 f"{tuple(mask.shape)}."
             )
         num_frames = mask.sum(dim=1)
-        if not torch.compiler.is_compiling() and bool((num_frames < self.config.patch_size[1]).any()):
+        too_short, has_gap = num_frames < self.config.patch_size[1], (mask[:, 1:] > mask[:, :-1]).any(dim=1)
+        if torch.compiler.is_compiling() or not bool((too_short | has_gap).any()):
+            return num_frames
+        if bool(has_gap.any()):
             raise ValueError(
-                f"`input_features_mask` leaves clips of {num_frames.tolist()} frames; each needs at least one patch "
-                f"({self.config.patch_size[1]} frames)."
+                "`input_features_mask` must be 1 on a clip's frames and 0 after them: pad clips on the right."
             )
-        return num_frames
+        raise ValueError(
+            f"`input_features_mask` leaves clips of {num_frames.tolist()} frames; each needs at least one patch "
+            f"({self.config.patch_size[1]} frames)."
+        )
 
     def _cut(self, features: Tensor, num_frames: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Cut clips into chunks of `max_frames`.
@@ -407,17 +417,31 @@ def build_text_model(config: PreTrainedConfig) -> PreTrainedModel:
     """
     if config.model_type == "m2m_100":
         return M2M100Encoder._from_config(config)
-    encoders = AutoModelForTextEncoding._model_mapping
-    if type(config) not in encoders and config.is_encoder_decoder:
+    auto_class = AutoModelForTextEncoding if type(config) in AutoModelForTextEncoding._model_mapping else AutoModel
+    if (auto_class is AutoModel and config.is_encoder_decoder) or _is_decoder(config):
         raise ValueError(
-            f"`text_config` is of type {config.model_type!r}, an encoder-decoder of which transformers offers no encoder "
-            "alone. Use an encoder such as bert, xlm-roberta, modernbert, t5, or m2m_100 (SONAR, NLLB)."
+            f"`text_config` is of type {config.model_type!r}, a decoder or an encoder-decoder of which transformers "
+            "offers no encoder alone. Use an encoder such as bert, xlm-roberta, modernbert, t5, or m2m_100 (SONAR, "
+            "NLLB)."
         )
-    auto_class = AutoModelForTextEncoding if type(config) in encoders else AutoModel
     text_model = auto_class.from_config(config)
+    if text_model.main_input_name != "input_ids":
+        raise ValueError(
+            f"`text_config` is of type {config.model_type!r}, which reads {text_model.main_input_name}, not text."
+        )
     if getattr(text_model, "pooler", None) is not None:
         text_model.pooler = None  # never used here: its weights would get no gradient
     return text_model
+
+
+def _is_decoder(config: PreTrainedConfig) -> bool:
+    """Whether tokens see only what precedes them, which makes a poor mean over them."""
+    if getattr(config, "is_decoder", False):
+        return True
+    only_generates = type(config) in AutoModelForCausalLM._model_mapping and not (
+        type(config) in AutoModelForMaskedLM._model_mapping or type(config) in AutoModelForTextEncoding._model_mapping
+    )
+    return only_generates and not getattr(config, "use_bidirectional_attention", False)
 
 
 @auto_docstring
@@ -524,37 +548,39 @@ class AtriModel(AtriPreTrainedModel):
         ```"""
         if input_features is None and input_ids is None:
             raise ValueError("Neither `input_features` nor `input_ids` was given; pass clips, captions, or both.")
-        output = AtriOutput()
-        if input_features is not None:
-            output.audio_model_output = self.audio_model(
-                input_features, input_features_mask, return_dict=True, **kwargs
-            )
-            projected = self.audio_projection(output.audio_model_output.pooler_output)
-            output.audio_embeds = F.normalize(projected, dim=-1)
-        if input_ids is not None:
-            output.text_model_output = self._encode_text(input_ids, attention_mask, **kwargs)
-            output.text_embeds = F.normalize(self.text_projection(output.text_model_output.pooler_output), dim=-1)
-        if output.audio_embeds is not None and output.text_embeds is not None:
-            self._compare(output, return_loss)
-        elif return_loss:
+        if return_loss and (input_features is None or input_ids is None):
             raise ValueError(
                 "`return_loss=True` needs clips and captions: pass both `input_features` and `input_ids`."
             )
-        return output
-
-    def _compare(self, output: AtriOutput, return_loss: bool | None) -> None:
-        """Fill in logits and loss."""
-        audio_embeds, text_embeds = output.audio_embeds, output.text_embeds.to(output.audio_embeds.device)
-        scale = self.logit_scale.exp().to(audio_embeds.device)
-        output.logits_per_audio = scale * (audio_embeds @ text_embeds.T)
-        output.logits_per_text = output.logits_per_audio.T
-        if return_loss:
-            if len(audio_embeds) != len(text_embeds):
-                raise ValueError(
-                    f"`return_loss=True` pairs clip i with caption i, but there are {len(audio_embeds)} clips and "
-                    f"{len(text_embeds)} captions."
-                )
-            output.loss = info_nce_loss(audio_embeds, text_embeds, scale)
+        if return_loss and len(input_features) != len(input_ids):
+            raise ValueError(
+                f"`return_loss=True` pairs clip i with caption i, but there are {len(input_features)} clips and "
+                f"{len(input_ids)} captions."
+            )
+        audio_outputs = audio_embeds = text_outputs = text_embeds = None
+        if input_features is not None:
+            audio_outputs = self.audio_model(input_features, input_features_mask, return_dict=True, **kwargs)
+            audio_embeds = F.normalize(self.audio_projection(audio_outputs.pooler_output), dim=-1)
+        if input_ids is not None:
+            text_outputs = self._encode_text(input_ids, attention_mask, **kwargs)
+            text_embeds = F.normalize(self.text_projection(text_outputs.pooler_output), dim=-1)
+        loss = logits_per_audio = logits_per_text = None
+        if audio_embeds is not None and text_embeds is not None:
+            scale, captions = self.logit_scale.exp().to(audio_embeds.device), text_embeds.to(audio_embeds.device)
+            logits_per_audio = scale * (audio_embeds @ captions.T)
+            logits_per_text = logits_per_audio.T
+            if return_loss:
+                loss = info_nce_loss(audio_embeds, captions, scale)
+        # Made at once: a ModelOutput orders its values, and so the tuple of them, as they come in.
+        return AtriOutput(
+            loss=loss,
+            logits_per_audio=logits_per_audio,
+            logits_per_text=logits_per_text,
+            audio_embeds=audio_embeds,
+            text_embeds=text_embeds,
+            audio_model_output=audio_outputs,
+            text_model_output=text_outputs,
+        )
 
 
 AtriAudioModel.register_for_auto_class("AutoModel")

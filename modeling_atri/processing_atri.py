@@ -13,6 +13,7 @@ from .configuration_atri import AtriConfig
 from .feature_extraction_atri import Waveform
 from .languages_atri import resolve_language
 
+
 # The signs that ml-clap removes, https://github.com/zyyan4/ml-clap/blob/154393e/dataset.py (text_preprocess)
 _SPACE_BEFORE_SIGN = re.compile(r'\s([，。！？：;、,.!?:"](?:\s|$))')
 _SIGN = re.compile(r'[()，。！？：;、,.!?:|*"]')
@@ -28,13 +29,18 @@ def normalize_caption(caption: str) -> str:
     return _SIGN.sub(" ", caption).replace("  ", " ")
 
 
+# transformers' processors also take arguments by kind, and sentence-transformers passes them so.
+_KINDS = ("common_kwargs", "text_kwargs", "audio_kwargs", "images_kwargs", "videos_kwargs")
+_TOKENIZER_ARGUMENTS = ("padding_side", "pad_to_multiple_of", "truncation")
+
+
 class AtriProcessor(ProcessorMixin):
     r"""
     Feature extractor for audio and tokenizer for captions in one object.
 
     Every caption carries its own language: NLLB tokenizers (SONAR's is one) mark it by a language code as the first
-    token. Tokenizers without language codes (BERT's, XLM-R's) get the captions alone; the languages are checked all the
-    same.
+    token. Tokenizers without language codes (BERT's, XLM-R's) get the captions alone; the languages are checked all
+    the same.
 
     Args:
         feature_extractor (`AtriFeatureExtractor`): turns waveforms into log-mel spectrograms.
@@ -58,8 +64,8 @@ class AtriProcessor(ProcessorMixin):
         super().__init__(feature_extractor, tokenizer, **kwargs)
         if getattr(tokenizer, "legacy_behaviour", False):
             raise ValueError(
-                "The tokenizer was made with legacy_behaviour=True, which puts the language code last; ATRI's text tower "
-                "expects it first. Load it with legacy_behaviour=False."
+                "The tokenizer was made with legacy_behaviour=True, which puts the language code last; ATRI's text "
+                "tower expects it first. Load it with legacy_behaviour=False."
             )
         self.normalize_text = normalize_text
         self.max_text_length = max_text_length
@@ -98,15 +104,32 @@ class AtriProcessor(ProcessorMixin):
             max_length (`int`, *optional*): tokens kept of a caption; default `max_text_length`. Longer captions are
                 cut so that the end token stays.
             return_tensors (`str`, *optional*, defaults to `"pt"`): `"pt"` or `"np"`.
+            kwargs: `padding_side` and `pad_to_multiple_of` of the tokenizer; or any of these arguments in dicts by
+                kind, `text_kwargs`, `audio_kwargs`, `common_kwargs`.
 
         Returns:
             `BatchFeature` with, as far as asked for, `input_features` (clips, frames, mel bins) float32,
             `input_features_mask` (clips, frames), `input_ids` and `attention_mask` (captions, tokens), int64.
 
         Raises:
-            ValueError: neither text nor audio; an unknown language, or as many languages as captions do not match;
-                captions that are not strings; whatever the feature extractor refuses.
+            ValueError: neither text nor audio; an unknown language, or languages and captions that do not match in
+                number; captions that are not strings; arguments that are unknown; whatever the feature extractor
+                refuses.
         """
+        if any(kind in kwargs for kind in _KINDS):
+            given = {
+                "sampling_rate": sampling_rate,
+                "padding": padding,
+                "pad_short": pad_short,
+                "max_length": max_length,
+                "return_tensors": return_tensors,
+            }
+            for kind in _KINDS:
+                given |= kwargs.pop(kind, None) or {}
+            return self(text, audio, language, **(given | kwargs))
+        if unknown := kwargs.keys() - set(_TOKENIZER_ARGUMENTS):
+            raise ValueError(f"Unknown arguments {sorted(unknown)}; is it `language`, `audio` or `sampling_rate`?")
+        return_tensors = TensorType(return_tensors or "pt")
         if text is None and audio is None:
             raise ValueError("Neither `text` nor `audio` was given; pass at least one of them.")
         if text is None and language is not None:
@@ -120,10 +143,6 @@ class AtriProcessor(ProcessorMixin):
             )
         if text is not None:
             data.update(self._tokenize(text, language, padding, max_length, return_tensors, **kwargs))
-        elif kwargs:
-            raise ValueError(
-                f"Unknown arguments {sorted(kwargs)}: they would go to the tokenizer, but there is no text."
-            )
         return BatchFeature(data)
 
     def _tokenize(
@@ -132,10 +151,12 @@ class AtriProcessor(ProcessorMixin):
         language: str | Sequence[str] | None,
         padding: bool | str,
         max_length: int | None,
-        return_tensors: str | TensorType | None,
+        return_tensors: TensorType,
+        truncation: bool | str = True,
         **kwargs,
     ) -> dict:
         captions = as_list_of_captions(text)
+        max_length = self._checked_max_length(max_length, truncation)
         language_ids = self._language_ids(language, len(captions))
         if self.normalize_text:
             captions = [normalize_caption(caption) for caption in captions]
@@ -143,7 +164,7 @@ class AtriProcessor(ProcessorMixin):
             captions,
             padding=padding,
             truncation=True,
-            max_length=max_length or min(self.max_text_length, self.tokenizer.model_max_length),
+            max_length=max_length,
             return_tensors="pt",
             return_token_type_ids=False,
             split_special_tokens=True,
@@ -154,9 +175,23 @@ class AtriProcessor(ProcessorMixin):
             # the tokenizer's own `src_lang`, a mutable state, stays as it is.
             first = tokens["attention_mask"].argmax(dim=1)
             tokens["input_ids"][torch.arange(len(captions)), first] = language_ids
-        if TensorType(return_tensors or "pt") is TensorType.NUMPY:
+        if return_tensors is TensorType.NUMPY:
             return {key: value.numpy() for key, value in tokens.items()}
         return dict(tokens)
+
+    def _checked_max_length(self, max_length: int | None, truncation: bool | str) -> int:
+        """Tokens kept of a caption."""
+        if truncation not in (True, "longest_first", "only_first"):
+            raise ValueError(f"`truncation` is {truncation!r}, but captions are always cut, to `max_length` tokens.")
+        if max_length is None:
+            max_length = min(self.max_text_length, self.tokenizer.model_max_length)
+        num_special_tokens = self.tokenizer.num_special_tokens_to_add()
+        if max_length <= num_special_tokens:  # the tokenizer would not cut at all, or leave no word
+            raise ValueError(
+                f"`max_length` is {max_length}, which leaves no token for the caption beside {num_special_tokens} "
+                "special ones. Please raise it."
+            )
+        return max_length
 
     def _language_ids(self, language: str | Sequence[str] | None, num_captions: int) -> torch.Tensor | None:
         """Token ids of the captions' language codes, (num_captions,), or None where the tokenizer has none."""
@@ -167,8 +202,8 @@ class AtriProcessor(ProcessorMixin):
         languages = [language] * num_captions if isinstance(language, str) else list(language)
         if len(languages) != num_captions:
             raise ValueError(
-                f"{len(languages)} languages were given for {num_captions} captions; pass one language for all of them "
-                "or one per caption."
+                f"{len(languages)} languages were given for {num_captions} captions; pass one language for all of "
+                "them or one per caption."
             )
         id_of = {name: self.language_id(name) for name in set(languages)}
         if not self.uses_language_codes:
@@ -190,8 +225,8 @@ class AtriProcessor(ProcessorMixin):
                 token for token in self.tokenizer.all_special_tokens if re.fullmatch(r"[a-z]{3}_[A-Z][a-z]{3}", token)
             ]
             raise ValueError(
-                f"The tokenizer has no code for {language!r} ({code}). It has: {', '.join(known)}. Use one of these, or a "
-                "model whose tokenizer was made with that language."
+                f"The tokenizer has no code for {language!r} ({code}). It has: {', '.join(known)}. Use one of these, "
+                "or a model whose tokenizer was made with that language."
             )
         return token_id
 

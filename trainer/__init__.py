@@ -3,6 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+
 _MODULE_OF = {
     "AtriTrainer": "trainer",
     "AtriTrainingArguments": "arguments",

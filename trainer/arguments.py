@@ -1,7 +1,7 @@
 """Everything a training run can be told."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from transformers import TrainingArguments
 
@@ -14,8 +14,8 @@ from .data.collator import check_objective
 @dataclass
 class AtriTrainingArguments(TrainingArguments):
     r"""
-    [`~transformers.TrainingArguments`] with what ATRI adds: objective, languages, what is frozen, learning rates of the
-    parts, and augmentation. Everything is checked when the object is made.
+    [`~transformers.TrainingArguments`] with what ATRI adds: objective, languages, what is frozen, learning rates of
+    the parts, and augmentation. Everything is checked when the object is made.
 
     NOTE: other defaults than in transformers: `learning_rate` 5e-6, `per_device_train_batch_size` 24 and
     `num_train_epochs` 10 (the paper's); `remove_unused_columns` False (the collator needs all columns);
@@ -31,7 +31,7 @@ class AtriTrainingArguments(TrainingArguments):
     objective: str = field(
         default="akcl",
         metadata={
-            "help": "kcl: each clip with its captions in all languages. akcl: kcl, and every language with the anchor. "
+            "help": "kcl: each clip with its captions in all languages. akcl: kcl, and all languages with the anchor. "
             "cacl: audio, anchor and one other language. mlclap: one random language a clip.",
             "choices": ["kcl", "akcl", "cacl", "mlclap"],
         },
@@ -46,8 +46,8 @@ class AtriTrainingArguments(TrainingArguments):
     languages_per_step: int | None = field(
         default=None,
         metadata={
-            "help": "kcl and akcl: languages of a step, drawn once a batch (an unbiased estimate at a share of the text "
-            "cost); akcl's anchor is one of them. Default: all."
+            "help": "kcl and akcl: languages of a step, drawn once a batch (an unbiased estimate at a share of the "
+            "text cost); akcl's anchor is one of them. Default: all."
         },
     )
     akcl_weight: float = field(
@@ -87,8 +87,28 @@ class AtriTrainingArguments(TrainingArguments):
     head_learning_rate: float | None = field(
         default=None, metadata={"help": "Of the projections and the logit scale. Default: learning_rate."}
     )
-    patch_dropout: float = field(
-        default=0.0, metadata={"help": "Share of a clip's patches left out in training: faster, and a regulariser."}
+    patch_dropout: float | None = field(
+        default=None,
+        metadata={
+            "help": "Share of a clip's patches left out in training: faster, and a regulariser. Default: as the model "
+            "is configured (a new one: 0)."
+        },
+    )
+    mix_probability: float = field(
+        default=0.0,
+        metadata={
+            "help": "Augmentation: how often a clip is mixed with another of its group, whose captions it shares."
+        },
+    )
+    time_warp: float = field(
+        default=0.0,
+        metadata={"help": "Augmentation: parts of a clip change speed, by up to exp(time_warp) to each other."},
+    )
+    mel_shift_bins: float = field(
+        default=0.0, metadata={"help": "Augmentation: the spectrum moves by up to this many mel bins, up or down."}
+    )
+    equalizer_db: float = field(
+        default=0.0, metadata={"help": "Augmentation: smooth random frequency response of this deviation, dB."}
     )
     gain_db: float = field(default=0.0, metadata={"help": "Augmentation: random gain, up to this many dB up or down."})
     time_masks: int = field(default=0, metadata={"help": "SpecAugment: masks over time."})
@@ -102,6 +122,8 @@ class AtriTrainingArguments(TrainingArguments):
 
     def __post_init__(self):
         super().__post_init__()
+        if isinstance(self.languages, str):
+            raise ValueError(f"`languages` must be a list of languages; got the string {self.languages!r}.")
         self.languages = [resolve_language(language) for language in self.languages]
         self.anchor_language = resolve_language(self.anchor_language)
         check_objective(self.objective, self.languages, self.anchor_language, self.languages_per_step)
@@ -121,19 +143,18 @@ class AtriTrainingArguments(TrainingArguments):
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:
                 raise ValueError(f"`{name}` must be a finite number >= 0; got {value}.")
-        for name in ("akcl_weight", "patch_dropout"):
+        for name in (item.name for item in fields(Augmentation)):
             value = getattr(self, name)
-            if not 0 <= value <= 1 or (name == "patch_dropout" and value == 1):
-                raise ValueError(f"`{name}` must be in [0, 1{')' if name == 'patch_dropout' else ']'}; got {value}.")
-        for name in ("gain_db", "time_masks", "time_mask_frames", "frequency_masks", "frequency_mask_bins"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"`{name}` must not be negative; got {getattr(self, name)}.")
+            if not 0 <= value < math.inf:
+                raise ValueError(f"`{name}` must be a finite number >= 0; got {value}.")
+        for name in ("akcl_weight", "mix_probability"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"`{name}` must be in [0, 1]; got {getattr(self, name)}.")
+        if self.patch_dropout is not None and not 0 <= self.patch_dropout < 1:
+            raise ValueError(f"`patch_dropout` must be in [0, 1); got {self.patch_dropout}.")
 
     @property
     def augmentation(self) -> Augmentation | None:
         """The feature augmentation of these arguments, None where all of it is off."""
-        if not (self.gain_db or self.time_masks or self.frequency_masks):
-            return None
-        return Augmentation(
-            self.gain_db, self.time_masks, self.time_mask_frames, self.frequency_masks, self.frequency_mask_bins
-        )
+        augmentation = Augmentation(**{item.name: getattr(self, item.name) for item in fields(Augmentation)})
+        return None if augmentation.is_off else augmentation

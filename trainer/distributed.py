@@ -20,7 +20,7 @@ class _GatherRows(torch.autograd.Function):
         padded[: len(rows)] = rows
         parts = [torch.empty_like(padded) for _ in counts]
         dist.all_gather(parts, padded)
-        return torch.cat([part[:count] for part, count in zip(parts, counts)])
+        return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
@@ -64,5 +64,6 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
         flat = torch.cat([parameter.grad.flatten() for parameter in group])
         dist.all_reduce(flat)
         flat /= dist.get_world_size()
-        for parameter, gradient in zip(group, flat.split([parameter.numel() for parameter in group])):
+        parts = flat.split([parameter.numel() for parameter in group])
+        for parameter, gradient in zip(group, parts, strict=True):
             parameter.grad.copy_(gradient.view_as(parameter))

@@ -11,6 +11,7 @@ from modeling_atri.encode import encode_audio, encode_text
 from modeling_atri.modeling_atri import AtriModel
 from modeling_atri.processing_atri import AtriProcessor
 
+from .data.sampling import group_of
 from .metrics import consistency_metrics, retrieval_metrics
 
 
@@ -36,13 +37,11 @@ class RetrievalSet:
             ValueError: a row that lacks a language, or has not as many captions in it as in the others.
         """
         members: dict[str, list[int]] = {}
-        groups = []
-        for index, row in enumerate(rows):
-            groups.append(row.get("group_id") or row["audio_id"])
-            members.setdefault(groups[-1], []).append(index)
         captions: dict[str, list[str]] = {language: [] for language in languages}
         positives = []
-        for row, group in zip(rows, groups):
+        for index, row in enumerate(rows):
+            group = members.setdefault(group_of(row), [])  # shared by its captions, also those that came before
+            group.append(index)
             counts = {language: len(row["captions"].get(language) or []) for language in languages}
             if min(counts.values()) == 0 or len(set(counts.values())) > 1:
                 raise ValueError(
@@ -51,8 +50,23 @@ class RetrievalSet:
                 )
             for language in languages:
                 captions[language] += row["captions"][language]
-            positives += [members[group]] * counts[languages[0]]
-        return cls([row["audio"] for row in rows], captions, positives)
+            positives += [group] * counts[languages[0]]
+        return cls(_Clips(rows, range(len(rows))), captions, positives)
+
+
+class _Clips(Sequence):
+    """The recordings of rows, read when they are asked for: a data set that embeds its sounds stays on disk."""
+
+    def __init__(self, rows: Sequence[dict], indices: range):
+        self._rows, self._indices = rows, indices
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            return _Clips(self._rows, self._indices[index])
+        return self._rows[self._indices[index]]["audio"]
 
 
 @dataclass(frozen=True)
@@ -98,7 +112,7 @@ def retrieval_table(
     Args:
         embeddings: of all clips and captions.
         positives: for each caption the rows of the clips it fits.
-        anchor: language that gap and distance are measured from. Default: the first.
+        anchor: language that gap and distance are measured from. Default, and where the set lacks it: the first.
 
     Returns:
         `{language}_{metric}` and `mean_{metric}` for the metrics of `retrieval_metrics`; with two languages or more

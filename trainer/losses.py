@@ -93,7 +93,9 @@ def mlclap_loss(
     """
     loss = info_nce_loss(audio_embeds, text_embeds, scale, ids, shard)
     if embed_regularization:
-        loss = loss + sum(embeds.abs().mean() / embeds.norm() for embeds in (audio_embeds, text_embeds))
+        for embeds in (audio_embeds, text_embeds):
+            every_row = embeds if shard is None else shard.gather(embeds)
+            loss = loss + every_row.abs().mean() / every_row.norm()
     return loss
 
 
@@ -109,8 +111,8 @@ def akcl_loss(
 ) -> Tensor:
     """Anchored KCL: KCL for the audio, and every language pulled to the anchor language directly.
 
-    `weight * 1/K sum_k A(audio, text_k) + (1 - weight) * 1/(K-1) sum_{k != anchor} A(text_anchor, text_k)`: the union of
-    KCL and of CACL's text-text term. This project's own objective.
+    `weight * 1/K sum_k A(audio, text_k) + (1 - weight) * 1/(K-1) sum_{k != anchor} A(text_anchor, text_k)`: the union
+    of KCL and of CACL's text-text term. This project's own objective.
 
     Args:
         audio_embeds (`torch.Tensor` of shape `(N, D)`): L2-normalised.

@@ -3,6 +3,7 @@
 from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
+
 # Of the hundred figures of an evaluation, those that fit on a line; all of them are in the results file.
 _SHOWN = ("mean_text_to_audio_R@1", "mean_text_to_audio_R@10", "mean_audio_to_text_R@1", "mrv")
 

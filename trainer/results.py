@@ -3,13 +3,15 @@
 import json
 import os
 import platform
-import tempfile
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from .files import written_whole
+
 
 RESULTS_NAME = "atri_results.json"
 
@@ -28,20 +30,21 @@ _PACKAGES = (
 
 def describe_environment(device: torch.device | str | None = None) -> dict[str, Any]:
     """Versions and device of this process."""
-    versions = {}
-    for package in _PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:  # run from a checkout that is not installed
-            continue
     device = torch.device(device or "cpu")
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     return {
         "python": platform.python_version(),
-        "versions": versions,
+        "versions": {package: found for package in _PACKAGES if (found := _version(package))},
         "device": {"type": device.type, "name": name, "threads": torch.get_num_threads()},
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        return None
 
 
 def make_results(metrics: dict[str, float], **facts: Any) -> dict[str, Any]:
@@ -59,9 +62,6 @@ def save_json(content: dict[str, Any], path: str | os.PathLike) -> Path:
     """Write JSON whole or not at all."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        json.dump(content, file, indent=2, ensure_ascii=False)
-        file.write("\n")
-    os.replace(temporary, path)
+    with written_whole(path) as file:
+        file.write(f"{json.dumps(content, indent=2, ensure_ascii=False)}\n".encode())
     return path

@@ -23,13 +23,17 @@ class ScratchArguments:
     audio_drop_path: float = field(default=0.0, metadata={"help": "From scratch: stochastic depth, audio tower."})
     patch_size: list[int] = field(
         default_factory=lambda: [64, 8],
-        metadata={"help": "From scratch: mel bins and frames of a patch. CED has 16 16; full-height patches learn faster."},
+        metadata={
+            "help": "From scratch: mel bins and frames of a patch. CED has 16 16; full-height patches learn faster."
+        },
     )
     text_hidden_size: int = field(default=128, metadata={"help": "From scratch: width of the text tower."})
     text_layers: int = field(default=2, metadata={"help": "From scratch: blocks of the text tower."})
     text_heads: int = field(default=4, metadata={"help": "From scratch: attention heads of the text tower."})
     text_dropout: float = field(default=0.1, metadata={"help": "From scratch: dropout in the text tower."})
-    vocab_size: int = field(default=4000, metadata={"help": "From scratch: tokens, learned from the training captions."})
+    vocab_size: int = field(
+        default=4000, metadata={"help": "From scratch: tokens, learned from the training captions."}
+    )
     projection_dim: int = field(default=128, metadata={"help": "From scratch: width of the embedding space."})
     temperature: float = field(default=0.07, metadata={"help": "From scratch: initial softmax temperature."})
 

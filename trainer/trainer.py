@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback
 
-from modeling_atri.loss_atri import Shard, info_nce_loss
+from modeling_atri.loss_atri import info_nce_loss
 from modeling_atri.modeling_atri import AtriModel
 from modeling_atri.processing_atri import AtriProcessor
 
@@ -23,7 +24,7 @@ from .arguments import AtriTrainingArguments
 from .data.collator import AtriDataCollator
 from .data.feature_cache import FeatureCache
 from .data.rows import load_rows
-from .data.sampling import DrawnRows, EpochBatchSampler, random_stream
+from .data.sampling import MEL_STATISTICS, DrawnRows, EpochBatchSampler, random_stream
 from .distributed import average_gradients, batch_shard
 from .evaluation import RetrievalEmbeddings, RetrievalSet, embed_retrieval_set, retrieval_table
 from .exact_step import language_by_language_backward
@@ -31,12 +32,10 @@ from .losses import akcl_loss, akcl_weights, cacl_loss, kcl_loss, mlclap_loss
 from .progress import brief_callback
 from .results import RESULTS_NAME, describe_environment, make_results, save_json
 
+
 logger = logging.getLogger(__name__)
 
-_MEL_STATISTICS, _MEL_CLIPS = (
-    5,
-    1000,
-)  # stream of random numbers (see sampling.py); clips that statistics are taken from
+_MEL_CLIPS = 1000  # clips that mel statistics are taken from
 
 
 class _SetEpoch(TrainerCallback):
@@ -58,8 +57,8 @@ class AtriTrainer(Trainer):
         args (`AtriTrainingArguments`): objective, languages, and all that `TrainingArguments` knows.
         processor (`AtriProcessor`): of the model; saved with every checkpoint.
         train_dataset, eval_dataset (*optional*): rows with `audio`, `audio_id`, `captions` and optional `group_id`, as
-            `load_rows` returns them. Faulty rows of a `datasets.Dataset` are reported together, before anything is
-            trained; other sequences of rows are taken as they are.
+            `load_rows` returns them; `eval_dataset` may be a dict of several. Faulty rows of a `datasets.Dataset` are
+            reported together, before anything is trained; other sequences of rows are taken as they are.
         data_collator (*optional*): default: an `AtriDataCollator` made from the arguments.
         facts (`dict`, *optional*): what is to stand in the results file beside the figures, e.g. `{"data": {...}}`.
         kwargs: further arguments of [`~transformers.Trainer`].
@@ -99,7 +98,8 @@ class AtriTrainer(Trainer):
         self.processor = processor
         self.facts = dict(facts or {})
         freeze(model, audio=args.freeze_audio, text=args.freeze_text)
-        model.audio_model.config.patch_dropout = args.patch_dropout
+        if args.patch_dropout is not None:
+            model.audio_model.config.patch_dropout = args.patch_dropout
         super().__init__(
             model=model,
             args=args,
@@ -110,7 +110,6 @@ class AtriTrainer(Trainer):
             **kwargs,
         )
         self._check_engine()
-        self.can_return_loss = True
         self.add_callback(_SetEpoch(self))
         stock, brief = brief_callback(args.disable_tqdm)
         if self.pop_callback(stock) is not None:
@@ -122,6 +121,11 @@ class AtriTrainer(Trainer):
             return {name: AtriTrainer._checked(part, args) for name, part in rows.items()}
         if isinstance(rows, datasets.Dataset):
             return load_rows(rows, languages=args.languages, group_column=args.group_column)
+        if rows is not None and args.group_column is not None:
+            raise ValueError(
+                f"`group_column` ({args.group_column!r}) is read from a `datasets.Dataset`; a {type(rows).__name__} "
+                "of rows says it as `group_id`. Leave `group_column` out, or pass a `datasets.Dataset`."
+            )
         return rows
 
     def _check_engine(self) -> None:
@@ -131,10 +135,11 @@ class AtriTrainer(Trainer):
                 "process a GPU (accelerate launch or torchrun), or make one GPU visible (CUDA_VISIBLE_DEVICES=0)."
             )
         supported = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
-        if self._is_exact and self.accelerator.distributed_type not in supported:
+        if self.accelerator.distributed_type not in supported:
             raise ValueError(
-                f"The language-by-language step sums gradients itself and does not work under "
-                f"{self.accelerator.distributed_type.value}. Use plain data parallel processes, or pass exact_step=False."
+                "The losses read the logit scale beside the model's forward pass, and the language-by-language step "
+                f"sums gradients itself: neither works under {self.accelerator.distributed_type.value}. Use one "
+                "process or plain data parallel processes (torchrun)."
             )
 
     @property
@@ -158,7 +163,7 @@ class AtriTrainer(Trainer):
         )
         num_workers = args.dataloader_num_workers
         return DataLoader(
-            DrawnRows(self.train_dataset),
+            DrawnRows(self.train_dataset, args.mix_probability, self.data_collator.seed),
             batch_sampler=self._batch_sampler,
             collate_fn=self.data_collator,
             num_workers=num_workers,
@@ -173,7 +178,8 @@ class AtriTrainer(Trainer):
         """The optimizer of the arguments, with a learning rate for each tower and for the heads."""
         if self.optimizer is None:
             model = self.model if model is None else model
-            optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args, model)
+            given = self.optimizer_cls_and_kwargs
+            optimizer_class, options = given or self.get_optimizer_cls_and_kwargs(self.args, model)
             self.optimizer = optimizer_class(self._parameter_groups(model), **options)
         return self.optimizer
 
@@ -209,7 +215,7 @@ class AtriTrainer(Trainer):
         if mel_norm.is_set or self.train_dataset is None:
             return
         num_clips = min(_MEL_CLIPS, len(self.train_dataset))
-        rng = random_stream(self.data_collator.seed, _MEL_STATISTICS)
+        rng = random_stream(self.data_collator.seed, MEL_STATISTICS)
         chosen = rng.choice(len(self.train_dataset), size=num_clips, replace=False)
         own = chosen[self.args.process_index :: self.args.world_size]
         sums = torch.zeros(3, mel_norm.running_mean.numel(), dtype=torch.float64)
@@ -322,7 +328,8 @@ class AtriTrainer(Trainer):
         Returns:
             `{prefix}_{language}_{metric}` and `{prefix}_mean_{metric}` for the metrics of `retrieval_metrics`, and
             `{prefix}_mrv`, `{prefix}_mean_rank_std`, `{prefix}_embedding_gap`, `{prefix}_embedding_distance`. They are
-            logged, and written with all that made them to `{output_dir}/{prefix}_atri_results.json`.
+            logged, and written with all that made them to `{output_dir}/{prefix}_atri_results.json`. Of several sets,
+            the prefix is `{prefix}_{name of the set}`.
         """
         rows = self.eval_dataset if eval_dataset is None else self._checked(eval_dataset, self.args)
         if rows is None:
@@ -369,42 +376,62 @@ class AtriTrainer(Trainer):
 
     def describe_results(self, table: dict[str, float], retrieval_set: RetrievalSet) -> dict[str, Any]:
         """Figures with the data, the training and the environment behind them."""
-        args = self.args
-        training = {
-            "objective": args.objective,
-            "anchor_language": args.anchor_language if args.objective in ("akcl", "cacl") else None,
-            "languages_per_step": args.languages_per_step,
-            "num_train_clips": None if self.train_dataset is None else len(self.train_dataset),
-            "steps": self.state.global_step,
-            "epochs": self.state.epoch,
-            "batch_size": self._train_batch_size * args.gradient_accumulation_steps * args.world_size,
-            "learning_rate": args.learning_rate,
-            "seed": args.seed,
-            "precision": "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32",
-        }
+        languages = list(retrieval_set.captions)
+        anchor = self.args.anchor_language
         evaluated = {
             "num_clips": len(retrieval_set.audios),
             "num_captions_per_language": len(retrieval_set.positives),
-            "languages": list(retrieval_set.captions),
+            "languages": languages,
+            "anchor_language": anchor if anchor in languages else languages[0],  # as `retrieval_table` takes it
         }
         model = {
             "num_parameters": sum(parameter.numel() for parameter in self.model.parameters()),
             "initialized_from": self.model.config._name_or_path or "scratch",
         }
-        facts = {"evaluated_on": evaluated, "model": model, "training": training} | self.facts
-        return make_results(table, **facts, environment=describe_environment(args.device))
+        facts = {"evaluated_on": evaluated, "model": model, "training": self._training_facts()} | self.facts
+        return make_results(table, **facts, environment=describe_environment(self.args.device))
+
+    def _training_facts(self) -> dict[str, Any]:
+        args = self.args
+        return {
+            "objective": args.objective,
+            "anchor_language": args.anchor_language if args.objective in ("akcl", "cacl") else None,
+            "akcl_weight": args.akcl_weight if args.objective == "akcl" else None,
+            "languages": args.languages,
+            "languages_per_step": args.languages_per_step,
+            "caption_choice": args.caption_choice,
+            "frozen": [tower for tower in ("audio", "text") if getattr(args, f"freeze_{tower}")],
+            "num_train_clips": None if self.train_dataset is None else len(self.train_dataset),
+            "steps": self.state.global_step,
+            "best_step": self.state.best_global_step if args.load_best_model_at_end and not self.is_in_train else None,
+            "epochs": self.state.epoch,
+            "batch_size": self._train_batch_size * args.gradient_accumulation_steps * args.world_size,
+            "processes": args.world_size,
+            "learning_rate": args.learning_rate,
+            **{f"{part}_learning_rate": getattr(args, f"{part}_learning_rate") for part in ("audio", "text", "head")},
+            "lr_scheduler_type": args.lr_scheduler_type.value,
+            "weight_decay": args.weight_decay,
+            "mix_probability": args.mix_probability,
+            "augmentation": None if args.augmentation is None else asdict(args.augmentation),
+            "patch_dropout": self.model.audio_model.config.patch_dropout,
+            "precision": "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32",
+            "seed": args.seed,
+            "data_seed": self.data_collator.seed,
+        }
 
 
 def freeze(model: AtriModel, audio: bool = False, text: bool = False) -> None:
-    """Freeze towers; the projections and the logit scale stay trainable."""
-    model.audio_model.requires_grad_(not audio)
-    model.text_model.requires_grad_(not text)
+    """Freeze towers; the projections and the logit scale stay as they are, and so does what the caller froze."""
+    if audio:
+        model.audio_model.requires_grad_(False)
+    if text:
+        model.text_model.requires_grad_(False)
 
 
 def _trimmed(input_ids: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
     """One language's captions without the columns that only longer captions of other languages need."""
-    longest = int(attention_mask.sum(dim=1).max())
-    return {"input_ids": input_ids[:, :longest], "attention_mask": attention_mask[:, :longest]}
+    used = attention_mask.any(dim=0)
+    return {"input_ids": input_ids[:, used], "attention_mask": attention_mask[:, used]}
 
 
 def _interleave(parts: list[np.ndarray]) -> np.ndarray:

@@ -9,7 +9,7 @@ import torch
 from modeling_atri.languages_atri import resolve_language
 from modeling_atri.processing_atri import AtriProcessor
 
-from .augmentation import Augmentation
+from .augmentation import Augmentation, mix
 from .feature_cache import FeatureCache
 from .sampling import (
     AUGMENTATION,
@@ -19,8 +19,12 @@ from .sampling import (
     draw_batch_languages,
     draw_caption_index,
     draw_clip_language,
+    group_of,
     random_stream,
 )
+
+
+_MIX_GAIN_DB = (-9.0, 3.0)  # level of the clip that is mixed in
 
 
 @dataclass
@@ -71,8 +75,9 @@ class AtriDataCollator:
     def __call__(self, rows: Sequence[dict]) -> dict[str, torch.Tensor | list[list[str]]]:
         """
         Args:
-            rows: dicts with `audio`, `captions` {language: [str, ...]}, `audio_id`, optional `group_id`, and the
-                `draw` that a training dataset adds; without it the rows count as items 0, 1, ... of step 0 of epoch 0.
+            rows: dicts with `audio`, `captions` {language: [str, ...]}, `audio_id`, optional `group_id`, and what
+                `DrawnRows` adds: `draw`, without which the rows count as items 0, 1, ... of step 0 of epoch 0, and
+                `mix_with`, a recording to mix in.
 
         Returns:
             in this order: `input_features` (N, frames, mel bins) float32, `input_features_mask` (N, frames),
@@ -83,24 +88,26 @@ class AtriDataCollator:
             ValueError: a row without a caption in a language of the step, or audio that cannot be read.
         """
         draws = [row.get("draw") or Draw(0, 0, index) for index, row in enumerate(rows)]
-        features = [self._features(row, draw) for row, draw in zip(rows, draws)]
+        features = [self._features(row, draw) for row, draw in zip(rows, draws, strict=True)]
         input_features, input_features_mask = self.processor.feature_extractor.pad_features(features)
         languages = self._languages(draws)
-        captions = [self._captions(row, draw, column) for row, draw, column in zip(rows, draws, zip(*languages))]
+        of_clip = zip(*languages, strict=True)  # K languages of each clip
+        captions = [self._captions(row, draw, codes) for row, draw, codes in zip(rows, draws, of_clip, strict=True)]
         return {
             "input_features": input_features,
             "input_features_mask": input_features_mask,
             **self._tokens(captions, languages),
             "item_ids": torch.tensor([draw.item for draw in draws]),
-            "group_ids": torch.tensor([_number(row.get("group_id") or row["audio_id"]) for row in rows]),
+            "group_ids": torch.tensor([_number(group_of(row)) for row in rows]),
             "languages": languages,
         }
 
     def _features(self, row: dict, draw: Draw) -> torch.Tensor:
         features = self.feature_cache(row["audio"])
-        if self.augmentation is None:
-            return features
-        return self.augmentation(features, random_stream(self.seed, AUGMENTATION, draw.epoch, draw.item))
+        rng = random_stream(self.seed, AUGMENTATION, draw.epoch, draw.item)
+        if row.get("mix_with") is not None:
+            features = mix(features, self.feature_cache(row["mix_with"]), gain_db=rng.uniform(*_MIX_GAIN_DB))
+        return features if self.augmentation is None else self.augmentation(features, rng)
 
     def _languages(self, draws: Sequence[Draw]) -> list[list[str]]:
         """Language of every caption, K rows of N."""
@@ -121,8 +128,8 @@ class AtriDataCollator:
         missing = [language for language in languages if not row["captions"].get(language)]
         if missing:
             raise ValueError(
-                f"Row {row.get('audio_id', draw.item)!r} has no caption in {', '.join(missing)}. Add it, leave the row "
-                "out, or train without the language."
+                f"Row {row.get('audio_id', draw.item)!r} has no caption in {', '.join(missing)}. Add it, leave the "
+                "row out, or train without the language."
             )
         index = 0
         if self.caption_choice == "random":
@@ -132,7 +139,7 @@ class AtriDataCollator:
 
     def _tokens(self, captions: list[list[str]], languages: list[list[str]]) -> dict[str, torch.Tensor]:
         """N lists of K captions to `input_ids` and `attention_mask`, `(K, N, tokens)`."""
-        by_language = [caption for row in zip(*captions) for caption in row]
+        by_language = [caption for row in zip(*captions, strict=True) for caption in row]
         tokens = self.processor(text=by_language, language=[code for row in languages for code in row])
         shape = (len(languages), len(captions), -1)
         return {name: tokens[name].view(shape) for name in ("input_ids", "attention_mask")}
@@ -149,8 +156,8 @@ def check_objective(
     if objective in ("akcl", "cacl"):
         if anchor_language not in languages:
             raise ValueError(
-                f"The anchor language {anchor_language} is not among the languages {list(languages)}. Add it, or choose "
-                "another `anchor_language`."
+                f"The anchor language {anchor_language} is not among the languages {list(languages)}. Add it, or "
+                "choose another `anchor_language`."
             )
         if len(languages) < 2:
             raise ValueError(f"{objective} compares languages and needs at least two; got {list(languages)}.")
@@ -171,4 +178,4 @@ def check_objective(
 
 def _number(name: str) -> int:
     """A name as an int64 that is the same on every process and run."""
-    return int.from_bytes(hashlib.blake2b(str(name).encode(), digest_size=8).digest(), "big") >> 1
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big") >> 1

@@ -11,11 +11,12 @@ from typing import Literal, NamedTuple
 import numpy as np
 from torch.utils.data import Dataset, Sampler
 
+
 Objective = Literal["kcl", "akcl", "cacl", "mlclap"]
 OBJECTIVES: tuple[Objective, ...] = ("kcl", "akcl", "cacl", "mlclap")
 
 # One stream of random numbers per kind of draw, so that adding one kind never moves another.
-_ORDER, _CAPTION, _LANGUAGE, _BATCH_LANGUAGES, AUGMENTATION = range(5)
+_ORDER, _CAPTION, _LANGUAGE, _BATCH_LANGUAGES, AUGMENTATION, MEL_STATISTICS, _MIX = range(7)
 
 
 class Draw(NamedTuple):
@@ -65,9 +66,9 @@ def draw_batch_languages(
 class EpochBatchSampler(Sampler[list[Draw]]):
     """This process's batches of an epoch, as `Draw`s.
 
-    A step's clips are the next `batch_size * world_size` of a random order, in `world_size` contiguous parts. Each clip
-    is seen once an epoch. The last step spreads what is left as evenly as can be; fewer clips than processes are left
-    out.
+    A step's clips are the next `batch_size * world_size` of a random order, in `world_size` contiguous parts. Each
+    clip is seen once an epoch. The last step spreads what is left as evenly as can be; fewer clips than processes are
+    left out.
 
     Args:
         num_items: rows of the dataset.
@@ -118,13 +119,42 @@ class EpochBatchSampler(Sampler[list[Draw]]):
 
 
 class DrawnRows(Dataset):
-    """Rows of a dataset, looked up by `Draw` and carrying it to the collator as `row["draw"]`."""
+    """Rows of a dataset, looked up by `Draw` and carrying it to the collator as `row["draw"]`.
 
-    def __init__(self, rows: Sequence[dict]):
-        self.rows = rows
+    Args:
+        rows: of the schema.
+        mix_probability (`float`, *optional*, defaults to 0): how often a row brings the recording of another row of
+            its group along, as `row["mix_with"]`; the two share their captions.
+        seed (`int`, *optional*, defaults to 0): of that draw.
+    """
+
+    def __init__(self, rows: Sequence[dict], mix_probability: float = 0.0, seed: int = 0):
+        self.rows, self.mix_probability, self.seed = rows, mix_probability, seed
+        self._groups: dict[str, list[int]] = {}
+        if mix_probability > 0:
+            for item, group in enumerate(_groups_of(rows)):
+                self._groups.setdefault(group, []).append(item)
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, draw: Draw) -> dict:
-        return {**self.rows[draw.item], "draw": draw}
+        row = {**self.rows[draw.item], "draw": draw}
+        if self.mix_probability > 0:
+            rng = random_stream(self.seed, _MIX, draw.epoch, draw.item)
+            others = [item for item in self._groups[group_of(row)] if item != draw.item]
+            if others and rng.random() < self.mix_probability:
+                row["mix_with"] = self.rows[int(rng.choice(others))]["audio"]
+        return row
+
+
+def group_of(row: dict) -> str:
+    """What a row shares with its positives: its `group_id`, or, without one, the `audio_id` that is its own."""
+    group = row.get("group_id")
+    return str(row["audio_id"] if group is None else group)
+
+
+def _groups_of(rows: Sequence[dict]) -> list[str]:
+    if hasattr(rows, "select_columns"):  # a `datasets.Dataset`: leave the recordings where they are
+        rows = rows.select_columns([name for name in ("group_id", "audio_id") if name in rows.column_names])
+    return [group_of(row) for row in rows]

@@ -1,0 +1,242 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import AutoFeatureExtractor
+
+from modeling_atri import AtriFeatureExtractor, feature_extraction_atri
+
+
+CLIPS = (
+    "tone_noise_short",
+    "tone_noise_1",
+    "silence_click",
+    "very_quiet",
+    "all_zero",
+    "pure_sine_click0",
+    "chirp_10s",
+    "noise_long",
+)
+
+
+@pytest.fixture(scope="module")
+def extractor() -> AtriFeatureExtractor:
+    return AtriFeatureExtractor()
+
+
+def noise(num_samples: int, gain: float = 0.1) -> np.ndarray:
+    return (gain * np.random.randn(num_samples)).astype(np.float32)
+
+
+def plain_log_mel(waveform: np.ndarray) -> np.ndarray:
+    """The definition in float64: every frame, every frequency and every mel bin by itself."""
+    padded = np.pad(waveform.astype(np.float64), 256, mode="reflect")
+    time = np.arange(512)
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * time / 512)
+    frequencies = np.arange(257) * 16000 / 512
+    waves = np.exp(-2j * np.pi * np.outer(np.arange(257), time) / 512)
+    corners = 700 * (10 ** (np.linspace(0, 2595 * np.log10(1 + 8000 / 700), 66) / 2595) - 1)
+    decibels = np.empty((1 + len(waveform) // 160, 64))
+    for frame in range(len(decibels)):
+        power = np.abs(waves @ (window * padded[160 * frame : 160 * frame + 512])) ** 2
+        for mel_bin in range(64):
+            low, middle, high = corners[mel_bin : mel_bin + 3]
+            slopes = np.minimum((frequencies - low) / (middle - low), (high - frequencies) / (high - middle))
+            decibels[frame, mel_bin] = 10 * np.log10(max(power @ np.maximum(slopes, 0), 1e-10))
+    return np.maximum(decibels, decibels.max() - 120)
+
+
+# Values
+
+
+@pytest.mark.parametrize("name", CLIPS)
+def test_equals_the_public_front_end(extractor, shared_dir, name):
+    waveform = np.load(shared_dir / "reference" / "mel_waves.npz")[name]
+    expected = np.load(shared_dir / "reference" / "mel_logmel.npz")[name].T
+    features = extractor(waveform, sampling_rate=16000).input_features
+    assert features.shape == (1, *expected.shape)
+    np.testing.assert_allclose(features[0], expected, atol=1e-5, rtol=0)
+
+
+def test_tables_equal_the_public_ones(extractor, shared_dir):
+    tables = np.load(shared_dir / "reference" / "mel_filterbank.npz")
+    np.testing.assert_array_equal(extractor.mel_filters.numpy(), tables["fb"])
+    np.testing.assert_array_equal(extractor.window.numpy(), tables["window"])
+
+
+def test_floor_is_taken_per_clip(extractor, shared_dir):
+    """The public code takes it over the batch: there a loud clip lifts what a quiet one holds."""
+    arrays = np.load(shared_dir / "reference" / "mel_topdb_batch.npz")
+    features = extractor(list(arrays["waves"]), sampling_rate=16000).input_features.transpose(0, 2, 1)
+    np.testing.assert_allclose(features, arrays["single"], atol=1e-5, rtol=0)
+    assert np.abs(features - arrays["batched_3d"]).max() > 20
+
+
+def test_equals_the_plain_definition(extractor):
+    time = np.arange(4000) / 16000
+    waveform = (0.5 * np.sin(2 * np.pi * 440 * time) + noise(4000, 0.05)).astype(np.float32)
+    features = extractor(waveform, sampling_rate=16000).input_features[0]
+    np.testing.assert_allclose(features, plain_log_mel(waveform), atol=5e-3, rtol=0)
+
+
+def test_silence_and_dynamic_range(extractor):
+    silence = np.zeros(3000, dtype=np.float32)
+    assert (extractor(silence, sampling_rate=16000).input_features == -100).all()
+    click = silence.copy()
+    click[0] = 1.0
+    features = AtriFeatureExtractor(top_db=30.0)(click, sampling_rate=16000).input_features
+    assert features.max() - features.min() == pytest.approx(30.0, abs=1e-4)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.tuples(st.integers(2400, 9000), st.sampled_from([1e-4, 0.1, 10.0])), min_size=1, max_size=5))
+def test_a_clip_never_sees_its_neighbours(clips):
+    extractor = AtriFeatureExtractor()
+    waveforms = [noise(length, gain) for length, gain in clips]
+    batch = extractor(waveforms, sampling_rate=16000)
+    for index, waveform in enumerate(waveforms):
+        alone = extractor(waveform, sampling_rate=16000).input_features[0]
+        assert len(alone) == extractor.num_frames(len(waveform)) == batch.input_features_mask[index].sum()
+        np.testing.assert_array_equal(batch.input_features[index, : len(alone)], alone)
+        assert (batch.input_features[index, len(alone) :] == 0).all()
+        assert batch.input_features_mask[index].tolist() == sorted(batch.input_features_mask[index], reverse=True)
+
+
+# Kinds of input and output
+
+
+def test_arrays_tensors_and_lists_are_one(extractor):
+    waveform = noise(2500)
+    expected = extractor(waveform, sampling_rate=16000).input_features
+    read_only, every_second = waveform.copy(), np.repeat(waveform, 2)
+    read_only.flags.writeable = False
+    for clip in (
+        waveform.astype(np.float64),
+        waveform.tolist(),
+        torch.from_numpy(waveform),
+        torch.from_numpy(waveform).requires_grad_(),
+        read_only,
+        every_second[::2],
+        waveform[::-1].copy()[::-1],
+    ):
+        for audio in (clip, [clip], (clip,)):
+            np.testing.assert_array_equal(extractor(audio, sampling_rate=16000).input_features, expected)
+
+
+def test_tensors_and_arrays_are_returned(extractor):
+    clips = [noise(3000), noise(4000)]
+    arrays = extractor(clips, sampling_rate=16000)
+    tensors = extractor(clips, sampling_rate=16000, return_tensors="pt")
+    lists = extractor(clips, sampling_rate=16000, padding=False)
+    assert list(tensors) == list(arrays) == ["input_features", "input_features_mask"]
+    assert (arrays.input_features.dtype, arrays.input_features_mask.dtype) == (np.float32, np.int64)
+    assert (tensors.input_features.dtype, tensors.input_features_mask.dtype) == (torch.float32, torch.int64)
+    np.testing.assert_array_equal(tensors.input_features.numpy(), arrays.input_features)
+    assert [item.shape for item in lists.input_features] == [(19, 64), (26, 64)]
+    np.testing.assert_array_equal(lists.input_features[0], arrays.input_features[0, :19])
+    longest = extractor(clips, sampling_rate=16000, padding="longest")
+    np.testing.assert_array_equal(longest.input_features, arrays.input_features)
+
+
+def test_short_clips_are_padded_when_asked(extractor):
+    short = noise(100)
+    with pytest.raises(ValueError, match=r"Clip 1 is too short: 100 samples, .* at least 2400 \(0.15 s\)"):
+        extractor([noise(2400), short], sampling_rate=16000)
+    padded = extractor(short, sampling_rate=16000, pad_short=True).input_features
+    by_hand = extractor(np.pad(short, (0, 2300)), sampling_rate=16000).input_features
+    np.testing.assert_array_equal(padded, by_hand)
+    assert padded.shape == (1, 16, 64)
+    assert extractor(noise(2400), sampling_rate=16000, pad_short=True).input_features.shape == (1, 16, 64)
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    "audio, message",
+    [
+        (np.zeros(0, dtype=np.float32), r"Clip 0 is empty \(0 samples\)"),
+        (np.full(3000, np.nan, dtype=np.float32), "Clip 0 holds NaN or infinite samples"),
+        ([noise(3000), np.full(3000, np.inf)], "Clip 1 holds NaN or infinite samples"),
+        (np.full(3000, 1e300), "Clip 0 holds NaN or infinite samples"),  # in float32
+        (
+            np.zeros((2, 3000), dtype=np.float32),
+            r"shape \(2, 3000\) could be a batch or one clip with several channels",
+        ),
+        (torch.zeros(1, 3000), r"shape \(1, 3000\) could be a batch"),
+        ([noise(3000), np.zeros((2, 3000), dtype=np.float32)], r"Clip 1 has shape \(2, 3000\); a clip must be mono"),
+        (np.float32(0.5), r"Clip 0 has shape \(\); a clip must be mono"),
+        (np.zeros(3000, dtype=np.int16), "Clip 0 holds torch.int16 samples; floats .* Divide 16-bit samples by 32768"),
+        ([0] * 3000, "Clip 0 holds torch.int64 samples"),
+        (np.zeros(3000, dtype=np.complex64), "Clip 0 holds torch.complex64 samples"),
+        ([], "No clip was given"),
+        ("dog.wav", "Clip 0 is a str that is no waveform .*load_audio"),
+        ({"array": noise(3000)}, "Clip 0 is a dict that is no waveform"),
+        ([noise(3000), None], "Clip 1 is a NoneType that is no waveform"),
+        ([[0.1, 0.2], [[0.1], [0.2, 0.3]]], "Clip 1 is a list that is no waveform"),
+    ],
+    ids=lambda value: None if not isinstance(value, str) else "",
+)
+def test_unfit_clips(extractor, audio, message):
+    with pytest.raises(ValueError, match=message):
+        extractor(audio, sampling_rate=16000, pad_short=message.startswith("Clip 1 is a list"))
+
+
+def test_another_sampling_rate(extractor):
+    with pytest.raises(ValueError, match=r"44100 Hz, but the model was trained at 16000 Hz. Resample"):
+        extractor(noise(3000), sampling_rate=44100)
+
+
+def test_no_sampling_rate_warns(extractor, monkeypatch):
+    warnings = []
+    monkeypatch.setattr(feature_extraction_atri.logger, "warning_once", warnings.append)
+    extractor(noise(3000), sampling_rate=16000)
+    assert not warnings
+    extractor(noise(3000))
+    assert len(warnings) == 1
+    assert "Pass `sampling_rate` to AtriFeatureExtractor" in warnings[0]
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"truncation": True}, r"Unknown arguments \['truncation'\]"),
+        ({"padding": "max_length"}, "`padding` must be True, 'longest' or False, got 'max_length'"),
+        ({"padding": False, "return_tensors": "pt"}, "`return_tensors` needs clips of one length"),
+    ],
+)
+def test_unfit_arguments(extractor, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        extractor(noise(3000), sampling_rate=16000, **arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"frequency_max": 9000.0}, r"`frequency_max` \(9000.0 Hz\) is above half the sampling rate \(8000.0 Hz\)"),
+        ({"min_num_samples": 256}, r"`min_num_samples` \(256\) must be above n_fft // 2 \(256\)"),
+    ],
+)
+def test_settings_that_do_not_fit(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        AtriFeatureExtractor(**arguments)
+
+
+# Files
+
+
+def test_save_and_load(tmp_path):
+    extractor = AtriFeatureExtractor(hop_length=200, top_db=80.0, frequency_min=50.0)
+    extractor.save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "preprocessor_config.json").read_text())
+    assert saved["feature_extractor_type"] == "AtriFeatureExtractor"
+    assert not {"window", "mel_filters"} & saved.keys()
+    waveform = noise(4000)
+    expected = extractor(waveform, sampling_rate=16000).input_features
+    for loaded in (AtriFeatureExtractor.from_pretrained(tmp_path), AutoFeatureExtractor.from_pretrained(tmp_path)):
+        assert type(loaded) is AtriFeatureExtractor
+        assert loaded.to_dict() == extractor.to_dict()
+        np.testing.assert_array_equal(loaded(waveform, sampling_rate=16000).input_features, expected)

@@ -1,0 +1,289 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import AutoFeatureExtractor, AutoProcessor, AutoTokenizer, PreTrainedTokenizerFast
+
+from modeling_atri import AtriFeatureExtractor, AtriProcessor
+from modeling_atri.processing_atri import normalize_caption
+from tests.tiny import CAPTIONS, tiny_processor, tiny_tokenizer
+
+
+LANGUAGES = list(CAPTIONS)
+LONG_CAPTION = "a dog barks while rain falls " * 30
+
+
+@pytest.fixture(scope="module")
+def processor() -> AtriProcessor:
+    return tiny_processor()
+
+
+def bert_tokenizer() -> PreTrainedTokenizerFast:
+    """A tokenizer as BERT's, without language codes."""
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "dog", "barks", "un", "chien", "aboie", "[", "]", "cl", "##s"]
+    tokenizer = Tokenizer(models.WordPiece({word: index for index, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
+
+
+def noise(num_samples: int) -> np.ndarray:
+    return (0.1 * np.random.randn(num_samples)).astype(np.float32)
+
+
+# Languages
+
+
+@pytest.mark.parametrize("padding_side", ["right", "left"])
+def test_languages_of_one_batch_equal_a_call_per_language(processor, padding_side):
+    captions = [*CAPTIONS.values(), "rain", LONG_CAPTION]
+    languages = [*CAPTIONS, "eng_Latn", "deu_Latn"]
+    batch = processor(text=captions, language=languages, padding_side=padding_side, max_length=30)
+    width = batch["input_ids"].shape[1]
+    assert width == 30
+    for row, (caption, language) in enumerate(zip(captions, languages, strict=True)):
+        tokenizer = tiny_tokenizer()
+        tokenizer.src_lang = language
+        tokenizer.padding_side = padding_side
+        expected = tokenizer(caption, padding="max_length", truncation=True, max_length=width, return_tensors="pt")
+        assert torch.equal(batch["input_ids"][row], expected["input_ids"][0])
+        assert torch.equal(batch["attention_mask"][row], expected["attention_mask"][0])
+
+
+def test_any_writing_of_a_language(processor):
+    codes = processor(text=["a dog"] * 5, language=["fra_Latn", "fr", "French", "fra", "FR"])["input_ids"][:, 0]
+    assert set(codes.tolist()) == {processor.tokenizer.convert_tokens_to_ids("fra_Latn")}
+    assert processor.language_id("de") == processor.tokenizer.convert_tokens_to_ids("deu_Latn")
+
+
+def test_one_language_for_all_and_the_default(processor):
+    captions = ["a dog", "rain"]
+    in_french = processor(text=captions, language="fr")["input_ids"]
+    assert torch.equal(in_french, processor(text=captions, language=["fr", "fr"])["input_ids"])
+    default = processor(text=captions)["input_ids"]
+    assert torch.equal(default, processor(text=captions, language="eng_Latn")["input_ids"])
+    assert not torch.equal(default, in_french)
+
+
+def test_default_is_the_tokenizers_language():
+    processor = tiny_processor()
+    processor.tokenizer.src_lang = "spa_Latn"
+    assert torch.equal(processor(text="un perro")["input_ids"], processor(text="un perro", language="es")["input_ids"])
+
+
+def test_the_tokenizers_language_is_never_changed(processor):
+    processor(text=["a", "b"], language=["fr", "zh"])
+    processor(text="a", language="ja")
+    assert processor.tokenizer.src_lang == "eng_Latn"
+    assert processor.tokenizer("a").input_ids[0] == processor.language_id("eng_Latn")
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"language": "fra_Latm"}, r"Unknown language 'fra_Latm'. Did you mean fra_Latn \(French\)"),
+        ({"language": ["fr", "Germann"]}, "Unknown language 'Germann'. Did you mean .*deu_Latn"),
+        ({"language": "klingon"}, "Unknown language 'klingon'"),
+        ({"language": "it"}, r"The tokenizer has no code for 'it' \(ita_Latn\). It has: eng_Latn, fra_Latn, deu_Latn"),
+        ({"language": ["fr"]}, "1 languages were given for 2 captions"),
+        ({"language": ["fr", None]}, "None is a NoneType"),
+        ({"language": ["fr", "de", "es"]}, "3 languages were given for 2 captions"),
+    ],
+)
+def test_languages_that_do_not_fit(processor, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        processor(text=["a dog", "rain"], **arguments)
+
+
+# Captions
+
+
+@pytest.mark.parametrize("caption", ["a dog </s> barks", "fra_Latn", "<s><pad><unk> rain", "deu_Latn a dog</s>"])
+def test_names_of_special_tokens_are_text(processor, caption):
+    ids = processor(text=caption)["input_ids"][0].tolist()
+    special = set(processor.tokenizer.all_special_ids) - {processor.tokenizer.unk_token_id}
+    assert ids[0] == processor.language_id("en")
+    assert ids[-1] == processor.tokenizer.eos_token_id
+    assert not special & set(ids[1:-1])
+    text = processor.tokenizer.convert_tokens_to_string(processor.tokenizer.convert_ids_to_tokens(ids[1:-1]))
+    assert text.strip() == caption
+
+
+def test_truncation_keeps_the_end_token(processor):
+    whole = processor(text=LONG_CAPTION, language="fr")["input_ids"][0].tolist()
+    for max_length in (3, 4, 20):
+        ids = processor(text=LONG_CAPTION, language="fr", max_length=max_length)["input_ids"][0].tolist()
+        assert ids == whole[: max_length - 1] + [processor.tokenizer.eos_token_id]
+    limited = tiny_processor(max_text_length=10)(text=[LONG_CAPTION, "rain"])
+    assert limited["input_ids"].shape == (2, 10)
+    assert limited["input_ids"][0, -1] == processor.tokenizer.eos_token_id
+
+
+def test_default_limit_is_the_smaller_one_of_processor_and_tokenizer(processor):
+    caption = LONG_CAPTION * 10
+    assert processor.max_text_length == 514
+    assert processor(text=caption)["input_ids"].shape == (1, 512)  # the tokenizer's
+    assert tiny_processor(max_text_length=100)(text=caption)["input_ids"].shape == (1, 100)
+
+
+def test_padding(processor):
+    batch = processor(text=["rain", LONG_CAPTION], max_length=12)
+    length = int(batch["attention_mask"][0].sum())
+    assert batch["attention_mask"][0].tolist() == [1] * length + [0] * (12 - length)
+    assert (batch["input_ids"][0, length:] == processor.tokenizer.pad_token_id).all()
+    assert processor(text="rain", padding="max_length", max_length=9)["input_ids"].shape == (1, 9)
+    assert processor(text="rain", pad_to_multiple_of=8)["input_ids"].shape[1] % 8 == 0
+
+
+def test_normalize_text():
+    plain, normalizing = tiny_processor(), tiny_processor(normalize_text=True)
+    caption = "A dog barks, then a MAN speaks ."
+    assert torch.equal(normalizing(text=caption)["input_ids"], plain(text=normalize_caption(caption))["input_ids"])
+    assert not torch.equal(normalizing(text=caption)["input_ids"], plain(text=caption)["input_ids"])
+
+
+@pytest.mark.parametrize(
+    "caption, expected",
+    [
+        ("Rain falls; thunder rumbles!", "rain falls thunder rumbles "),
+        ("A dog barks .", "a dog barks "),
+        ("It's a re-run: 3.5 s", "it's a re-run 3 5 s"),
+        ("   spaced   out   ", " spaced out "),
+        ("人が話す。", "人が話す "),
+        ("", ""),
+    ],
+)
+def test_normalize_caption(caption, expected):
+    assert normalize_caption(caption) == expected
+
+
+def test_normalize_caption_equals_the_public_code(shared_dir):
+    table = json.loads((shared_dir / "reference" / "text_preprocess.json").read_text(encoding="utf-8"))
+    assert table
+    for caption, expected in table:
+        assert normalize_caption(caption) == expected
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ([], "No caption was given"),
+        (["a", None], "Caption 1 is a NoneType, not a string: None"),
+        ([["a", "b"]], "Caption 0 is a list, not a string"),
+    ],
+)
+def test_captions_that_do_not_fit(processor, text, message):
+    with pytest.raises(ValueError, match=message):
+        processor(text=text)
+
+
+# Both
+
+
+def test_audio_and_text_in_one_batch(processor):
+    clips = [noise(4000), noise(16000)]
+    batch = processor(text=["a dog", "chien"], language=["en", "fr"], audio=clips, sampling_rate=16000)
+    assert list(batch) == ["input_features", "input_features_mask", "input_ids", "attention_mask"]
+    assert list(batch) == processor.model_input_names
+    alone = processor.feature_extractor(clips, sampling_rate=16000, return_tensors="pt")
+    assert torch.equal(batch["input_features"], alone["input_features"])
+    assert torch.equal(batch["input_features_mask"], alone["input_features_mask"])
+    assert list(processor(audio=clips, sampling_rate=16000)) == ["input_features", "input_features_mask"]
+    assert list(processor(text="a dog")) == ["input_ids", "attention_mask"]
+    assert processor(audio=noise(100), sampling_rate=16000, pad_short=True)["input_features"].shape == (1, 16, 64)
+
+
+@pytest.mark.parametrize("return_tensors, kind", [("pt", torch.Tensor), (None, torch.Tensor), ("np", np.ndarray)])
+def test_all_values_are_of_one_kind(processor, return_tensors, kind):
+    batch = processor(text="a dog", audio=noise(4000), sampling_rate=16000, return_tensors=return_tensors)
+    assert all(isinstance(value, kind) for value in batch.values())
+
+
+def test_arguments_by_kind(processor):
+    clips, text = [noise(4000)], ["a dog", "un chien aboie"]
+    expected = processor(text, clips, "fr", sampling_rate=16000, max_length=6, return_tensors="np")
+    batch = processor(
+        text=text,
+        audio=clips,
+        language="fr",
+        text_kwargs={"max_length": 6, "padding": True, "truncation": "longest_first"},
+        audio_kwargs={"sampling_rate": 16000, "padding": True},
+        images_kwargs={},
+        videos_kwargs={},
+        common_kwargs={"return_tensors": "np"},
+    )
+    assert list(batch) == list(expected)
+    for key, value in expected.items():
+        np.testing.assert_array_equal(batch[key], value)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({}, "Neither `text` nor `audio` was given"),
+        ({"audio": np.zeros(4000, np.float32), "language": "fr"}, "`language` is the language of captions, but no"),
+        ({"text": "a", "languages": "fr"}, r"Unknown arguments \['languages'\]; is it `language`"),
+        ({"text": "a", "text_kwargs": {"src_lang": "fra_Latn"}}, r"Unknown arguments \['src_lang'\]"),
+        ({"text": "a", "truncation": False}, "captions are always cut"),
+        ({"text": "a", "max_length": 2}, "`max_length` is 2, which leaves no token for the caption beside 2 special"),
+        ({"text": "a", "max_length": 0}, "`max_length` is 0"),
+        ({"audio": np.zeros(4000, np.float32), "sampling_rate": 8000}, "8000 Hz, but the model was trained at 16000"),
+        ({"audio": np.zeros((2, 4000), np.float32), "sampling_rate": 16000}, "several channels"),
+    ],
+)
+def test_arguments_that_do_not_fit(processor, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        processor(**arguments)
+
+
+# Tokenizers without language codes
+
+
+def test_tokenizer_without_language_codes():
+    processor = AtriProcessor(AtriFeatureExtractor(), bert_tokenizer())
+    assert not processor.uses_language_codes
+    expected = [[2, 4, 5, 6, 3], [2, 7, 8, 9, 3]]
+    for language in (None, "fr", ["en", "fr"]):
+        batch = processor(text=["A dog barks", "un chien aboie"], language=language)
+        assert list(batch) == ["input_ids", "attention_mask"]
+        assert batch["input_ids"].tolist() == expected
+    assert processor.language_id("fr") is None
+    assert processor(text="a [CLS] dog")["input_ids"].tolist() == [[2, 4, 10, 12, 13, 11, 5, 3]]
+    assert processor(text="a dog barks a dog", max_length=4)["input_ids"].tolist() == [[2, 4, 5, 3]]
+    with pytest.raises(ValueError, match="Unknown language 'xx'"):
+        processor(text="a dog", language="xx")
+
+
+def test_language_code_must_come_first():
+    tokenizer = tiny_tokenizer()
+    tokenizer.legacy_behaviour = True
+    with pytest.raises(ValueError, match="legacy_behaviour=True, which puts the language code last"):
+        AtriProcessor(AtriFeatureExtractor(), tokenizer)
+
+
+# Files
+
+
+@pytest.mark.parametrize("settings", [{}, {"normalize_text": True, "max_text_length": 77}])
+def test_save_and_load(settings, tmp_path):
+    processor = tiny_processor(**settings)
+    processor.save_pretrained(tmp_path)
+    saved = (tmp_path / "processor_config.json").read_text()
+    assert "mel_filters" not in saved
+    assert "window" not in saved
+    for loaded in (AtriProcessor.from_pretrained(tmp_path), AutoProcessor.from_pretrained(tmp_path)):
+        assert type(loaded) is AtriProcessor
+        assert loaded.normalize_text is settings.get("normalize_text", False)
+        assert loaded.max_text_length == settings.get("max_text_length", 514)
+        inputs = {"text": list(CAPTIONS.values()), "language": LANGUAGES, "audio": noise(4000), "sampling_rate": 16000}
+        expected = processor(**inputs)
+        for key, value in loaded(**inputs).items():
+            assert torch.equal(value, expected[key])
+    assert type(AutoFeatureExtractor.from_pretrained(tmp_path)) is AtriFeatureExtractor
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    assert tokenizer.get_vocab() == processor.tokenizer.get_vocab()
+    assert tokenizer.src_lang == "eng_Latn"

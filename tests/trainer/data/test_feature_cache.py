@@ -1,0 +1,179 @@
+import multiprocessing
+import os
+import stat
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from modeling_atri import AtriFeatureExtractor
+from modeling_atri.trainer.data.feature_cache import FeatureCache
+from tests.tiny import tiny_processor
+
+
+EXTRACTOR = AtriFeatureExtractor()
+
+
+def noise(seconds: float = 0.5, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(scale=0.1, size=int(16000 * seconds)).astype(np.float32)
+
+
+def write_sound(path, samples: np.ndarray, rate: int = 16000):
+    soundfile.write(path, samples, rate, subtype="FLOAT")
+    return str(path)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "cache" / "features"
+
+
+def entries(folder) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("kind", ["path", "path object", "dict", "bytes", "bytes dict", "array"])
+def test_equal_to_no_cache_bit_for_bit(tmp_path, folder, kind):
+    path = write_sound(tmp_path / "a.wav", noise())
+    content = (tmp_path / "a.wav").read_bytes()
+    audio = {
+        "path": path,
+        "path object": tmp_path / "a.wav",
+        "dict": {"path": path, "bytes": None},
+        "bytes": content,
+        "bytes dict": {"path": None, "bytes": content},
+        "array": {"array": noise(), "sampling_rate": 16000},
+    }[kind]
+    plain = FeatureCache(EXTRACTOR)(audio)
+    assert torch.equal(plain, EXTRACTOR.extract_clip(noise()))
+    cache = FeatureCache(EXTRACTOR, folder)
+    made, read = cache(audio), cache(audio)
+    assert len(entries(folder)) == 1
+    for features in (made, read, FeatureCache(EXTRACTOR, folder)(audio)):
+        assert features.dtype == torch.float32
+        assert torch.equal(features, plain)
+
+
+def test_a_clip_seen_again_is_read_and_not_made(tmp_path, folder, monkeypatch):
+    path = write_sound(tmp_path / "a.wav", noise())
+    plain = FeatureCache(EXTRACTOR, folder)(path)
+
+    def refuse(self, audio):
+        raise AssertionError("made again")
+
+    monkeypatch.setattr(FeatureCache, "_extract", refuse)
+    assert torch.equal(FeatureCache(EXTRACTOR, folder)(path), plain)
+
+
+def test_features_that_were_read_may_be_changed(tmp_path, folder):
+    cache = FeatureCache(EXTRACTOR, folder)
+    path = write_sound(tmp_path / "a.wav", noise())
+    plain = cache(path).clone()
+    cache(path).add_(1)
+    assert torch.equal(cache(path), plain)
+
+
+@pytest.mark.parametrize("keep", [0, 3, 60, 200, -1])
+def test_a_truncated_file_is_made_again(tmp_path, folder, keep):
+    cache = FeatureCache(EXTRACTOR, folder)
+    path = write_sound(tmp_path / "a.wav", noise())
+    plain = cache(path).clone()
+    (file,) = folder.iterdir()
+    whole = file.read_bytes()
+    file.write_bytes(whole[:keep])
+    assert torch.equal(cache(path), plain)
+    assert file.read_bytes() == whole
+
+
+def test_a_changed_file_has_new_features(tmp_path, folder):
+    cache = FeatureCache(EXTRACTOR, folder)
+    path = write_sound(tmp_path / "a.wav", noise(seed=0))
+    first = cache(path).clone()
+    os.utime(path, ns=(1, 1))
+    cache(path)
+    write_sound(path, noise(seed=1))  # of the same size
+    os.utime(path, ns=(2, 2))
+    second = cache(path)
+    assert torch.equal(second, EXTRACTOR.extract_clip(noise(seed=1)))
+    assert not torch.equal(first, second)
+
+
+def test_clips_and_extractors_have_entries_of_their_own(tmp_path, folder):
+    paths = [write_sound(tmp_path / f"{name}.wav", noise()) for name in "ab"]
+    other = AtriFeatureExtractor(top_db=40.0)
+    for extractor in (EXTRACTOR, other):
+        for path in paths:
+            features = FeatureCache(extractor, folder)(path)
+            assert torch.equal(features, extractor.extract_clip(noise()))
+    assert len(entries(folder)) == 4
+    arrays = [{"array": noise(), "sampling_rate": rate} for rate in (16000, 8000)]
+    for audio in arrays:
+        FeatureCache(EXTRACTOR, folder)(audio)
+    assert len(entries(folder)) == 6
+
+
+def test_a_saved_and_loaded_extractor_finds_the_entries(tmp_path, folder):
+    path = write_sound(tmp_path / "a.wav", noise())
+    processor = tiny_processor()
+    FeatureCache(processor.feature_extractor, folder)(path)
+    processor.save_pretrained(tmp_path / "model")
+    FeatureCache(processor.feature_extractor, folder)(path)
+    loaded = type(processor).from_pretrained(tmp_path / "model")
+    FeatureCache(loaded.feature_extractor, folder)(path)
+    assert len(entries(folder)) == 1
+
+
+def _fill(folder, paths):
+    torch.set_num_threads(1)
+    cache = FeatureCache(AtriFeatureExtractor(), folder)
+    for _ in range(3):
+        for path in paths:
+            cache(path)
+
+
+def test_two_processes_may_share_a_folder(tmp_path, folder):
+    paths = [write_sound(tmp_path / f"{seed}.wav", noise(seed=seed)) for seed in range(6)]
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=_fill, args=(folder, order)) for order in (paths, paths[::-1])]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert len(entries(folder)) == 6, "nothing but the entries is left"
+    cache = FeatureCache(EXTRACTOR, folder)
+    for seed, path in enumerate(paths):
+        assert torch.equal(cache(path), EXTRACTOR.extract_clip(noise(seed=seed)))
+
+
+def test_entries_can_be_read_by_others(tmp_path, folder):
+    FeatureCache(EXTRACTOR, folder)(write_sound(tmp_path / "a.wav", noise()))
+    (file,) = folder.iterdir()
+    (tmp_path / "plain").touch()
+    assert stat.S_IMODE(file.stat().st_mode) == stat.S_IMODE((tmp_path / "plain").stat().st_mode)
+
+
+@pytest.mark.parametrize("with_folder", [True, False])
+@pytest.mark.parametrize(
+    ("audio", "message"),
+    [
+        ("missing.wav", "missing.wav"),
+        ({"path": "missing.wav", "bytes": None}, "missing.wav"),
+        ({"path": None, "bytes": None}, "`path`"),
+        ({"array": noise(0.05), "sampling_rate": 16000}, "too short"),
+        ({"array": noise()}, "sampling_rate|source_rate"),
+        (b"no sound", "the given 8 bytes"),
+        (3, "Audio must be"),
+    ],
+)
+def test_what_cannot_be_read_is_a_value_error(folder, audio, message, with_folder):
+    with pytest.raises(ValueError, match=message):
+        FeatureCache(EXTRACTOR, folder if with_folder else None)(audio)
+    assert not with_folder or entries(folder) == []
+
+
+def test_short_clips_are_named(tmp_path):
+    path = write_sound(tmp_path / "short.wav", noise(0.05))
+    with pytest.raises(ValueError, match="short.wav is too short"):
+        FeatureCache(EXTRACTOR)(path)

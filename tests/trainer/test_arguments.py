@@ -1,0 +1,152 @@
+import json
+import math
+
+import pytest
+from transformers import HfArgumentParser, TrainingArguments
+
+from modeling_atri.languages_atri import ATRI_LANGUAGES
+from modeling_atri.trainer import AtriTrainingArguments
+from modeling_atri.trainer.data.augmentation import Augmentation
+
+
+def make(folder, **options) -> AtriTrainingArguments:
+    return AtriTrainingArguments(output_dir=str(folder), use_cpu=True, report_to="none", **options)
+
+
+def test_defaults_are_the_papers(tmp_path):
+    args = make(tmp_path)
+    assert (args.learning_rate, args.per_device_train_batch_size, args.num_train_epochs) == (5e-6, 24, 10.0)
+    assert args.objective == "akcl"
+    assert args.languages == list(ATRI_LANGUAGES)
+    assert args.anchor_language == "eng_Latn"
+    assert args.languages_per_step is None
+    assert args.akcl_weight == 0.5
+    assert args.exact_step
+    assert args.caption_choice == "random"
+    assert args.augmentation is None
+    assert not (args.freeze_audio or args.freeze_text or args.embed_regularization)
+    assert (args.audio_learning_rate, args.text_learning_rate, args.head_learning_rate) == (None, None, None)
+
+
+def test_the_note_lists_every_changed_default(tmp_path):
+    ours, theirs = make(tmp_path), TrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to="none")
+    changed = {
+        name for name in vars(theirs) if not name.startswith("_") and getattr(ours, name) != getattr(theirs, name)
+    }
+    own = {"logging_dir", "distributed_state", "deepspeed_plugin", "accelerator_config"}
+    assert changed - own == {
+        "learning_rate",
+        "per_device_train_batch_size",
+        "num_train_epochs",
+        "remove_unused_columns",
+        "logging_nan_inf_filter",
+    }
+    assert all(f"`{name}`" in AtriTrainingArguments.__doc__ for name in changed - own)
+
+
+def test_lists_are_not_shared(tmp_path):
+    make(tmp_path).languages.append("x")
+    assert make(tmp_path).languages == list(ATRI_LANGUAGES)
+
+
+def test_languages_by_any_name(tmp_path):
+    args = make(tmp_path, languages=["en", "French", "ja", "zh"], anchor_language="fr")
+    assert args.languages == ["eng_Latn", "fra_Latn", "jpn_Jpan", "zho_Hans"]
+    assert args.anchor_language == "fra_Latn"
+
+
+def test_augmentation(tmp_path):
+    args = make(tmp_path, gain_db=3.0, time_masks=2, time_mask_frames=50, frequency_masks=1, frequency_mask_bins=4)
+    assert args.augmentation == Augmentation(
+        gain_db=3.0, time_masks=2, time_mask_frames=50, frequency_masks=1, frequency_mask_bins=4
+    )
+    assert make(tmp_path, frequency_masks=1).augmentation == Augmentation(frequency_masks=1)
+    assert make(tmp_path, time_mask_frames=50).augmentation is None
+    args = make(tmp_path, time_warp=0.2, mel_shift_bins=1.5, equalizer_db=4.0)
+    assert args.augmentation == Augmentation(time_warp=0.2, mel_shift_bins=1.5, equalizer_db=4.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"objective": "clap"}, "Unknown objective 'clap'; choose one of kcl, akcl, cacl, mlclap."),
+        ({"languages": []}, "`languages` must name each language once and at least one; got []"),
+        ({"languages": ["en", "eng_Latn"]}, "must name each language once and at least one"),
+        ({"languages": "en"}, "`languages` must be a list of languages; got the string 'en'"),
+        ({"languages": ["en", "klingon"]}, "klingon"),
+        ({"anchor_language": "it"}, "The anchor language ita_Latn is not among the languages"),
+        ({"objective": "cacl", "anchor_language": "it"}, "choose another `anchor_language`"),
+        ({"languages": ["en"]}, "akcl compares languages and needs at least two; got ['eng_Latn']"),
+        ({"objective": "cacl", "languages": ["en"]}, "cacl compares languages and needs at least two"),
+        ({"languages_per_step": 1}, "`languages_per_step` must be between 2 and the number of languages (8) for akcl"),
+        ({"objective": "kcl", "languages_per_step": 0}, "between 1 and the number of languages (8) for kcl; got 0"),
+        ({"objective": "kcl", "languages_per_step": 9}, "between 1 and the number of languages (8) for kcl; got 9"),
+        ({"objective": "cacl", "languages_per_step": 2}, "cacl draws two languages a clip by definition"),
+        ({"objective": "mlclap", "languages_per_step": 1}, "mlclap draws one language a clip by definition"),
+        ({"caption_choice": "last"}, "`caption_choice` must be 'random' or 'first'; got 'last'"),
+        ({"remove_unused_columns": True}, "`remove_unused_columns` must be False"),
+        ({"embed_regularization": True}, "`embed_regularization` belongs to mlclap; the objective is akcl"),
+        ({"learning_rate": -1.0}, "`learning_rate` must be a finite number >= 0; got -1.0"),
+        ({"audio_learning_rate": math.nan}, "`audio_learning_rate` must be a finite number >= 0; got nan"),
+        ({"text_learning_rate": math.inf}, "`text_learning_rate` must be a finite number >= 0; got inf"),
+        ({"head_learning_rate": -0.1}, "`head_learning_rate` must be a finite number >= 0; got -0.1"),
+        ({"akcl_weight": 1.1}, "`akcl_weight` must be in [0, 1]; got 1.1"),
+        ({"mix_probability": 1.5}, "`mix_probability` must be in [0, 1]; got 1.5"),
+        ({"patch_dropout": 1.0}, "`patch_dropout` must be in [0, 1); got 1.0"),
+        ({"patch_dropout": -0.5}, "`patch_dropout` must be in [0, 1); got -0.5"),
+        ({"gain_db": math.nan}, "`gain_db` must be a finite number >= 0; got nan"),
+        ({"gain_db": math.inf}, "`gain_db` must be a finite number >= 0; got inf"),
+        ({"time_warp": -0.1}, "`time_warp` must be a finite number >= 0; got -0.1"),
+        ({"mel_shift_bins": math.nan}, "`mel_shift_bins` must be a finite number >= 0; got nan"),
+        ({"equalizer_db": -1.0}, "`equalizer_db` must be a finite number >= 0; got -1.0"),
+        ({"time_masks": -1}, "`time_masks` must be a finite number >= 0; got -1"),
+        ({"time_mask_frames": -1}, "`time_mask_frames` must be a finite number >= 0; got -1"),
+        ({"frequency_masks": -1}, "`frequency_masks` must be a finite number >= 0; got -1"),
+        ({"frequency_mask_bins": -1}, "`frequency_mask_bins` must be a finite number >= 0; got -1"),
+    ],
+)
+def test_wrong_values(tmp_path, options, message):
+    with pytest.raises(ValueError) as error:
+        make(tmp_path, **options)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"objective": "kcl", "languages": ["fr"]},
+        {"objective": "kcl", "languages": ["fr", "de"]},  # without an anchor among them
+        {"objective": "kcl", "languages_per_step": 8},
+        {"objective": "mlclap", "embed_regularization": True},
+        {"akcl_weight": 0.0},
+        {"akcl_weight": 1.0},
+        {"patch_dropout": 0.0},
+        {"learning_rate": 0.0},
+    ],
+)
+def test_borders_are_allowed(tmp_path, options):
+    make(tmp_path, **options)
+
+
+def test_options_of_the_command_line(tmp_path):
+    words = [
+        *("--output_dir", str(tmp_path), "--use_cpu", "--report_to", "none", "--objective", "cacl"),
+        *("--languages", "en", "fr", "--anchor_language", "fr", "--freeze_text", "--head_learning_rate", "1e-3"),
+        *("--group_column", "triple", "--patch_dropout", "0.5", "--gain_db", "3", "--exact_step", "false"),
+    ]
+    (args,) = HfArgumentParser(AtriTrainingArguments).parse_args_into_dataclasses(words)
+    assert (args.objective, args.languages, args.anchor_language) == ("cacl", ["eng_Latn", "fra_Latn"], "fra_Latn")
+    assert (args.freeze_text, args.freeze_audio, args.exact_step) == (True, False, False)
+    assert (args.head_learning_rate, args.patch_dropout, args.gain_db) == (1e-3, 0.5, 3.0)
+    assert args.group_column == "triple"
+
+
+def test_every_option_explains_itself():
+    own = AtriTrainingArguments.__annotations__
+    assert all(AtriTrainingArguments.__dataclass_fields__[name].metadata.get("help") for name in own)
+
+
+def test_written_as_json(tmp_path):
+    stated = json.loads(make(tmp_path, objective="kcl", languages=["en", "fr"]).to_json_string())
+    assert stated["objective"] == "kcl"
+    assert stated["languages"] == ["eng_Latn", "fra_Latn"]
