@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -11,6 +11,21 @@ from typing import Any
 
 import yaml
 from transformers import HfArgumentParser
+
+
+class _Parser(HfArgumentParser):
+    """Raises a ValueError of one line where argparse would print every option there is."""
+
+    def parse_args(self, args=None, namespace=None):
+        values, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            known = [option for action in self._actions for option in action.option_strings]
+            options = [word for word in unknown if word.startswith("-")]
+            raise ValueError(f"Unknown options: {describe_unknown(options or unknown, known)}")
+        return values
+
+    def error(self, message: str):
+        raise ValueError(f"{message[0].upper()}{message[1:]}. `{self.prog} --help` explains the options.")
 
 
 def parse_options(
@@ -36,9 +51,10 @@ def parse_options(
     Raises:
         ValueError: an unknown option in the file, or one given twice.
     """
-    parser = HfArgumentParser(
+    parser = _Parser(
         dataclasses,
         prog=prog,
+        usage=f"{prog} [options]",
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         add_help=False,
@@ -85,12 +101,18 @@ def read_options(path: str) -> dict[str, Any]:
 
 def check_names(options: dict[str, Any], known: set[str], source: str) -> None:
     """Raise a ValueError that names every unknown option and the nearest known one."""
+    unknown = sorted(set(options) - known)
+    if unknown:
+        raise ValueError(f"Unknown options in {source}: {describe_unknown(unknown, known)}")
+
+
+def describe_unknown(unknown: Iterable[str], known: Iterable[str]) -> str:
+    """The unknown words, each with the nearest known one, as the end of a sentence."""
     problems = []
-    for name in sorted(set(options) - known):
+    for name in unknown:
         near = get_close_matches(name, known, n=1)
         problems.append(f"{name!r}" + (f" (did you mean {near[0]!r}?)" if near else ""))
-    if problems:
-        raise ValueError(f"Unknown options in {source}: {', '.join(problems)}.")
+    return ", ".join(problems) + "."
 
 
 def _no_longer_required(parser: argparse.ArgumentParser, options: dict[str, Any]) -> None:

@@ -25,9 +25,12 @@ def plot_run(results: dict[str, Any], log_history: list[dict], path: Path) -> No
         recall.bar(places, heights, width=0.8 - 0.15 * shift, color=color, label=name)
     recall.set_xticks(places, [language_name(code) for code in languages], rotation=30, ha="right")
     recall.set(
-        ylim=(0, 100), ylabel="percent of captions", title="Text to audio: the right sound among the first 1, 5, 10"
+        ylim=(0, 115),
+        yticks=range(0, 101, 20),
+        ylabel="percent of captions",
+        title="Text to audio: the right sound among the first 1, 5, 10",
     )
-    recall.legend(ncols=3, frameon=False, loc="lower right")
+    recall.legend(ncols=3, frameon=False, loc="upper right")
     curve = [(entry["step"], entry["loss"]) for entry in log_history if "loss" in entry]
     if curve:
         loss.plot(*zip(*curve, strict=True), color="#08519c")

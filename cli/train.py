@@ -94,9 +94,16 @@ def train(data: DataArguments, sizes, args) -> None:
 
 
 def load_model(path: str):
-    """Model and processor of a folder or Hub id, with the load's own errors in one line."""
+    """Model and processor of a folder or Hub id.
+
+    Raises:
+        ValueError: no such folder.
+        OSError: transformers cannot load them; its message says why.
+    """
     from modeling_atri import AtriModel, AtriProcessor
 
+    if not Path(path).is_dir() and (Path(path).is_absolute() or path.startswith(".") or path.count("/") != 1):
+        raise ValueError(f"There is no folder {path!r}. Name the folder of a saved model, or a Hub id (owner/name).")
     return AtriModel.from_pretrained(path), AtriProcessor.from_pretrained(path)
 
 

@@ -1,0 +1,66 @@
+"""Options from dataclass defaults, file and command line."""
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from modeling_atri.cli.options import parse_options
+
+
+@dataclass
+class Options:
+    name: str = field(metadata={"help": "A name."})
+    count: int = field(default=1, metadata={"help": "A number."})
+    rate: float = field(default=0.5, metadata={"help": "A rate."})
+    languages: list[str] = field(default_factory=lambda: ["en"], metadata={"help": "Languages."})
+
+
+def parse(*argv, **kwargs):
+    return parse_options(argv, (Options,), "What it does.", "prog", {"name", "count"}, **kwargs)[0]
+
+
+def test_the_command_line_goes_before_the_file_and_the_file_before_the_defaults(tmp_path):
+    path = tmp_path / "options.yaml"
+    path.write_text("name: file\ncount: 2\nrate: 1.0e-3\nlanguages: [en, fr]\n")
+    assert parse("--name", "x") == Options("x", 1, 0.5, ["en"])
+    assert parse("--name", "x", defaults={"count": 7}) == Options("x", 7, 0.5, ["en"])
+    assert parse("--config", str(path), defaults={"count": 7}) == Options("file", 2, 1e-3, ["en", "fr"])
+    assert parse("--config", str(path), "--count", "3", "--languages", "ja") == Options("file", 3, 1e-3, ["ja"])
+
+
+def test_json_is_read_too(tmp_path):
+    path = tmp_path / "options.json"
+    path.write_text('{"name": "json", "rate": 2}')
+    assert parse("--config", str(path)) == Options("json", 1, 2, ["en"])
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ("name: a\ncoutn: 1\n", "'coutn' .did you mean 'count'"),
+        ("- a\n- b\n", "must hold a mapping"),
+        ("name: [unclosed\n", "cannot be read"),
+    ],
+)
+def test_a_faulty_file_is_named_with_its_fault(tmp_path, content, message):
+    path = tmp_path / "options.yaml"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=message) as error:
+        parse("--config", str(path))
+    assert str(path) in str(error.value)
+
+
+def test_a_missing_file_is_named():
+    with pytest.raises(ValueError, match="nowhere.yaml"):
+        parse("--config", "nowhere.yaml")
+
+
+def test_help_shows_the_common_options_and_help_all_every_one(capsys):
+    for word, rate_shown in (("--help", False), ("--help_all", True)):
+        with pytest.raises(SystemExit) as stop:
+            parse(word)
+        assert stop.value.code == 0
+        shown = capsys.readouterr().out
+        assert "What it does." in shown
+        assert "A number." in shown
+        assert ("A rate." in shown) == rate_shown
