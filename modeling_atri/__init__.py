@@ -7,6 +7,7 @@ the classes with transformers' Auto classes.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+
 __version__ = "0.1.0.dev0"
 
 _MODULE_OF = {

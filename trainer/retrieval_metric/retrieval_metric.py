@@ -43,8 +43,8 @@ Example:
 _CITATION = """\
 @inproceedings{yin2025atri,
     title = {ATRI: Mitigating Multilingual Audio Text Retrieval Inconsistencies by Reducing Data Distribution Errors},
-    author = {Yin, Yuguo and Xie, Yuxin and Yang, Wenyuan and Yang, Dongchao and Ru, Jinghan and Zhuang, Xianwei and Liang,
-              Liming and Zou, Yuexian},
+    author = {Yin, Yuguo and Xie, Yuxin and Yang, Wenyuan and Yang, Dongchao and Ru, Jinghan and Zhuang, Xianwei and
+              Liang, Liming and Zou, Yuexian},
     booktitle = {Proceedings of the 63rd Annual Meeting of the Association for Computational Linguistics},
     year = {2025},
     url = {https://arxiv.org/abs/2502.14627},
