@@ -59,6 +59,7 @@ class ScratchArguments:
                 "dropout": self.text_dropout,
                 "attention_dropout": self.text_dropout,
                 "activation_dropout": 0.0,
+                "init_std": self.text_hidden_size**-0.5,  # the default, 0.02, drowns small embeddings in the positions
             },
             projection_dim=self.projection_dim,
             logit_scale_init_value=float(-torch.tensor(self.temperature).log()),

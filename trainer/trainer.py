@@ -207,6 +207,7 @@ class AtriTrainer(Trainer):
     def train(self, *args, **kwargs):
         """Train as [`~transformers.Trainer.train`] does, with mel statistics set first where the model has none."""
         self._set_mel_statistics()
+        self.data_collator.mask_level = self.model.audio_model.mel_norm.running_mean.detach().cpu().float()
         return super().train(*args, **kwargs)
 
     def _set_mel_statistics(self) -> None:

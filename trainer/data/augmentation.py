@@ -26,8 +26,7 @@ class Augmentation:
             microphone or room has.
         gain_db: the level changes by up to this much, up or down, in decibels.
         time_masks, time_mask_frames: number of masks over time, and frames (10 ms) that each covers at most.
-        frequency_masks, frequency_mask_bins: the same over mel bins. Masks take the clip's mean level
-            (SpecAugment, Park et al., Interspeech 2019).
+        frequency_masks, frequency_mask_bins: the same over mel bins (SpecAugment, Park et al., Interspeech 2019).
     """
 
     time_warp: float = 0.0
@@ -45,8 +44,18 @@ class Augmentation:
         changes = (self.time_warp, self.mel_shift_bins, self.equalizer_db, self.gain_db)
         return not any((*changes, self.time_masks, self.frequency_masks))
 
-    def __call__(self, features: Tensor, rng: np.random.Generator) -> Tensor:
-        """Augmented copy of `features`, `(frames, mel bins)` in decibels, of the same shape."""
+    def __call__(self, features: Tensor, rng: np.random.Generator, mask_level: Tensor | None = None) -> Tensor:
+        """Augmented copy of a clip.
+
+        Args:
+            features: `(frames, mel bins)` in decibels.
+            rng: of the draw.
+            mask_level (*optional*): what masks are filled with, `(mel bins,)` in decibels: the mean of the training
+                data is what the model sees as zero. Default: the clip's mean of each bin.
+
+        Returns:
+            `torch.Tensor` of the shape of `features`.
+        """
         if self.time_warp:
             features = _warp_time(features, rng.uniform(-self.time_warp, self.time_warp, _WARP_SEGMENTS) / 2)
         if self.mel_shift_bins:
@@ -55,15 +64,15 @@ class Augmentation:
             features = features + _frequency_response(features.shape[1], self.equalizer_db, rng)
         if self.gain_db:
             features = features + rng.uniform(-self.gain_db, self.gain_db)
-        return self._mask(features, rng)
+        return self._mask(features, rng, features.mean(dim=0) if mask_level is None else mask_level)
 
-    def _mask(self, features: Tensor, rng: np.random.Generator) -> Tensor:
+    def _mask(self, features: Tensor, rng: np.random.Generator, level: Tensor) -> Tensor:
         masked = torch.zeros(features.shape, dtype=torch.bool)
         for _ in range(self.time_masks):
             masked[_random_span(len(features), self.time_mask_frames, rng)] = True
         for _ in range(self.frequency_masks):
             masked[:, _random_span(features.shape[1], self.frequency_mask_bins, rng)] = True
-        return torch.where(masked, features.mean(), features) if masked.any() else features
+        return torch.where(masked, level, features) if masked.any() else features
 
 
 def _warp_time(features: Tensor, log_speeds: np.ndarray) -> Tensor:

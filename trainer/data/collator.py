@@ -45,6 +45,8 @@ class AtriDataCollator:
         augmentation (`Augmentation`, *optional*): of the features.
         feature_cache (`FeatureCache`, *optional*): makes the features; default: without a folder.
         seed (`int`, *optional*, defaults to 0): of all draws.
+        mask_level (`torch.Tensor` of shape `(mel bins,)`, *optional*): what masks of the augmentation are filled with,
+            in decibels; the Trainer sets the model's mel mean.
 
     Example:
 
@@ -64,6 +66,7 @@ class AtriDataCollator:
     augmentation: Augmentation | None = None
     feature_cache: FeatureCache | None = None
     seed: int = 0
+    mask_level: torch.Tensor | None = None
 
     def __post_init__(self):
         self.languages = [resolve_language(language) for language in self.languages]
@@ -107,7 +110,7 @@ class AtriDataCollator:
         rng = random_stream(self.seed, AUGMENTATION, draw.epoch, draw.item)
         if row.get("mix_with") is not None:
             features = mix(features, self.feature_cache(row["mix_with"]), gain_db=rng.uniform(*_MIX_GAIN_DB))
-        return features if self.augmentation is None else self.augmentation(features, rng)
+        return features if self.augmentation is None else self.augmentation(features, rng, self.mask_level)
 
     def _languages(self, draws: Sequence[Draw]) -> list[list[str]]:
         """Language of every caption, K rows of N."""

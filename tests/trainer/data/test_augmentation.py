@@ -30,13 +30,15 @@ def test_gain_moves_every_bin_by_the_same_decibels():
 
 @pytest.mark.parametrize(("axis", "kind", "longest"), [(0, "time", 20), (1, "frequency", 8)])
 @pytest.mark.parametrize("count", [1, 3])
-def test_masks_are_whole_stripes_of_the_mean(axis, kind, longest, count):
+@pytest.mark.parametrize("given", [True, False])
+def test_masks_are_whole_stripes_of_the_mask_level(axis, kind, longest, count, given):
+    level = torch.linspace(-90.0, -50.0, FEATURES.shape[1]) if given else FEATURES.mean(dim=0)
     augmentation = Augmentation(time_mask_frames=20, frequency_mask_bins=8, **{f"{kind}_masks": count})
     widths = []
     for item in range(200):
-        augmented = augmentation(FEATURES, random_stream(0, 4, 0, item))
+        augmented = augmentation(FEATURES, random_stream(0, 4, 0, item), level if given else None)
         masked = augmented != FEATURES
-        assert (augmented[masked] == FEATURES.mean()).all()
+        assert torch.equal(augmented[masked], level.expand_as(FEATURES)[masked])
         stripes = masked.all(dim=1 - axis)
         assert torch.equal(masked.any(dim=1 - axis), stripes)
         edges = np.diff(np.concatenate([[0], stripes.int().numpy(), [0]]))
