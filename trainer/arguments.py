@@ -1,14 +1,19 @@
 """Everything a training run can be told."""
 
+import logging
 import math
 from dataclasses import dataclass, field, fields
 
+import torch
 from transformers import TrainingArguments
 
 from modeling_atri.languages_atri import ATRI_LANGUAGES, resolve_language
 
 from .data.augmentation import Augmentation
 from .data.collator import check_objective
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -129,6 +134,10 @@ class AtriTrainingArguments(TrainingArguments):
         check_objective(self.objective, self.languages, self.anchor_language, self.languages_per_step)
         self._check_choices()
         self._check_ranges()
+        if self.bf16 and self.device.type == "cpu" and not _cpu_computes_bf16():
+            logger.warning(
+                "This CPU has no bf16 arithmetic: training with bf16=True is several times slower on it than without."
+            )
 
     def _check_choices(self) -> None:
         if self.caption_choice not in ("random", "first"):
@@ -158,3 +167,10 @@ class AtriTrainingArguments(TrainingArguments):
         """The feature augmentation of these arguments, None where all of it is off."""
         augmentation = Augmentation(**{item.name: getattr(self, item.name) for item in fields(Augmentation)})
         return None if augmentation.is_off else augmentation
+
+
+def _cpu_computes_bf16() -> bool:
+    capabilities = torch.cpu.get_capabilities()
+    if capabilities.get("architecture") != "x86_64":
+        return True  # not known; better no warning than a wrong one
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

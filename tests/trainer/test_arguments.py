@@ -150,3 +150,20 @@ def test_written_as_json(tmp_path):
     stated = json.loads(make(tmp_path, objective="kcl", languages=["en", "fr"]).to_json_string())
     assert stated["objective"] == "kcl"
     assert stated["languages"] == ["eng_Latn", "fra_Latn"]
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "warned"),
+    [
+        ({"architecture": "x86_64", "avx512_bf16": False, "amx_bf16": False}, True),
+        ({"architecture": "x86_64", "avx512_bf16": True, "amx_bf16": False}, False),
+        ({"architecture": "x86_64", "avx512_bf16": False, "amx_bf16": True}, False),
+        ({"architecture": "aarch64"}, False),
+    ],
+)
+def test_bf16_on_a_cpu_without_it_is_warned_of(tmp_path, monkeypatch, caplog, capabilities, warned):
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: capabilities)
+    AtriTrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to="none")
+    assert not caplog.records
+    AtriTrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to="none", bf16=True)
+    assert ["no bf16 arithmetic" in record.message for record in caplog.records] == [True] * warned
