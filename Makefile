@@ -1,6 +1,6 @@
 # Everything runs in a virtual environment that the targets below make on first use.
 #
-#   PYTHON        the interpreter that makes it (3.10 or later)
+#   PYTHON        the interpreter that makes it (3.11 or later)
 #   VENV          where it is
 #   TORCH         what is installed as torch, before anything else can pull in a larger build
 #   TORCH_INDEX   another package index for torch alone, such as https://download.pytorch.org/whl/cpu
@@ -58,7 +58,7 @@ clean:  ## Remove the virtual environment, caches and build output
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.torch:
-	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("Python 3.10 or later is needed: make PYTHON=...")'
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or later is needed: make PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) '$(TORCH)'
 	@touch $@

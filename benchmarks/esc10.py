@@ -78,7 +78,8 @@ def run(objective: str, train: Path, evaluated: Path, work: Path, more: list[str
     command += ["--objective", objective, "--train_data", str(train), "--eval_data", str(evaluated)]
     command += ["--output_dir", str(output), "--feature_cache_dir", str(work.parent / "features"), *more]
     measured_file = output / "measured.json"
-    if measured_file.exists() and json.loads(measured_file.read_text())["command"] == command[3:]:
+    made_by = {"command": command[3:], "settings": SETTINGS.read_text(encoding="utf-8")}
+    if measured_file.exists() and json.loads(measured_file.read_text())["made_by"] == made_by:
         print(f"{objective}: done before, in {output}", flush=True)
     else:
         start = time.monotonic()
@@ -87,14 +88,14 @@ def run(objective: str, train: Path, evaluated: Path, work: Path, more: list[str
         if status != 0:
             sys.exit(f"{objective}: training failed with status {os.waitstatus_to_exitcode(status)}")
         measured = {
-            "command": command[3:],
+            "made_by": made_by,
             "wall_minutes": (time.monotonic() - start) / 60,
             "cpu_minutes": (usage.ru_utime + usage.ru_stime) / 60,
             "peak_memory_mb": usage.ru_maxrss / 1024,
         }
         measured_file.write_text(json.dumps(measured))
     measured = json.loads(measured_file.read_text())
-    del measured["command"]  # names folders of this machine
+    del measured["made_by"]  # names folders of this machine
     results = json.loads(results_file.read_text(encoding="utf-8"))
     return results | {"measured": measured, "best_hit": judge_best_hits(output, evaluated)}
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from .options import parse_options
-from .train import load_model
+from .train import data_name, load_model
 
 
 DESCRIPTION = """\
@@ -42,6 +42,16 @@ def main(argv: list[str]) -> None:
     evaluate(args)
 
 
+def check_device(name: str) -> None:
+    """Raise a ValueError unless torch can compute on the device."""
+    import torch
+
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(f"The device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
+
+
 def evaluate(args: EvaluateArguments) -> dict:
     """Load, encode, compare; returns the results."""
     from modeling_atri.languages_atri import resolve_language
@@ -51,6 +61,7 @@ def evaluate(args: EvaluateArguments) -> dict:
 
     from .report import print_results
 
+    check_device(args.device)
     rows = load_rows(args.data, args.split, languages=args.languages, group_column=args.group_column)
     model, processor = load_model(args.model)
     retrieval_set = RetrievalSet.from_rows(rows, list(rows[0]["captions"]))
@@ -63,8 +74,9 @@ def evaluate(args: EvaluateArguments) -> dict:
             "num_clips": len(retrieval_set.audios),
             "num_captions_per_language": len(retrieval_set.positives),
             "languages": list(retrieval_set.captions),
+            "anchor_language": resolve_language(args.anchor_language),
         },
-        data={"eval": args.data},
+        data={"eval": data_name(args.data, args.split), "group_column": args.group_column},
         model={"initialized_from": args.model, "num_parameters": model.num_parameters()},
         environment=describe_environment(args.device),
     )

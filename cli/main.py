@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"\natri {command}: interrupted.", file=sys.stderr)
         return _EXIT_INTERRUPTED
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         if os.environ.get("ATRI_DEBUG"):
             raise
         print(f"atri {command}: {error}", file=sys.stderr)

@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -34,7 +34,7 @@ def parse_options(
     description: str,
     prog: str,
     shown: set[str],
-    defaults: dict[str, Any] | None = None,
+    defaults: Callable[[set[str]], dict[str, Any]] = lambda given: {},
 ) -> tuple[Any, ...]:
     """Instances of `dataclasses` from the command line.
 
@@ -46,10 +46,11 @@ def parse_options(
         dataclasses: their fields are the options.
         description, prog: of the help.
         shown: names of the options that `--help` lists.
-        defaults (*optional*): other defaults than the dataclasses have; weaker than the file.
+        defaults (*optional*): takes the names of the options that were given and returns other defaults than the
+            dataclasses have.
 
     Raises:
-        ValueError: an unknown option in the file, or one given twice.
+        ValueError: an unknown option, or a value that is not of its type.
     """
     parser = _Parser(
         dataclasses,
@@ -58,6 +59,7 @@ def parse_options(
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         add_help=False,
+        allow_abbrev=False,
     )
     parser.add_argument(
         "--config", metavar="FILE", help="YAML or JSON file of options; the command line goes before it."
@@ -68,15 +70,16 @@ def parse_options(
         _print_help(parser, shown if "--help_all" not in argv else None)
         sys.exit(0)
     known = {field.name for dataclass in dataclasses for field in fields(dataclass) if field.init}
-    parser.set_defaults(**(defaults or {}))
+    words = list(argv)
     config_parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     config_parser.add_argument("--config")
     if path := config_parser.parse_known_args(argv)[0].config:
         options = read_options(path)
         check_names(options, known, path)
-        parser.set_defaults(**options)
-        _no_longer_required(parser, options)
-    values = vars(parser.parse_args(list(argv)))
+        words = [*_as_words(options), *words]  # so that they are checked alike, and the command line, being last, wins
+    given = {word[2:].split("=")[0].replace("-", "_") for word in words if word.startswith("--")}
+    parser.set_defaults(**defaults(given))
+    values = vars(parser.parse_args(words))
     return tuple(
         dataclass(**{field.name: values[field.name] for field in fields(dataclass) if field.init})
         for dataclass in dataclasses
@@ -115,10 +118,16 @@ def describe_unknown(unknown: Iterable[str], known: Iterable[str]) -> str:
     return ", ".join(problems) + "."
 
 
-def _no_longer_required(parser: argparse.ArgumentParser, options: dict[str, Any]) -> None:
-    for action in parser._actions:
-        if action.dest in options:
-            action.required = False
+def _as_words(options: dict[str, Any]) -> list[str]:
+    """Options of a file as the words of a command line; None leaves an option at its default."""
+    words = []
+    for name, value in options.items():
+        if value is None:
+            continue
+        values = value if isinstance(value, list) else [value]
+        words.append(f"--{name}")
+        words += [json.dumps(item) if isinstance(item, dict) else str(item) for item in values]
+    return words
 
 
 def _print_help(parser: argparse.ArgumentParser, shown: set[str] | None) -> None:

@@ -80,13 +80,16 @@ def quickstart(options: QuickstartArguments) -> dict[str, Any]:
 
 
 def _make_scenes(options: QuickstartArguments, folder: Path):
-    from modeling_atri.trainer.data.rows import load_rows
+    from modeling_atri.trainer.data.rows import METADATA_FILE, load_rows
     from modeling_atri.trainer.data.soundscapes import write_soundscapes
 
-    parts = {"train": options.num_train, "heldout": options.num_heldout}
-    for split, count in parts.items():
-        write_soundscapes(folder / split, count, seed=options.seed, split=split, duration_s=options.duration_s)
-    return tuple(load_rows(folder / split) for split in parts)
+    rows = []
+    for split, count in {"train": options.num_train, "heldout": options.num_heldout}.items():
+        part = folder / f"{split}-{count}-scenes-{options.duration_s:g}-s-seed-{options.seed}"
+        if not (part / METADATA_FILE).exists():  # written last: a folder that has it was finished by an earlier run
+            write_soundscapes(part, count, seed=options.seed, split=split, duration_s=options.duration_s)
+        rows.append(load_rows(part))
+    return tuple(rows)
 
 
 def _make_trainer(options: QuickstartArguments, train_rows, heldout_rows):

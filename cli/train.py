@@ -9,17 +9,20 @@ from .options import parse_options
 
 
 DESCRIPTION = """\
-Train an ATRI model on recordings with captions in several languages, evaluate it, and save model, processor, results
-and model card to --output_dir.
+Train an ATRI model on recordings with captions in several languages and save it, with its processor, to
+--output_dir. With --eval_data, evaluate it and add results and a model card.
 
 Data is a folder of sound files beside a metadata.jsonl with one line a clip,
   {"file_name": "dog.wav", "captions": {"eng_Latn": ["a dog barks"], "fra_Latn": ["un chien aboie"]}}
 or the id of a Hub dataset of that schema. Captions are parallel: the c-th says the same in every language.
 
 examples:
-  atri train --train_data clips/train --eval_data clips/dev --output_dir runs/first --learning_rate 1e-3
+  atri train --train_data clips/train --eval_data clips/dev --languages en fr --output_dir runs/first
   atri train --model runs/first --train_data more_clips --output_dir runs/second --objective kcl --bf16
   atri train --config run.yaml --seed 2
+
+Without --languages, all eight of the paper are expected. Without --model, a small model is trained from scratch, with
+a learning rate of 1e-3 unless you say another; with it, the default is the paper's 5e-6.
 """
 
 
@@ -63,7 +66,8 @@ def main(argv: list[str]) -> None:
         DESCRIPTION,
         "atri train",
         shown - {"remove_unused_columns", "logging_nan_inf_filter"},
-        defaults={"report_to": "none"},
+        # The paper's learning rate is for fine-tuning; from scratch it would learn next to nothing.
+        defaults=lambda given: {"report_to": "none"} | ({} if "model" in given else {"learning_rate": 1e-3}),
     )
     train(data, sizes, args)
 
@@ -84,12 +88,12 @@ def train(data: DataArguments, sizes, args) -> None:
         model, processor = model_from_scratch(caption_texts(train_rows, languages), languages, sizes, args.seed)
     else:
         model, processor = load_model(data.model)
-    names = {"train": _name(data.train_data, data.train_split), "eval": _name(data.eval_data, data.eval_split)}
+    names = {"train": data_name(data.train_data, data.train_split), "eval": data_name(data.eval_data, data.eval_split)}
     args.group_column = None  # `load_rows` made it the column `group_id`
     trainer = AtriTrainer(
         model, args, processor, train_dataset=train_rows, eval_dataset=eval_rows, facts={"data": names}
     )
-    trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
+    trainer.train(resume_from_checkpoint=_checkpoint(args.resume_from_checkpoint))
     save_run(trainer)
 
 
@@ -107,7 +111,13 @@ def load_model(path: str):
     return AtriModel.from_pretrained(path), AtriProcessor.from_pretrained(path)
 
 
-def _name(source: str | None, split: str | None) -> str | None:
+def _checkpoint(name: str | None) -> str | bool | None:
+    """`true` means the last checkpoint in the output folder, as in Trainer; `false` none."""
+    return {"true": True, "false": None}.get(str(name).lower(), name)
+
+
+def data_name(source: str | None, split: str | None) -> str | None:
+    """What results call a source: a Hub id, or the folder's name without the path to it."""
     if source is None:
         return None
     name = Path(source).name if Path(source).exists() else source

@@ -28,13 +28,18 @@ def test_an_unknown_command_names_the_nearest(capsys):
 @pytest.mark.parametrize(
     "argv, message",
     [
-        (["evaluate", "--model", "/no/such", "--data", "x"], "neither an existing file or folder"),
+        (["evaluate", "--model", "/no/such", "--data", "/no/data"], "/no/data"),
         (["evaluate", "--model", "x"], "required: --data"),
         (["train", "--train_data", "x", "--outputdir", "y"], "'--outputdir' (did you mean '--output_dir'?)"),
         (["train", "--train_data", "x", "--objective", "klc"], "invalid choice: 'klc'"),
         (["train", "--train_data", "x", "--languages", "en", "frenc"], "French"),
         (["train", "--train_data", "x", "--objective", "cacl", "--languages_per_step", "2"], "`languages_per_step`"),
         (["train", "--train_data", "x", "stray"], "'stray'"),
+        (["train", "--train_data", "x", "--temperature", "0"], "`temperature` must be a finite number above 0"),
+        (["train", "--train_data", "x", "--patch_size", "64"], "`patch_size` must be two sizes"),
+        (["train", "--train_data", "x", "--audio_layers", "0"], "`audio_layers` must be at least 1"),
+        (["train", "--train_data", "x", "--text_dropout", "1"], "`text_dropout` must be in [0, 1)"),
+        (["evaluate", "--model", "x", "--data", "y", "--device", "nonsense"], "The device 'nonsense' cannot be used"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_status_2(argv, message, capsys, tmp_path):

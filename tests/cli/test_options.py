@@ -23,8 +23,8 @@ def test_the_command_line_goes_before_the_file_and_the_file_before_the_defaults(
     path = tmp_path / "options.yaml"
     path.write_text("name: file\ncount: 2\nrate: 1.0e-3\nlanguages: [en, fr]\n")
     assert parse("--name", "x") == Options("x", 1, 0.5, ["en"])
-    assert parse("--name", "x", defaults={"count": 7}) == Options("x", 7, 0.5, ["en"])
-    assert parse("--config", str(path), defaults={"count": 7}) == Options("file", 2, 1e-3, ["en", "fr"])
+    assert parse("--name", "x", defaults=lambda given: {"count": 7}) == Options("x", 7, 0.5, ["en"])
+    assert parse("--config", str(path), defaults=lambda given: {"count": 7}) == Options("file", 2, 1e-3, ["en", "fr"])
     assert parse("--config", str(path), "--count", "3", "--languages", "ja") == Options("file", 3, 1e-3, ["ja"])
 
 
@@ -48,6 +48,36 @@ def test_a_faulty_file_is_named_with_its_fault(tmp_path, content, message):
     with pytest.raises(ValueError, match=message) as error:
         parse("--config", str(path))
     assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize("content", ["count: 1.5", "count: many", "count: [1, 2]", "rate: fast", "count: {a: 1}"])
+def test_a_value_in_the_file_must_be_of_the_options_type(tmp_path, content):
+    path = tmp_path / "options.yaml"
+    path.write_text(f"name: x\n{content}\n")
+    with pytest.raises(ValueError, match=r"--count|--rate|[Uu]n(known|recognized)"):
+        parse("--config", str(path))
+
+
+def test_null_in_the_file_leaves_the_default(tmp_path):
+    path = tmp_path / "options.yaml"
+    path.write_text("name: x\ncount: null\n")
+    assert parse("--config", str(path)) == Options("x")
+
+
+def test_defaults_may_depend_on_what_was_given(tmp_path):
+    def defaults(given):
+        return {"rate": 2.0} if "count" in given else {"rate": 3.0}
+
+    path = tmp_path / "options.yaml"
+    path.write_text("count: 4\n")
+    assert parse("--name", "x", defaults=defaults).rate == 3.0
+    assert parse("--name", "x", "--count=5", defaults=defaults).rate == 2.0
+    assert parse("--name", "x", "--config", str(path), defaults=defaults).rate == 2.0
+
+
+def test_options_are_not_abbreviated():
+    with pytest.raises(ValueError, match="'--conf' .did you mean '--config'"):
+        parse("--name", "x", "--conf", "options.yaml")
 
 
 def test_a_missing_file_is_named():

@@ -32,6 +32,16 @@ def test_a_short_run_learns_and_leaves_everything_behind(tmp_path, capsys):
     assert model(**processor(text="rain", language="en")).text_embeds.shape == (1, model.config.projection_dim)
 
 
+def test_a_second_run_uses_the_sounds_of_the_first(tmp_path, capsys):
+    argv = ["quickstart", "--output_dir", str(tmp_path), "--num_train", "8", "--num_heldout", "8", "--max_steps", "1"]
+    argv += ["--batch_size", "8", "--duration_s", "3"]
+    assert main(argv) == 0
+    written = {path: path.stat().st_mtime_ns for path in (tmp_path / "sounds").rglob("*.flac")}
+    assert len(written) == 16
+    assert main([*argv, "--objective", "cacl"]) == 0
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "sounds").rglob("*.flac")} == written
+
+
 @pytest.mark.slow
 def test_the_default_run_finds_held_out_scenes_in_every_language(tmp_path):
     assert main(["quickstart", "--output_dir", str(tmp_path)]) == 0

@@ -58,8 +58,12 @@ class Soundscapes(Sequence):
     def __len__(self) -> int:
         return len(self.combinations)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        index = range(len(self))[index]
+    def __getitem__(self, index: int | slice) -> dict[str, Any] | list[dict[str, Any]]:
+        if isinstance(index, slice):
+            return [self[place] for place in range(len(self))[index]]
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"There are {len(self)} scenes; got index {index}.")
+        index %= len(self)
         return make_scene(self.combinations[index], self.seed, index, self.duration_s)
 
 

@@ -357,3 +357,12 @@ def test_an_index_beyond_the_end_is_refused():
 def test_a_negative_index_of_a_lone_scene_is_refused():
     with pytest.raises(ValueError, match="`index` must be at least 0, but is -1"):
         make_scene(COMBINATIONS[0], index=-1)
+
+
+def test_scenes_are_a_sequence():
+    scenes = make_soundscapes(4, seed=0)
+    assert [row["audio_id"] for row in scenes[1:3]] == [scenes[1]["audio_id"], scenes[2]["audio_id"]]
+    assert scenes[-1]["audio_id"] == scenes[3]["audio_id"]
+    assert len(list(scenes)) == 4
+    with pytest.raises(IndexError, match="There are 4 scenes"):
+        scenes[4]
