@@ -29,6 +29,7 @@ from modeling_atri.languages_atri import language_name
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "esc10.json"
+TABLES = HERE / "results" / "esc10.md"
 PLOT = HERE / "results" / "esc10.png"
 SETTINGS = HERE / "esc10.yaml"
 OBJECTIVES = ("mlclap", "cacl", "kcl", "akcl")
@@ -187,14 +188,25 @@ def best_hits(runs: dict[str, dict]) -> str:
 
 
 def report(runs: dict[str, dict]) -> None:
-    """Print all tables and draw the plot."""
-    print(summary(runs), end="\n\n")
-    print(best_hits(runs), end="\n\n")
+    """Write all tables and the plot, and print the tables."""
+    training = next(iter(runs.values()))["training"]
+    parts = [
+        "# The objectives on the ESC-10 scenes",
+        f"Made by `python benchmarks/esc10.py --data $ATRI_SCENES`: {training['steps']} steps of "
+        f"{training['batch_size']} scenes from scratch, seed {training['seed']}, settings in `esc10.yaml`. Recall and "
+        "mAP in percent.",
+        summary(runs),
+        "What is right about the scene that ranks first for a caption, in percent of captions over all languages:",
+        best_hits(runs),
+    ]
     for objective, results in runs.items():
-        print(f"### {objective}\n")
-        print(results_table(results["metrics"], results["evaluated_on"]["languages"], markdown=True), end="\n\n")
+        table = results_table(results["metrics"], results["evaluated_on"]["languages"], markdown=True)
+        parts += [f"## {objective}", table]
+    text = "\n\n".join(parts) + "\n"
+    TABLES.write_text(text, encoding="utf-8")
+    print(text)
     plot(runs)
-    print(f"Plot: {PLOT}")
+    print(f"Tables: {TABLES}, plot: {PLOT}")
 
 
 def plot(runs: dict[str, dict]) -> None:
