@@ -40,7 +40,8 @@ def load_audio(source: AudioSource, sampling_rate: int = SAMPLING_RATE, source_r
         source: one of
             - a path (`str` or `os.PathLike`), the `bytes` of a file, or a binary file object that can seek: any format
               that soundfile reads (WAV, FLAC, OGG, MP3, AIFF, ...);
-            - `{"path": ..., "bytes": ...}`, an undecoded `datasets.Audio` value; bytes go before path;
+            - `{"path": ..., "bytes": ...}`, an undecoded `datasets.Audio` value; bytes go before path, which then
+              only names them in messages;
             - `{"array": ..., "sampling_rate": ...}`, a decoded one;
             - a numpy array or torch tensor of shape `(num_samples,)` or `(num_channels, num_samples)`: floating
               point, or signed integers, which are scaled by their full range to [-1, 1).
@@ -59,19 +60,52 @@ def load_audio(source: AudioSource, sampling_rate: int = SAMPLING_RATE, source_r
             message names the file. MP3 does not state its length reliably: a cut one is as long as what is there.
     """
     _check_rate("sampling_rate", sampling_rate)
+    own_name = _own_name(source)
     if isinstance(source, dict):
         source, source_rate = _unpack_dict(source, source_rate)
     if isinstance(source, (np.ndarray, torch.Tensor)):
-        name = "the array"
+        name = own_name or "the array"
         waveform = _resample([_mix_array(source)], _check_rate("source_rate", source_rate), sampling_rate)
     elif source_rate is None:
-        name, target = _locate(source)
+        name, target = _locate(source, own_name)
         waveform = _decode(target, name, sampling_rate)
     else:
         raise ValueError(f"`source_rate` is for bare arrays: a file says its own rate (got {source_rate!r}).")
     if not np.isfinite(waveform).all():
         raise ValueError(f"Cannot use {name}: it holds NaN or infinite samples.")
     return waveform
+
+
+def audio_length(source: AudioSource, sampling_rate: int = SAMPLING_RATE) -> int:
+    """Samples of the waveform that `load_audio` makes of a file, by its header: nothing is decoded.
+
+    Args:
+        source: what `load_audio` takes, but arrays; `bytes` in a dict may also be a binary file object.
+        sampling_rate (`int`, defaults to 16000): rate of the waveform, in hertz (Hz).
+
+    Returns:
+        `int`, the number of samples; that of an MP3 is an estimate.
+
+    Raises:
+        MissingAudioError: if there is no such file (a `ValueError` and a `FileNotFoundError`).
+        ValueError: if the header cannot be read, or says that the file is empty or truncated; the message names it.
+    """
+    _check_rate("sampling_rate", sampling_rate)
+    own_name = _own_name(source)
+    if isinstance(source, dict):
+        source, _ = _unpack_dict(source, None)
+    name, target = _locate(source, own_name)
+    with _open(target, name) as sound_file:
+        _check_data_chunk(sound_file, name)
+        if sound_file.frames == 0:
+            raise ValueError(f"Cannot use {name}: it holds no samples.")
+        return round(sound_file.frames * sampling_rate / sound_file.samplerate)
+
+
+def _own_name(source: Any) -> str | None:
+    """What a dict with sound calls it, for messages."""
+    path = source.get("path") if isinstance(source, dict) else None
+    return repr(str(path)) if path else None
 
 
 def _check_rate(argument: str, rate: int | None) -> int:
@@ -117,12 +151,12 @@ def _mix_array(array: np.ndarray | torch.Tensor) -> np.ndarray:
     return np.ascontiguousarray(mono, dtype=np.float32)
 
 
-def _locate(source: Any) -> tuple[str, str | BinaryIO]:
+def _locate(source: Any, own_name: str | None = None) -> tuple[str, str | BinaryIO]:
     """What to call the source in messages, and what to hand to soundfile."""
     if isinstance(source, (bytes, bytearray)):
         if not source:
-            raise ValueError("Cannot decode the given bytes: they are empty.")
-        return f"the given {len(source)} bytes", io.BytesIO(source)
+            raise ValueError(f"Cannot decode {own_name or 'the given bytes'}: there are 0 bytes.")
+        return own_name or f"the given {len(source)} bytes", io.BytesIO(source)
     if isinstance(source, (str, os.PathLike)):
         path = Path(source)
         if not path.exists():
@@ -133,20 +167,23 @@ def _locate(source: Any) -> tuple[str, str | BinaryIO]:
             raise ValueError(f"Cannot decode {str(path)!r}: the file is empty (0 bytes).")
         return repr(str(path)), str(path)
     if all(hasattr(source, method) for method in ("read", "seek", "tell")):
-        return repr(getattr(source, "name", "the given file object")), source
+        return own_name or repr(getattr(source, "name", "the given file object")), source
     raise ValueError(
         "Audio must be a path, the bytes of a file, a binary file object, a dict with `path`, `bytes` or `array`, a "
         f"numpy array or a torch tensor, but this is a {type(source).__name__}."
     )
 
 
-def _decode(target: str | BinaryIO, name: str, sampling_rate: int) -> np.ndarray:
+def _open(target: str | BinaryIO, name: str) -> soundfile.SoundFile:
     try:
-        sound_file = soundfile.SoundFile(target)
+        return soundfile.SoundFile(target)
     # soundfile takes a name that ends in `.raw` for headerless samples and then misses their rate: TypeError.
     except (soundfile.SoundFileError, TypeError) as error:
         raise ValueError(f"Cannot decode {name}: {_reason(error)}") from error
-    with sound_file:
+
+
+def _decode(target: str | BinaryIO, name: str, sampling_rate: int) -> np.ndarray:
+    with _open(target, name) as sound_file:
         return _resample(_mono_blocks(sound_file, name), sound_file.samplerate, sampling_rate)
 
 
@@ -195,4 +232,4 @@ def _reason(error: Exception) -> str:
     return getattr(error, "error_string", str(error)).rstrip(".") + "."
 
 
-__all__ = ["SAMPLING_RATE", "AudioSource", "MissingAudioError", "load_audio"]
+__all__ = ["SAMPLING_RATE", "AudioSource", "MissingAudioError", "audio_length", "load_audio"]

@@ -28,6 +28,7 @@ def encode_audio(
     pad_short: bool = False,
     progress: bool = False,
     read_features: Callable[[Any], Tensor] | None = None,
+    names: Sequence[str] | None = None,
 ) -> np.ndarray:
     """Embeddings of clips, ready for a dot product.
 
@@ -42,6 +43,7 @@ def encode_audio(
         progress (`bool`, *optional*, defaults to `False`): show a progress bar.
         read_features (*optional*): takes a clip and returns its log-mel features, `(frames, mel bins)`, in place of
             decoding it here.
+        names (list of `str`, *optional*): what errors call the clips. Default: their paths, else their numbers.
 
     Returns:
         `np.ndarray` of shape `(n, projection_dim)`, float32, L2-normalised, in the order given.
@@ -60,14 +62,22 @@ def encode_audio(
         if is_bare and sampling_rate is None:
             raise ValueError(f"Clip {index} is a bare waveform: pass its `sampling_rate` in Hz.")
         waveform = load_audio(audio, extractor.sampling_rate, source_rate=sampling_rate if is_bare else None)
-        return extractor.extract_clip(waveform, pad_short, name=f"Clip {index}")
+        return extractor.extract_clip(waveform, pad_short, name=_path_of(audio) or f"Clip {index}")
+
+    def read_named(index: int, audio: Any) -> Tensor:
+        try:
+            return read(index, audio)
+        except ValueError as error:
+            if names is None:
+                raise
+            raise ValueError(f"{names[index]}: {error}") from error
 
     def embed(features: list[Tensor]) -> Tensor:
         input_features, mask = extractor.pad_features(features)
         inputs = {"input_features": input_features.to(model.device), "input_features_mask": mask.to(model.device)}
         return model.get_audio_features(**inputs).pooler_output
 
-    items = (read(index, audio) for index, audio in enumerate(audios))
+    items = (read_named(index, audio) for index, audio in enumerate(audios))
     total = len(audios) if isinstance(audios, Sequence) else None
     return _encode(model, items, len, embed, batch_size, tqdm(total=total, desc="clips", disable=not progress))
 
@@ -97,7 +107,8 @@ def encode_text(
     Raises:
         ValueError: an unknown language, or languages and captions that do not match in number.
     """
-    captions = as_list_of_captions(texts)
+    captions = [texts] if isinstance(texts, str) else list(texts)
+    captions = as_list_of_captions(captions) if captions else []
     languages = [language] * len(captions) if language is None or isinstance(language, str) else list(language)
     if len(languages) != len(captions):
         raise ValueError(
@@ -116,6 +127,12 @@ def encode_text(
     items = zip(captions, languages, strict=True)
     bar = tqdm(total=len(captions), desc="captions", disable=not progress)
     return _encode(model, items, lambda item: len(item[0]), embed, batch_size, bar)
+
+
+def _path_of(audio: Any) -> str | None:
+    if isinstance(audio, Mapping):
+        audio = audio.get("path")
+    return repr(str(audio)) if isinstance(audio, (str, PathLike)) else None
 
 
 def _encode(

@@ -46,11 +46,11 @@ def info_nce_loss(
         `torch.Tensor` of shape `()`: the loss, in the dtype of the embeddings, float32 at least.
 
     Raises:
-        ValueError: shapes that do not fit together.
+        ValueError: what is no tensor; ids that are no integers; shapes that do not fit together.
     """
     check_same_shape(x=x, y=y)
-    if ids is not None and ids.shape != x.shape[:1]:
-        raise ValueError(f"`ids` must have shape ({len(x)},), one id an item; got {tuple(ids.shape)}.")
+    if ids is not None:
+        _check_ids(ids, num_items=len(x))
     all_x, all_y = (x, y) if shard is None else (shard.gather(x), shard.gather(y))
     targets = _targets(x, ids, shard, num_columns=len(all_y))
     # This process's share of the mean over all rows, times the number of processes: averaging then gives the mean.
@@ -59,13 +59,24 @@ def info_nce_loss(
 
 
 def check_same_shape(**embeddings: Tensor) -> None:
-    """Raise a ValueError unless all tensors are of one shape `(N, D)` with N >= 1."""
+    """Raise a ValueError unless all are tensors of one shape `(N, D)` with N >= 1."""
+    for name, value in embeddings.items():
+        if not isinstance(value, Tensor):
+            raise ValueError(f"Embeddings must be torch tensors; got `{name}` of type {type(value).__name__}.")
     shapes = {name: tuple(value.shape) for name, value in embeddings.items()}
     first = next(iter(shapes.values()))
     if len(set(shapes.values())) > 1 or len(first) != 2 or first[0] == 0:
         raise ValueError(
             f"Embeddings must share one shape (N, D) with N >= 1, row i of each being item i; got {shapes}."
         )
+
+
+def _check_ids(ids: Tensor, num_items: int) -> None:
+    if not isinstance(ids, Tensor) or ids.dtype == torch.bool or ids.is_floating_point() or ids.is_complex():
+        given = f"a tensor of {ids.dtype}" if isinstance(ids, Tensor) else f"a {type(ids).__name__}"
+        raise ValueError(f"`ids` must be a tensor of integers, equal where items are positives; got {given}.")
+    if ids.shape != (num_items,):
+        raise ValueError(f"`ids` must have shape ({num_items},), one id an item; got {tuple(ids.shape)}.")
 
 
 def _targets(x: Tensor, ids: Tensor | None, shard: Shard | None, num_columns: int) -> Tensor:

@@ -2,7 +2,11 @@
 
 import logging
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from numbers import Integral, Real
+from typing import Any
 
 import torch
 from transformers import TrainingArguments
@@ -11,9 +15,15 @@ from modeling_atri.languages_atri import ATRI_LANGUAGES, resolve_language
 
 from .data.augmentation import Augmentation
 from .data.collator import check_objective
+from .metrics import PRECISION_CUTOFF, RECALL_CUTOFFS
 
 
 logger = logging.getLogger(__name__)
+
+_BEST_METRIC = "mean_text_to_audio_R@1"  # what the best model is chosen by unless the user says
+_METRIC_SCHEDULERS = ("reduce_lr_on_plateau", "greedy")  # the rate follows `metric_for_best_model`
+_CONSISTENCY = ("mrv", "mean_rank_std", "embedding_gap", "embedding_distance")
+_LOWER_IS_BETTER = ("_mean_rank", "_median_rank", *_CONSISTENCY)
 
 
 @dataclass
@@ -21,6 +31,11 @@ class AtriTrainingArguments(TrainingArguments):
     r"""
     [`~transformers.TrainingArguments`] with what ATRI adds: objective, languages, what is frozen, learning rates of
     the parts, and augmentation. Everything is checked when the object is made.
+
+    The best model (`load_best_model_at_end`, `save_strategy="best"`) is that of the highest `mean_text_to_audio_R@1`,
+    unless `metric_for_best_model` names another figure of [`AtriTrainer.evaluate`]; of ranks and of the consistency
+    figures the lowest is best, unless `greater_is_better` is given. Schedulers that follow a figure
+    (`reduce_lr_on_plateau`, `greedy`) go by the same.
 
     NOTE: other defaults than in transformers: `learning_rate` 5e-6, `per_device_train_batch_size` 24 and
     `num_train_epochs` 10 (the paper's); `remove_unused_columns` False (the collator needs all columns);
@@ -126,14 +141,18 @@ class AtriTrainingArguments(TrainingArguments):
     )
 
     def __post_init__(self):
-        super().__post_init__()
-        if isinstance(self.languages, str):
-            raise ValueError(f"`languages` must be a list of languages; got the string {self.languages!r}.")
+        if not isinstance(self.languages, (list, tuple)):
+            raise ValueError(f"`languages` must be a list of languages; got {self.languages!r}.")
         self.languages = [resolve_language(language) for language in self.languages]
         self.anchor_language = resolve_language(self.anchor_language)
+        self._check_ranges()
         check_objective(self.objective, self.languages, self.anchor_language, self.languages_per_step)
         self._check_choices()
-        self._check_ranges()
+        self._choose_best_metric()  # before the parent's choice, a loss that no evaluation computes
+        super().__post_init__()
+        if self.lr_scheduler_type in _METRIC_SCHEDULERS:  # their own default is that lower is better
+            mode = {"mode": "max" if self.greater_is_better else "min"}
+            self.lr_scheduler_kwargs = mode | (self.lr_scheduler_kwargs or {})
         if self.bf16 and self.device.type == "cpu" and not _cpu_computes_bf16():
             logger.warning(
                 "This CPU has no bf16 arithmetic: training with bf16=True is several times slower on it than without."
@@ -146,27 +165,77 @@ class AtriTrainingArguments(TrainingArguments):
             raise ValueError("`remove_unused_columns` must be False: captions and ids are no arguments of the model.")
         if self.embed_regularization and self.objective != "mlclap":
             raise ValueError(f"`embed_regularization` belongs to mlclap; the objective is {self.objective}.")
+        if self.label_smoothing_factor != 0:
+            raise ValueError(
+                "`label_smoothing_factor` is for losses over class labels; the objectives have none. Leave it 0; got "
+                f"{self.label_smoothing_factor!r}."
+            )
 
     def _check_ranges(self) -> None:
-        for name in ("learning_rate", "audio_learning_rate", "text_learning_rate", "head_learning_rate"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value < math.inf:
-                raise ValueError(f"`{name}` must be a finite number >= 0; got {value}.")
-        for name in (item.name for item in fields(Augmentation)):
-            value = getattr(self, name)
-            if not 0 <= value < math.inf:
-                raise ValueError(f"`{name}` must be a finite number >= 0; got {value}.")
+        for item in fields(Augmentation):
+            value = getattr(self, item.name)
+            if item.type is not int:
+                _check_finite(item.name, value)
+            elif not (_is_number(value, Integral) and value >= 0):
+                raise ValueError(f"`{item.name}` must be a whole number >= 0; got {value!r}.")
+        _check_finite("learning_rate", self.learning_rate)
+        for name in ("audio_learning_rate", "text_learning_rate", "head_learning_rate"):
+            if getattr(self, name) is not None:
+                _check_finite(name, getattr(self, name))
         for name in ("akcl_weight", "mix_probability"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"`{name}` must be in [0, 1]; got {getattr(self, name)}.")
-        if self.patch_dropout is not None and not 0 <= self.patch_dropout < 1:
-            raise ValueError(f"`patch_dropout` must be in [0, 1); got {self.patch_dropout}.")
+            value = getattr(self, name)
+            if not (_is_number(value) and 0 <= value <= 1):
+                raise ValueError(f"`{name}` must be a number in [0, 1]; got {value!r}.")
+        if self.patch_dropout is not None and not (_is_number(self.patch_dropout) and 0 <= self.patch_dropout < 1):
+            raise ValueError(f"`patch_dropout` must be a number in [0, 1), or None; got {self.patch_dropout!r}.")
+        if self.languages_per_step is not None and not _is_number(self.languages_per_step, Integral):
+            raise ValueError(f"`languages_per_step` must be a whole number, or None; got {self.languages_per_step!r}.")
+
+    def _choose_best_metric(self) -> None:
+        needed = (
+            self.load_best_model_at_end or self.save_strategy == "best" or self.lr_scheduler_type in _METRIC_SCHEDULERS
+        )
+        if self.metric_for_best_model is None and needed:
+            self.metric_for_best_model = _BEST_METRIC
+        if self.metric_for_best_model is None:
+            return
+        name = str(self.metric_for_best_model).removeprefix("eval_")
+        known = figure_names(self.languages)
+        if not any(name == figure or name.endswith(f"_{figure}") for figure in known):
+            near = get_close_matches(name, known, n=3, cutoff=0.5)
+            guess = f" Did you mean {' or '.join(near)}?" if near else ""
+            means = [figure for figure in known if figure.startswith("mean_text") or figure in _CONSISTENCY]
+            raise ValueError(
+                f"`metric_for_best_model` {self.metric_for_best_model!r} is no figure of an evaluation in "
+                f"{', '.join(self.languages)}.{guess} There are {', '.join(means)}, and the same with audio_to_text "
+                "or with the code of a language in place of mean. Of one of several evaluation sets, write its name "
+                "and an underscore before that."
+            )
+        if self.greater_is_better is None:
+            self.greater_is_better = not name.endswith(_LOWER_IS_BETTER)
 
     @property
     def augmentation(self) -> Augmentation | None:
         """The feature augmentation of these arguments, None where all of it is off."""
         augmentation = Augmentation(**{item.name: getattr(self, item.name) for item in fields(Augmentation)})
         return None if augmentation.is_off else augmentation
+
+
+def figure_names(languages: Sequence[str]) -> list[str]:
+    """What an evaluation in these languages (codes) reports, the keys of `retrieval_table`."""
+    metrics = [*(f"R@{k}" for k in RECALL_CUTOFFS), f"mAP@{PRECISION_CUTOFF}", "median_rank", "mean_rank"]
+    directed = [f"{way}_{metric}" for way in ("text_to_audio", "audio_to_text") for metric in metrics]
+    names = [f"{language}_{metric}" for language in (*languages, "mean") for metric in directed]
+    return names + list(_CONSISTENCY) if len(languages) > 1 else names
+
+
+def _is_number(value: Any, kind: type = Real) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def _check_finite(name: str, value: Any) -> None:
+    if not (_is_number(value) and 0 <= value < math.inf):
+        raise ValueError(f"`{name}` must be a finite number >= 0; got {value!r}.")
 
 
 def _cpu_computes_bf16() -> bool:

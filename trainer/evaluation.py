@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import datasets
 import numpy as np
 from torch import Tensor
 
@@ -23,11 +24,13 @@ class RetrievalSet:
         audios: A clips.
         captions: M captions for each language; caption m means the same in all of them.
         positives: for each caption the rows of the clips it fits.
+        audio_ids (*optional*): what errors call the clips.
     """
 
     audios: Sequence[Any]
     captions: Mapping[str, list[str]]
     positives: list[list[int]]
+    audio_ids: Sequence[str] | None = None
 
     @classmethod
     def from_rows(cls, rows: Sequence[dict], languages: Sequence[str]) -> "RetrievalSet":
@@ -38,20 +41,28 @@ class RetrievalSet:
         """
         members: dict[str, list[int]] = {}
         captions: dict[str, list[str]] = {language: [] for language in languages}
-        positives = []
-        for index, row in enumerate(rows):
+        positives, audio_ids = [], []
+        for index, row in enumerate(_without_audio(rows)):
+            audio_ids.append(row.get("audio_id", index))
             group = members.setdefault(group_of(row), [])  # shared by its captions, also those that came before
             group.append(index)
             counts = {language: len(row["captions"].get(language) or []) for language in languages}
             if min(counts.values()) == 0 or len(set(counts.values())) > 1:
                 raise ValueError(
-                    f"Row {row['audio_id']!r} cannot be evaluated in all languages: it has {counts} captions. Each "
+                    f"Row {audio_ids[index]!r} cannot be evaluated in all languages: it has {counts} captions. Each "
                     "language needs the same captions, at least one."
                 )
             for language in languages:
                 captions[language] += row["captions"][language]
             positives += [group] * counts[languages[0]]
-        return cls(_Clips(rows, range(len(rows))), captions, positives)
+        return cls(_Clips(rows, range(len(rows))), captions, positives, audio_ids)
+
+
+def _without_audio(rows: Sequence[dict]) -> Sequence[dict]:
+    """The rows of a `datasets.Dataset` without the sounds it may embed, which would be read with each row."""
+    if not isinstance(rows, datasets.Dataset):
+        return rows
+    return rows.select_columns([name for name in rows.column_names if name != "audio"])
 
 
 class _Clips(Sequence):
@@ -91,16 +102,23 @@ def embed_retrieval_set(
     Args:
         part: (rank, world_size): encode every world_size-th clip and caption from the rank-th on.
         batch_size, read_features, progress: see `encode_audio`.
+
+    Raises:
+        ValueError: a language that the tokenizer lacks, before anything is encoded; a clip that cannot be read.
     """
+    for language in retrieval_set.captions:
+        processor.language_id(language)
     rank, world_size = part
     options = {"batch_size": batch_size, "progress": progress}
-    audio = encode_audio(
-        model, processor, retrieval_set.audios[rank::world_size], read_features=read_features, **options
-    )
-    text = {}
-    for language, captions in retrieval_set.captions.items():
-        own = captions[rank::world_size]
-        text[language] = encode_text(model, processor, own, language, **options) if own else audio[:0]
+    names = None
+    if retrieval_set.audio_ids is not None:
+        names = [f"Row {audio_id!r}" for audio_id in retrieval_set.audio_ids[rank::world_size]]
+    own_clips = retrieval_set.audios[rank::world_size]
+    audio = encode_audio(model, processor, own_clips, read_features=read_features, names=names, **options)
+    text = {
+        language: encode_text(model, processor, captions[rank::world_size], language, **options)
+        for language, captions in retrieval_set.captions.items()
+    }
     return RetrievalEmbeddings(audio, text)
 
 

@@ -131,7 +131,7 @@ def akcl_loss(
     """
     _check_languages(text_embeds, minimum=2)
     weights = akcl_weights(len(text_embeds), anchor, weight, num_languages)
-    loss = audio_embeds.new_zeros(())
+    loss = text_embeds.new_zeros(())
     for k, text in enumerate(text_embeds):
         audio_weight, anchor_weight = weights[k]
         loss = loss + audio_weight * info_nce_loss(audio_embeds, text, scale, ids, shard)
@@ -163,6 +163,11 @@ def akcl_weights(
 
 
 def _check_languages(text_embeds: Tensor, minimum: int) -> None:
+    if not isinstance(text_embeds, Tensor):
+        raise ValueError(
+            "`text_embeds` must be one torch tensor of shape (K, N, D), K languages; got a "
+            f"{type(text_embeds).__name__}."
+        )
     if text_embeds.ndim != 3 or len(text_embeds) < minimum:
         raise ValueError(
             f"`text_embeds` must have shape (K, N, D) with K >= {minimum} languages; got {tuple(text_embeds.shape)}."

@@ -3,7 +3,7 @@
 import json
 import os
 import platform
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ def describe_environment(device: torch.device | str | None = None) -> dict[str, 
         "python": platform.python_version(),
         "versions": {package: found for package in _PACKAGES if (found := _version(package))},
         "device": {"type": device.type, "name": name, "threads": torch.get_num_threads()},
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 

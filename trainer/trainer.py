@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from modeling_atri.loss_atri import info_nce_loss
 from modeling_atri.modeling_atri import AtriModel
 from modeling_atri.processing_atri import AtriProcessor
 
-from .arguments import AtriTrainingArguments
+from .arguments import AtriTrainingArguments, figure_names
 from .data.collator import AtriDataCollator
 from .data.feature_cache import FeatureCache
 from .data.rows import load_rows
@@ -36,6 +37,12 @@ from .results import RESULTS_NAME, describe_environment, make_results, save_json
 logger = logging.getLogger(__name__)
 
 _MEL_CLIPS = 1000  # clips that mel statistics are taken from
+
+# Arguments of `Trainer` that would have no effect here, or a wrong one.
+_REFUSED = {
+    "compute_metrics": "retrieval is measured over whole sets; use `evaluate`, or `embed` and metrics of your own",
+    "compute_loss_func": "the loss is the `objective` of the arguments; override `compute_loss` for another",
+}
 
 
 class _SetEpoch(TrainerCallback):
@@ -61,10 +68,11 @@ class AtriTrainer(Trainer):
             reported together, before anything is trained; other sequences of rows are taken as they are.
         data_collator (*optional*): default: an `AtriDataCollator` made from the arguments.
         facts (`dict`, *optional*): what is to stand in the results file beside the figures, e.g. `{"data": {...}}`.
-        kwargs: further arguments of [`~transformers.Trainer`].
+        kwargs: further arguments of [`~transformers.Trainer`], but for `compute_metrics` and `compute_loss_func`.
 
     Raises:
-        ValueError: faulty rows; arguments that do not fit; an engine the exact step cannot work in.
+        ValueError: faulty rows; arguments that do not fit, or that have no meaning here; a tokenizer without one of
+            the languages or of another model; steps of one clip; an engine the exact step cannot work in.
     """
 
     args: AtriTrainingArguments
@@ -80,6 +88,10 @@ class AtriTrainer(Trainer):
         facts: dict[str, Any] | None = None,
         **kwargs,
     ):
+        for name, reason in _REFUSED.items():
+            if kwargs.get(name) is not None:
+                raise ValueError(f"AtriTrainer takes no `{name}`: {reason}.")
+        _check_tokenizer(processor, model, args.languages)
         self.feature_cache = FeatureCache(processor.feature_extractor, args.feature_cache_dir)
         if data_collator is None:
             data_collator = AtriDataCollator(
@@ -110,6 +122,9 @@ class AtriTrainer(Trainer):
             **kwargs,
         )
         self._check_engine()
+        self._check_best_metric()
+        if train_dataset is not None:
+            self._batch_sampler = self._epoch_batches()
         self.add_callback(_SetEpoch(self))
         stock, brief = brief_callback(args.disable_tqdm)
         if self.pop_callback(stock) is not None:
@@ -142,6 +157,22 @@ class AtriTrainer(Trainer):
                 "process or plain data parallel processes (torchrun)."
             )
 
+    def _check_best_metric(self) -> None:
+        metric = self.args.metric_for_best_model
+        if metric is None or self.eval_dataset is None:
+            return
+        known, sets = figure_names(self.args.languages), "one set without a name"
+        if isinstance(self.eval_dataset, dict):
+            known = [f"{name}_{figure}" for name in self.eval_dataset for figure in known]
+            sets = f"the sets {', '.join(self.eval_dataset)}"
+        name = metric.removeprefix("eval_")
+        if name not in known:
+            near = get_close_matches(name, known, n=1, cutoff=0.0)
+            raise ValueError(
+                f"`metric_for_best_model` {metric!r} is no figure of `eval_dataset`, which has {sets}. Name one that "
+                f"is, such as {' '.join(near)}."
+            )
+
     @property
     def _is_exact(self) -> bool:
         return self.args.exact_step and self.args.objective in ("kcl", "akcl")
@@ -153,14 +184,7 @@ class AtriTrainer(Trainer):
         if self.train_dataset is None:
             raise ValueError("Training needs a `train_dataset`.")
         args = self.args
-        self._batch_sampler = EpochBatchSampler(
-            len(self.train_dataset),
-            self._train_batch_size,
-            seed=self.data_collator.seed,
-            rank=args.process_index,
-            world_size=args.world_size,
-            drop_last=args.dataloader_drop_last,
-        )
+        self._batch_sampler = self._epoch_batches()
         num_workers = args.dataloader_num_workers
         return DataLoader(
             DrawnRows(self.train_dataset, args.mix_probability, self.data_collator.seed),
@@ -170,6 +194,16 @@ class AtriTrainer(Trainer):
             pin_memory=args.dataloader_pin_memory and torch.cuda.is_available(),
             persistent_workers=args.dataloader_persistent_workers and num_workers > 0,
             prefetch_factor=args.dataloader_prefetch_factor,
+        )
+
+    def _epoch_batches(self) -> EpochBatchSampler:
+        return EpochBatchSampler(
+            len(self.train_dataset),
+            self._train_batch_size,
+            seed=self.data_collator.seed,
+            rank=self.args.process_index,
+            world_size=self.args.world_size,
+            drop_last=self.args.dataloader_drop_last,
         )
 
     # Parameters
@@ -322,7 +356,8 @@ class AtriTrainer(Trainer):
         """Retrieval in every language and consistency between them; each clip and caption is encoded once.
 
         Args:
-            eval_dataset (*optional*): rows, or a dict of them; default: the trainer's.
+            eval_dataset (*optional*): rows, a dict of them, or the name of one of the trainer's sets; default: all of
+                the trainer's.
             ignore_keys: not used; the parent's.
             metric_key_prefix (`str`, *optional*, defaults to `"eval"`): before every key.
 
@@ -331,14 +366,18 @@ class AtriTrainer(Trainer):
             `{prefix}_mrv`, `{prefix}_mean_rank_std`, `{prefix}_embedding_gap`, `{prefix}_embedding_distance`. They are
             logged, and written with all that made them to `{output_dir}/{prefix}_atri_results.json`. Of several sets,
             the prefix is `{prefix}_{name of the set}`.
+
+        Raises:
+            ValueError: nothing to evaluate on; faulty rows; a name that no set has.
         """
-        rows = self.eval_dataset if eval_dataset is None else self._checked(eval_dataset, self.args)
-        if rows is None:
-            raise ValueError("Evaluation needs an `eval_dataset`.")
-        if isinstance(rows, dict):
-            parts = [self.evaluate(part, ignore_keys, f"{metric_key_prefix}_{name}") for name, part in rows.items()]
+        sets = self.eval_dataset if eval_dataset is None else eval_dataset
+        if isinstance(sets, dict):
+            # The trainer's own sets were checked, and their groups read: they go by their names.
+            given = {name: name for name in sets} if eval_dataset is None else sets
+            parts = [self.evaluate(part, ignore_keys, f"{metric_key_prefix}_{name}") for name, part in given.items()]
             return {key: value for part in parts for key, value in part.items()}
         start = time.time()
+        rows = self._eval_rows(eval_dataset)
         retrieval_set = RetrievalSet.from_rows(rows, self.args.languages)
         embeddings = self.embed(retrieval_set)
         table = retrieval_table(embeddings, retrieval_set.positives, self.args.anchor_language)
@@ -348,6 +387,30 @@ class AtriTrainer(Trainer):
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def _eval_rows(self, given: Any) -> Sequence[dict]:
+        if given is None and self.eval_dataset is None:
+            raise ValueError("Evaluation needs an `eval_dataset`.")
+        if given is None:
+            return self.eval_dataset
+        if not isinstance(given, str):
+            return self._checked(given, self.args)
+        if not isinstance(self.eval_dataset, dict) or given not in self.eval_dataset:
+            names = ", ".join(self.eval_dataset) if isinstance(self.eval_dataset, dict) else "no named sets"
+            raise ValueError(f"There is no evaluation set {given!r}; `eval_dataset` has {names}.")
+        return self.eval_dataset[given]
+
+    def predict(self, *args, **kwargs) -> None:
+        """Refused: clips and captions have no logits.
+
+        Raises:
+            ValueError: always; it says what to use.
+        """
+        raise ValueError(
+            "AtriTrainer has no `predict`: clips and captions have no logits. For figures use "
+            "`evaluate(rows, metric_key_prefix='test')`, for embeddings `encode_audio` and `encode_text` of "
+            "`modeling_atri.encode`."
+        )
 
     def embed(self, retrieval_set: RetrievalSet) -> RetrievalEmbeddings:
         """Embeddings of a set, the work shared by all processes; all get the whole."""
@@ -427,6 +490,17 @@ def freeze(model: AtriModel, audio: bool = False, text: bool = False) -> None:
         model.audio_model.requires_grad_(False)
     if text:
         model.text_model.requires_grad_(False)
+
+
+def _check_tokenizer(processor: AtriProcessor, model: AtriModel, languages: Sequence[str]) -> None:
+    for language in languages:
+        processor.language_id(language)  # raises where there is none
+    num_tokens, num_rows = len(processor.tokenizer), model.get_input_embeddings().num_embeddings
+    if num_tokens > num_rows:
+        raise ValueError(
+            f"The tokenizer has {num_tokens} tokens, the model embeddings for only {num_rows}: they do not belong "
+            "together. Use the processor that was saved with the model."
+        )
 
 
 def _trimmed(input_ids: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:

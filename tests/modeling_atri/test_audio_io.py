@@ -1,4 +1,5 @@
 import io
+import re
 import struct
 
 import numpy as np
@@ -7,7 +8,7 @@ import soundfile
 import soxr
 import torch
 
-from modeling_atri.audio_io import MissingAudioError, load_audio
+from modeling_atri.audio_io import MissingAudioError, audio_length, load_audio
 
 
 RATE = 16_000
@@ -112,7 +113,7 @@ def test_empty_files(tmp_path):
     soundfile.write(tmp_path / "silent.wav", np.zeros(0, dtype=np.float32), RATE)
     with pytest.raises(ValueError, match=r"silent\.wav.* holds no samples"):
         load_audio(tmp_path / "silent.wav")
-    with pytest.raises(ValueError, match="bytes: they are empty"):
+    with pytest.raises(ValueError, match="the given bytes: there are 0 bytes"):
         load_audio(b"")
     with pytest.raises(ValueError, match="not a file"):
         load_audio(tmp_path)
@@ -137,6 +138,53 @@ def test_a_streamed_wav_is_whole(tmp_path):
     position = content.index(b"data") + 4
     content[4:8] = content[position : position + 4] = struct.pack("<I", 0xFFFFFFFF)
     np.testing.assert_array_equal(load_audio(bytes(content)), load_audio(path))
+
+
+@pytest.mark.parametrize("extension", ["wav", "flac", "ogg", "mp3"])
+@pytest.mark.parametrize("rate", [8_000, 16_000, 44_100])
+def test_length_by_the_header(tmp_path, extension, rate):
+    path = tmp_path / f"tone.{extension}"
+    soundfile.write(path, sine(440, rate, seconds=1.234), rate)
+    content = path.read_bytes()
+    lengths = {
+        audio_length(source)
+        for source in (path, str(path), content, io.BytesIO(content), {"path": str(path), "bytes": None})
+    }
+    assert lengths == {audio_length({"path": "elsewhere", "bytes": content})}
+    assert lengths.pop() == pytest.approx(len(load_audio(path)), abs=0 if extension != "mp3" else 2_000)
+    assert audio_length(path, sampling_rate=rate) == pytest.approx(
+        1.234 * rate, abs=1 if extension != "mp3" else 2_000
+    )
+
+
+def test_length_of_what_cannot_be_read(tmp_path):
+    soundfile.write(tmp_path / "cut.wav", sine(440), RATE)
+    content = (tmp_path / "cut.wav").read_bytes()
+    (tmp_path / "cut.wav").write_bytes(content[:-100])
+    (tmp_path / "text.wav").write_text("no sound", encoding="utf-8")
+    (tmp_path / "empty.wav").touch()
+    soundfile.write(tmp_path / "silent.wav", np.zeros(0, dtype=np.float32), RATE)
+    for name, message in (
+        ("cut.wav", "the file is truncated"),
+        ("text.wav", "Cannot decode"),
+        ("empty.wav", "0 bytes"),
+        ("silent.wav", "holds no samples"),
+    ):
+        with pytest.raises(ValueError, match=rf"{re.escape(name)}.*{message}|{message}.*{re.escape(name)}"):
+            audio_length(tmp_path / name)
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.wav"):
+        audio_length(tmp_path / "nowhere.wav")
+
+
+def test_bytes_are_called_by_their_path():
+    for read in (load_audio, audio_length):
+        for content, message in ((b"hello", "Cannot decode 'broken.wav': "), (b"", "'broken.wav': there are 0 bytes")):
+            with pytest.raises(ValueError, match=message):
+                read({"path": "broken.wav", "bytes": content})
+        with pytest.raises(ValueError, match="Cannot decode the given 5 bytes"):
+            read({"path": None, "bytes": b"hello"})
+    with pytest.raises(ValueError, match="'nan.wav': it holds NaN"):
+        load_audio({"path": "nan.wav", "array": np.full(10, np.nan), "sampling_rate": RATE})
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

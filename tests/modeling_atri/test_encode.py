@@ -107,9 +107,33 @@ def test_one_language_for_all_captions(model, processor):
 
 
 def test_nothing_to_encode(model, processor):
-    assert encode_audio(model, processor, [], sampling_rate=16000).shape == (0, 12)
-    with pytest.raises(ValueError, match="No caption was given"):
-        encode_text(model, processor, [])
+    for nothing in (
+        encode_audio(model, processor, [], sampling_rate=16000),
+        encode_text(model, processor, []),
+        encode_text(model, processor, [], "fr"),
+        encode_text(model, processor, [], []),
+    ):
+        assert (nothing.shape, nothing.dtype) == ((0, 12), np.float32)
+
+
+def test_errors_call_clips_by_path_number_or_given_name(model, processor, tmp_path):
+    path = tmp_path / "short.wav"
+    soundfile.write(path, np.zeros(100, dtype=np.float32), 16000)
+    for audio in (path, str(path), {"path": str(path), "bytes": None}):
+        with pytest.raises(ValueError, match=f"'{path}' is too short: 100 samples"):
+            encode_audio(model, processor, [audio])
+    with pytest.raises(ValueError, match="Clip 0 is too short"):
+        encode_audio(model, processor, [path.read_bytes()])
+    with pytest.raises(ValueError, match="^Row 'x': .* is too short"):
+        encode_audio(model, processor, [path], names=["Row 'x'"])
+    with pytest.raises(ValueError, match="^b: no good$"):
+        encode_audio(model, processor, [np.ones((16, 64)), path], read_features=_read_arrays, names="ab")
+
+
+def _read_arrays(audio):
+    if isinstance(audio, Path):
+        raise ValueError("no good")
+    return torch.tensor(audio, dtype=torch.float32)
 
 
 def test_modes_of_training_are_put_back(processor, clips):

@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -106,3 +107,32 @@ def test_shapes_that_do_not_fit(shapes):
 def test_ids_that_do_not_fit(shape):
     with pytest.raises(ValueError, match=r"`ids` must have shape \(3,\)"):
         info_nce_loss(torch.eye(3), torch.eye(3), 1.0, torch.zeros(shape, dtype=torch.long))
+
+
+@pytest.mark.parametrize(
+    ("ids", "given"),
+    [
+        ([1, 1, 2], "a list"),
+        (["a", "a", "b"], "a list"),
+        (np.array([1, 1, 2]), "a ndarray"),
+        (torch.tensor([1.0, 1.0, 2.0]), "a tensor of torch.float32"),
+        (torch.tensor([True, True, False]), "a tensor of torch.bool"),
+    ],
+)
+def test_ids_that_are_no_integers(ids, given):
+    with pytest.raises(ValueError, match=f"`ids` must be a tensor of integers, .* got {given}."):
+        info_nce_loss(torch.eye(3), torch.eye(3), 1.0, ids)
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64, torch.uint8])
+def test_ids_of_any_integers(dtype):
+    x, y = embeddings(3, 4), embeddings(3, 4)
+    loss = info_nce_loss(x, y, 5.0, torch.tensor([1, 1, 2], dtype=dtype))
+    assert loss.item() == pytest.approx(plain_info_nce(x, y, 5.0, [1, 1, 2]), abs=1e-12)
+
+
+def test_embeddings_that_are_no_tensors():
+    with pytest.raises(ValueError, match="must be torch tensors; got `y` of type ndarray"):
+        info_nce_loss(torch.eye(3), np.eye(3), 1.0)
+    with pytest.raises(ValueError, match="must be torch tensors; got `x` of type list"):
+        info_nce_loss([[1.0, 0.0]], torch.eye(2), 1.0)

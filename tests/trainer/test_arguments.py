@@ -1,12 +1,15 @@
 import json
 import math
 
+import numpy as np
 import pytest
 from transformers import HfArgumentParser, TrainingArguments
 
 from modeling_atri.languages_atri import ATRI_LANGUAGES
 from modeling_atri.trainer import AtriTrainingArguments
+from modeling_atri.trainer.arguments import figure_names
 from modeling_atri.trainer.data.augmentation import Augmentation
+from modeling_atri.trainer.evaluation import RetrievalEmbeddings, retrieval_table
 
 
 def make(folder, **options) -> AtriTrainingArguments:
@@ -72,7 +75,7 @@ def test_augmentation(tmp_path):
         ({"objective": "clap"}, "Unknown objective 'clap'; choose one of kcl, akcl, cacl, mlclap."),
         ({"languages": []}, "`languages` must name each language once and at least one; got []"),
         ({"languages": ["en", "eng_Latn"]}, "must name each language once and at least one"),
-        ({"languages": "en"}, "`languages` must be a list of languages; got the string 'en'"),
+        ({"languages": "en"}, "`languages` must be a list of languages; got 'en'"),
         ({"languages": ["en", "klingon"]}, "klingon"),
         ({"anchor_language": "it"}, "The anchor language ita_Latn is not among the languages"),
         ({"objective": "cacl", "anchor_language": "it"}, "choose another `anchor_language`"),
@@ -90,19 +93,35 @@ def test_augmentation(tmp_path):
         ({"audio_learning_rate": math.nan}, "`audio_learning_rate` must be a finite number >= 0; got nan"),
         ({"text_learning_rate": math.inf}, "`text_learning_rate` must be a finite number >= 0; got inf"),
         ({"head_learning_rate": -0.1}, "`head_learning_rate` must be a finite number >= 0; got -0.1"),
-        ({"akcl_weight": 1.1}, "`akcl_weight` must be in [0, 1]; got 1.1"),
-        ({"mix_probability": 1.5}, "`mix_probability` must be in [0, 1]; got 1.5"),
-        ({"patch_dropout": 1.0}, "`patch_dropout` must be in [0, 1); got 1.0"),
-        ({"patch_dropout": -0.5}, "`patch_dropout` must be in [0, 1); got -0.5"),
+        ({"akcl_weight": 1.1}, "`akcl_weight` must be a number in [0, 1]; got 1.1"),
+        ({"mix_probability": 1.5}, "`mix_probability` must be a number in [0, 1]; got 1.5"),
+        ({"patch_dropout": 1.0}, "`patch_dropout` must be a number in [0, 1), or None; got 1.0"),
+        ({"patch_dropout": -0.5}, "`patch_dropout` must be a number in [0, 1), or None; got -0.5"),
         ({"gain_db": math.nan}, "`gain_db` must be a finite number >= 0; got nan"),
         ({"gain_db": math.inf}, "`gain_db` must be a finite number >= 0; got inf"),
         ({"time_warp": -0.1}, "`time_warp` must be a finite number >= 0; got -0.1"),
         ({"mel_shift_bins": math.nan}, "`mel_shift_bins` must be a finite number >= 0; got nan"),
         ({"equalizer_db": -1.0}, "`equalizer_db` must be a finite number >= 0; got -1.0"),
-        ({"time_masks": -1}, "`time_masks` must be a finite number >= 0; got -1"),
-        ({"time_mask_frames": -1}, "`time_mask_frames` must be a finite number >= 0; got -1"),
-        ({"frequency_masks": -1}, "`frequency_masks` must be a finite number >= 0; got -1"),
-        ({"frequency_mask_bins": -1}, "`frequency_mask_bins` must be a finite number >= 0; got -1"),
+        ({"time_masks": -1}, "`time_masks` must be a whole number >= 0; got -1"),
+        ({"time_mask_frames": -1}, "`time_mask_frames` must be a whole number >= 0; got -1"),
+        ({"frequency_masks": -1}, "`frequency_masks` must be a whole number >= 0; got -1"),
+        ({"frequency_mask_bins": -1}, "`frequency_mask_bins` must be a whole number >= 0; got -1"),
+        # wrong types
+        ({"languages": None}, "`languages` must be a list of languages; got None"),
+        ({"languages_per_step": 2.5}, "`languages_per_step` must be a whole number, or None; got 2.5"),
+        ({"languages_per_step": "3"}, "`languages_per_step` must be a whole number, or None; got '3'"),
+        ({"learning_rate": None}, "`learning_rate` must be a finite number >= 0; got None"),
+        ({"learning_rate": [1e-3]}, "`learning_rate` must be a finite number >= 0; got [0.001]"),
+        ({"head_learning_rate": "1e-3"}, "`head_learning_rate` must be a finite number >= 0; got '1e-3'"),
+        ({"akcl_weight": None}, "`akcl_weight` must be a number in [0, 1]; got None"),
+        ({"mix_probability": True}, "`mix_probability` must be a number in [0, 1]; got True"),
+        ({"patch_dropout": "0.1"}, "`patch_dropout` must be a number in [0, 1), or None; got '0.1'"),
+        ({"gain_db": None}, "`gain_db` must be a finite number >= 0; got None"),
+        ({"time_masks": 1.5}, "`time_masks` must be a whole number >= 0; got 1.5"),
+        ({"time_mask_frames": math.inf}, "`time_mask_frames` must be a whole number >= 0; got inf"),
+        ({"frequency_masks": True}, "`frequency_masks` must be a whole number >= 0; got True"),
+        # what means nothing here
+        ({"label_smoothing_factor": 0.1}, "`label_smoothing_factor` is for losses over class labels"),
     ],
 )
 def test_wrong_values(tmp_path, options, message):
@@ -122,10 +141,87 @@ def test_wrong_values(tmp_path, options, message):
         {"akcl_weight": 1.0},
         {"patch_dropout": 0.0},
         {"learning_rate": 0.0},
+        {"learning_rate": 1, "gain_db": np.float32(3.0), "time_masks": np.int64(2)},
     ],
 )
 def test_borders_are_allowed(tmp_path, options):
     make(tmp_path, **options)
+
+
+# The best model
+
+
+def test_figures_are_those_of_an_evaluation():
+    embeddings = np.eye(3)
+    for languages in (["eng_Latn", "fra_Latn"], ["eng_Latn"]):
+        table = retrieval_table(RetrievalEmbeddings(embeddings, dict.fromkeys(languages, embeddings)), [[0], [1], [2]])
+        assert sorted(figure_names(languages)) == sorted(table)
+
+
+@pytest.mark.parametrize(
+    "need",
+    [
+        {"load_best_model_at_end": True, "eval_strategy": "epoch", "save_strategy": "epoch"},
+        {"save_strategy": "best", "eval_strategy": "epoch"},
+        {"lr_scheduler_type": "reduce_lr_on_plateau", "eval_strategy": "epoch"},
+    ],
+)
+def test_the_best_model_is_that_of_the_highest_recall(tmp_path, need):
+    args = make(tmp_path, **need)
+    assert (args.metric_for_best_model, args.greater_is_better) == ("mean_text_to_audio_R@1", True)
+    assert (make(tmp_path).metric_for_best_model, make(tmp_path).greater_is_better) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("metric", "greater"),
+    [
+        ("mean_audio_to_text_mAP@10", True),
+        ("eval_jpn_Jpan_text_to_audio_R@10", True),
+        ("eval_dev_jpn_Jpan_text_to_audio_R@5", True),
+        ("mrv", False),
+        ("eval_mrv", False),
+        ("eval_dev_mrv", False),
+        ("mean_rank_std", False),
+        ("embedding_gap", False),
+        ("embedding_distance", False),
+        ("mean_text_to_audio_mean_rank", False),
+        ("fra_Latn_audio_to_text_median_rank", False),
+    ],
+)
+def test_which_way_is_better(tmp_path, metric, greater):
+    options = {"load_best_model_at_end": True, "eval_strategy": "epoch", "save_strategy": "epoch"}
+    args = make(tmp_path, metric_for_best_model=metric, **options)
+    assert (args.metric_for_best_model, args.greater_is_better) == (metric, greater)
+    # What the user says stands.
+    args = make(tmp_path, metric_for_best_model=metric, greater_is_better=not greater, **options)
+    assert args.greater_is_better is not greater
+
+
+@pytest.mark.parametrize("scheduler", ["reduce_lr_on_plateau", "greedy"])
+def test_schedulers_that_follow_a_figure_know_which_way_is_better(tmp_path, scheduler):
+    options = {"lr_scheduler_type": scheduler, "eval_strategy": "epoch"}
+    assert make(tmp_path, **options).lr_scheduler_kwargs == {"mode": "max"}
+    assert make(tmp_path, metric_for_best_model="mrv", **options).lr_scheduler_kwargs == {"mode": "min"}
+    given = make(tmp_path, lr_scheduler_kwargs={"mode": "min", "patience": 2}, **options)
+    assert given.lr_scheduler_kwargs == {"mode": "min", "patience": 2}
+
+
+@pytest.mark.parametrize(
+    ("metric", "languages", "message"),
+    [
+        ("loss", ["en", "fr"], "'loss' is no figure of an evaluation in eng_Latn, fra_Latn. There are mean_text_to_"),
+        ("text_to_audio_R@1", ["en", "fr"], "Did you mean mean_text_to_audio_R@1 or"),
+        ("eval_mean_text_to_audio_r@1", ["en", "fr"], "Did you mean mean_text_to_audio_R@1 or"),
+        ("mrvs", ["en", "fr"], "Did you mean mrv?"),
+        ("deu_Latn_text_to_audio_R@1", ["en", "fr"], "is no figure of an evaluation in eng_Latn, fra_Latn."),
+        ("mrv", ["en"], "'mrv' is no figure of an evaluation in eng_Latn."),
+        (3, ["en"], "`metric_for_best_model` 3 is no figure"),
+    ],
+)
+def test_metrics_that_no_evaluation_has(tmp_path, metric, languages, message):
+    with pytest.raises(ValueError) as error:
+        make(tmp_path, objective="kcl", languages=languages, metric_for_best_model=metric)
+    assert message in str(error.value)
 
 
 def test_options_of_the_command_line(tmp_path):

@@ -1,5 +1,6 @@
 """The figures of an evaluation, against loops over one clip and one caption at a time in float64."""
 
+import datasets
 import numpy as np
 import pytest
 import torch
@@ -149,6 +150,37 @@ def test_parts_of_the_work_are_the_whole():
             for language, text in whole.text.items():
                 np.testing.assert_allclose(part.text[language], text[rank::world_size], atol=1e-6)
                 assert part.text[language].shape[1] == 12
+
+
+def test_languages_are_checked_before_anything_is_encoded():
+    def read(audio):
+        raise AssertionError(f"{audio} was read")
+
+    retrieval_set = RetrievalSet.from_rows(make_rows(2, languages=["eng_Latn"]), ["eng_Latn"])
+    retrieval_set.captions["swh_Latn"] = retrieval_set.captions["eng_Latn"]
+    with pytest.raises(ValueError, match="The tokenizer has no code for 'swh_Latn'"):
+        embed_retrieval_set(tiny_model(), tiny_processor(), retrieval_set, read_features=read)
+
+
+@pytest.mark.parametrize("part", [(0, 1), (1, 2)])
+def test_the_row_of_a_clip_that_cannot_be_read_is_named(part):
+    rows = make_rows(4)
+    rows[3]["audio"] = {"path": None, "bytes": b"no sound"}
+    retrieval_set = RetrievalSet.from_rows(rows, LANGUAGES)
+    with pytest.raises(ValueError, match="^Row 'clip 3': Cannot decode the given 8 bytes"):
+        embed_retrieval_set(tiny_model(), tiny_processor(), retrieval_set, part=part)
+
+
+def test_captions_of_a_dataset_are_laid_out_without_its_recordings(monkeypatch):
+    rows = [{**row, "audio": {"path": None, "bytes": b"1"}} for row in make_rows(3)]
+    dataset = datasets.Dataset.from_list(rows).cast_column("audio", datasets.Audio(decode=False))
+    read, iterate = [], datasets.Dataset.__iter__
+    monkeypatch.setattr(datasets.Dataset, "__iter__", lambda self: read.append(self.column_names) or iterate(self))
+    found = RetrievalSet.from_rows(dataset, LANGUAGES)
+    assert read == [["audio_id", "captions"]]
+    assert found.captions == RetrievalSet.from_rows(rows, LANGUAGES).captions
+    assert found.audio_ids == ["clip 0", "clip 1", "clip 2"]
+    assert found.audios[1]["bytes"] == b"1"
 
 
 def read_features(processor):

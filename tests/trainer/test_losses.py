@@ -245,6 +245,16 @@ def test_shapes_that_do_not_fit(loss, text_shape, message):
         loss(torch.ones(3, 4), torch.ones(text_shape), 1.0)
 
 
+@pytest.mark.parametrize("loss", [kcl_loss, akcl_loss, mlclap_loss])
+def test_what_is_no_tensor_is_refused(loss):
+    audio, text = torch.eye(3), torch.eye(3) if loss is mlclap_loss else torch.eye(3).expand(2, 3, 3)
+    for given in ((audio.numpy(), text), (audio, text.numpy()), (audio, list(text))):
+        with pytest.raises(ValueError, match="torch tensor"):
+            loss(*given, 1.0)
+    with pytest.raises(ValueError, match="`ids` must be a tensor of integers"):
+        loss(audio, text, 1.0, [1, 1, 2])
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [

@@ -269,6 +269,13 @@ def test_several_evaluation_sets(tmp_path):
         assert (tmp_path / f"eval_{name}_atri_results.json").is_file()
     given = trainer.evaluate({"other": sets["far"]}, metric_key_prefix="test")
     assert given["test_other_mrv"] == alone["far"]["eval_mrv"]
+    # One of them by its name, as in transformers: under the prefix alone.
+    assert trainer.evaluate("far")["eval_mrv"] == alone["far"]["eval_mrv"]
+    assert trainer.evaluate("near", metric_key_prefix="test")["test_mrv"] == alone["near"]["eval_mrv"]
+    with pytest.raises(ValueError, match="There is no evaluation set 'fra'; `eval_dataset` has near, far."):
+        trainer.evaluate("fra")
+    with pytest.raises(ValueError, match="There is no evaluation set 'near'; `eval_dataset` has no named sets."):
+        make_trainer(trainer.args, None, sets["near"], model=trainer.model).evaluate("near")
 
 
 def test_the_best_model_is_loaded_at_the_end(tmp_path):
@@ -295,6 +302,50 @@ def test_the_best_model_is_loaded_at_the_end(tmp_path):
     training = json.loads((tmp_path / "eval_atri_results.json").read_text(encoding="utf-8"))["training"]
     assert training["steps"] == 8
     assert training["best_step"] == 2 * (1 + ranks.index(min(ranks)))
+
+
+def best_model_arguments(folder, **options):
+    return make_arguments(folder, eval_strategy="epoch", save_strategy="epoch", load_best_model_at_end=True, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "metric", "best"),
+    [
+        ({}, "mean_text_to_audio_R@1", max),
+        ({"metric_for_best_model": "mrv"}, "mrv", min),
+        ({"metric_for_best_model": "eval_dev_mean_rank_std"}, "dev_mean_rank_std", min),
+    ],
+)
+def test_what_the_best_model_is_chosen_by(tmp_path, options, metric, best):
+    rows = make_rows(6)
+    args = best_model_arguments(tmp_path, num_train_epochs=3, learning_rate=0.3, **options)
+    trainer = make_trainer(args, rows, {"dev": rows} if "dev" in metric else rows)
+    trainer.train()
+    values = [entry[f"eval_{metric}"] for entry in trainer.state.log_history if f"eval_{metric}" in entry]
+    assert len(values) == 3
+    assert trainer.state.best_metric == best(values)
+
+
+@pytest.mark.parametrize(
+    ("options", "sets", "message"),
+    [
+        (
+            {},
+            ["near", "far"],
+            "'mean_text_to_audio_R@1' .* the sets near, far. Name one .* far_mean_text_to_audio_R@1",
+        ),
+        ({"metric_for_best_model": "eval_fra_mrv"}, ["near", "far"], "'eval_fra_mrv' is no figure .* near, far"),
+        (
+            {"metric_for_best_model": "near_mrv"},
+            None,
+            "'near_mrv' is no figure .* one set without a name.* such as mrv",
+        ),
+    ],
+)
+def test_best_metric_of_no_set(tmp_path, options, sets, message):
+    rows = make_rows(4)
+    with pytest.raises(ValueError, match=message):
+        make_trainer(best_model_arguments(tmp_path, **options), rows, dict.fromkeys(sets, rows) if sets else rows)
 
 
 def test_a_checkpoint_is_a_model_and_its_processor(tmp_path):
@@ -352,6 +403,12 @@ def test_group_column(tmp_path):
     assert_same_weights(trainer.model, expected.model)
     figures, others = trainer.evaluate(), expected.evaluate()
     assert all(figures[name] == others[name] for name in figures if "runtime" not in name)
+    named = make_trainer(args, None, {"dev": dataset}, model=trainer.model).evaluate()
+    assert named["eval_dev_mrv"] == figures["eval_mrv"]
+    assert (
+        make_trainer(args, None, None, model=trainer.model).evaluate({"dev": dataset})["eval_dev_mrv"]
+        == named["eval_dev_mrv"]
+    )
     ungrouped, _ = train(make_arguments(tmp_path, per_device_train_batch_size=6), rows)
     assert losses(ungrouped) != losses(trainer)
 
@@ -422,6 +479,49 @@ def test_engines_that_shard_are_refused(tmp_path, monkeypatch, engine, objective
         ValueError, match=f"neither works under {engine.value}. Use one process or plain data parallel"
     ):
         make_trainer(make_arguments(tmp_path, objective=objective), make_rows(4))
+
+
+# What is refused
+
+
+@pytest.mark.parametrize("name", ["compute_metrics", "compute_loss_func"])
+def test_functions_without_effect_are_refused(tmp_path, name):
+    with pytest.raises(ValueError, match=f"AtriTrainer takes no `{name}`: "):
+        make_trainer(make_arguments(tmp_path), make_rows(4), **{name: lambda *given: {}})
+    make_trainer(make_arguments(tmp_path), make_rows(4), **{name: None})
+
+
+def test_there_is_nothing_to_predict(tmp_path):
+    rows = make_rows(4)
+    with pytest.raises(ValueError, match="no `predict`.* use `evaluate.*`encode_audio` and `encode_text`"):
+        make_trainer(make_arguments(tmp_path), rows).predict(rows)
+
+
+def test_a_language_that_the_tokenizer_lacks_is_refused(tmp_path):
+    languages = ["eng_Latn", "ita_Latn"]
+    with pytest.raises(ValueError, match="The tokenizer has no code for 'ita_Latn'"):
+        make_trainer(make_arguments(tmp_path, languages=languages), make_rows(4, languages=LANGUAGES))
+
+
+def test_a_tokenizer_of_another_model_is_refused(tmp_path):
+    processor = tiny_processor()
+    rows = tiny_model().get_input_embeddings().num_embeddings
+    processor.tokenizer.add_tokens([f"word{number}" for number in range(rows + 1 - len(processor.tokenizer))])
+    with pytest.raises(ValueError, match=f"The tokenizer has {rows + 1} tokens, the model embeddings for only {rows}"):
+        AtriTrainer(tiny_model(), make_arguments(tmp_path), processor, make_rows(4))
+
+
+def test_steps_of_one_clip_are_refused(tmp_path):
+    args = make_arguments(tmp_path, per_device_train_batch_size=1)
+    with pytest.raises(ValueError, match="with one clip they are always 0: a step needs at least two"):
+        make_trainer(args, make_rows(4))
+    assert make_trainer(args, None, make_rows(4)).evaluate()["eval_mrv"] >= 0  # evaluation compares whole sets
+
+
+def test_a_last_single_clip_is_left_out(tmp_path):
+    trainer, recorder = train(make_arguments(tmp_path), make_rows(5))
+    assert trainer.state.global_step == len(recorder.steps) == 1
+    assert all(loss > 0 for loss in losses(trainer))
 
 
 def test_what_is_missing_is_said(tmp_path):

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -88,7 +89,8 @@ class AtriDataCollator:
             K lists of N codes.
 
         Raises:
-            ValueError: a row without a caption in a language of the step, or audio that cannot be read.
+            ValueError: a row without a caption in a language of the step, or with audio that cannot be read; the
+                message names the row.
         """
         draws = [row.get("draw") or Draw(0, 0, index) for index, row in enumerate(rows)]
         features = [self._features(row, draw) for row, draw in zip(rows, draws, strict=True)]
@@ -106,11 +108,19 @@ class AtriDataCollator:
         }
 
     def _features(self, row: dict, draw: Draw) -> torch.Tensor:
-        features = self.feature_cache(row["audio"])
+        name = f"{row.get('audio_id', draw.item)!r}"
+        features = self._read(row["audio"], f"Row {name}")
         rng = random_stream(self.seed, AUGMENTATION, draw.epoch, draw.item)
         if row.get("mix_with") is not None:
-            features = mix(features, self.feature_cache(row["mix_with"]), gain_db=rng.uniform(*_MIX_GAIN_DB))
+            other = self._read(row["mix_with"], f"The clip mixed into row {name}")
+            features = mix(features, other, gain_db=rng.uniform(*_MIX_GAIN_DB))
         return features if self.augmentation is None else self.augmentation(features, rng, self.mask_level)
+
+    def _read(self, audio: Any, name: str) -> torch.Tensor:
+        try:
+            return self.feature_cache(audio)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
 
     def _languages(self, draws: Sequence[Draw]) -> list[list[str]]:
         """Language of every caption, K rows of N."""

@@ -65,8 +65,15 @@ class FeatureCache:
         return features
 
     def _extract(self, audio: Any) -> torch.Tensor:
-        waveform = load_audio(audio, sampling_rate=self.feature_extractor.sampling_rate)
-        return self.feature_extractor.extract_clip(waveform, name=describe_audio(audio))
+        extractor, name = self.feature_extractor, describe_audio(audio)
+        waveform = load_audio(audio, sampling_rate=extractor.sampling_rate)
+        if len(waveform) < extractor.min_num_samples:
+            raise ValueError(
+                f"{name} is too short: {len(waveform)} samples at {extractor.sampling_rate} Hz, the model needs at "
+                f"least {extractor.min_num_samples} ({extractor.min_num_samples / extractor.sampling_rate:.2f} s). "
+                "Leave it out, or pad the file with silence."
+            )
+        return extractor.extract_clip(waveform, name=name)
 
 
 def describe_audio(audio: Any) -> str:

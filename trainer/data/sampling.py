@@ -5,12 +5,15 @@ Every draw is a function of the seed and of where it stands: of (epoch, item) fo
 same.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
 from torch.utils.data import Dataset, Sampler
 
+
+logger = logging.getLogger(__name__)
 
 Objective = Literal["kcl", "akcl", "cacl", "mlclap"]
 OBJECTIVES: tuple[Objective, ...] = ("kcl", "akcl", "cacl", "mlclap")
@@ -68,7 +71,7 @@ class EpochBatchSampler(Sampler[list[Draw]]):
 
     A step's clips are the next `batch_size * world_size` of a random order, in `world_size` contiguous parts. Each
     clip is seen once an epoch. The last step spreads what is left as evenly as can be; fewer clips than processes are
-    left out.
+    left out, and so is a single clip: it has nothing to be compared with, so its loss is 0.
 
     Args:
         num_items: rows of the dataset.
@@ -78,7 +81,7 @@ class EpochBatchSampler(Sampler[list[Draw]]):
         drop_last: leave out the last step if it is not full.
 
     Raises:
-        ValueError: fewer clips than one step needs.
+        ValueError: steps of one clip; fewer clips than one step needs.
     """
 
     def __init__(
@@ -94,12 +97,18 @@ class EpochBatchSampler(Sampler[list[Draw]]):
         self.rank, self.world_size = rank, world_size
         self.epoch = 0
         global_batch = batch_size * world_size
+        if global_batch < 2:
+            raise ValueError(
+                "The losses compare the clips of a step, so with one clip they are always 0: a step needs at least "
+                f"two over all processes; got a batch size of {batch_size} on {world_size} process. Raise "
+                "`per_device_train_batch_size`; accumulating gradients does not help, as it compares no clips."
+            )
         rest = num_items % global_batch
-        self.num_steps = num_items // global_batch + int(rest >= world_size and not drop_last)
+        self.num_steps = num_items // global_batch + int(rest >= max(world_size, 2) and not drop_last)
         if self.num_steps == 0:
             raise ValueError(
                 f"{num_items} training clips do not fill one step of {world_size} processes x {batch_size} clips"
-                f"{' with drop_last' if drop_last else ''}. Use more clips or smaller batches."
+                f"{' with drop_last' if drop_last else ''}. Use more clips{' or smaller batches' * (num_items > 1)}."
             )
 
     def set_epoch(self, epoch: int) -> None:
@@ -126,6 +135,8 @@ class DrawnRows(Dataset):
         mix_probability (`float`, *optional*, defaults to 0): how often a row brings the recording of another row of
             its group along, as `row["mix_with"]`; the two share their captions.
         seed (`int`, *optional*, defaults to 0): of that draw.
+
+    A warning is logged where `mix_probability` has no effect, since no two rows share a group.
     """
 
     def __init__(self, rows: Sequence[dict], mix_probability: float = 0.0, seed: int = 0):
@@ -134,6 +145,13 @@ class DrawnRows(Dataset):
         if mix_probability > 0:
             for item, group in enumerate(_groups_of(rows)):
                 self._groups.setdefault(group, []).append(item)
+            if len(self._groups) == len(rows):
+                logger.warning(
+                    "mix_probability=%s has no effect: a clip is mixed with another of its group, and no two of the "
+                    "%d clips share a `group_id`.",
+                    mix_probability,
+                    len(rows),
+                )
 
     def __len__(self) -> int:
         return len(self.rows)

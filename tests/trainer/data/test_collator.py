@@ -197,7 +197,14 @@ def test_a_clip_that_cannot_be_read_is_named(tmp_path):
     file = tmp_path / "broken.wav"
     file.write_bytes(b"no sound")
     rows = [row | {"audio": {"path": str(file), "bytes": None}} for row in make_rows(1)]
-    with pytest.raises(ValueError, match="broken.wav"):
+    with pytest.raises(ValueError, match="^Row 'clip 0': .*broken.wav"):
+        AtriDataCollator(PROCESSOR, LANGUAGES, "kcl")(drawn(rows))
+
+
+def test_a_clip_to_mix_in_that_cannot_be_read_is_named():
+    rows = make_rows(2)
+    rows[1]["mix_with"] = {"path": None, "bytes": b"no sound"}
+    with pytest.raises(ValueError, match="^The clip mixed into row 'clip 1': Cannot decode the given 8 bytes"):
         AtriDataCollator(PROCESSOR, LANGUAGES, "kcl")(drawn(rows))
 
 

@@ -1,16 +1,28 @@
+import io
 import json
+import re
 from pathlib import Path
 
 import datasets
+import numpy as np
 import pytest
+import soundfile
 
+from modeling_atri import AtriFeatureExtractor
 from modeling_atri.languages_atri import ATRI_LANGUAGES
-from modeling_atri.trainer.data.rows import load_rows, validate_rows
+from modeling_atri.trainer.data import rows as rows_module
+from modeling_atri.trainer.data.rows import MIN_NUM_SAMPLES, load_rows, validate_rows
 
 
 def make_row(name: str, **changes) -> dict:
     captions = {"eng_Latn": [f"{name} one", f"{name} two"], "fra_Latn": [f"{name} un", f"{name} deux"]}
     return {"file_name": f"{name}.wav", "captions": captions, "scene": f"scene of {name}", "sources": [1]} | changes
+
+
+def sound(num_samples: int = 2_400, rate: int = 16_000) -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, np.zeros(num_samples, dtype=np.float32), rate, format="WAV")
+    return file.getvalue()
 
 
 def write_folder(folder: Path, rows: list) -> Path:
@@ -19,7 +31,9 @@ def write_folder(folder: Path, rows: list) -> Path:
     (folder / "metadata.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     for row in rows:
         if isinstance(row, dict) and not str(row.get("file_name")).startswith("missing"):
-            (folder / str(row.get("file_name"))).touch()
+            path = folder / str(row.get("file_name"))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(sound())
     return folder
 
 
@@ -63,7 +77,7 @@ def test_kinds_of_files(tmp_path):
     (tmp_path / "absolute.jsonl").write_text("\ufeff" + json.dumps(absolute) + "\n\n", encoding="utf-8")
     assert load_rows(folder / "rows.json").to_list() == expected
     assert load_rows(str(folder / "metadata.jsonl")).to_list() == expected
-    assert load_rows(tmp_path / "absolute.jsonl").to_list() == expected[:1]
+    assert load_rows(tmp_path / "absolute.jsonl").to_list() == expected[:1]  # the folder is not part of the id
     assert load_rows(tmp_path, split="data").to_list() == expected
 
 
@@ -84,7 +98,7 @@ def test_datasets(tmp_path):
 def test_a_dataset_with_bytes_and_one_with_paths(tmp_path):
     folder = write_folder(tmp_path, [make_row("a")])
     captions = [{"en": ["a dog"], "fr": ["un chien"]}] * 2
-    audio = [{"path": "x.wav", "bytes": b"RIFF"}, {"path": None, "bytes": b"RIFF"}]
+    audio = [{"path": "x.wav", "bytes": sound()}, {"path": None, "bytes": sound(9_600, rate=48_000)}]
     in_memory = datasets.Dataset.from_dict({"audio": audio, "captions": captions, "audio_id": [None, "y"]})
     assert load_rows(in_memory)["audio"][:] == audio
     assert load_rows(in_memory)["audio_id"][:] == ["x", "y"]
@@ -127,13 +141,110 @@ def test_wrong_rows_are_reported_together(tmp_path):
         "line 11: `captions` must be lists of strings by language, but is None",
         "line 11: captions are missing in eng_Latn, fra_Latn",
         "line 12: it names no recording",
-        "line 12: `audio_id` must be a string that is not empty, but is None",
+        "line 12: `audio_id` must be a string that is not empty, or a whole number, but is None",
         "line 13: the language fra_Latn is there twice",
     ):
         assert part in message
     assert "line 1:" not in message
     with pytest.raises(ValueError, match="12 wrong rows"):
         validate_rows(folder)
+
+
+# Name, content, and what is said of it.
+FAULTY_FILES = [
+    ("empty.wav", b"", "Cannot decode '{path}': (the file is empty|Format not recognised)"),
+    ("text.wav", b"not a sound\n" * 20, "Cannot decode '{path}': "),
+    ("header.wav", sound(0), "Cannot use '{path}': it holds no samples"),
+    (
+        "short.wav",
+        sound(1_000),
+        "'{path}' is too short, 0.062 s, .* at least 0.15 s: please leave the row out, or pad",
+    ),
+    ("short48.wav", sound(7_100, rate=48_000), "'{path}' is too short, 0.148 s"),
+    ("cut.wav", sound(10_000)[:-5_000], "Cannot use '{path}': the file is truncated"),
+]
+
+
+@pytest.mark.parametrize("embedded", [False, True])
+def test_recordings_that_cannot_be_used_are_wrong_rows(tmp_path, embedded):
+    rows = [make_row("good"), *(make_row(name, file_name=name) for name, _, _ in FAULTY_FILES)]
+    write_folder(tmp_path, rows)
+    for name, content, _ in FAULTY_FILES:
+        (tmp_path / name).write_bytes(content)
+    source = tmp_path
+    if embedded:
+        audio = [{"path": row["file_name"], "bytes": (tmp_path / row["file_name"]).read_bytes()} for row in rows]
+        source = datasets.Dataset.from_dict({"audio": audio, "captions": [row["captions"] for row in rows]})
+    with pytest.raises(ValueError, match="6 wrong rows, 6 problems") as error:
+        load_rows(source)
+    _, *lines = str(error.value).splitlines()
+    for index, (line, (name, _, message)) in enumerate(zip(lines, FAULTY_FILES, strict=True), start=1):
+        place = f"row {index}" if embedded else f"line {index + 1}"
+        path = name if embedded else str(tmp_path / name)
+        assert re.match(f"  {place}: {message.format(path=re.escape(path))}", line), line
+
+
+def test_the_shortest_recording_is_that_of_the_feature_extractor(tmp_path):
+    extractor = AtriFeatureExtractor()
+    assert (extractor.min_num_samples, extractor.sampling_rate) == (MIN_NUM_SAMPLES, 16_000)
+    folder = write_folder(tmp_path, [make_row("a")])
+    for num_samples, rate in ((2_400, 16_000), (7_200, 48_000), (6_615, 44_100), (1_200, 8_000)):
+        (folder / "a.wav").write_bytes(sound(num_samples, rate))
+        assert validate_rows(folder) == 1
+        (folder / "a.wav").write_bytes(sound(num_samples - 10, rate))
+        with pytest.raises(ValueError, match="too short"):
+            validate_rows(folder)
+
+
+def test_a_header_is_read_once_and_again_when_the_file_changed(tmp_path, monkeypatch):
+    read, audio_length = [], rows_module.audio_length
+    monkeypatch.setattr(rows_module, "audio_length", lambda path: read.append(path) or audio_length(path))
+    rows = load_rows(write_folder(tmp_path, [make_row("a"), make_row("b")]))
+    load_rows(rows)
+    assert len(read) == 2
+    (tmp_path / "a.wav").write_bytes(sound(100))
+    with pytest.raises(ValueError, match="row 0: .*a.wav' is too short"):
+        load_rows(rows)
+    assert len(read) == 3
+
+
+def audio_ids(folder: Path, *rows: dict) -> list[str]:
+    return load_rows(write_folder(folder, list(rows)))["audio_id"][:]
+
+
+def test_audio_ids_are_file_names(tmp_path):
+    names = ["a/1.wav", "b/1.wav", "1.wav", "./2.5.wav", "2.6.wav"]
+    rows = [make_row("x", file_name=name) for name in names]
+    assert audio_ids(tmp_path, *rows) == ["a/1", "b/1", "1", "2.5", "2.6"]
+    twins = [make_row("x", file_name=name) for name in ("c/1.wav", "c/1.flac", "c/2.wav")]
+    assert audio_ids(tmp_path, *twins) == ["c/1.wav", "c/1.flac", "c/2"]
+    rows = load_rows(tmp_path)
+    assert rows["group_id"][:] == rows["audio_id"][:]
+
+
+def test_audio_ids_of_absolute_paths_do_not_tell_where_they_lie(tmp_path):
+    for name in ("data/a/1.wav", "data/b/1.wav"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_bytes(sound())
+    paths = [str(tmp_path / "data" / name) for name in ("a/1.wav", "b/1.wav")]
+    dataset = datasets.Dataset.from_dict({"audio": paths, "captions": [{"en": ["a dog"]}] * 2})
+    assert load_rows(dataset)["audio_id"][:] == ["a/1", "b/1"]
+    assert audio_ids(tmp_path, *(make_row("x", file_name=path) for path in paths)) == ["a/1", "b/1"]
+
+
+def test_audio_ids_may_be_numbers(tmp_path):
+    assert audio_ids(tmp_path, make_row("a", audio_id=7), make_row("b", audio_id=0)) == ["7", "0"]
+    dataset = datasets.Dataset.from_dict(
+        {"audio": [str(tmp_path / "a.wav")], "captions": [{"en": ["a dog"]}], "audio_id": [3]}
+    )
+    assert load_rows(dataset)["audio_id"][:] == ["3"]
+
+
+@pytest.mark.parametrize("second", [{"audio_id": "a"}, {"file_name": "a.wav"}, {"file_name": "./a.wav"}])
+def test_an_audio_id_that_is_there_twice(tmp_path, second):
+    advice = "please give every row its own, or make them one row if they are one recording"
+    with pytest.raises(ValueError, match=f"line 2: the `audio_id` 'a' is that of line 1 already: {advice}"):
+        load_rows(write_folder(tmp_path, [make_row("a"), make_row("b", **second)]))
 
 
 def test_the_first_20_problems_are_shown(tmp_path):
@@ -172,6 +283,45 @@ def test_wrong_sources(tmp_path, source, arguments, message):
         (tmp_path / name).write_text(content, encoding="utf-8")
     with pytest.raises(ValueError, match=message):
         load_rows(tmp_path / source, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("cliips/train", r"no file or folder 'cliips/train'\. Did you mean 'clips/train'"),
+        ("clips/trian", r"Did you mean 'clips/train'"),
+        ("clips/validation", r"no file or folder 'clips/validation'\. \(A data set on the Hub"),
+        ("clips/train/metdata.jsonl", r"Did you mean 'clips/train/metadata\.jsonl'"),
+        ("somewhere/rows.json", "no file or folder"),
+        ("./else/where", "no file or folder"),
+        ("/else/where", "no file or folder"),
+        ("a/b/c", "no file or folder"),
+        ("nothing", "no file or folder"),
+    ],
+)
+def test_mistyped_paths_are_not_looked_for_on_the_hub(tmp_path, monkeypatch, source, message):
+    def refuse(*args, **kwargs):
+        raise AssertionError("asked the Hub")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(datasets, "load_dataset", refuse)
+    write_folder(Path("clips/train"), [make_row("a")])
+    with pytest.raises(ValueError, match=message):
+        load_rows(source)
+
+
+@pytest.mark.parametrize("split", [None, "dev"])
+def test_only_the_split_that_was_asked_for_is_fetched(tmp_path, monkeypatch, split):
+    rows = load_rows(write_folder(tmp_path, [make_row("a")]))
+    asked = []
+
+    def load_dataset(name, split):
+        asked.append((name, split))
+        return datasets.DatasetDict(dev=rows) if split is None else rows
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    assert load_rows("owner/name", split).to_list() == rows.to_list()
+    assert asked == [("owner/name", split)]
 
 
 def test_sources_that_are_nowhere():

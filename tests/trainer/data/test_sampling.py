@@ -29,7 +29,7 @@ def items_of(batches: list[list[Draw]]) -> list[int]:
     return [draw.item for batch in batches for draw in batch]
 
 
-@pytest.mark.parametrize(("num_items", "sizes"), [(12, [4, 4, 4]), (11, [4, 4, 3]), (9, [4, 4, 1]), (3, [3])])
+@pytest.mark.parametrize(("num_items", "sizes"), [(12, [4, 4, 4]), (11, [4, 4, 3]), (10, [4, 4, 2]), (3, [3])])
 def test_each_clip_once_an_epoch(num_items, sizes):
     sampler = EpochBatchSampler(num_items, batch_size=4, seed=0)
     batches = epoch_of(sampler, 5)
@@ -57,7 +57,7 @@ def test_order_depends_on_seed_and_epoch_alone():
     assert epoch_of(EpochBatchSampler(50, batch_size=8, seed=3), 1) == second
     assert items_of(epoch_of(EpochBatchSampler(50, batch_size=8, seed=4), 0)) != items_of(first)
     # The batch size cuts the order and does not change it.
-    assert items_of(epoch_of(EpochBatchSampler(50, batch_size=7, seed=3), 0)) == items_of(first)
+    assert items_of(epoch_of(EpochBatchSampler(50, batch_size=9, seed=3), 0)) == items_of(first)
 
 
 @pytest.mark.parametrize("num_items", [64, 60, 59, 58])
@@ -77,6 +77,22 @@ def test_ranks_share_the_batches_of_one_process(num_items, world_size):
 def test_too_few_clips_for_the_processes():
     with pytest.raises(ValueError, match="3 training clips do not fill one step of 4 processes x 2 clips. Use more"):
         EpochBatchSampler(3, batch_size=2, seed=0, rank=0, world_size=4)
+
+
+def test_a_single_clip_is_no_step():
+    batches = epoch_of(EpochBatchSampler(9, batch_size=4, seed=0), 3)
+    assert [len(batch) for batch in batches] == [4, 4]
+    # Another epoch leaves out another clip.
+    left_out = {(set(range(9)) - set(items_of(epoch_of(EpochBatchSampler(9, 4, seed=0), e)))).pop() for e in range(9)}
+    assert len(left_out) > 1
+    # One clip on each of two processes is a step of two.
+    ranks = [list(EpochBatchSampler(10, batch_size=4, seed=0, rank=rank, world_size=2)) for rank in (0, 1)]
+    assert [[len(batch) for batch in rank] for rank in ranks] == [[4, 1], [4, 1]]
+    assert len(EpochBatchSampler(4, batch_size=1, seed=0, rank=0, world_size=2)) == 2
+    with pytest.raises(ValueError, match="at least two over all processes; got a batch size of 1 on 1 process. Raise"):
+        EpochBatchSampler(4, batch_size=1, seed=0)
+    with pytest.raises(ValueError, match="1 training clips do not fill one step .* Use more clips\\."):
+        EpochBatchSampler(1, batch_size=4, seed=0)
 
 
 def assert_even(counts: Counter, categories: int) -> None:
@@ -160,6 +176,16 @@ def test_recordings_to_mix_come_from_the_group():
     assert sum(counts.values()) / (59 * 20) == pytest.approx(0.4, abs=0.05)
     assert_even(counts, 2)
     assert not any("mix_with" in DrawnRows(rows)[Draw(0, 0, item)] for item in range(60))
+
+
+@pytest.mark.parametrize(("num_groups", "probability", "warned"), [(None, 0.3, 1), (4, 0.3, 0), (None, 0.0, 0)])
+def test_mixing_without_groups_is_warned_of(caplog, num_groups, probability, warned):
+    rows = DrawnRows(make_rows(5, num_groups=num_groups), probability)
+    assert [rows[Draw(0, 0, item)]["audio_id"] for item in range(5)] == [f"clip {item}" for item in range(5)]
+    assert [record.getMessage() for record in caplog.records] == [
+        "mix_probability=0.3 has no effect: a clip is mixed with another of its group, and no two of the 5 clips "
+        "share a `group_id`."
+    ] * warned
 
 
 # The same through the trainer: any number of workers, any layout, after a resume.
