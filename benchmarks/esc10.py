@@ -226,8 +226,9 @@ def plot(runs: dict[str, dict]) -> None:
         [place + 0.3 for place in range(len(languages))], map(language_name, languages), rotation=30, ha="right"
     )
     recall.set(ylabel="R@1, percent", title="Text to audio on 190 scenes of unheard clips")
-    recall.legend(frameon=False)
-    variance.set(yscale="log", title="Mean rank variance (lower is better)")
+    recall.set_ylim(0, 1.15 * recall.get_ylim()[1])
+    recall.legend(frameon=False, ncols=len(runs), loc="upper right")
+    variance.set(yscale="log", title="MRV (lower is better)")
     figure.savefig(PLOT, dpi=120)
 
 
