@@ -89,7 +89,9 @@ def train(data: DataArguments, sizes, args) -> None:
     else:
         model, processor = load_model(data.model)
     names = {"train": data_name(data.train_data, data.train_split), "eval": data_name(data.eval_data, data.eval_split)}
-    args.group_column = None  # `load_rows` made it the column `group_id`
+    if args.group_column is not None:
+        names["group_column"] = args.group_column
+        args.group_column = None  # `load_rows` made it the column `group_id`
     trainer = AtriTrainer(
         model, args, processor, train_dataset=train_rows, eval_dataset=eval_rows, facts={"data": names}
     )

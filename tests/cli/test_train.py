@@ -92,7 +92,9 @@ def test_fine_tuning_starts_from_the_saved_model(run):
         "--disable_tqdm",
         "true",
     ]
+    argv += ["--group_column", "group_id", "--eval_data", str(run / "data"), "--eval_split", "heldout"]
     assert main(argv) == 0
+    assert json.loads((run / "second" / "atri_results.json").read_text())["data"]["group_column"] == "group_id"
     first, second = (AtriModel.from_pretrained(run / name).state_dict() for name in ("out", "second"))
     assert all((first[name] == second[name]).all() for name in first)  # a learning rate of zero
 
