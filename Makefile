@@ -5,6 +5,7 @@
 #   TORCH         what is installed as torch, before anything else can pull in a larger build
 #   TORCH_INDEX   another package index for torch alone, such as https://download.pytorch.org/whl/cpu
 #   ATRI_SHARED   folder of reference numbers and recordings; tests that need it skip where it is missing
+#   EXTRAS        what the tests are installed with; tests of an extra that is not there skip
 #   ARGS          more arguments for the command of a target
 
 PYTHON ?= python3
@@ -12,6 +13,7 @@ VENV ?= .venv
 TORCH ?= torch==2.13.0
 TORCH_INDEX ?=
 ATRI_SHARED ?= ../shared
+EXTRAS ?= test,quality,onnx,peft,sentence-transformers,mteb
 ARGS ?=
 
 BIN := $(VENV)/bin
@@ -27,7 +29,7 @@ export ATRI_SHARED
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 	@echo
-	@echo "  Variables: PYTHON VENV TORCH TORCH_INDEX ATRI_SHARED ARGS (see the top of the Makefile)"
+	@echo "  Variables: PYTHON VENV TORCH TORCH_INDEX ATRI_SHARED EXTRAS ARGS (see the top of the Makefile)"
 
 quickstart: install  ## Install, then train, evaluate and query a small model on generated soundscapes
 	$(BIN)/atri quickstart $(ARGS)
@@ -68,5 +70,5 @@ $(VENV)/.installed: $(VENV)/.torch $(REQUIREMENTS)
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.torch $(REQUIREMENTS)
-	$(PIP) --editable '.[test,quality]'
+	$(PIP) --editable '.[$(EXTRAS)]'
 	@touch $@ $(VENV)/.installed

@@ -53,6 +53,21 @@ TEST_REQUIREMENTS = [
     "setuptools>=77",  # test_packaging builds the wheel without a network
     "wheel>=0.43",
 ]
+# Each extra opens one door; nothing in the package imports them unless that door is used.
+ONNX_REQUIREMENTS = [
+    "onnx>=1.18",  # checks and quantises the exported graphs
+    "onnxruntime>=1.22",  # runs them
+    "onnxscript>=0.5",  # torch.onnx writes graphs through it
+]
+PEFT_REQUIREMENTS = [
+    "peft>=0.18",  # LoRA adapters on the text tower
+]
+SENTENCE_TRANSFORMERS_REQUIREMENTS = [
+    "sentence-transformers>=6.2",  # loads a saved folder as it is; the first version that encodes audio
+]
+MTEB_REQUIREMENTS = [
+    "mteb>=2.26,<3",  # the encoder protocol that `modeling_atri.mteb` implements
+]
 QUALITY_REQUIREMENTS = [
     "ruff>=0.17,<0.18",  # its formatting changes between minor versions
 ]
@@ -91,6 +106,13 @@ setup(
     package_data=PACKAGE_DATA,
     python_requires=">=3.11",
     install_requires=[*MODEL_REQUIREMENTS, *TRAINING_REQUIREMENTS, *COMMAND_LINE_REQUIREMENTS],
-    extras_require={"test": TEST_REQUIREMENTS, "quality": QUALITY_REQUIREMENTS},
+    extras_require={
+        "onnx": ONNX_REQUIREMENTS,
+        "peft": PEFT_REQUIREMENTS,
+        "sentence-transformers": SENTENCE_TRANSFORMERS_REQUIREMENTS,
+        "mteb": MTEB_REQUIREMENTS,
+        "test": TEST_REQUIREMENTS,
+        "quality": QUALITY_REQUIREMENTS,
+    },
     entry_points={"console_scripts": ["atri = modeling_atri.cli.main:main"]},
 )
