@@ -4,13 +4,16 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import fields
+from dataclasses import MISSING, Field, fields
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import yaml
 from transformers import HfArgumentParser
+
+
+_TRUTH_VALUES = {"yes", "true", "t", "y", "1", "no", "false", "f", "n", "0"}  # as HfArgumentParser reads them
 
 
 class _Parser(HfArgumentParser):
@@ -23,6 +26,17 @@ class _Parser(HfArgumentParser):
             options = [word for word in unknown if word.startswith("-")]
             raise ValueError(f"Unknown options: {describe_unknown(options or unknown, known)}")
         return values
+
+    @staticmethod
+    def _parse_dataclass_field(parser: argparse.ArgumentParser, field: Field) -> None:
+        """An option; with `"positional": True` in its metadata, a string that is given as a bare word too."""
+        metadata = dict(field.metadata)
+        if not metadata.pop("positional", False):
+            HfArgumentParser._parse_dataclass_field(parser, field)
+            return
+        default = None if field.default is MISSING else field.default
+        parser.add_argument(field.name, nargs="?", default=argparse.SUPPRESS, **metadata)
+        parser.add_argument(f"--{field.name}", default=default, help=argparse.SUPPRESS)  # for the file of options
 
     def error(self, message: str):
         raise ValueError(f"{message[0].upper()}{message[1:]}. `{self.prog} --help` explains the options.")
@@ -43,7 +57,8 @@ def parse_options(
 
     Args:
         argv: the words after the command.
-        dataclasses: their fields are the options.
+        dataclasses: their fields are the options. One with `"positional": True` in its metadata is a word without a
+            name on the command line.
         description, prog: of the help.
         shown: names of the options that `--help` lists.
         defaults (*optional*): takes the names of the options that were given and returns other defaults than the
@@ -52,10 +67,11 @@ def parse_options(
     Raises:
         ValueError: an unknown option, or a value that is not of its type.
     """
+    positionals = _positionals(dataclasses)
     parser = _Parser(
         dataclasses,
         prog=prog,
-        usage=f"{prog} [options]",
+        usage=" ".join([prog, "[options]", *(item.name for item in positionals)]),
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         add_help=False,
@@ -79,7 +95,9 @@ def parse_options(
         words = [*_as_words(options), *words]  # so that they are checked alike, and the command line, being last, wins
     given = {word[2:].split("=")[0].replace("-", "_") for word in words if word.startswith("--")}
     parser.set_defaults(**defaults(given))
-    values = vars(parser.parse_args(words))
+    values = vars(parser.parse_args(_with_truth_values(words, dataclasses) if positionals else words))
+    if missing := [item.name for item in positionals if item.default is MISSING and values[item.name] is None]:
+        parser.error(f"the following arguments are required: {', '.join(missing)}")
     return tuple(
         dataclass(**{field.name: values[field.name] for field in fields(dataclass) if field.init})
         for dataclass in dataclasses
@@ -128,6 +146,22 @@ def _as_words(options: dict[str, Any]) -> list[str]:
         words.append(f"--{name}")
         words += [json.dumps(item) if isinstance(item, dict) else str(item) for item in values]
     return words
+
+
+def _positionals(dataclasses: Sequence[type]) -> list[Field]:
+    """The fields that are given as words without a name."""
+    return [field for dataclass in dataclasses for field in fields(dataclass) if field.metadata.get("positional")]
+
+
+def _with_truth_values(words: Sequence[str], dataclasses: Sequence[type]) -> list[str]:
+    """The words with `true` behind each bare switch, which would take a word without a name for its value."""
+    switches = {field.name for dataclass in dataclasses for field in fields(dataclass) if field.type is bool}
+    spelled = []
+    for word, following in zip(words, [*words, ""][1:], strict=True):
+        spelled.append(word)
+        if word.startswith("--") and word[2:].replace("-", "_") in switches and following.lower() not in _TRUTH_VALUES:
+            spelled.append("true")
+    return spelled
 
 
 def _print_help(parser: argparse.ArgumentParser, shown: set[str] | None) -> None:

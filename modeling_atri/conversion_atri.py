@@ -1,4 +1,4 @@
-"""State dicts of the public checkpoints, CED, SONAR and ML-CLAP, renamed to this package's models.
+"""State dicts of the public checkpoints, CED, SONAR, M2M100 and ML-CLAP, renamed to this package's models.
 
 Sizes are read off the shapes. Every key must be accounted for: what is missing or unknown is named in one error.
 """
@@ -51,6 +51,15 @@ _SONAR_RENAMES = (
     (r"encoder\.layers\.(\d+)\.ffn\.output_proj\.(weight|bias)", r"layers.\1.fc2.\2"),
     (r"encoder\.layers\.(\d+)\.ffn_layer_norm\.(weight|bias)", r"layers.\1.final_layer_norm.\2"),
     (r"layer_norm\.(weight|bias)", r"layer_norm.\1"),
+)
+
+# An M2M100 encoder as transformers saves it: alone (SONAR's port), as `encoder` of a model, or that of a translation
+# model (NLLB), where encoder and decoder share the embeddings.
+_M2M100_PREFIXES = ("encoder.", "model.encoder.")
+_M2M100_EMBEDDINGS = ("shared.weight", "model.shared.weight", "model.decoder.embed_tokens.weight", "lm_head.weight")
+# Sinusoids that the encoder computes itself, and what only generates text.
+_M2M100_UNUSED = re.compile(
+    r"(model\.)?((encoder\.|decoder\.)?embed_positions\.weights|decoder\..+|shared\.weight)|lm_head\.weight|final_logits_bias"
 )
 
 _MLCLAP_HEAD_RENAMES = (
@@ -117,6 +126,31 @@ def convert_sonar_state_dict(
     return config, converted
 
 
+def convert_m2m100_state_dict(state_dict: StateDict, config: M2M100Config) -> dict[str, Tensor]:
+    """An encoder that transformers saved, alone or within a translation model, to `M2M100Encoder`.
+
+    Args:
+        state_dict: of `M2M100Encoder`, of a model that has one as `encoder`, or of `M2M100ForConditionalGeneration`.
+        config: that came with it.
+
+    Returns:
+        the state dict of `M2M100Encoder`.
+
+    Raises:
+        ValueError: missing, unknown or mis-shaped keys, all named.
+    """
+    prefixes = {prefix for prefix in _M2M100_PREFIXES if any(key.startswith(f"{prefix}layers.") for key in state_dict)}
+    prefix = prefixes.pop() if prefixes else ""
+    converted = {
+        key.removeprefix(prefix): value for key, value in state_dict.items() if not _M2M100_UNUSED.fullmatch(key)
+    }
+    if "embed_tokens.weight" not in converted:
+        if shared := [state_dict[key] for key in _M2M100_EMBEDDINGS if key in state_dict]:
+            converted["embed_tokens.weight"] = shared[0]
+    _check_shapes(converted, _m2m100_shapes(config), "M2M100")
+    return converted
+
+
 def convert_mlclap_state_dict(
     state_dict: StateDict, audio_heads: int | None = None, text_heads: int | None = None
 ) -> tuple[AtriConfig, dict[str, Tensor]]:
@@ -171,7 +205,7 @@ def _rename(state_dict: StateDict, renames: Iterable[tuple[str, str]], source: s
             unknown.append(key)
     if unknown:
         raise ValueError(
-            f"{len(unknown)} keys are not {source}'s: {_shorten(unknown)}. Pass the state dict of the model alone, "
+            f"{len(unknown)} keys are not {source}'s: {shorten(unknown)}. Pass the state dict of the model alone, "
             "without optimizer state or a wrapper's prefix."
         )
     return converted
@@ -289,11 +323,10 @@ def _check_shapes(state_dict: StateDict, shapes: dict[str, tuple[int, ...]], sou
         if key in state_dict and tuple(state_dict[key].shape) != shape
     ]
     if problems:
-        raise ValueError(
-            f"The {source} state dict does not fit together ({len(problems)} keys): {_shorten(problems)}."
-        )
+        raise ValueError(f"The {source} state dict does not fit together ({len(problems)} keys): {shorten(problems)}.")
 
 
-def _shorten(items: list[str], most: int = 12) -> str:
+def shorten(items: list[str], most: int = 12) -> str:
+    """The first items, and how many more there are."""
     more = f" and {len(items) - most} more" if len(items) > most else ""
     return ", ".join(items[:most]) + more

@@ -94,3 +94,44 @@ def test_help_shows_the_common_options_and_help_all_every_one(capsys):
         assert "What it does." in shown
         assert "A number." in shown
         assert ("A rate." in shown) == rate_shown
+
+
+# Words without a name
+
+
+@dataclass
+class Conversion:
+    output_dir: str = field(metadata={"help": "Where to.", "positional": True})
+    name: str = field(default="x", metadata={"help": "A name."})
+    overwrite: bool = field(default=False, metadata={"help": "A switch."})
+
+
+def parse_conversion(*argv):
+    return parse_options(argv, (Conversion,), "What it does.", "prog", {"output_dir", "name", "overwrite"})[0]
+
+
+def test_a_positional_option_is_named_or_not(tmp_path, capsys):
+    path = tmp_path / "options.yaml"
+    path.write_text("output_dir: from_file\noverwrite: true\n")
+    assert parse_conversion("out/", "--name", "n") == Conversion("out/", "n")
+    assert parse_conversion("--name", "n", "out/") == Conversion("out/", "n")
+    assert parse_conversion("--output_dir", "out/") == Conversion("out/")
+    assert parse_conversion("--config", str(path)) == Conversion("from_file", "x", True)
+    assert parse_conversion("--config", str(path), "out/") == Conversion("out/", "x", True)
+    with pytest.raises(SystemExit):
+        parse_conversion("--help")
+    assert "usage: prog [options] output_dir" in capsys.readouterr().out
+
+
+def test_a_switch_does_not_swallow_the_word_behind_it():
+    assert parse_conversion("--overwrite", "out/") == Conversion("out/", "x", True)
+    assert parse_conversion("--overwrite", "no", "out/") == Conversion("out/", "x", False)
+    assert parse_conversion("out/", "--overwrite") == Conversion("out/", "x", True)
+
+
+@pytest.mark.parametrize(
+    "argv, message", [([], "required: output_dir"), (["out/", "more"], "'more'"), (["--overwrite"], "required")]
+)
+def test_a_positional_option_is_given_once(argv, message):
+    with pytest.raises(ValueError, match=message):
+        parse_conversion(*argv)

@@ -15,6 +15,7 @@ from modeling_atri.conversion_atri import (
     convert_mlclap_state_dict,
     convert_sonar_state_dict,
 )
+from tests.published import ced_state_dict, mlclap_state_dict, sonar_state_dict
 
 
 NLLB_OF_SONAR = torch.tensor([1, 3, 0, 2])  # pad, unk, bos, eos
@@ -36,59 +37,6 @@ def nllb_ids(ids: Tensor, lengths: Tensor) -> dict[str, Tensor]:
 def load_strictly(model: torch.nn.Module, state_dict: dict[str, Tensor]) -> torch.nn.Module:
     model.load_state_dict(state_dict, strict=True)
     return model.eval()
-
-
-# State dicts of the published names, made here: what needs no reference numbers runs without them
-
-
-def linear(name: str, outputs: int, inputs: int) -> dict[str, Tensor]:
-    return {f"{name}.weight": torch.randn(outputs, inputs), f"{name}.bias": torch.randn(outputs)}
-
-
-def norm(name: str, width: int) -> dict[str, Tensor]:
-    return {f"{name}.weight": torch.randn(width), f"{name}.bias": torch.randn(width)}
-
-
-def ced_state_dict(width: int = 12, depth: int = 2, naming: str = "original") -> dict[str, Tensor]:
-    batch_norm = "init_bn.1" if naming == "original" else "init_bn"
-    state_dict = norm(batch_norm, 64) | norm("norm", width) | norm("outputlayer.0", width)
-    state_dict |= linear("outputlayer.1", 527, width)
-    state_dict |= {f"{batch_norm}.running_mean": torch.randn(64), f"{batch_norm}.running_var": torch.rand(64) + 1}
-    state_dict[f"{batch_norm}.num_batches_tracked"] = torch.tensor(7)
-    state_dict |= {"time_pos_embed": torch.randn(1, width, 1, 63), "freq_pos_embed": torch.randn(1, width, 4, 1)}
-    state_dict |= {
-        "patch_embed.proj.weight": torch.randn(width, 1, 16, 16),
-        "patch_embed.proj.bias": torch.randn(width),
-    }
-    for i in range(depth):
-        state_dict |= norm(f"blocks.{i}.norm1", width) | norm(f"blocks.{i}.norm2", width)
-        state_dict |= linear(f"blocks.{i}.attn.qkv", 3 * width, width) | linear(f"blocks.{i}.attn.proj", width, width)
-        state_dict |= linear(f"blocks.{i}.mlp.fc1", 4 * width, width) | linear(f"blocks.{i}.mlp.fc2", width, 4 * width)
-    if naming == "original":
-        tables = {"spectrogram.window": torch.ones(512), "mel_scale.fb": torch.ones(257, 64)}
-        return state_dict | {f"front_end.0.{name}": table for name, table in tables.items()}
-    if naming == "classifier":
-        return {name if name.startswith("outputlayer") else f"encoder.{name}": v for name, v in state_dict.items()}
-    return {name: value for name, value in state_dict.items() if not name.startswith("outputlayer")}
-
-
-def sonar_state_dict(width: int = 8, depth: int = 2) -> dict[str, Tensor]:
-    state_dict = {"encoder_frontend.embed.weight": torch.randn(20, width)} | norm("layer_norm", width)
-    for i in range(depth):
-        layer = f"encoder.layers.{i}"
-        state_dict |= norm(f"{layer}.self_attn_layer_norm", width) | norm(f"{layer}.ffn_layer_norm", width)
-        for name in ("q_proj", "k_proj", "v_proj", "output_proj"):
-            state_dict |= linear(f"{layer}.self_attn.{name}", width, width)
-        state_dict |= linear(f"{layer}.ffn.inner_proj", 16, width) | linear(f"{layer}.ffn.output_proj", width, 16)
-    return state_dict
-
-
-def mlclap_state_dict() -> dict[str, Tensor]:
-    state_dict = {f"audio_encoder.model.{name}": value for name, value in ced_state_dict().items()}
-    state_dict |= {f"text_encoder.model.{name}": value for name, value in sonar_state_dict().items()}
-    state_dict |= linear("audio_proj.0", 6, 12) | linear("audio_proj.2", 6, 6)
-    state_dict |= linear("text_proj.0", 6, 8) | linear("text_proj.2", 6, 6)
-    return state_dict | {"temperature": torch.tensor(0.05)}
 
 
 # CED
