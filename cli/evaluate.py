@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from .loading import check_device, data_name, hub_id, load_model
 from .options import parse_options
-from .train import data_name, load_model
 
 
 DESCRIPTION = """\
@@ -42,16 +42,6 @@ def main(argv: list[str]) -> None:
     evaluate(args)
 
 
-def check_device(name: str) -> None:
-    """Raise a ValueError unless torch can compute on the device."""
-    import torch
-
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
-        raise ValueError(f"The device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
-
-
 def evaluate(args: EvaluateArguments) -> dict:
     """Load, encode, compare; returns the results."""
     from modeling_atri.languages_atri import resolve_language
@@ -76,7 +66,11 @@ def evaluate(args: EvaluateArguments) -> dict:
             "languages": list(retrieval_set.captions),
             "anchor_language": resolve_language(args.anchor_language),
         },
-        data={"eval": data_name(args.data, args.split), "group_column": args.group_column},
+        data={
+            "eval": data_name(args.data, args.split),
+            "eval_hub_id": hub_id(args.data),
+            "group_column": args.group_column,
+        },
         model={"initialized_from": args.model, "num_parameters": model.num_parameters()},
         environment=describe_environment(args.device),
     )

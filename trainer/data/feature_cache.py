@@ -11,8 +11,7 @@ import torch
 from modeling_atri import __version__
 from modeling_atri.audio_io import load_audio
 from modeling_atri.feature_extraction_atri import AtriFeatureExtractor
-
-from ..files import written_whole
+from modeling_atri.files import written_whole
 
 
 class FeatureCache:

@@ -1,6 +1,6 @@
 import pytest
 
-from modeling_atri.trainer.files import written_whole
+from modeling_atri.files import written_whole
 
 
 def test_the_file_appears_at_the_end(tmp_path):
