@@ -19,6 +19,9 @@ _MODULE_OF = {
     "AtriModel": "modeling_atri",
     "AtriOutput": "modeling_atri",
     "AtriPreTrainedModel": "modeling_atri",
+    "AtriAudioTextFeatureExtractionPipeline": "pipelines_atri",
+    "AtriAudioTextRetrievalPipeline": "pipelines_atri",
+    "AtriZeroShotAudioClassificationPipeline": "pipelines_atri",
 }
 _AUTO_CLASS_MODULES = ("configuration_atri", "feature_extraction_atri", "processing_atri", "modeling_atri")
 
@@ -45,4 +48,9 @@ if TYPE_CHECKING:
     from .configuration_atri import AtriAudioConfig, AtriConfig
     from .feature_extraction_atri import AtriFeatureExtractor
     from .modeling_atri import AtriAudioModel, AtriModel, AtriOutput, AtriPreTrainedModel
+    from .pipelines_atri import (
+        AtriAudioTextFeatureExtractionPipeline,
+        AtriAudioTextRetrievalPipeline,
+        AtriZeroShotAudioClassificationPipeline,
+    )
     from .processing_atri import AtriProcessor

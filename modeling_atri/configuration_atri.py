@@ -1,14 +1,30 @@
 """Configuration of the ATRI audio-text dual encoder."""
 
+import copy
 import math
+from typing import Any
 
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig
 from transformers.configuration_utils import PreTrainedConfig, SubConfigSpec
-from transformers.utils import auto_docstring
+from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME, auto_docstring
 
 
 PAPER_TEMPERATURE = 0.07  # ATRI (Yin et al., ACL 2025): tau of the softmax
+
+# Whether this is the copy that came with a model. Only the installed package registers its classes: transformers would
+# load the next model with the classes of the first, whatever code came with it.
+IS_REMOTE_CODE = __name__.startswith(f"{TRANSFORMERS_DYNAMIC_MODULE_NAME}.")
+
+# Written into every saved configuration, so that `transformers.pipeline` finds these classes beside the weights.
+CUSTOM_PIPELINES = {
+    task: {"impl": f"pipelines_atri.{name}", "pt": ["AutoModel"], "type": "multimodal"}
+    for task, name in {
+        "audio-text-feature-extraction": "AtriAudioTextFeatureExtractionPipeline",
+        "audio-text-retrieval": "AtriAudioTextRetrievalPipeline",
+        "zero-shot-audio-classification": "AtriZeroShotAudioClassificationPipeline",
+    }.items()
+}
 
 
 @auto_docstring(checkpoint="mispeech/ced-base")
@@ -152,14 +168,26 @@ class AtriConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs):
         if isinstance(self.text_config, dict) and self.text_config.get("model_type", "m2m_100") == "m2m_100":
             self.text_config = {**self.sub_configs_defaults["text_config"].init_kwargs, **self.text_config}
+        if not IS_REMOTE_CODE:
+            # For a task named here transformers insists on trust_remote_code=True. With the package installed nothing
+            # remote is needed: its own classes are registered, and the task that transformers has itself stays.
+            others = kwargs.pop("custom_pipelines", {}).items()
+            kwargs["custom_pipelines"] = {task: info for task, info in others if task not in CUSTOM_PIPELINES}
         super().__post_init__(**kwargs)
         if self.projection_dim < 1:
             raise ValueError(f"`projection_dim` must be at least 1, got {self.projection_dim}.")
 
+    def to_dict(self) -> dict[str, Any]:
+        output = super().to_dict()
+        # A copy: transformers puts classes into the dict of a pipeline that it loads.
+        output["custom_pipelines"] = output.get("custom_pipelines", {}) | copy.deepcopy(CUSTOM_PIPELINES)
+        return output
+
 
 AtriAudioConfig.register_for_auto_class()
 AtriConfig.register_for_auto_class()
-AutoConfig.register("atri_audio_model", AtriAudioConfig, exist_ok=True)
-AutoConfig.register("atri", AtriConfig, exist_ok=True)
+if not IS_REMOTE_CODE:
+    AutoConfig.register("atri_audio_model", AtriAudioConfig, exist_ok=True)
+    AutoConfig.register("atri", AtriConfig, exist_ok=True)
 
 __all__ = ["AtriAudioConfig", "AtriConfig"]

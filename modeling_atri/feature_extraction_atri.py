@@ -10,7 +10,7 @@ from transformers.feature_extraction_sequence_utils import SequenceFeatureExtrac
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.utils import TensorType, logging
 
-from .configuration_atri import AtriAudioConfig, AtriConfig
+from .configuration_atri import IS_REMOTE_CODE, AtriAudioConfig, AtriConfig
 
 
 logger = logging.get_logger(__name__)
@@ -298,7 +298,8 @@ def mel_filter_bank(
 
 
 AtriFeatureExtractor.register_for_auto_class()
-AutoFeatureExtractor.register(AtriConfig, AtriFeatureExtractor, exist_ok=True)
-AutoFeatureExtractor.register(AtriAudioConfig, AtriFeatureExtractor, exist_ok=True)
+if not IS_REMOTE_CODE:
+    AutoFeatureExtractor.register(AtriConfig, AtriFeatureExtractor, exist_ok=True)
+    AutoFeatureExtractor.register(AtriAudioConfig, AtriFeatureExtractor, exist_ok=True)
 
 __all__ = ["AtriFeatureExtractor"]

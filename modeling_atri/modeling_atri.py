@@ -1,7 +1,10 @@
 """PyTorch ATRI: a CED audio tower and a text tower of your choice, in one multilingual embedding space."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
+from os import PathLike
 
 import torch
 import torch.nn.functional as F
@@ -20,8 +23,9 @@ from transformers.utils import ModelOutput, TransformersKwargs, auto_docstring, 
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
-from .configuration_atri import AtriAudioConfig, AtriConfig
+from .configuration_atri import IS_REMOTE_CODE, AtriAudioConfig, AtriConfig
 from .loss_atri import info_nce_loss
+from .pipelines_atri import register_pipelines
 
 
 @auto_docstring
@@ -89,29 +93,33 @@ class AtriMelNorm(nn.Module):
         self.running_var.copy_(var)
 
 
+class AtriPatchProjection(nn.Conv2d):
+    """Convolution over patches that do not overlap, as the matrix product it is: 1.4 to 6 times faster on a CPU."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """`(chunks, frames, mel bins)` to `(chunks, rows * columns, out_channels)`, frequency-major."""
+        height, width = self.kernel_size
+        chunks, frames, mel_bins = features.shape
+        rows, columns = mel_bins // height, frames // width
+        patches = features[:, : columns * width].reshape(chunks, columns, width, rows, height).permute(0, 3, 1, 4, 2)
+        return F.linear(patches.reshape(chunks, rows * columns, height * width), self.weight.flatten(1), self.bias)
+
+
 class AtriAudioEmbeddings(nn.Module):
     """Log-mel chunk to patch tokens, frequency-major: token `f * columns + t`."""
 
     def __init__(self, config: AtriAudioConfig):
         super().__init__()
         rows, columns = config.patch_grid
-        self.patch_projection = nn.Conv2d(1, config.hidden_size, config.patch_size, stride=config.patch_size)
+        self.patch_projection = AtriPatchProjection(1, config.hidden_size, config.patch_size, stride=config.patch_size)
         self.frequency_positions = nn.Parameter(torch.zeros(1, config.hidden_size, rows, 1))
         self.time_positions = nn.Parameter(torch.zeros(1, config.hidden_size, 1, columns))
         self.dropout = nn.Dropout(config.hidden_dropout)
 
     def forward(self, features: Tensor) -> Tensor:
         """`(chunks, frames, mel bins)`, normalised, to `(chunks, rows * columns, hidden_size)`."""
-        height, width = self.patch_projection.kernel_size
-        chunks, frames, mel_bins = features.shape
-        rows, columns = mel_bins // height, frames // width
-        patches = features[:, : columns * width].reshape(chunks, columns, width, rows, height).permute(0, 3, 1, 4, 2)
-        # The patches do not overlap, so the convolution is a matrix product: 1.4 to 6 times faster on a CPU.
-        tokens = F.linear(
-            patches.reshape(chunks, rows * columns, height * width),
-            self.patch_projection.weight.flatten(1),
-            self.patch_projection.bias,
-        )
+        tokens = self.patch_projection(features)
+        columns = tokens.shape[1] // self.frequency_positions.shape[2]
         positions = self.frequency_positions + self.time_positions[..., :columns]  # (1, hidden_size, rows, columns)
         return self.dropout(tokens + positions.flatten(2).transpose(1, 2))
 
@@ -262,6 +270,7 @@ class AtriAudioModel(AtriPreTrainedModel):
     base_model_prefix = "audio_model"  # its name in AtriModel: loads from such a checkpoint too
     main_input_name = "input_features"
     input_modalities = ("audio",)
+    _input_embed_layer = "patch_projection"
 
     def __init__(self, config: AtriAudioConfig):
         super().__init__(config)
@@ -272,9 +281,6 @@ class AtriAudioModel(AtriPreTrainedModel):
         self.layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.gradient_checkpointing = False
         self.post_init()
-
-    def get_input_embeddings(self) -> nn.Module:
-        return self.embeddings.patch_projection
 
     @merge_with_config_defaults
     @capture_outputs(tie_last_hidden_states=False)
@@ -354,6 +360,8 @@ class AtriAudioModel(AtriPreTrainedModel):
             `(batch_size, chunks per clip)` they are, None where every clip is one chunk.
         """
         size = self.config.max_frames
+        if torch.compiler.is_exporting():
+            return self._cut_any_length(features, num_frames)
         if features.shape[1] <= size:
             return features, num_frames, None
         chunks_per_clip = -(-features.shape[1] // size)
@@ -368,6 +376,28 @@ class AtriAudioModel(AtriPreTrainedModel):
         if torch.compiler.is_compiling():  # static shapes there; elsewhere a short clip must not pay for a long one
             return chunks.flatten(0, 1), frames.flatten(), is_used
         return chunks[is_used], frames[is_used], is_used
+
+    def _cut_any_length(self, features: Tensor, num_frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`_cut` for `torch.export`: sizes are values in the graph, not branches, so that one graph serves any length.
+
+        Only frames that fill a patch are taken; clips, chunks and frames are picked by index.
+        """
+        size, width = self.config.max_frames, self.config.patch_size[1]
+        rows, most = self.config.patch_grid
+        fewest = min(most, 2) if rows == 1 else 1  # transformers' attention asks whether there is more than one token
+        longest = torch.scalar_tensor(features.shape[1], dtype=torch.long)
+        columns = (longest // width).clamp(fewest, most).item()
+        chunks_per_clip = (-(-longest // size)).item()
+        torch._check(columns >= fewest)
+        torch._check(columns <= most)
+        torch._check(chunks_per_clip >= 1)
+        starts = torch.arange(chunks_per_clip, device=features.device) * size
+        is_used = starts[None, :] < num_frames[:, None]
+        clip, chunk = is_used.nonzero(as_tuple=True)
+        frame = starts[chunk][:, None] + torch.arange(columns * width, device=features.device)
+        inside = frame < num_frames[clip][:, None]
+        chunks = features[clip[:, None], torch.where(inside, frame, 0)]
+        return torch.where(inside[..., None], chunks, 0.0), num_frames[clip].clamp(max=size), is_used
 
     def _embed(self, chunks: Tensor, chunk_frames: Tensor) -> tuple[Tensor, Tensor]:
         """Patch tokens `(chunks, tokens, hidden_size)` and which of them count, bool `(chunks, tokens)`."""
@@ -385,7 +415,11 @@ class AtriAudioModel(AtriPreTrainedModel):
         """Keep a random `1 - patch_dropout` of each clip's patches."""
         kept = ((1 - self.config.patch_dropout) * patch_mask.sum(dim=1)).ceil().long()  # (chunks,)
         draw = torch.rand(patch_mask.shape, device=patch_mask.device).masked_fill(~patch_mask, 2.0)
-        order = draw.argsort(dim=1)[:, : int(kept.max())]
+        if torch.compiler.is_compiling():  # what can be left at most: sizes may not depend on values there
+            longest = math.ceil((1 - self.config.patch_dropout) * patch_mask.shape[1])
+        else:
+            longest = int(kept.max())
+        order = draw.argsort(dim=1)[:, :longest]
         hidden_states = hidden_states.gather(1, order[..., None].expand(-1, -1, hidden_states.shape[-1]))
         return hidden_states, torch.arange(order.shape[1], device=order.device)[None, :] < kept[:, None]
 
@@ -395,11 +429,13 @@ class AtriAudioModel(AtriPreTrainedModel):
         hidden_states = hidden_states * patch_mask[..., None]
         if is_used is not None:
             shape = (*is_used.shape, *hidden_states.shape[1:])
-            if not torch.compiler.is_compiling():
+            if torch.compiler.is_exporting() or not torch.compiler.is_compiling():
                 pooled = pooled.new_zeros(*is_used.shape, pooled.shape[-1]).index_put((is_used,), pooled)
                 hidden_states = hidden_states.new_zeros(shape).index_put((is_used,), hidden_states)
+            else:  # the chunks that no clip fills went along
+                hidden_states = hidden_states.view(shape) * is_used[..., None, None]
             pooled = masked_mean(pooled.view(*is_used.shape, -1), is_used)
-            hidden_states = hidden_states.view(shape).flatten(1, 2)
+            hidden_states = hidden_states.flatten(1, 2)
         return BaseModelOutputWithPooling(last_hidden_state=hidden_states, pooler_output=pooled)
 
 
@@ -457,6 +493,8 @@ def _is_decoder(config: PreTrainedConfig) -> bool:
 class AtriModel(AtriPreTrainedModel):
     config: AtriConfig
     main_input_name = "input_features"
+    # In bfloat16 a temperature is off by up to 1 %, and an optimizer's steps are rounded away.
+    _keep_in_fp32_modules_strict = ["logit_scale"]
 
     def __init__(self, config: AtriConfig):
         super().__init__(config)
@@ -467,11 +505,79 @@ class AtriModel(AtriPreTrainedModel):
         self.logit_scale = nn.Parameter(torch.tensor(float(config.logit_scale_init_value)))
         self.post_init()
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the model computes in. transformers takes the first parameter's: `logit_scale`, which stays float32."""
+        return self.audio_projection.fc1.weight.dtype
+
+    @classmethod
+    def from_audio_text_pretrained(
+        cls,
+        audio_name_or_path: str | PathLike,
+        text_name_or_path: str | PathLike,
+        *,
+        projection_dim: int = 1024,
+        dtype: torch.dtype | str | None = None,
+        audio_revision: str = "main",
+        text_revision: str = "main",
+        **hub_kwargs,
+    ) -> "AtriModel":
+        """
+        A model of two pretrained towers, in eval mode. The projection heads and `logit_scale` are fresh, drawn from
+        torch's global generator (`torch.manual_seed`): train them.
+
+        Args:
+            audio_name_or_path (`str` or `os.PathLike`): CED, as Hub id (`mispeech/ced-base`, `-small`, `-mini`,
+                `-tiny`), folder or file; or a folder that holds an [`AtriAudioModel`] or [`AtriModel`].
+            text_name_or_path (`str` or `os.PathLike`): SONAR, as Hub id (`cointegrated/SONAR_200_text_encoder`),
+                folder, or file in fairseq2's naming; or any encoder that `AutoModel` knows, as Hub id or folder.
+            projection_dim (`int`, *optional*, defaults to 1024): width of the shared embedding space.
+            dtype (`torch.dtype` or `str`, *optional*, defaults to float32): of the weights, whatever the towers had.
+            audio_revision, text_revision (`str`, *optional*, defaults to `"main"`): branch, tag or commit on the Hub.
+            hub_kwargs: `token`, `cache_dir`, `local_files_only` for both, as in `from_pretrained`.
+
+        Raises:
+            ValueError: no such file or folder, a model of another kind, or weights that are missing, unknown or
+                mis-shaped; all are named.
+            OSError: there is no such Hub repository, or it cannot be reached.
+
+        Example:
+
+        ```python
+        >>> from modeling_atri import AtriModel
+        >>> from modeling_atri.pretrained import make_processor
+
+        >>> model = AtriModel.from_audio_text_pretrained("mispeech/ced-base", "cointegrated/SONAR_200_text_encoder")
+        >>> processor = make_processor("cointegrated/SONAR_200_text_encoder")
+        ```"""
+        try:
+            pretrained = import_module("modeling_atri.pretrained")
+        except ImportError as error:
+            raise ImportError(
+                "`from_audio_text_pretrained` is not in the files of a Hub repository; `pip install modeling_atri`."
+            ) from error
+        return pretrained.from_audio_text_pretrained(
+            audio_name_or_path,
+            text_name_or_path,
+            projection_dim=projection_dim,
+            dtype=dtype,
+            audio_revision=audio_revision,
+            text_revision=text_revision,
+            model_class=cls,
+            **hub_kwargs,
+        )
+
     def get_input_embeddings(self) -> nn.Module:
         return self.text_model.get_input_embeddings()
 
     def set_input_embeddings(self, value: nn.Module) -> None:
         self.text_model.set_input_embeddings(value)
+
+    def get_adapter_state_dict(self, adapter_name: str | None = None, state_dict: dict | None = None) -> dict:
+        """As in transformers, and the logit scale: a bare parameter, which PEFT would not save."""
+        adapter = super().get_adapter_state_dict(adapter_name, state_dict)
+        scale = self.logit_scale.detach() if state_dict is None else state_dict["logit_scale"]
+        return adapter | {"logit_scale": scale}
 
     @can_return_tuple
     @auto_docstring
@@ -531,6 +637,7 @@ class AtriModel(AtriPreTrainedModel):
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         return_loss: bool | None = None,
+        text_pooler_output: Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> AtriOutput:
         r"""
@@ -538,6 +645,8 @@ class AtriModel(AtriPreTrainedModel):
             Log-mel spectrograms in decibels. Without them only the captions are encoded.
         input_features_mask (`torch.Tensor` of shape `(num_audios, num_frames)`, *optional*):
             1 on a clip's own frames, 0 on padding.
+        text_pooler_output (`torch.Tensor` of shape `(num_texts, hidden_size)`, *optional*):
+            In place of `input_ids`: the text tower's `pooler_output` for the captions, where it is known already.
         return_loss (`bool`, *optional*):
             Return the InfoNCE loss of clip i against caption i; needs as many captions as clips. The objectives over
             several languages are in `modeling_atri.trainer.losses`.
@@ -555,16 +664,19 @@ class AtriModel(AtriPreTrainedModel):
         >>> model(**inputs).logits_per_audio.shape
         torch.Size([1, 2])
         ```"""
-        if input_features is None and input_ids is None:
+        if input_ids is not None and text_pooler_output is not None:
+            raise ValueError("Captions come as `input_ids` or as `text_pooler_output`, not both.")
+        texts = input_ids if text_pooler_output is None else text_pooler_output
+        if input_features is None and texts is None:
             raise ValueError("Neither `input_features` nor `input_ids` was given; pass clips, captions, or both.")
-        if return_loss and (input_features is None or input_ids is None):
+        if return_loss and (input_features is None or texts is None):
             raise ValueError(
                 "`return_loss=True` needs clips and captions: pass both `input_features` and `input_ids`."
             )
-        if return_loss and len(input_features) != len(input_ids):
+        if return_loss and len(input_features) != len(texts):
             raise ValueError(
                 f"`return_loss=True` pairs clip i with caption i, but there are {len(input_features)} clips and "
-                f"{len(input_ids)} captions."
+                f"{len(texts)} captions."
             )
         audio_outputs = audio_embeds = text_outputs = text_embeds = None
         if input_features is not None:
@@ -572,7 +684,9 @@ class AtriModel(AtriPreTrainedModel):
             audio_embeds = F.normalize(self.audio_projection(audio_outputs.pooler_output), dim=-1)
         if input_ids is not None:
             text_outputs = self._encode_text(input_ids, attention_mask, **kwargs)
-            text_embeds = F.normalize(self.text_projection(text_outputs.pooler_output), dim=-1)
+            text_pooler_output = text_outputs.pooler_output
+        if text_pooler_output is not None:
+            text_embeds = F.normalize(self.text_projection(text_pooler_output), dim=-1)
         loss = logits_per_audio = logits_per_text = None
         if audio_embeds is not None and text_embeds is not None:
             scale, captions = self.logit_scale.exp().to(audio_embeds.device), text_embeds.to(audio_embeds.device)
@@ -594,7 +708,9 @@ class AtriModel(AtriPreTrainedModel):
 
 AtriAudioModel.register_for_auto_class("AutoModel")
 AtriModel.register_for_auto_class("AutoModel")
-AutoModel.register(AtriAudioConfig, AtriAudioModel, exist_ok=True)
-AutoModel.register(AtriConfig, AtriModel, exist_ok=True)
+if not IS_REMOTE_CODE:
+    AutoModel.register(AtriAudioConfig, AtriAudioModel, exist_ok=True)
+    AutoModel.register(AtriConfig, AtriModel, exist_ok=True)
+    register_pipelines()  # what this file imports is saved with a model: so the pipelines are, too
 
 __all__ = ["AtriAudioModel", "AtriModel", "AtriOutput", "AtriPreTrainedModel"]

@@ -1,16 +1,19 @@
 """Captions in any mix of languages and clips of any length, as one batch for `AtriModel`."""
 
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from transformers import AutoProcessor
 from transformers.feature_extraction_utils import BatchFeature
-from transformers.processing_utils import ProcessorMixin
+from transformers.processing_utils import AudioKwargs, ProcessingKwargs, ProcessorMixin, Unpack
 from transformers.utils import TensorType
 
-from .configuration_atri import AtriConfig
-from .feature_extraction_atri import Waveform
+from .audio_inputs_atri import read_waveform
+from .configuration_atri import IS_REMOTE_CODE, AtriConfig
+from .feature_extraction_atri import Waveform, as_list_of_clips
 from .languages_atri import resolve_language
 
 
@@ -29,9 +32,27 @@ def normalize_caption(caption: str) -> str:
     return _SIGN.sub(" ", caption).replace("  ", " ")
 
 
+AudioInput = Waveform | str | os.PathLike | bytes | Mapping[str, Any]
+
 # transformers' processors also take arguments by kind, and sentence-transformers passes them so.
 _KINDS = ("common_kwargs", "text_kwargs", "audio_kwargs", "images_kwargs", "videos_kwargs")
-_TOKENIZER_ARGUMENTS = ("padding_side", "pad_to_multiple_of", "truncation")
+_TEXT_ARGUMENTS = ("language", "padding", "max_length", "padding_side", "pad_to_multiple_of", "truncation")
+_AUDIO_ARGUMENTS = ("sampling_rate", "pad_short")
+
+
+class AtriAudioKwargs(AudioKwargs, total=False):
+    r"""
+    pad_short (`bool`, *optional*, defaults to `False`):
+        Zero-pad clips below 0.15 s instead of raising.
+    """
+
+    pad_short: bool | None
+
+
+class AtriProcessorKwargs(ProcessingKwargs, total=False):
+    """Arguments of [`AtriProcessor`], by kind."""
+
+    audio_kwargs: AtriAudioKwargs
 
 
 class AtriProcessor(ProcessorMixin):
@@ -48,7 +69,7 @@ class AtriProcessor(ProcessorMixin):
         normalize_text (`bool`, *optional*, defaults to `False`): lower-case captions and strip punctuation as ML-CLAP
             does; set by the conversion of its checkpoints.
         max_text_length (`int`, *optional*, defaults to 514): tokens kept of a caption, the language code and the end
-            token included. SONAR's limit.
+            token included. SONAR's limit. The tokenizer's `model_max_length` is lowered to it.
 
     Example:
 
@@ -57,6 +78,8 @@ class AtriProcessor(ProcessorMixin):
     >>> inputs = processor(audio=[waveform_0, waveform_1], sampling_rate=16000)
     ```
     """
+
+    valid_processor_kwargs = AtriProcessorKwargs
 
     def __init__(
         self, feature_extractor, tokenizer, normalize_text: bool = False, max_text_length: int = 514, **kwargs
@@ -69,6 +92,8 @@ class AtriProcessor(ProcessorMixin):
             )
         self.normalize_text = normalize_text
         self.max_text_length = max_text_length
+        # For those who ask the tokenizer, as sentence-transformers does for its `max_seq_length`.
+        tokenizer.model_max_length = min(tokenizer.model_max_length, max_text_length)
 
     @property
     def uses_language_codes(self) -> bool:
@@ -78,14 +103,9 @@ class AtriProcessor(ProcessorMixin):
     def __call__(
         self,
         text: str | Sequence[str] | None = None,
-        audio: Waveform | Sequence[Waveform] | None = None,
+        audio: AudioInput | Sequence[AudioInput] | None = None,
         language: str | Sequence[str] | None = None,
-        sampling_rate: int | None = None,
-        padding: bool | str = True,
-        pad_short: bool = False,
-        max_length: int | None = None,
-        return_tensors: str | TensorType | None = "pt",
-        **kwargs,
+        **kwargs: Unpack[AtriProcessorKwargs],
     ) -> BatchFeature:
         """
         Captions, clips, or both, as inputs of `AtriModel`.
@@ -93,19 +113,21 @@ class AtriProcessor(ProcessorMixin):
         Args:
             text (`str` or list of `str`, *optional*): captions. Names of special tokens in them (`</s>`, `fra_Latn`)
                 are read as text.
-            audio (*optional*): one mono waveform or a list of them, see [`AtriFeatureExtractor`].
+            audio (*optional*): one clip or a list of them: mono waveforms, see [`AtriFeatureExtractor`]; or paths,
+                URLs, `bytes` of a file, or `datasets.Audio` dicts, which are decoded and resampled.
             language (`str` or list of `str`, *optional*): one language for all captions, or one per caption, as
                 FLORES-200 code (`fra_Latn`), ISO 639 code (`fr`) or English name. Default: the tokenizer's `src_lang`,
                 English as it comes.
-            sampling_rate (`int`, *optional*): of the waveforms, in Hz.
+            sampling_rate (`int`, *optional*): of the waveforms, in Hz; files and dicts know their own.
             padding (`bool` or `str`, *optional*, defaults to `True`): pad captions to the longest (`True`) or to
                 `max_length` (`"max_length"`). Clips are padded to the longest.
             pad_short (`bool`, *optional*, defaults to `False`): zero-pad clips below 0.15 s instead of raising.
-            max_length (`int`, *optional*): tokens kept of a caption; default `max_text_length`. Longer captions are
-                cut so that the end token stays.
+            max_length (`int`, *optional*): tokens kept of a caption; default `max_text_length`, or the tokenizer's
+                `model_max_length` where that is smaller. Longer captions are cut so that the end token stays.
             return_tensors (`str`, *optional*, defaults to `"pt"`): `"pt"` or `"np"`.
             kwargs: `padding_side` and `pad_to_multiple_of` of the tokenizer; or any of these arguments in dicts by
-                kind, `text_kwargs`, `audio_kwargs`, `common_kwargs`.
+                kind, `text_kwargs` (there also `language`, one for all captions), `audio_kwargs`, `common_kwargs`. A
+                `padding` and a smaller `max_length` that the tokenizer was made with are its defaults.
 
         Returns:
             `BatchFeature` with, as far as asked for, `input_features` (clips, frames, mel bins) float32,
@@ -113,49 +135,79 @@ class AtriProcessor(ProcessorMixin):
 
         Raises:
             ValueError: neither text nor audio; an unknown language, or languages and captions that do not match in
-                number; captions that are not strings; arguments that are unknown; whatever the feature extractor
-                refuses.
+                number; captions that are not strings; arguments that are unknown or given twice; whatever the feature
+                extractor refuses; a file that cannot be read.
+            ImportError: a file, in code that came with a model, where neither this package nor soundfile is installed.
         """
-        if any(kind in kwargs for kind in _KINDS):
-            given = {
-                "sampling_rate": sampling_rate,
-                "padding": padding,
-                "pad_short": pad_short,
-                "max_length": max_length,
-                "return_tensors": return_tensors,
-            }
-            for kind in _KINDS:
-                given |= kwargs.pop(kind, None) or {}
-            return self(text, audio, language, **(given | kwargs))
-        if unknown := kwargs.keys() - set(_TOKENIZER_ARGUMENTS):
-            raise ValueError(f"Unknown arguments {sorted(unknown)}; is it `language`, `audio` or `sampling_rate`?")
-        return_tensors = TensorType(return_tensors or "pt")
+        text_kwargs, audio_kwargs, return_tensors = self._arguments(
+            kwargs if language is None else kwargs | {"language": language}
+        )
         if text is None and audio is None:
             raise ValueError("Neither `text` nor `audio` was given; pass at least one of them.")
         if text is None and language is not None:
             raise ValueError("`language` is the language of captions, but no `text` was given.")
         data = {}
         if audio is not None:
-            data.update(
-                self.feature_extractor(
-                    audio, sampling_rate=sampling_rate, pad_short=pad_short, return_tensors=return_tensors
-                )
-            )
+            audio, audio_kwargs = self._read_files(audio, audio_kwargs)
+            data.update(self.feature_extractor(audio, **audio_kwargs, return_tensors=return_tensors))
         if text is not None:
-            data.update(self._tokenize(text, language, padding, max_length, return_tensors, **kwargs))
+            data.update(self._tokenize(text, return_tensors, **text_kwargs))
         return BatchFeature(data)
+
+    def _arguments(self, kwargs: dict) -> tuple[dict, dict, TensorType]:
+        """Arguments for captions, for clips, and the kind of tensors, from those given flat or by kind."""
+        kinds = {kind: kwargs.get(kind) or {} for kind in _KINDS}
+        flat = {name: value for name, value in kwargs.items() if name not in _KINDS}
+        known = {*_TEXT_ARGUMENTS, *_AUDIO_ARGUMENTS, "return_tensors"}
+        if unknown := {*flat, *(name for kind in kinds.values() for name in kind)} - known:
+            raise ValueError(f"Unknown arguments {sorted(unknown)}; is it `language`, `audio` or `sampling_rate`?")
+        for kind in ("text_kwargs", "audio_kwargs"):
+            if twice := flat.keys() & kinds[kind].keys():
+                raise ValueError(f"{sorted(twice)} came twice, alone and in `{kind}`; pass each argument once.")
+        if not isinstance(kinds["text_kwargs"].get("language"), (str, type(None))):
+            # These come through libraries that reorder captions: sentence-transformers sorts them by length.
+            raise ValueError(
+                f"`language` in `text_kwargs` is {kinds['text_kwargs']['language']!r}, but must be one language for "
+                "all captions. Encode the captions of each language in a call of its own, or call the processor "
+                "itself with `language=[...]`, one per caption."
+            )
+        flat = kinds["common_kwargs"] | flat
+        text, audio = flat | kinds["text_kwargs"], flat | kinds["audio_kwargs"]
+        return_tensors = text.get("return_tensors") or audio.get("return_tensors") or "pt"
+        text = {name: text[name] for name in _TEXT_ARGUMENTS if name in text}
+        audio = {name: audio[name] for name in _AUDIO_ARGUMENTS if name in audio}
+        return text, audio, TensorType(return_tensors)
+
+    def _read_files(
+        self, audio: AudioInput | Sequence[AudioInput], audio_kwargs: dict
+    ) -> tuple[Waveform | list[Waveform], dict]:
+        """Clips as waveforms, those of files at the model's rate, and the arguments that go with them."""
+        clips = as_list_of_clips(audio)
+        is_file = [isinstance(clip, (str, os.PathLike, bytes, Mapping)) for clip in clips]
+        if not any(is_file):
+            return audio, audio_kwargs
+        rate = self.feature_extractor.sampling_rate
+        clips = [read_waveform(clip, rate) if read else clip for clip, read in zip(clips, is_file, strict=True)]
+        return clips, ({"sampling_rate": rate} if all(is_file) else {}) | audio_kwargs
+
+    def save_pretrained(self, save_directory, push_to_hub: bool = False, **kwargs) -> list[str]:
+        files = super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
+        vars(self).pop("auto_map", None)  # written for the file, and left behind: saving would change the processor
+        return files
 
     def _tokenize(
         self,
         text: str | Sequence[str],
-        language: str | Sequence[str] | None,
-        padding: bool | str,
-        max_length: int | None,
         return_tensors: TensorType,
+        language: str | Sequence[str] | None = None,
+        padding: bool | str | None = None,
+        max_length: int | None = None,
         truncation: bool | str = True,
         **kwargs,
     ) -> dict:
         captions = as_list_of_captions(text)
+        if padding is None:
+            padding = self.tokenizer.init_kwargs.get("padding", True)
         max_length = self._checked_max_length(max_length, truncation)
         language_ids = self._language_ids(language, len(captions))
         if self.normalize_text:
@@ -185,6 +237,7 @@ class AtriProcessor(ProcessorMixin):
             raise ValueError(f"`truncation` is {truncation!r}, but captions are always cut, to `max_length` tokens.")
         if max_length is None:
             max_length = min(self.max_text_length, self.tokenizer.model_max_length)
+            max_length = min(max_length, self.tokenizer.init_kwargs.get("max_length") or max_length)
         num_special_tokens = self.tokenizer.num_special_tokens_to_add()
         if max_length <= num_special_tokens:  # the tokenizer would not cut at all, or leave no word
             raise ValueError(
@@ -251,6 +304,7 @@ def as_list_of_captions(text: str | Sequence[str]) -> list[str]:
 
 
 AtriProcessor.register_for_auto_class()
-AutoProcessor.register(AtriConfig, AtriProcessor, exist_ok=True)
+if not IS_REMOTE_CODE:
+    AutoProcessor.register(AtriConfig, AtriProcessor, exist_ok=True)
 
 __all__ = ["AtriProcessor"]

@@ -509,6 +509,9 @@ def test_get_and_set_input_embeddings():
     model.set_input_embeddings(table)
     assert model.text_model.embed_tokens is table
     assert model.audio_model.get_input_embeddings() is model.audio_model.embeddings.patch_projection
+    replacement = copy.deepcopy(model.audio_model.embeddings.patch_projection)
+    model.audio_model.set_input_embeddings(replacement)
+    assert model.audio_model.get_input_embeddings() is model.audio_model.embeddings.patch_projection is replacement
 
 
 # Initial weights, files

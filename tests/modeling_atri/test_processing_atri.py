@@ -221,6 +221,34 @@ def test_arguments_by_kind(processor):
         np.testing.assert_array_equal(batch[key], value)
 
 
+def test_arguments_of_one_kind_stay_there(processor):
+    kinds = {"text_kwargs": {"padding": "max_length", "max_length": 9}, "audio_kwargs": {"sampling_rate": 16000}}
+    batch = processor(text="rain", audio=noise(4000), **kinds)
+    assert batch["input_ids"].shape == (1, 9)
+    assert batch["input_features"].shape == (1, 26, 64)
+
+
+def test_what_the_tokenizer_was_made_with_is_the_default(tmp_path):
+    tiny_processor(max_text_length=30).save_pretrained(tmp_path)
+    assert AtriProcessor.from_pretrained(tmp_path)(text="rain")["input_ids"].shape[1] < 9
+    loaded = AtriProcessor.from_pretrained(tmp_path, max_length=9, padding="max_length")
+    assert loaded(text="rain")["input_ids"].shape == loaded(text=LONG_CAPTION)["input_ids"].shape == (1, 9)
+    assert loaded(text="rain", max_length=7)["input_ids"].shape == (1, 7)
+    assert loaded(text="rain", padding=True)["input_ids"].shape[1] < 9
+    longer = AtriProcessor.from_pretrained(tmp_path, max_length=1000)  # the text tower's limit stays
+    assert longer(text=LONG_CAPTION * 9)["input_ids"].shape == (1, 30)
+
+
+def test_saving_changes_nothing(tmp_path):
+    processor = tiny_processor()
+    before = processor.to_dict()
+    processor.save_pretrained(tmp_path)
+    assert "auto_map" in (tmp_path / "processor_config.json").read_text()
+    after, loaded = processor.to_dict(), AtriProcessor.from_pretrained(tmp_path).to_dict()
+    assert after == loaded
+    assert after | {"feature_extractor": before["feature_extractor"]} == before
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -229,6 +257,14 @@ def test_arguments_by_kind(processor):
         ({"text": "a", "languages": "fr"}, r"Unknown arguments \['languages'\]; is it `language`"),
         ({"text": "a", "text_kwargs": {"src_lang": "fra_Latn"}}, r"Unknown arguments \['src_lang'\]"),
         ({"text": "a", "truncation": False}, "captions are always cut"),
+        (
+            {"text": "a", "max_length": 6, "text_kwargs": {"max_length": 7}},
+            r"\['max_length'\] came twice, alone and in `text_kwargs`",
+        ),
+        (
+            {"audio": np.zeros(4000, np.float32), "sampling_rate": 1, "audio_kwargs": {"sampling_rate": 16000}},
+            r"\['sampling_rate'\] came twice",
+        ),
         ({"text": "a", "max_length": 2}, "`max_length` is 2, which leaves no token for the caption beside 2 special"),
         ({"text": "a", "max_length": 0}, "`max_length` is 0"),
         ({"audio": np.zeros(4000, np.float32), "sampling_rate": 8000}, "8000 Hz, but the model was trained at 16000"),

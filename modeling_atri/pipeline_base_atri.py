@@ -1,0 +1,161 @@
+"""The base of ATRI's pipelines: the way from whatever people pass to embeddings."""
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from torch import Tensor
+from transformers import PreTrainedModel
+from transformers.feature_extraction_utils import BatchFeature
+from transformers.pipelines import Pipeline
+from transformers.processing_utils import ProcessorMixin
+
+from .audio_inputs_atri import names_sound, read_waveform
+
+
+Modality = Literal["audio", "text"]
+
+_TEXTS_A_BATCH = 32  # of labels, and of texts to search, where the caller says nothing
+
+
+class AtriPipeline(Pipeline):
+    """What the pipelines of ATRI share: the processor, and the way from one input to its embedding.
+
+    Args:
+        model (`AtriModel`): switched to evaluation mode.
+        processor (`AtriProcessor`): of the model.
+        kwargs: `device`, `batch_size`, `num_workers`, and arguments of a call, as defaults.
+    """
+
+    _load_processor = True
+    _load_tokenizer = False
+    _load_feature_extractor = False
+    _load_image_processor = False
+    _load_video_processor = False
+
+    def __init__(self, model: PreTrainedModel, processor: ProcessorMixin, **kwargs):
+        kwargs.pop("local_files_only", None)  # `pipeline()` hands this on with the rest
+        super().__init__(model=model, processor=processor, **kwargs)
+        # transformers takes the values that fill a batch up from these two.
+        self.tokenizer, self.feature_extractor = processor.tokenizer, processor.feature_extractor
+        self.model.eval()
+
+    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
+        """Save model and processor, with their code and that of the pipelines: the folder is complete."""
+        self.model.save_pretrained(save_directory, **kwargs)
+        self.processor.save_pretrained(save_directory, **kwargs)
+
+    def _encode(self, inputs: Any, language: str | Sequence[str] | None = None, **kwargs: Any) -> Any:
+        """Embeddings: one for one input, a list for a list, an iterator for a generator or data set."""
+        inputs = as_list(inputs)
+        if isinstance(inputs, list) and not inputs:
+            return []
+        if language is not None and not isinstance(language, str):
+            inputs = _with_languages(inputs, language)
+        elif language is not None:
+            kwargs["language"] = language
+        return Pipeline.__call__(self, inputs, **kwargs)
+
+    def _encode_all(self, inputs: Any, modality: Modality, **kwargs: Any) -> np.ndarray:
+        """Embeddings of many inputs, `(n, projection_dim)`."""
+        if modality == "text":
+            kwargs.setdefault("batch_size", self._batch_size or _TEXTS_A_BATCH)
+        embeddings = self._encode(inputs, modality=modality, **kwargs)
+        if isinstance(embeddings, np.ndarray):
+            raise ValueError(f"`{modality}s` is a single one ({type(inputs).__name__}): pass a list.")
+        embeddings = list(embeddings)
+        if not embeddings:
+            raise ValueError(f"`{modality}s` is empty: pass at least one.")
+        return np.stack(embeddings)
+
+    def _sanitize_parameters(
+        self,
+        modality: Modality | None = None,
+        language: str | None = None,
+        sampling_rate: int | None = None,
+        pad_short: bool | None = None,
+        **kwargs: Any,
+    ) -> tuple[dict, dict, dict]:
+        if kwargs:
+            raise ValueError(f"{type(self).__name__} has no arguments {sorted(kwargs)}; its `__call__` lists them.")
+        if modality not in (None, "audio", "text"):
+            raise ValueError(f"`modality` must be 'audio' or 'text', got {modality!r}.")
+        if language is not None:
+            self.processor.language_id(language)  # an unknown language is an error now, not after hours
+        given = {"modality": modality, "language": language, "sampling_rate": sampling_rate, "pad_short": pad_short}
+        return {key: value for key, value in given.items() if value is not None}, {}, {}
+
+    def preprocess(
+        self,
+        item: Any,
+        modality: Modality | None = None,
+        language: str | None = None,
+        sampling_rate: int | None = None,
+        pad_short: bool = False,
+    ) -> BatchFeature:
+        modality, item, language = _resolve_item(item, modality, language)
+        if modality == "text":
+            return self.processor(text=[item], language=language)
+        extractor = self.feature_extractor
+        waveform = read_waveform(item, extractor.sampling_rate, sampling_rate)
+        features = extractor.extract_clip(waveform, pad_short, name=name_of(item, "audio") or "The clip")
+        input_features, mask = extractor.pad_features([features])
+        return BatchFeature({"input_features": input_features, "input_features_mask": mask})
+
+    def _forward(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        is_audio = "input_features" in inputs
+        encode = self.model.get_audio_features if is_audio else self.model.get_text_features
+        return {"embedding": encode(**inputs).pooler_output.float()}
+
+    def postprocess(self, outputs: Mapping[str, Tensor]) -> np.ndarray:
+        return outputs["embedding"][0].numpy()
+
+
+def _resolve_item(item: Any, modality: Modality | None, language: str | None) -> tuple[Modality, Any, str | None]:
+    """What kind an input is, its sound or text, and the language of the latter."""
+    if isinstance(item, Mapping) and ("audio" in item or "text" in item):
+        if modality is None and "audio" in item and "text" in item:
+            raise ValueError("The input has `audio` and `text`: pass modality='audio' or modality='text'.")
+        modality = modality or ("audio" if "audio" in item else "text")
+        if modality not in item:
+            raise ValueError(f"The input should have `{modality}`, but it has {sorted(item)}.")
+        return modality, item[modality], item.get("language") or language
+    if modality is None:
+        modality = "text" if isinstance(item, str) and not names_sound(item) else "audio"
+    return modality, item, language
+
+
+def _with_languages(texts: Any, languages: Sequence[str]) -> list[dict[str, str]]:
+    if not isinstance(texts, list) or len(texts) != len(languages):
+        given = f"{len(texts)} texts" if isinstance(texts, list) else f"a {type(texts).__name__}"
+        raise ValueError(
+            f"{len(languages)} languages were given for {given}; pass one language for all, or a list of texts with "
+            "one per text."
+        )
+    return [{"text": text, "language": name} for text, name in zip(texts, languages, strict=True)]
+
+
+def as_list(items: Any) -> Any:
+    """A plain list of a tuple or a column of a data set: transformers would take either for one input."""
+    is_container = isinstance(items, Sequence) and not isinstance(items, (str, bytes, bytearray, list))
+    return list(items) if is_container else items
+
+
+def name_of(item: Any, modality: Modality) -> str | None:
+    """What results and errors call an input: its text, or its path where it has one."""
+    if isinstance(item, Mapping):
+        return name_of(item[modality] if modality in item else item.get("path"), modality)
+    return str(item) if isinstance(item, (str, os.PathLike)) else None
+
+
+def apply_to_embeddings(function: Callable[[np.ndarray], list], embeddings: np.ndarray | list | Iterable) -> Any:
+    """Apply `function`, embeddings `(n, projection_dim)` to a list of n, to what `_encode` returns."""
+    if isinstance(embeddings, np.ndarray):
+        return function(embeddings[None])[0]
+    if isinstance(embeddings, list):
+        return function(np.stack(embeddings)) if embeddings else []
+    return (function(embedding[None])[0] for embedding in embeddings)
+
+
+__all__ = ["AtriPipeline", "Modality", "apply_to_embeddings", "as_list", "name_of"]

@@ -1,0 +1,368 @@
+"""Pipelines: sound or captions to embeddings, retrieval between them, and labels in any language for a sound.
+
+They are registered with transformers where `modeling_atri` is loaded, and saved with every model: its configuration
+names them (`custom_pipelines`), and this file lies beside the weights.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import AutoModel
+from transformers.pipelines import PIPELINE_REGISTRY
+from transformers.pipelines.zero_shot_audio_classification import ZeroShotAudioClassificationPipeline
+
+from .languages_atri import ATRI_LANGUAGES, language_name, resolve_language
+from .pipeline_base_atri import AtriPipeline, Modality, apply_to_embeddings, as_list, name_of
+
+
+# "This is a sound of {}.", the sentence of transformers' own pipeline, in the eight languages of the paper.
+HYPOTHESIS_TEMPLATES = {
+    "eng_Latn": "This is a sound of {}.",
+    "fra_Latn": "C'est un son de {}.",
+    "deu_Latn": "Das ist ein Geräusch von {}.",
+    "spa_Latn": "Este es un sonido de {}.",
+    "nld_Latn": "Dit is een geluid van {}.",
+    "cat_Latn": "Aquest és un so de {}.",
+    "jpn_Jpan": "これは{}の音です。",
+    "zho_Hans": "这是{}的声音。",
+}
+
+_BLOCK_SCORES = 2**24  # scores held at a time: 64 MB
+
+
+class AtriAudioTextFeatureExtractionPipeline(AtriPipeline):
+    """
+    Embeddings of sounds and captions, ready for a dot product.
+
+    Example:
+
+    ```python
+    >>> from transformers import pipeline
+
+    >>> extractor = pipeline("audio-text-feature-extraction", model="path/to/model")
+    >>> extractor("un chien aboie", language="fr").shape
+    (1024,)
+    >>> audio = extractor(["dog.wav", "rain.flac"], batch_size=2)
+    ```
+    """
+
+    def __call__(self, inputs: Any, **kwargs: Any) -> Any:
+        """
+        Embed one input or many.
+
+        Args:
+            inputs: one input, a list, a generator or a data set (`KeyDataset`) of them. An input is
+                - a sound: path, URL, `bytes` of a file, mono waveform (numpy array or tensor), or dict with
+                  `array`/`raw` and `sampling_rate`, `bytes`, or `path`; of any length from 0.15 s on;
+                - a caption: a string. One that looks like the name of a sound file (`dog.wav`) or a URL is taken for
+                  a sound;
+                - `{"audio": sound}` or `{"text": caption, "language": "fr"}`, which leave no doubt.
+            modality (`str`, *optional*): `"audio"` or `"text"`: what all inputs are, where strings leave a doubt.
+            language (`str` or list of `str`, *optional*): one language for all captions, or one per caption of a
+                list. Default: the tokenizer's, English as it comes.
+            sampling_rate (`int`, *optional*): of bare waveforms, in hertz (Hz). Default: the model's.
+            pad_short (`bool`, *optional*, defaults to `False`): zero-pad clips below 0.15 s instead of raising.
+            return_tensors (`str` or `bool`, *optional*): `"np"` (default), or `"pt"` or `True` for tensors.
+            batch_size (`int`, *optional*, defaults to 1): inputs a forward pass; above 1, do not mix sounds with
+                captions.
+
+        Returns:
+            An array of shape `(projection_dim,)`, float32, L2-normalised, for one input; a list of them for a list;
+            an iterator for a generator or data set. The batch size changes nothing beyond rounding (1e-6).
+
+        Raises:
+            ValueError: an input that cannot be read, an unknown language or argument.
+        """
+        return self._encode(inputs, **kwargs)
+
+    def _sanitize_parameters(self, return_tensors: str | bool | None = None, **kwargs: Any) -> tuple[dict, dict, dict]:
+        preprocess, forward, postprocess = super()._sanitize_parameters(**kwargs)
+        if return_tensors not in (None, False, True, "np", "pt"):
+            raise ValueError(f"`return_tensors` must be 'np' or 'pt', got {return_tensors!r}.")
+        if return_tensors is not None:
+            postprocess["as_tensor"] = return_tensors in (True, "pt")
+        return preprocess, forward, postprocess
+
+    def postprocess(self, outputs: Mapping[str, Tensor], as_tensor: bool = False) -> np.ndarray | Tensor:
+        return outputs["embedding"][0] if as_tensor else super().postprocess(outputs)
+
+
+class AtriAudioTextRetrievalPipeline(AtriPipeline):
+    """
+    The sounds that fit a text, or the texts that fit a sound, best first.
+
+    Args:
+        top_k (`int`, *optional*, defaults to 10): results a query.
+
+    Example:
+
+    ```python
+    >>> from transformers import pipeline
+
+    >>> retriever = pipeline("audio-text-retrieval", model="path/to/model")
+    >>> retriever("un chien aboie", audios=["rain.flac", "dog.wav"], language="fr", top_k=1)
+    [{'index': 1, 'score': 0.62, 'audio': 'dog.wav'}]
+    >>> archive = retriever.encode_audio(files, batch_size=8)  # once; np.save keeps it
+    >>> retriever(["a dog barks", "un chien aboie"], audios=archive, language=["en", "fr"])
+    >>> retriever("dog.wav", texts=["a dog barks", "rain falls"])
+    ```
+    """
+
+    def __init__(self, *args: Any, top_k: int = 10, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.top_k = _checked_top_k(top_k)
+
+    def encode_audio(self, audios: Any, **kwargs: Any) -> np.ndarray:
+        """Embeddings of sounds, `(n, projection_dim)` float32; `kwargs` are those of a call, such as `batch_size`."""
+        return self._encode_all(audios, "audio", **kwargs)
+
+    def encode_text(self, texts: Any, language: str | Sequence[str] | None = None, **kwargs: Any) -> np.ndarray:
+        """Embeddings of texts, `(n, projection_dim)` float32; `kwargs` are those of a call, such as `batch_size`."""
+        return self._encode_all(texts, "text", language=language, **kwargs)
+
+    def __call__(
+        self,
+        queries: Any,
+        audios: Any = None,
+        texts: Any = None,
+        language: str | Sequence[str] | None = None,
+        top_k: int | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """
+        Search `audios` with texts, or `texts` with sounds.
+
+        Args:
+            queries: with `audios` a text or several, with `texts` a sound or several: one, a list, a generator or a
+                data set; sounds as [`AtriAudioTextFeatureExtractionPipeline`] takes them. Or embeddings, `(q,
+                projection_dim)`.
+            audios (*optional*): what to search: a list, generator or data set of sounds, or their embeddings as
+                `encode_audio` makes them: `(n, projection_dim)`, L2-normalised, numpy or torch.
+            texts (*optional*): what to search: a list of texts, or their embeddings as `encode_text` makes them.
+            language (`str` or list of `str`, *optional*): of the texts, whichever side they are on: one for all, or
+                one per text. Default: the tokenizer's, English as it comes.
+            top_k (`int`, *optional*): results a query; default that of the pipeline, 10. All, if there are fewer.
+            kwargs: `batch_size`, `sampling_rate` and `pad_short`, see [`AtriAudioTextFeatureExtractionPipeline`].
+
+        Returns:
+            For one query a list of dicts, best first, ties in their order: `index` (`int`), `score` (`float`, cosine
+            similarity), and what was found where it has a name: `audio` (its path as a string) or `text`. A list of
+            such lists for a list of queries; an iterator for a generator or data set.
+
+        Raises:
+            ValueError: both or none of `audios` and `texts`, nothing to search, embeddings of another width, an
+                unknown language, or an input that cannot be read.
+        """
+        if (audios is None) == (texts is None):
+            raise ValueError("Pass either `audios` (to search with texts) or `texts` (to search with sounds).")
+        top_k = self.top_k if top_k is None else _checked_top_k(top_k)
+        if texts is None:
+            modality, candidates, query_modality, query_language = "audio", as_list(audios), "text", language
+            embeddings = self._embeddings_of(candidates, modality, **kwargs)
+        else:
+            modality, candidates, query_modality, query_language = "text", as_list(texts), "audio", None
+            embeddings = self._embeddings_of(candidates, modality, language=language, **kwargs)
+        names = [name_of(item, modality) for item in candidates] if isinstance(candidates, list) else None
+
+        def search(queries: np.ndarray) -> list[list[dict[str, Any]]]:
+            return [
+                [
+                    {"index": index, "score": score} | ({modality: names[index]} if names and names[index] else {})
+                    for index, score in best
+                ]
+                for best in _rank(queries, embeddings, top_k)
+            ]
+
+        if _is_matrix(queries):
+            return search(self._embeddings_of(queries, query_modality))
+        return apply_to_embeddings(search, self._encode(queries, query_language, modality=query_modality, **kwargs))
+
+    def _embeddings_of(self, items: Any, modality: Modality, **kwargs: Any) -> np.ndarray:
+        """`items` where they are embeddings, else theirs."""
+        if not _is_matrix(items):
+            return self._encode_all(items, modality, **kwargs)
+        if isinstance(items, Tensor):
+            items = items.detach().float().cpu().numpy()
+        width = self.model.config.projection_dim
+        if items.shape[1] != width or len(items) == 0 or not np.issubdtype(items.dtype, np.floating):
+            raise ValueError(
+                f"Embeddings must be floats of shape (n, {width}), n at least 1; got {items.dtype} of shape "
+                f"{items.shape}. Sounds go in as a list of waveforms."
+            )
+        if not np.isfinite(items).all():
+            raise ValueError("The embeddings hold NaN or infinity.")
+        return items.astype(np.float32, copy=False)
+
+
+class AtriZeroShotAudioClassificationPipeline(AtriPipeline, ZeroShotAudioClassificationPipeline):
+    """
+    Labels in any language for a sound: transformers' pipeline of that name, with `language` and without ffmpeg.
+
+    Labels are put into a sentence in their language and encoded once a call; without `language` the numbers are those
+    of transformers' own pipeline. With the package installed it has to be asked for, as below: the task alone gives
+    transformers' own class, which takes no notice of `language` and reads files with ffmpeg. Without the package,
+    `trust_remote_code=True` gives this one.
+
+    Args:
+        candidate_labels, language, hypothesis_template, top_k: as in a call, as defaults.
+
+    Example:
+
+    ```python
+    >>> from transformers import pipeline
+    >>> from modeling_atri import AtriZeroShotAudioClassificationPipeline
+
+    >>> classifier = pipeline(
+    ...     "zero-shot-audio-classification",
+    ...     model="path/to/model",
+    ...     pipeline_class=AtriZeroShotAudioClassificationPipeline,
+    ... )
+    >>> classifier("dog.wav", candidate_labels=["chien", "pluie"], language="fr")
+    [{'score': 0.97, 'label': 'chien'}, {'score': 0.03, 'label': 'pluie'}]
+    ```
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        candidate_labels: Sequence[str] | None = None,
+        language: str | Sequence[str] | None = None,
+        hypothesis_template: str | None = None,
+        top_k: int | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(*args, **kwargs)
+        self.candidate_labels = candidate_labels
+        self.language = language
+        self.hypothesis_template = hypothesis_template
+        self.top_k = top_k
+
+    def __call__(
+        self,
+        audios: Any,
+        candidate_labels: Sequence[str] | None = None,
+        language: str | Sequence[str] | None = None,
+        hypothesis_template: str | None = None,
+        top_k: int | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """
+        Rate how well each label fits a sound.
+
+        Args:
+            audios: one sound, a list, a generator or a data set; a string is a path or URL. See
+                [`AtriAudioTextFeatureExtractionPipeline`].
+            candidate_labels (list of `str`): the labels.
+            language (`str` or list of `str`, *optional*): one language for all labels, or one per label, as FLORES-200
+                code (`fra_Latn`), ISO 639 code (`fr`) or English name. Default: the tokenizer's, English as it comes.
+            hypothesis_template (`str`, *optional*): a sentence with `{}` where the label goes, for all labels; `"{}"`
+                for the bare label. Default: `HYPOTHESIS_TEMPLATES` of each label's language. Where the language has
+                none, it must be given.
+            top_k (`int`, *optional*): labels returned, best first. Default: all.
+            kwargs: `batch_size`, `sampling_rate` and `pad_short`, see [`AtriAudioTextFeatureExtractionPipeline`].
+
+        Returns:
+            For one sound a list of dicts, best first: `score` (`float`, softmax of `logits_per_audio` over all
+            labels) and `label`. A list of such lists for a list; an iterator for a generator or data set.
+
+        Raises:
+            ValueError: no labels, an unknown language or one without a template, a template without `{}`, languages
+                and labels that do not match in number, or a sound that cannot be read.
+        """
+        labels = _checked_labels(self.candidate_labels if candidate_labels is None else candidate_labels)
+        languages = self._languages(self.language if language is None else language, len(labels))
+        template = self.hypothesis_template if hypothesis_template is None else hypothesis_template
+        texts = [_fill_template(*pair, template) for pair in zip(labels, languages, strict=True)]
+        top_k = self.top_k if top_k is None else top_k
+        num_results = len(labels) if top_k is None else min(_checked_top_k(top_k), len(labels))
+        label_embeds = torch.from_numpy(self._encode_all(texts, "text", language=languages))
+        scale = self.model.logit_scale.detach().float().exp().cpu()
+
+        def classify(embeddings: np.ndarray) -> list[list[dict[str, Any]]]:
+            scores = (scale * (torch.from_numpy(embeddings) @ label_embeds.T)).softmax(dim=-1)
+            best = scores.sort(dim=-1, descending=True, stable=True)
+            return [
+                [{"score": score, "label": labels[index]} for score, index in zip(values, indices, strict=True)]
+                for values, indices in zip(
+                    best.values[:, :num_results].tolist(), best.indices[:, :num_results].tolist(), strict=True
+                )
+            ]
+
+        return apply_to_embeddings(classify, self._encode(audios, modality="audio", **kwargs))
+
+    def _languages(self, language: str | Sequence[str] | None, num_labels: int) -> list[str]:
+        """A FLORES-200 code for each label."""
+        if language is None:
+            language = self.tokenizer.src_lang if self.processor.uses_language_codes else ATRI_LANGUAGES[0]
+        languages = [language] * num_labels if isinstance(language, str) else list(language)
+        if len(languages) != num_labels:
+            raise ValueError(
+                f"{len(languages)} languages were given for {num_labels} labels; pass one for all or one per label."
+            )
+        return [resolve_language(name) for name in languages]
+
+
+def register_pipelines() -> None:
+    """Make the two tasks of our own known to `transformers.pipeline`; the task that it has itself stays as it is."""
+    for task, pipeline_class in (
+        ("audio-text-feature-extraction", AtriAudioTextFeatureExtractionPipeline),
+        ("audio-text-retrieval", AtriAudioTextRetrievalPipeline),
+    ):
+        PIPELINE_REGISTRY.register_pipeline(task, pipeline_class=pipeline_class, pt_model=AutoModel, type="multimodal")
+
+
+def _is_matrix(value: Any) -> bool:
+    return isinstance(value, (np.ndarray, Tensor)) and value.ndim == 2
+
+
+def _rank(queries: np.ndarray, candidates: np.ndarray, top_k: int) -> Iterator[list[tuple[int, float]]]:
+    """Index and score of the best candidates of each query; ties in the order of the candidates."""
+    top_k = min(top_k, len(candidates))
+    rows = max(1, _BLOCK_SCORES // len(candidates))
+    for start in range(0, len(queries), rows):
+        for scores in queries[start : start + rows] @ candidates.T:
+            least = np.partition(scores, -top_k)[-top_k]
+            picked = np.flatnonzero(scores >= least)
+            best = picked[np.argsort(-scores[picked], kind="stable")][:top_k]
+            yield list(zip(best.tolist(), scores[best].tolist(), strict=True))
+
+
+def _checked_top_k(top_k: int) -> int:
+    if not isinstance(top_k, int) or top_k < 1:
+        raise ValueError(f"`top_k` must be a whole number of at least 1, got {top_k!r}.")
+    return top_k
+
+
+def _checked_labels(labels: Sequence[str] | None) -> list[str]:
+    if labels is None or isinstance(labels, str) or len(labels) == 0:
+        raise ValueError(f"`candidate_labels` must be a list of at least one label, got {labels!r}.")
+    for label in labels:
+        if not isinstance(label, str):
+            raise ValueError(f"Every one of `candidate_labels` must be a string, but {label!r} is not.")
+    return list(labels)
+
+
+def _fill_template(label: str, language: str, template: str | None) -> str:
+    if template is None:
+        template = HYPOTHESIS_TEMPLATES.get(language)
+        if template is None:
+            raise ValueError(
+                f"There is no sentence for labels in {language_name(language)} ({language}), only in "
+                f"{', '.join(HYPOTHESIS_TEMPLATES)}. Pass `hypothesis_template`: a sentence in that language with "
+                "{} where the label goes, or '{}' for the bare label."
+            )
+    if "{}" not in template:
+        raise ValueError(f"`hypothesis_template` must have {{}} where the label goes, got {template!r}.")
+    return template.replace("{}", label)
+
+
+__all__ = [
+    "HYPOTHESIS_TEMPLATES",
+    "AtriAudioTextFeatureExtractionPipeline",
+    "AtriAudioTextRetrievalPipeline",
+    "AtriZeroShotAudioClassificationPipeline",
+    "register_pipelines",
+]
