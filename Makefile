@@ -24,7 +24,7 @@ BENCHMARKS := $(sort $(wildcard benchmarks/bench_*.py))
 export ATRI_SHARED
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart install install-dev test test-slow quality format bench clean
+.PHONY: help quickstart install install-dev test test-slow test-common quality format bench clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -43,6 +43,10 @@ test: quality  ## Install, check the quality of the code, run the default tests
 
 test-slow: install-dev  ## Run the tests that take minutes
 	$(BIN)/python -m pytest -m slow --timeout 3600 $(ARGS)
+
+test-common: install-dev  ## Run transformers' own common tests on our classes; downloads them once
+	$(BIN)/python tests/common/fetch.py
+	ATRI_COMMON_TESTS=1 RUN_SLOW=1 $(BIN)/python -m pytest tests/common -q -m "" $(ARGS)
 
 quality: install-dev  ## Check lint rules and formatting
 	$(BIN)/ruff check .
