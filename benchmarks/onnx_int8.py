@@ -1,0 +1,209 @@
+"""What ONNX and int8 gain in size and time, and what int8 costs in recall on real recordings.
+
+Four ways to run one model:
+
+- `torch`: the model itself;
+- `onnx`: `export_onnx`, run by onnxruntime;
+- `int8`: `export_onnx(int8=True)`: a scale for each row of activations, weights of 7 bits;
+- `stock_int8`: `onnxruntime.quantization.quantize_dynamic` on the graphs of `onnx`, per channel: a scale for each
+  batch of activations, weights of 8 bits.
+
+Time: random weights of CED-Base, and of four of SONAR's 24 layers, on 4 clips of 10 s and 16 captions of 24 tokens;
+the ways take turns in one process, on one thread, by CPU time. Recall: a trained model (--model) on scenes it has not
+heard (--data, the folder with dev/ of benchmarks/README.md). Nothing of the quantisation was chosen on dev.
+
+    python benchmarks/onnx_int8.py --data $ATRI_SCENES --model runs/esc10/dev/akcl
+
+Without --data only time and size are measured. Prints one JSON line.
+"""
+
+import os
+
+
+# One thread for torch and BLAS, which read these when they are loaded.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["MKL_NUM_THREADS"] = "1"
+
+import argparse
+import json
+import platform
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+from onnxruntime.quantization import QuantType, quantize_dynamic
+
+from modeling_atri import AtriConfig, AtriModel, AtriProcessor
+from modeling_atri.onnx import AUDIO_FILE, TEXT_FILE, OnnxAtriModel, export_onnx
+from modeling_atri.trainer.data.rows import load_rows
+from modeling_atri.trainer.evaluation import RetrievalEmbeddings, RetrievalSet, embed_retrieval_set, retrieval_table
+
+
+SHOWN = (
+    "text_to_audio_R@1",
+    "text_to_audio_R@10",
+    "text_to_audio_mAP@10",
+    "audio_to_text_R@1",
+    "audio_to_text_mAP@10",
+)
+
+
+def main() -> None:
+    """Run the command."""
+    options = parse_options()
+    torch.set_num_threads(1)
+    processor = AtriProcessor.from_pretrained(options.model)
+    report = {"benchmark": "onnx_int8", "speed": measure_speed(random_model(), processor, options.rounds)}
+    if options.data is not None:
+        report["recall"] = measure_recall(AtriModel.from_pretrained(options.model), processor, options.data / "dev")
+    report |= {
+        "threads": 1,
+        "seed": 0,
+        "rounds": options.rounds,
+        "torch": torch.__version__,
+        "onnxruntime": onnxruntime.__version__,
+        "machine": platform.machine(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+    }
+    print(json.dumps(report))
+
+
+def parse_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, required=True, help="folder of a trained model")
+    parser.add_argument("--data", type=Path, help="folder with dev/")
+    parser.add_argument("--rounds", type=int, default=7, help="turns of each way (default: %(default)s)")
+    return parser.parse_args()
+
+
+def random_model() -> AtriModel:
+    torch.manual_seed(0)
+    model = AtriModel(AtriConfig(text_config={"vocab_size": 5000, "encoder_layers": 4}))
+    num_mel_bins = model.config.audio_config.num_mel_bins
+    model.audio_model.mel_norm.set_statistics(torch.full((num_mel_bins,), -20.0), torch.full((num_mel_bins,), 300.0))
+    return model.eval()
+
+
+def make_ways(model: AtriModel, processor: AtriProcessor, folder: Path) -> dict[str, Any]:
+    """The model and its exports, all with `get_audio_features` and `get_text_features`."""
+    export_onnx(model, processor, folder / "onnx")
+    export_onnx(model, processor, folder / "int8", int8=True)
+    shutil.copytree(folder / "onnx", folder / "stock_int8")
+    for name in (AUDIO_FILE, TEXT_FILE):
+        quantize_dynamic(
+            folder / "onnx" / name,
+            folder / "stock_int8" / name,
+            op_types_to_quantize=["MatMul", "Gemm"],
+            per_channel=True,
+            weight_type=QuantType.QInt8,
+        )
+    exported = ("onnx", "int8", "stock_int8")
+    return {"torch": model} | {way: OnnxAtriModel.from_pretrained(folder / way, num_threads=1) for way in exported}
+
+
+def file_megabytes(ways: dict[str, Any]) -> dict[str, dict[str, float]]:
+    return {
+        way: {name: round((model.folder / name).stat().st_size / 1e6, 2) for name in (AUDIO_FILE, TEXT_FILE)}
+        for way, model in ways.items()
+        if isinstance(model, OnnxAtriModel)
+    }
+
+
+def measure_speed(model: AtriModel, processor: AtriProcessor, rounds: int) -> dict[str, Any]:
+    inputs = {
+        "audio": {"input_features": 17 * torch.randn(4, 1001, model.config.audio_config.num_mel_bins) - 20},
+        "text": {"input_ids": torch.randint(4, model.config.text_config.vocab_size, (16, 24))},
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        ways = make_ways(model, processor, Path(folder))
+        result: dict[str, Any] = {"file_megabytes": file_megabytes(ways)}
+        for tower, batch in inputs.items():
+            seconds, embeddings = time_in_turns(
+                {way: getattr(item, f"get_{tower}_features") for way, item in ways.items()}, batch, rounds
+            )
+            result[tower] = {
+                "cpu_seconds": {way: round(value, 3) for way, value in seconds.items()},
+                "times_faster_than_torch": {
+                    way: round(seconds["torch"] / seconds[way], 2) for way in seconds if way != "torch"
+                },
+                "least_cosine_to_torch": {
+                    way: round(least_cosine(embeddings["torch"], embeddings[way]), 6) for way in seconds
+                },
+            }
+    return result
+
+
+def time_in_turns(
+    ways: dict[str, Callable], inputs: dict[str, torch.Tensor], rounds: int
+) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """Median CPU seconds and result of each way, after one turn that is not counted."""
+    seconds, results = {way: [] for way in ways}, {}
+    with torch.inference_mode():
+        for _ in range(rounds + 1):
+            for way, run in ways.items():
+                start = time.process_time()
+                results[way] = run(**inputs).pooler_output.numpy()
+                seconds[way].append(time.process_time() - start)
+    return {way: statistics.median(values[1:]) for way, values in seconds.items()}, results
+
+
+def measure_recall(model: AtriModel, processor: AtriProcessor, data: Path) -> dict[str, Any]:
+    rows = load_rows(str(data))
+    retrieval_set = RetrievalSet.from_rows(rows, list(rows[0]["captions"]))
+    with tempfile.TemporaryDirectory() as folder:
+        ways = make_ways(model.eval(), processor, Path(folder))
+        result: dict[str, Any] = {
+            "num_clips": len(retrieval_set.audios),
+            "num_captions_per_language": len(retrieval_set.positives),
+            "num_parameters": model.num_parameters(),
+            "file_megabytes": file_megabytes(ways),
+        }
+        embeddings = {way: embed_retrieval_set(item, processor, retrieval_set) for way, item in ways.items()}
+        for way, item in ways.items():
+            alone = embed_retrieval_set(item, processor, retrieval_set, batch_size=1)
+            result[way] = compare(embeddings["torch"], embeddings[way], alone, retrieval_set.positives)
+    return result
+
+
+def compare(
+    reference: RetrievalEmbeddings, ours: RetrievalEmbeddings, alone: RetrievalEmbeddings, positives: list[list[int]]
+) -> dict[str, Any]:
+    """Recall of a way, and how far it is from torch, and from itself one clip or caption at a time."""
+    table = retrieval_table(ours, positives)
+    shown = {
+        language: {name: round(table[f"{language}_{name}"], 4) for name in SHOWN} for language in ("mean", *ours.text)
+    }
+    texts = [np.concatenate(list(item.text.values())) for item in (reference, ours, alone)]
+    changed = [
+        (reference.text[language] @ reference.audio.T).argmax(axis=1) != (text @ ours.audio.T).argmax(axis=1)
+        for language, text in ours.text.items()
+    ]
+    return {
+        "recall": shown,
+        "mrv": round(table["mrv"], 4),
+        "first_hits_changed": round(float(np.mean(changed)), 4),
+        "least_cosine_to_torch": {
+            "audio": round(least_cosine(reference.audio, ours.audio), 6),
+            "text": round(least_cosine(texts[0], texts[1]), 6),
+        },
+        "least_cosine_alone_to_in_batch": {
+            "audio": round(least_cosine(alone.audio, ours.audio), 6),
+            "text": round(least_cosine(texts[2], texts[1]), 6),
+        },
+    }
+
+
+def least_cosine(first: np.ndarray, second: np.ndarray) -> float:
+    """Of row i of one and row i of the other, both normalised."""
+    return float((first.astype(np.float64) * second).sum(axis=1).min())
+
+
+if __name__ == "__main__":
+    main()

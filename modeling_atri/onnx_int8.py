@@ -1,0 +1,142 @@
+"""Dynamic int8 quantisation of an exported graph: int8 weights, activations quantised row by row as they come.
+
+Why not `onnxruntime.quantization.quantize_dynamic`: it takes one scale for a whole batch of activations, so that a
+caption's embedding depends on its neighbours. Here every row (a token, a patch) has its own scale: one clip, one
+embedding, and a row of large values costs the others no precision. Only plain ONNX operators are used.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+
+# CPUs without VNNI add pairs of products, of an unsigned activation and a signed weight, in 16 bits. Weights of at
+# most 64 keep any such sum below 2^15, so that a file gives the same embeddings on every CPU: 255 * 64 * 2 < 32768.
+_MAX_WEIGHT = 64
+_MAX_ACTIVATION = 127
+_ZERO_POINT = 128
+_MAX_TABLE_ENTRY = 127  # table rows are looked up, not multiplied
+
+
+def quantize_int8(model: "ir.Model") -> int:
+    """Quantise, in place, every product with a constant matrix and every table that rows are looked up in.
+
+    A product `x @ w` becomes integer: `w` in int8 with one scale an output channel, `x` in 8 bits with one scale a
+    row, both symmetric. A table (of token embeddings, of positions) keeps its rows in int8, each with its scale.
+    Norms, softmax, attention scores and biases stay in float32.
+
+    Args:
+        model (`onnx_ir.Model`): a float32 graph.
+
+    Returns:
+        how many products and tables were quantised.
+    """
+    from onnx_ir.passes.common import RemoveUnusedNodesPass
+
+    rewriter = _Rewriter(model.graph)
+    for node in list(model.graph):
+        if node.op_type in ("MatMul", "Gemm"):
+            rewriter.quantize_product(node)
+        elif node.op_type == "Gather":
+            rewriter.quantize_table(node)
+    RemoveUnusedNodesPass()(model)
+    return rewriter.count
+
+
+class _Rewriter:
+    def __init__(self, graph: "ir.Graph"):
+        import onnx_ir  # of the extra `onnx`
+
+        self.ir = onnx_ir
+        self.graph = graph
+        self.count = 0
+        self._rows: dict[ir.Value, tuple[ir.Value, ir.Value]] = {}  # query, key and value share theirs
+        self._constants: dict[str, ir.Value] = {}
+        self._matrices: dict[str, tuple[ir.Value, ir.Value]] = {}
+
+    def quantize_product(self, node: "ir.Node") -> None:
+        attributes = {name: attribute.value for name, attribute in node.attributes.items()}
+        if not _is_matrix(node.inputs[1]) or not _is_plain(attributes):
+            return
+        weight, weight_scale = self._quantized_weight(node.inputs[1], bool(attributes.get("transB")))
+        tape = self.ir.tape.Tape()
+        rows, row_scale = self._quantized_rows(tape, node.inputs[0])
+        product = tape.op("MatMulInteger", [rows, weight, self._constant("zero_point", np.uint8(_ZERO_POINT))])
+        result = tape.op("Cast", [product], {"to": self.ir.DataType.FLOAT})
+        result = tape.op("Mul", [tape.op("Mul", [result, row_scale]), weight_scale])
+        if len(node.inputs) > 2 and node.inputs[2] is not None:
+            result = tape.op("Add", [result, node.inputs[2]])
+        self._replace(node, tape, result)
+
+    def quantize_table(self, node: "ir.Node") -> None:
+        table, indices = node.inputs
+        axis = node.attributes.get("axis")
+        if not _is_matrix(table) or (axis is not None and axis.value != 0):
+            return
+        rows, scale = self._quantized(f"{table.name}_rows", table.const_value.numpy(), 1, _MAX_TABLE_ENTRY)
+        tape = self.ir.tape.Tape()
+        taken = tape.op("Cast", [tape.op("Gather", [rows, indices])], {"to": self.ir.DataType.FLOAT})
+        self._replace(node, tape, tape.op("Mul", [taken, tape.op("Gather", [scale, indices])]))
+
+    def _quantized_weight(self, value: "ir.Value", transpose: bool) -> "tuple[ir.Value, ir.Value]":
+        """`(inputs, outputs)` in int8 and the scale of each output."""
+        name = f"{value.name}{'_transposed' if transpose else ''}"
+        matrix = value.const_value.numpy()
+        return self._quantized(name, matrix.T if transpose else matrix, 0, _MAX_WEIGHT)
+
+    def _quantized(self, name: str, matrix: np.ndarray, axis: int, max_integer: int) -> "tuple[ir.Value, ir.Value]":
+        """A matrix in int8 and its scales, one for all values along `axis`; made once for all its users."""
+        if name not in self._matrices:
+            largest = np.abs(matrix).max(axis=axis, keepdims=True)
+            scale = np.where(largest > 0, largest, 1) / np.float32(max_integer)
+            integers = np.ascontiguousarray(np.rint(matrix / scale), dtype=np.int8)
+            self._matrices[name] = (
+                self._initializer(f"{name}_int8", integers),
+                self._initializer(f"{name}_scale", scale),
+            )
+        return self._matrices[name]
+
+    def _quantized_rows(self, tape: "ir.tape.Tape", value: "ir.Value") -> "tuple[ir.Value, ir.Value]":
+        """Activations as `128 + value / scale`, uint8, and the scale of each row, `(..., 1)`."""
+        if value not in self._rows:
+            last_axis = self._constant("last_axis", np.array([-1], dtype=np.int64))
+            largest = tape.op("ReduceMax", [tape.op("Abs", [value]), last_axis], {"keepdims": 1})
+            largest = tape.op("Max", [largest, self._constant("smallest", np.float32(1e-30))])  # of a row of zeros
+            scale = tape.op("Div", [largest, self._constant("max_activation", np.float32(_MAX_ACTIVATION))])
+            shifted = tape.op(
+                "Add",
+                [tape.op("Round", [tape.op("Div", [value, scale])]), self._constant("shift", np.float32(_ZERO_POINT))],
+            )
+            self._rows[value] = tape.op("Cast", [shifted], {"to": self.ir.DataType.UINT8}), scale
+        return self._rows[value]
+
+    def _replace(self, node: "ir.Node", tape: "ir.tape.Tape", result: "ir.Value") -> None:
+        self.ir.convenience.replace_nodes_and_values(self.graph, node, [node], tape.nodes, [node.outputs[0]], [result])
+        self.count += 1
+
+    def _constant(self, name: str, value: np.generic | np.ndarray) -> "ir.Value":
+        if name not in self._constants:
+            self._constants[name] = self._initializer(f"int8_{name}", np.asarray(value))
+        return self._constants[name]
+
+    def _initializer(self, name: str, array: np.ndarray) -> "ir.Value":
+        tensor = self.ir.tensor(array, name=name)
+        value = self.ir.Value(name=name, shape=tensor.shape, type=self.ir.TensorType(tensor.dtype), const_value=tensor)
+        self.graph.register_initializer(value)
+        return value
+
+
+def _is_matrix(value: "ir.Value | None") -> bool:
+    """Whether it is a constant float32 matrix."""
+    tensor = None if value is None else value.const_value
+    return tensor is not None and len(tensor.shape) == 2 and tensor.dtype.name == "FLOAT"
+
+
+def _is_plain(attributes: Mapping[str, float]) -> bool:
+    """Whether a Gemm is `x @ w + b`, `w` transposed or not."""
+    return attributes.get("alpha", 1.0) == attributes.get("beta", 1.0) == 1.0 and not attributes.get("transA", 0)
