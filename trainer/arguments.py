@@ -97,7 +97,28 @@ class AtriTrainingArguments(TrainingArguments):
         },
     )
     freeze_audio: bool = field(default=False, metadata={"help": "Do not train the audio tower; its head is trained."})
-    freeze_text: bool = field(default=False, metadata={"help": "Do not train the text tower; its head is trained."})
+    freeze_text: bool = field(
+        default=False,
+        metadata={"help": "Do not train the text tower, and run it without dropout; its head is trained."},
+    )
+    lora_rank: int | None = field(
+        default=None,
+        metadata={
+            "help": "Train the text tower through a LoRA adapter of this rank, e.g. 16; it is saved with the other "
+            "trained parts and without the tower. Default: none."
+        },
+    )
+    lora_alpha: float | None = field(
+        default=None, metadata={"help": "The adapter's change is scaled by alpha / rank. Default: twice the rank."}
+    )
+    lora_dropout: float = field(default=0.0, metadata={"help": "Dropout on the adapter's input."})
+    text_cache_dir: str | None = field(
+        default=None,
+        metadata={
+            "help": "With freeze_text: keep what the text tower makes of each caption here (4 kB with SONAR); later "
+            "epochs read it."
+        },
+    )
     audio_learning_rate: float | None = field(
         default=None, metadata={"help": "Of the audio tower. Default: learning_rate."}
     )
@@ -146,6 +167,7 @@ class AtriTrainingArguments(TrainingArguments):
         self.languages = [resolve_language(language) for language in self.languages]
         self.anchor_language = resolve_language(self.anchor_language)
         self._check_ranges()
+        self._check_adapter()
         check_objective(self.objective, self.languages, self.anchor_language, self.languages_per_step)
         self._check_choices()
         self._choose_best_metric()  # before the parent's choice, a loss that no evaluation computes
@@ -170,6 +192,21 @@ class AtriTrainingArguments(TrainingArguments):
                 "`label_smoothing_factor` is for losses over class labels; the objectives have none. Leave it 0; got "
                 f"{self.label_smoothing_factor!r}."
             )
+
+    def _check_adapter(self) -> None:
+        if self.lora_rank is None:
+            if self.lora_alpha is not None or self.lora_dropout != 0:
+                raise ValueError("`lora_alpha` and `lora_dropout` are of an adapter: set `lora_rank` too, e.g. 16.")
+            return
+        if not (_is_number(self.lora_rank, Integral) and self.lora_rank >= 1):
+            raise ValueError(f"`lora_rank` must be a whole number >= 1, or None; got {self.lora_rank!r}.")
+        if self.lora_alpha is not None and not (_is_number(self.lora_alpha) and 0 < self.lora_alpha < math.inf):
+            raise ValueError(f"`lora_alpha` must be a finite number > 0, or None; got {self.lora_alpha!r}.")
+        if not (_is_number(self.lora_dropout) and 0 <= self.lora_dropout < 1):
+            raise ValueError(f"`lora_dropout` must be a number in [0, 1); got {self.lora_dropout!r}.")
+        for name in ("freeze_text", "text_cache_dir"):
+            if getattr(self, name):
+                raise ValueError(f"`lora_rank` trains the text tower through an adapter: leave out `{name}`.")
 
     def _check_ranges(self) -> None:
         for item in fields(Augmentation):

@@ -1,42 +1,50 @@
 """The Trainer that computes the ATRI objectives."""
 
-import logging
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import datasets
 import numpy as np
 import torch
-from accelerate import DistributedType
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainerCallback
+from transformers import Trainer, TrainerCallback, set_seed
+from transformers.trainer_utils import unwrap_peft_model
 
+from modeling_atri.hub_cards.publish import clear_errors
 from modeling_atri.loss_atri import info_nce_loss
 from modeling_atri.modeling_atri import AtriModel
 from modeling_atri.processing_atri import AtriProcessor
 
-from .arguments import AtriTrainingArguments, figure_names
+from .adapters import add_text_lora, check_adapter, check_folder, has_adapter, load_adapter_weights
+from .arguments import AtriTrainingArguments
+from .checks import check_best_metric, check_engine, check_tokenizer
 from .data.collator import AtriDataCollator
 from .data.feature_cache import FeatureCache
 from .data.rows import load_rows
-from .data.sampling import MEL_STATISTICS, DrawnRows, EpochBatchSampler, random_stream
+from .data.sampling import DrawnRows, EpochBatchSampler
 from .distributed import average_gradients, batch_shard
 from .evaluation import RetrievalEmbeddings, RetrievalSet, embed_retrieval_set, retrieval_table
 from .exact_step import language_by_language_backward
+from .facts import evaluation_facts, model_facts, training_facts
 from .losses import akcl_loss, akcl_weights, cacl_loss, kcl_loss, mlclap_loss
+from .mel_statistics import set_mel_statistics
+from .parameters import freeze, is_frozen, parameter_groups
 from .progress import brief_callback
+from .publishing import push_checkpoint, push_model, write_model_card
 from .results import RESULTS_NAME, describe_environment, make_results, save_json
+from .text_cache import TextCache, check_cacheable
 
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
-_MEL_CLIPS = 1000  # clips that mel statistics are taken from
+    from huggingface_hub import CommitInfo
+    from peft import PeftModel
+
 
 # Arguments of `Trainer` that would have no effect here, or a wrong one.
 _REFUSED = {
@@ -59,8 +67,9 @@ class AtriTrainer(Trainer):
     """Trains an `AtriModel` with KCL, anchored KCL, CACL or ML-CLAP, and evaluates it in every language.
 
     Args:
-        model (`AtriModel`): to train. If its mel statistics were never set (a model from scratch), they are taken from
-            training clips once, before the first step.
+        model (`AtriModel`): to train, as it is, with an adapter (`add_text_lora`), or in a `PeftModel`. If its mel
+            statistics were never set (a model from scratch), they are taken from training clips once, before the
+            first step.
         args (`AtriTrainingArguments`): objective, languages, and all that `TrainingArguments` knows.
         processor (`AtriProcessor`): of the model; saved with every checkpoint.
         train_dataset, eval_dataset (*optional*): rows with `audio`, `audio_id`, `captions` and optional `group_id`, as
@@ -72,14 +81,15 @@ class AtriTrainer(Trainer):
 
     Raises:
         ValueError: faulty rows; arguments that do not fit, or that have no meaning here; a tokenizer without one of
-            the languages or of another model; steps of one clip; an engine the exact step cannot work in.
+            the languages or of another model; steps of one clip; an engine the exact step cannot work in; an adapter
+            that could not be saved with all that is trained.
     """
 
     args: AtriTrainingArguments
 
     def __init__(
         self,
-        model: AtriModel,
+        model: "AtriModel | PeftModel",
         args: AtriTrainingArguments,
         processor: AtriProcessor,
         train_dataset: Sequence[dict] | None = None,
@@ -91,7 +101,7 @@ class AtriTrainer(Trainer):
         for name, reason in _REFUSED.items():
             if kwargs.get(name) is not None:
                 raise ValueError(f"AtriTrainer takes no `{name}`: {reason}.")
-        _check_tokenizer(processor, model, args.languages)
+        check_tokenizer(processor, unwrap_peft_model(model), args.languages)
         self.feature_cache = FeatureCache(processor.feature_extractor, args.feature_cache_dir)
         if data_collator is None:
             data_collator = AtriDataCollator(
@@ -109,9 +119,8 @@ class AtriTrainer(Trainer):
         eval_dataset = self._checked(eval_dataset, args)
         self.processor = processor
         self.facts = dict(facts or {})
-        freeze(model, audio=args.freeze_audio, text=args.freeze_text)
-        if args.patch_dropout is not None:
-            model.audio_model.config.patch_dropout = args.patch_dropout
+        self._text_cache: TextCache | None = None
+        _prepare_model(model, args, is_trained=train_dataset is not None)
         super().__init__(
             model=model,
             args=args,
@@ -121,8 +130,8 @@ class AtriTrainer(Trainer):
             processing_class=processor,
             **kwargs,
         )
-        self._check_engine()
-        self._check_best_metric()
+        check_engine(self.args.n_gpu, self.accelerator.distributed_type)
+        check_best_metric(self.args, self.eval_dataset)
         if train_dataset is not None:
             self._batch_sampler = self._epoch_batches()
         self.add_callback(_SetEpoch(self))
@@ -143,39 +152,14 @@ class AtriTrainer(Trainer):
             )
         return rows
 
-    def _check_engine(self) -> None:
-        if self.args.n_gpu > 1:
-            raise ValueError(
-                "DataParallel splits a batch after its negatives were counted, so the loss would be wrong. Start one "
-                "process a GPU (accelerate launch or torchrun), or make one GPU visible (CUDA_VISIBLE_DEVICES=0)."
-            )
-        supported = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
-        if self.accelerator.distributed_type not in supported:
-            raise ValueError(
-                "The losses read the logit scale beside the model's forward pass, and the language-by-language step "
-                f"sums gradients itself: neither works under {self.accelerator.distributed_type.value}. Use one "
-                "process or plain data parallel processes (torchrun)."
-            )
-
-    def _check_best_metric(self) -> None:
-        metric = self.args.metric_for_best_model
-        if metric is None or self.eval_dataset is None:
-            return
-        known, sets = figure_names(self.args.languages), "one set without a name"
-        if isinstance(self.eval_dataset, dict):
-            known = [f"{name}_{figure}" for name in self.eval_dataset for figure in known]
-            sets = f"the sets {', '.join(self.eval_dataset)}"
-        name = metric.removeprefix("eval_")
-        if name not in known:
-            near = get_close_matches(name, known, n=1, cutoff=0.0)
-            raise ValueError(
-                f"`metric_for_best_model` {metric!r} is no figure of `eval_dataset`, which has {sets}. Name one that "
-                f"is, such as {' '.join(near)}."
-            )
-
     @property
     def _is_exact(self) -> bool:
         return self.args.exact_step and self.args.objective in ("kcl", "akcl")
+
+    @property
+    def atri_model(self) -> AtriModel:
+        """The model itself, without the wrappers of PEFT and of several processes."""
+        return unwrap_peft_model(self.accelerator.unwrap_model(self.model))
 
     # Data
 
@@ -214,56 +198,41 @@ class AtriTrainer(Trainer):
             model = self.model if model is None else model
             given = self.optimizer_cls_and_kwargs
             optimizer_class, options = given or self.get_optimizer_cls_and_kwargs(self.args, model)
-            self.optimizer = optimizer_class(self._parameter_groups(model), **options)
+            base = unwrap_peft_model(self.accelerator.unwrap_model(model))
+            groups = parameter_groups(base, self.args, set(self.get_decay_parameter_names(base)))
+            self.optimizer = optimizer_class(groups, **options)
         return self.optimizer
-
-    def _parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
-        decayed = set(self.get_decay_parameter_names(model)) - {"logit_scale"}
-        rates = {
-            "audio_model.": self.args.audio_learning_rate,
-            "text_model.": self.args.text_learning_rate,
-            "": self.args.head_learning_rate,
-        }
-        groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
-        for name, parameter in model.named_parameters():
-            if parameter.requires_grad:
-                part = next(prefix for prefix in rates if name.removeprefix("module.").startswith(prefix))
-                groups.setdefault((part, name in decayed), []).append(parameter)
-        return [
-            {
-                "params": parameters,
-                "weight_decay": self.args.weight_decay if decays else 0.0,
-                "lr": self.args.learning_rate if rates[part] is None else rates[part],
-            }
-            for (part, decays), parameters in groups.items()
-        ]
 
     def train(self, *args, **kwargs):
         """Train as [`~transformers.Trainer.train`] does, with mel statistics set first where the model has none."""
-        self._set_mel_statistics()
-        self.data_collator.mask_level = self.model.audio_model.mel_norm.running_mean.detach().cpu().float()
-        return super().train(*args, **kwargs)
+        mel_norm = self.atri_model.audio_model.mel_norm
+        if self.train_dataset is not None:
+            part = (self.args.process_index, self.args.world_size)
+            set_mel_statistics(mel_norm, self.train_dataset, self.feature_cache, self.data_collator.seed, part)
+        self.data_collator.mask_level = mel_norm.running_mean.detach().cpu().float()
+        try:
+            return super().train(*args, **kwargs)
+        finally:
+            if self._text_cache is not None:
+                self._text_cache.close()
+                self._text_cache = None
 
-    def _set_mel_statistics(self) -> None:
-        """Mean and variance of each mel bin over the frames of training clips, the same on all processes."""
-        mel_norm = self.model.audio_model.mel_norm
-        if mel_norm.is_set or self.train_dataset is None:
-            return
-        num_clips = min(_MEL_CLIPS, len(self.train_dataset))
-        rng = random_stream(self.data_collator.seed, MEL_STATISTICS)
-        chosen = rng.choice(len(self.train_dataset), size=num_clips, replace=False)
-        own = chosen[self.args.process_index :: self.args.world_size]
-        sums = torch.zeros(3, mel_norm.running_mean.numel(), dtype=torch.float64)
-        for index in own:
-            features = self.feature_cache(self.train_dataset[int(index)]["audio"]).double()
-            sums += torch.stack(
-                [features.sum(0), features.square().sum(0), torch.full_like(features[0], len(features))]
-            )
-        if self.args.world_size > 1:
-            sums = torch.stack(gather_object([sums])).sum(0)
-        mean = sums[0] / sums[2]
-        mel_norm.set_statistics(mean, (sums[1] / sums[2] - mean.square()).clamp(min=1e-6))
-        logger.info("Set the mel statistics of a model from scratch from %d training clips.", num_clips)
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        if self._has_own_adapter:
+            load_adapter_weights(self.atri_model, resume_from_checkpoint)
+        else:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_best_model(self) -> None:
+        if self._has_own_adapter:
+            load_adapter_weights(self.atri_model, self.state.best_model_checkpoint)
+        else:
+            super()._load_best_model()
+
+    @property
+    def _has_own_adapter(self) -> bool:
+        """An adapter inside an `AtriModel`: Trainer knows how to load only those of a `PeftModel`."""
+        return has_adapter(self.atri_model) and self.accelerator.unwrap_model(self.model) is self.atri_model
 
     # Steps
 
@@ -283,6 +252,7 @@ class AtriTrainer(Trainer):
         return loss
 
     def _exact_backward(self, model: nn.Module, inputs: dict[str, Any]) -> Tensor:
+        self._rest_frozen_text()
         num_languages, num_clips, _ = inputs["input_ids"].shape
         shard = batch_shard(num_clips, inputs["input_ids"].device)
         anchor = self._anchor_row(inputs)
@@ -296,10 +266,10 @@ class AtriTrainer(Trainer):
             return outputs.audio_embeds
 
         def encode_captions(k: int) -> Tensor:
-            return model(**_trimmed(inputs["input_ids"][k], inputs["attention_mask"][k])).text_embeds
+            return model(**self._caption_inputs(inputs["input_ids"][k], inputs["attention_mask"][k])).text_embeds
 
         def pair_loss(x: Tensor, y: Tensor) -> Tensor:
-            loss = info_nce_loss(x, y, self._logit_scale(model), inputs["group_ids"], shard)
+            loss = info_nce_loss(x, y, self.atri_model.logit_scale.exp(), inputs["group_ids"], shard)
             return loss / self.current_gradient_accumulation_steps
 
         return language_by_language_backward(
@@ -314,17 +284,17 @@ class AtriTrainer(Trainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor | tuple[Tensor, Any]:
         """The objective with all languages of the batch encoded at once."""
-        num_languages, num_clips, num_tokens = inputs["input_ids"].shape
+        self._rest_frozen_text()
+        num_languages, num_clips, _ = inputs["input_ids"].shape
         outputs = model(
             input_features=inputs["input_features"],
             input_features_mask=inputs["input_features_mask"],
-            input_ids=inputs["input_ids"].view(-1, num_tokens),
-            attention_mask=inputs["attention_mask"].view(-1, num_tokens),
+            **self._caption_inputs(inputs["input_ids"].flatten(0, 1), inputs["attention_mask"].flatten(0, 1)),
         )
         audio = outputs.audio_embeds
         text = outputs.text_embeds.view(num_languages, num_clips, -1)
         shard = batch_shard(num_clips, audio.device)
-        scale, ids = self._logit_scale(model), inputs["group_ids"]
+        scale, ids = self.atri_model.logit_scale.exp(), inputs["group_ids"]
         if self.args.objective == "kcl":
             loss = kcl_loss(audio, text, scale, ids, shard)
         elif self.args.objective == "akcl":
@@ -336,8 +306,19 @@ class AtriTrainer(Trainer):
             loss = mlclap_loss(audio, text[0], scale, ids, self.args.embed_regularization, shard)
         return (loss, outputs) if return_outputs else loss
 
-    def _logit_scale(self, model: nn.Module) -> Tensor:
-        return self.accelerator.unwrap_model(model).logit_scale.exp()
+    def _rest_frozen_text(self) -> None:
+        """Without dropout a frozen tower says of a caption always the same, whether it is asked or its cache is."""
+        text_model = self.atri_model.text_model
+        if text_model.training and is_frozen(text_model):
+            text_model.eval()
+
+    def _caption_inputs(self, input_ids: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
+        """What the model takes of captions, `(n, tokens)`: their tokens, or what the cache knows of them."""
+        if self.args.text_cache_dir is None:
+            return _trimmed(input_ids, attention_mask)
+        if self._text_cache is None:
+            self._text_cache = TextCache(self.atri_model, self.args.text_cache_dir)
+        return {"text_pooler_output": self._text_cache(input_ids, attention_mask, self._train_batch_size)}
 
     def _anchor_row(self, inputs: dict[str, Any]) -> int | None:
         """Row of the anchor language among the languages of the batch; None where the objective has no anchor."""
@@ -416,7 +397,7 @@ class AtriTrainer(Trainer):
         """Embeddings of a set, the work shared by all processes; all get the whole."""
         rank, world_size = self.args.process_index, self.args.world_size
         own = embed_retrieval_set(
-            self.accelerator.unwrap_model(self.model),
+            self.atri_model,
             self.processor,
             retrieval_set,
             batch_size=self.args.per_device_eval_batch_size,
@@ -440,67 +421,79 @@ class AtriTrainer(Trainer):
 
     def describe_results(self, table: dict[str, float], retrieval_set: RetrievalSet) -> dict[str, Any]:
         """Figures with the data, the training and the environment behind them."""
-        languages = list(retrieval_set.captions)
-        anchor = self.args.anchor_language
-        evaluated = {
-            "num_clips": len(retrieval_set.audios),
-            "num_captions_per_language": len(retrieval_set.positives),
-            "languages": languages,
-            "anchor_language": anchor if anchor in languages else languages[0],  # as `retrieval_table` takes it
-        }
-        model = {
-            "num_parameters": sum(parameter.numel() for parameter in self.model.parameters()),
-            "initialized_from": self.model.config._name_or_path or "scratch",
-        }
-        facts = {"evaluated_on": evaluated, "model": model, "training": self._training_facts()} | self.facts
+        facts = {
+            "evaluated_on": evaluation_facts(retrieval_set, self.args.anchor_language),
+            "model": model_facts(self.accelerator.unwrap_model(self.model)),
+            "training": training_facts(self),
+        } | self.facts
         return make_results(table, **facts, environment=describe_environment(self.args.device))
 
-    def _training_facts(self) -> dict[str, Any]:
-        args = self.args
-        return {
-            "objective": args.objective,
-            "anchor_language": args.anchor_language if args.objective in ("akcl", "cacl") else None,
-            "akcl_weight": args.akcl_weight if args.objective == "akcl" else None,
-            "languages": args.languages,
-            "languages_per_step": args.languages_per_step,
-            "caption_choice": args.caption_choice,
-            "frozen": [tower for tower in ("audio", "text") if getattr(args, f"freeze_{tower}")],
-            "num_train_clips": None if self.train_dataset is None else len(self.train_dataset),
-            "steps": self.state.global_step,
-            "best_step": self.state.best_global_step if args.load_best_model_at_end and not self.is_in_train else None,
-            "epochs": self.state.epoch,
-            "batch_size": self._train_batch_size * args.gradient_accumulation_steps * args.world_size,
-            "processes": args.world_size,
-            "learning_rate": args.learning_rate,
-            **{f"{part}_learning_rate": getattr(args, f"{part}_learning_rate") for part in ("audio", "text", "head")},
-            "lr_scheduler_type": args.lr_scheduler_type.value,
-            "weight_decay": args.weight_decay,
-            "mix_probability": args.mix_probability,
-            "augmentation": None if args.augmentation is None else asdict(args.augmentation),
-            "patch_dropout": self.model.audio_model.config.patch_dropout,
-            "precision": "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32",
-            "seed": args.seed,
-            "data_seed": self.data_collator.seed,
-        }
+    # Publishing
+
+    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
+        """Create the repository on the Hub, if there is none; errors say what to do."""
+        with clear_errors(self.args.hub_model_id or Path(self.args.output_dir).absolute().name):
+            super().init_hf_repo(token, private)
+
+    def create_model_card(
+        self,
+        language: str | None = None,
+        license: str | None = None,
+        tags: str | list[str] | None = None,
+        model_name: str | None = None,
+        finetuned_from: str | None = None,
+        tasks: str | list[str] | None = None,
+        dataset_tags: str | list[str] | None = None,
+        dataset: str | list[str] | None = None,
+        dataset_args: str | list[str] | None = None,
+    ) -> None:
+        """Write the model card, and the results it is made from, into the output folder.
+
+        The arguments go before what is known. `dataset_tags` are Hub ids of the training data; `tasks`, `dataset` and
+        `dataset_args` are not used: the card says task and data itself.
+        """
+        if self.is_world_process_zero():
+            write_model_card(self, language, license, tags, model_name, finetuned_from, dataset_tags)
+
+    def push_to_hub(
+        self,
+        commit_message: str | None = "End of training",
+        blocking: bool = True,
+        token: str | None = None,
+        revision: str | None = None,
+        private: bool | None = None,
+        **kwargs,
+    ) -> "CommitInfo | Future[CommitInfo] | None":
+        """Push model, processor, results and card to `args.hub_model_id` in one commit, nothing else of the folder.
+
+        Arguments as in [`~transformers.Trainer.push_to_hub`]; `kwargs` go to `create_model_card`.
+
+        Raises:
+            ValueError: the Hub refused; the message says what to change.
+            ConnectionError: the connection broke; nothing there is half-written.
+        """
+        return push_model(self, commit_message, blocking, token, revision, private, **kwargs)
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        push_checkpoint(self, checkpoint_folder)
 
 
-def freeze(model: AtriModel, audio: bool = False, text: bool = False) -> None:
-    """Freeze towers; the projections and the logit scale stay as they are, and so does what the caller froze."""
-    if audio:
-        model.audio_model.requires_grad_(False)
-    if text:
-        model.text_model.requires_grad_(False)
-
-
-def _check_tokenizer(processor: AtriProcessor, model: AtriModel, languages: Sequence[str]) -> None:
-    for language in languages:
-        processor.language_id(language)  # raises where there is none
-    num_tokens, num_rows = len(processor.tokenizer), model.get_input_embeddings().num_embeddings
-    if num_tokens > num_rows:
-        raise ValueError(
-            f"The tokenizer has {num_tokens} tokens, the model embeddings for only {num_rows}: they do not belong "
-            "together. Use the processor that was saved with the model."
-        )
+def _prepare_model(model: "AtriModel | PeftModel", args: AtriTrainingArguments, is_trained: bool) -> None:
+    """Freeze, adapt and configure a model as the arguments say."""
+    base = unwrap_peft_model(model)
+    freeze(base, audio=args.freeze_audio, text=args.freeze_text)
+    if args.patch_dropout is not None:
+        base.audio_model.config.patch_dropout = args.patch_dropout
+    if args.lora_rank is not None:
+        set_seed(args.seed)  # as Trainer does next: of the adapter's first weights
+        add_text_lora(base, args.lora_rank, args.lora_alpha, args.lora_dropout)
+    if not is_trained:
+        return
+    if has_adapter(model):
+        check_adapter(model, trains_text=not args.freeze_text)
+    check_folder(model, args.output_dir)
+    if args.text_cache_dir is not None:
+        check_cacheable(base)
 
 
 def _trimmed(input_ids: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:

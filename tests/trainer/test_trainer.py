@@ -1,7 +1,6 @@
 """`AtriTrainer`: what moves, what stays, what is logged, saved and refused."""
 
 import json
-import types
 
 import datasets
 import numpy as np
@@ -13,6 +12,7 @@ from accelerate import DistributedType
 from modeling_atri import AtriModel, AtriProcessor
 from modeling_atri.languages_atri import ATRI_LANGUAGES
 from modeling_atri.trainer import AtriTrainer
+from modeling_atri.trainer.checks import check_engine
 from tests.tiny import tiny_config, tiny_model, tiny_processor
 from tests.trainer.training import (
     LANGUAGES,
@@ -114,7 +114,7 @@ def test_mel_statistics_are_set_once_from_training_clips(tmp_path):
 
 
 def test_mel_statistics_are_those_of_a_seeded_choice_of_many_clips(tmp_path, monkeypatch):
-    monkeypatch.setattr("modeling_atri.trainer.trainer._MEL_CLIPS", 5)
+    monkeypatch.setattr("modeling_atri.trainer.mel_statistics._MEL_CLIPS", 5)
     rows = make_rows(20)
 
     def means(seed: int, augment: bool = False) -> torch.Tensor:
@@ -464,11 +464,9 @@ def test_a_model_trained_by_eight_languages(tmp_path):
 # Engines
 
 
-def test_data_parallel_is_refused(tmp_path):
-    trainer = make_trainer(make_arguments(tmp_path), make_rows(4))
-    trainer.args = types.SimpleNamespace(n_gpu=2)
+def test_data_parallel_is_refused():
     with pytest.raises(ValueError, match="DataParallel splits a batch .* one process a GPU .*CUDA_VISIBLE_DEVICES=0"):
-        trainer._check_engine()
+        check_engine(2, DistributedType.NO)
 
 
 @pytest.mark.parametrize("objective", ["akcl", "cacl"])

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from transformers.utils import is_peft_available
 
 from modeling_atri import AtriModel
 from modeling_atri.trainer.distributed import average_gradients, batch_shard
@@ -38,7 +39,11 @@ CASES = {
     "cacl": {"objective": "cacl", "num_groups": 4},
     "mlclap": {"objective": "mlclap", "embed_regularization": True},
     "from scratch": {"objective": "kcl", "from_scratch": True},
+    "text cache": {"objective": "kcl", "freeze_text": True, "text_cache_dir": "states"},
 }
+if is_peft_available():
+    CASES["adapter"] = {"objective": "akcl", "lora_rank": 4, "num_groups": 4}
+    CASES["adapter at once"] = {"objective": "cacl", "lora_rank": 4}
 
 
 def run_case(name: str, folder: Path, world_size: int) -> dict[str, Any]:
@@ -46,6 +51,13 @@ def run_case(name: str, folder: Path, world_size: int) -> dict[str, Any]:
     options = dict(CASES[name])
     rows = make_rows(NUM_CLIPS, num_groups=options.pop("num_groups", None))
     model = fresh_model() if options.pop("from_scratch", False) else tiny_model()
+    if "lora_rank" in options:  # an adapter names the folder of its base
+        model.save_pretrained(folder / "base")  # by the first process
+        if world_size > 1:
+            dist.barrier()
+        model = AtriModel.from_pretrained(folder / "base")
+    if "text_cache_dir" in options:
+        options["text_cache_dir"] = str(folder / options["text_cache_dir"])
     args = make_arguments(folder, per_device_train_batch_size=BATCH_SIZE // world_size, **options)
     trainer, recorder = train(args, rows, model)
     check_processes(trainer, world_size)
