@@ -9,7 +9,11 @@ from importlib import import_module
 COMMANDS = {
     "quickstart": "make sounds, train a small model on them and query it in eight languages (minutes on a CPU)",
     "train": "train or fine-tune a model on a folder of recordings or a Hub dataset",
+    "convert": "make a model of the released weights of CED, SONAR or ML-CLAP",
     "evaluate": "retrieval and consistency of a model on a folder of recordings or a Hub dataset",
+    "encode": "embed every sound file below a folder, from where the last run was stopped",
+    "export": "both towers of a saved model to ONNX graphs, as they are or in int8",
+    "push": "a saved model to the Hugging Face Hub, with processor, results and card, in one commit",
 }
 
 _EXIT_MISTAKE, _EXIT_INTERRUPTED = 2, 130

@@ -5,6 +5,7 @@ from typing import Any
 
 from modeling_atri.hub_cards import make_model_card, results_table
 from modeling_atri.trainer.evaluation import RetrievalSet, retrieval_table
+from modeling_atri.trainer.publishing import complete_results
 from modeling_atri.trainer.results import RESULTS_NAME, save_json
 from modeling_atri.trainer.trainer import AtriTrainer
 
@@ -12,28 +13,35 @@ from modeling_atri.trainer.trainer import AtriTrainer
 def save_run(trainer: AtriTrainer) -> dict[str, Any] | None:
     """Save model and processor; evaluate, if there is something to evaluate on, and save results and card.
 
+    With `push_to_hub`, all of it is pushed in the end.
+
     Returns:
         the results, None without an evaluation set.
     """
     folder = trainer.args.output_dir
-    trainer.save_model(folder)
-    if trainer.eval_dataset is None:
-        print(f"Saved model and processor to {folder}.")
-        return None
-    retrieval_set = RetrievalSet.from_rows(trainer.eval_dataset, trainer.args.languages)
-    embeddings = trainer.embed(retrieval_set)
-    table = retrieval_table(embeddings, retrieval_set.positives, trainer.args.anchor_language)
-    results = trainer.describe_results(table, retrieval_set)
+    trainer.save_model(folder, _internal_call=True)  # pushed below, with results and card
+    results = None
+    if trainer.eval_dataset is not None:
+        retrieval_set = RetrievalSet.from_rows(trainer.eval_dataset, trainer.args.languages)
+        embeddings = trainer.embed(retrieval_set)
+        table = retrieval_table(embeddings, retrieval_set.positives, trainer.args.anchor_language)
+        results = complete_results(trainer, trainer.describe_results(table, retrieval_set))
+        if trainer.is_world_process_zero():
+            save_results(results, folder)
     if trainer.is_world_process_zero():
-        save_results(results, folder, trainer.model.config.projection_dim)
-        print(f"\nSaved model, processor, results and model card to {folder}.")
+        saved = "model and processor" if results is None else "model, processor, results and model card"
+        print(f"\nSaved {saved} to {folder}.")
+    if trainer.args.push_to_hub:
+        trainer.push_to_hub()
+        if trainer.is_world_process_zero():
+            print(f"Pushed to {trainer.hub_model_id}.")
     return results
 
 
-def save_results(results: dict[str, Any], folder: str, projection_dim: int) -> None:
+def save_results(results: dict[str, Any], folder: str) -> None:
     """Write results and model card, and print the table."""
     save_json(results, Path(folder) / RESULTS_NAME)
-    make_model_card(results, folder, projection_dim).save(Path(folder) / "README.md")
+    make_model_card(results, folder).save(Path(folder) / "README.md")
     print_results(results)
 
 

@@ -4,27 +4,18 @@ from importlib.resources import files
 from string import Template
 from typing import Any
 
-from huggingface_hub import ModelCard, ModelCardData
+from huggingface_hub import ModelCard
 
-from modeling_atri.languages_atri import iso_code, language_name
+from modeling_atri.languages_atri import language_name
+
+from .example_captions import EXAMPLE_CAPTIONS
+from .facts import as_list, has_sonar_weights, model_languages, model_license
+from .metadata import model_card_data
+from .tables import results_table
 
 
-_COLUMNS = (
-    ("T2A R@1", "text_to_audio_R@1"),
-    ("R@5", "text_to_audio_R@5"),
-    ("R@10", "text_to_audio_R@10"),
-    ("mAP@10", "text_to_audio_mAP@10"),
-    ("A2T R@1", "audio_to_text_R@1"),
-    ("R@5", "audio_to_text_R@5"),
-    ("R@10", "audio_to_text_R@10"),
-    ("mAP@10", "audio_to_text_mAP@10"),
-)
-_CONSISTENCY = (
-    ("mean rank variance", "mrv"),
-    ("mean rank std", "mean_rank_std"),
-    ("embedding gap", "embedding_gap"),
-    ("embedding distance", "embedding_distance"),
-)
+DEFAULT_TITLE = "ATRI model"
+
 # The order of a training run's facts in the card, and how they are called there.
 _TRAINING_FACTS = (
     ("objective", "objective"),
@@ -32,6 +23,7 @@ _TRAINING_FACTS = (
     ("languages_per_step", "languages a step"),
     ("num_train_clips", "training clips"),
     ("steps", "optimizer steps"),
+    ("best_step", "step of the best model, which this is"),
     ("epochs", "epochs"),
     ("batch_size", "clips a step"),
     ("learning_rate", "peak learning rate"),
@@ -40,96 +32,99 @@ _TRAINING_FACTS = (
 )
 
 
-def make_model_card(results: dict[str, Any], path: str, projection_dim: int, title: str = "ATRI model") -> ModelCard:
-    """The model card of a trained model.
+def make_model_card(
+    results: dict[str, Any], path: str, projection_dim: int | None = None, title: str = DEFAULT_TITLE
+) -> ModelCard:
+    """The model card of a model.
 
     Args:
-        results: `metrics`, `evaluated_on`, and, where known, `data`, `training`, `model`, `environment`.
-        path: folder or Hub id that the usage example loads.
-        projection_dim: width of the embeddings.
-        title (`str`, *optional*): heading.
+        results: the facts, as `modeling_atri.hub_cards.facts` lists them, every one optional.
+        path: folder or Hub id that the usage examples load.
+        projection_dim (`int`, *optional*): width of the embeddings. Default: that of `results["model"]`.
+        title (`str`, *optional*): heading, and the name of the model in its `model-index`.
+
+    Raises:
+        ValueError: a licence that the weights do not allow.
     """
-    languages = results["evaluated_on"]["languages"]
-    template = Template(files(__package__).joinpath("templates/model_card.md").read_text(encoding="utf-8"))
-    content = template.substitute(
+    languages = model_languages(results)
+    width = projection_dim or results.get("model", {}).get("projection_dim")
+    captions = _captions(languages)
+    sections = (
+        _languages_section(languages),
+        _training_section(results),
+        _evaluation_section(results),
+        _limits_section(results),
+        _license_section(results),
+        _carbon_section(results),
+    )
+    content = read_template("model_card.md").substitute(
         title=title,
         path=path,
-        projection_dim=projection_dim,
-        num_languages="one language" if len(languages) == 1 else f"{len(languages)} languages",
-        languages=", ".join(f"{language_name(code)} (`{code}`)" for code in languages),
-        example="a dog barks" if "eng_Latn" in languages else "...",
-        example_language="eng_Latn" if "eng_Latn" in languages else languages[0],
-        training=_training_section(results),
-        evaluation=_evaluation_section(results),
+        in_languages=_in_languages(len(languages)),
+        captions="\n".join(f'    "{code}": "{caption}",' for code, caption in captions.items()),
+        first_language=next(iter(captions)),
+        first_caption=next(iter(captions.values())),
+        audio_shape=f"2, {width}" if width else "2, projection_dim",
+        sections="".join(f"\n## {heading}\n\n{text}\n" for heading, text in sections if text),
     )
-    data = ModelCardData(
-        language=sorted({code for code in map(iso_code, languages) if code}),
-        library_name="transformers",
-        pipeline_tag="feature-extraction",
-        tags=["audio-text-retrieval", "multilingual", "atri", "clap"],
-    )
-    return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{content}")
+    return ModelCard(f"---\n{model_card_data(results, title).to_yaml()}\n---\n\n{content}")
 
 
-def results_table(metrics: dict[str, float], languages: list[str], markdown: bool = False) -> str:
-    """One row a language and one for their mean, in percent, with the consistency figures below.
-
-    Args:
-        metrics: keys `{language}_{metric}`, `mean_{metric}`, `mrv`, ...
-        languages: FLORES-200 codes, in the order of the rows.
-        markdown (`bool`, *optional*, defaults to `False`): Markdown instead of aligned plain text.
-    """
-    header = ["language", *(title for title, _ in _COLUMNS)]
-    rows = [
-        [label, *(f"{100 * metrics[f'{key}_{name}']:.1f}" for _, name in _COLUMNS)]
-        for key, label in [*((code, language_name(code)) for code in languages), ("mean", "mean")]
-    ]
-    lines = _markdown_lines(header, rows) if markdown else _aligned_lines(header, rows)
-    figures = [f"{title} {metrics[name]:.3f}" for title, name in _CONSISTENCY if name in metrics]
-    if figures:
-        lines += ["", "Consistency between languages: " + ", ".join(figures) + "."]
-    return "\n".join(lines)
+def read_template(name: str) -> Template:
+    """One of the templates beside this file."""
+    return Template(files(__package__).joinpath("templates", name).read_text(encoding="utf-8"))
 
 
-def _aligned_lines(header: list[str], rows: list[list[str]]) -> list[str]:
-    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
-
-    def line(cells: list[str]) -> str:
-        first, *others = (cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
-        return "  ".join([cells[0].ljust(len(first)), *others])
-
-    rule = "-" * len(line(header))
-    return [line(header), rule, *(line(row) for row in rows[:-1]), rule, line(rows[-1])]
+def _in_languages(count: int) -> str:
+    return {0: "", 1: " in one language"}.get(count, f" in {count} languages")
 
 
-def _markdown_lines(header: list[str], rows: list[list[str]]) -> list[str]:
-    rule = ["---", *["---:"] * (len(header) - 1)]
-    return ["| " + " | ".join(cells) + " |" for cells in [header, rule, *rows]]
+def _captions(languages: list[str]) -> dict[str, str]:
+    """An example in each language that there is one for; else one to be filled in."""
+    known = {code: EXAMPLE_CAPTIONS[code] for code in languages if code in EXAMPLE_CAPTIONS}
+    return known or {languages[0] if languages else "...": "..."}
 
 
-def _training_section(results: dict[str, Any]) -> str:
-    training = results.get("training", {})
+def _languages_section(languages: list[str]) -> tuple[str, str]:
+    return "Languages", ", ".join(f"{language_name(code)} (`{code}`)" for code in languages)
+
+
+def _training_section(results: dict[str, Any]) -> tuple[str, str]:
+    training, model, data = (results.get(part, {}) for part in ("training", "model", "data"))
     facts = [
         f"- {title}: {_short(training[name])}" for name, title in _TRAINING_FACTS if training.get(name) is not None
     ]
-    if name := results.get("data", {}).get("train"):
+    if adapter := model.get("adapter"):
+        facts.append("- adapter: " + ", ".join(f"{name} {_short(value)}" for name, value in adapter.items()))
+    if frozen := training.get("frozen"):
+        facts.append(f"- frozen: {' and '.join(frozen)} tower{'s' if len(frozen) > 1 else ''}")
+    if seconds := training.get("runtime_s"):
+        facts.append(f"- duration: {_duration(seconds)}")
+    if name := data.get("train_hub_id") or data.get("train"):
         facts.insert(0, f"- data: {name}")
-    if start := results.get("model", {}).get("initialized_from"):
+    if weights := as_list(model.get("weights_from")):
+        facts.append(f"- weights converted from: {', '.join(weights)}")
+    if start := model.get("initialized_from"):
         facts.append(f"- started from: {start}")
-    if count := results.get("model", {}).get("num_parameters"):
+    if count := model.get("num_parameters"):
         facts.append(f"- parameters: {count / 1e6:.1f} M")
-    return "\n## Training\n\n" + "\n".join(facts) + "\n" if facts else ""
+    return "Training", "\n".join(facts)
 
 
 def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _evaluation_section(results: dict[str, Any]) -> str:
-    evaluated, environment = results["evaluated_on"], results.get("environment", {})
-    name = results.get("data", {}).get("eval")
+def _duration(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{seconds / 60:.1f} minutes"
+
+
+def _evaluation_section(results: dict[str, Any]) -> tuple[str, str]:
+    if "metrics" not in results:
+        return "Evaluation", ""
+    evaluated, environment, data = (results.get(part, {}) for part in ("evaluated_on", "environment", "data"))
     made = [f"{evaluated['num_clips']} clips, {evaluated['num_captions_per_language']} captions in each language"]
-    if name:
+    if name := data.get("eval_hub_id") or data.get("eval"):
         made.insert(0, str(name))
     if versions := environment.get("versions"):
         made.append(", ".join(f"{package} {number}" for package, number in versions.items()))
@@ -137,4 +132,57 @@ def _evaluation_section(results: dict[str, Any]) -> str:
         made.append(f"{device['type']} ({device['name']})")
     table = results_table(results["metrics"], evaluated["languages"], markdown=True)
     legend = f"Recall and mAP in percent; T2A: text to audio, A2T: audio to text. On {'; '.join(made)}."
-    return f"\n## Evaluation\n\n{table}\n\n{legend}\n"
+    if "mrv" in results["metrics"]:
+        legend += (
+            " Mean rank variance: how much the rank of a caption's clip varies over the languages it is asked in; "
+            "0 is the same answer in every language."
+        )
+    return "Evaluation", f"{table}\n\n{legend}"
+
+
+def _limits_section(results: dict[str, Any]) -> tuple[str, str]:
+    training, evaluated, model = (results.get(part, {}) for part in ("training", "evaluated_on", "model"))
+    limits = [
+        "- A search always has a nearest clip, also where none fits: similarities rank, they are not probabilities.",
+        "- Longer recordings are cut into chunks whose embeddings are averaged, so a short sound in a long one can be "
+        "missed.",
+    ]
+    if "metrics" in results:
+        limits.append("- The figures are for the data named above; other recordings and captions give others.")
+    else:
+        limits.append("- No evaluation of these weights is recorded here.")
+    if (fresh := results.get("conversion", {}).get("fresh")) and not training:
+        limits.insert(0, f"- Not trained yet: {', '.join(fresh)} are fresh. Train the model before you use it.")
+    untested = [code for code in training.get("languages") or [] if code not in evaluated.get("languages", [])]
+    if untested and "metrics" in results:
+        limits.append(f"- Trained in, but not evaluated: {', '.join(map(language_name, untested))}.")
+    if model.get("initialized_from") == "scratch" and training.get("num_train_clips"):
+        limits.append(
+            f"- Trained from scratch on {training['num_train_clips']} clips: it knows their sounds and the words of "
+            "their captions, and little else."
+        )
+    if training.get("seed") is not None and "metrics" in results:
+        limits.append("- One training run with one seed: differences of a few points from another may be chance.")
+    return "Limits", "\n".join(limits)
+
+
+def _license_section(results: dict[str, Any]) -> tuple[str, str]:
+    name = model_license(results)
+    if name is None:
+        return "Licence", ""
+    if not has_sonar_weights(results):
+        return "Licence", f"`{name}`."
+    return "Licence", (
+        f"`{name}`: the text tower was made from the weights of [SONAR](https://huggingface.co/facebook/SONAR), which "
+        "are published under that licence, so these weights are too. Commercial use is not allowed."
+    )
+
+
+def _carbon_section(results: dict[str, Any]) -> tuple[str, str]:
+    emissions = results.get("emissions", {})
+    if "co2_kg" not in emissions:
+        return "Carbon", ""
+    energy = f", from {emissions['energy_kwh']:.3g} kWh" if "energy_kwh" in emissions else ""
+    place = f", in {emissions['country']}" if "country" in emissions else ""
+    source = f", measured by {emissions['source']}" if "source" in emissions else ""
+    return "Carbon", f"Training emitted {emissions['co2_kg']:.3g} kg of CO2-equivalent{energy}{place}{source}."

@@ -10,10 +10,9 @@ from typing import Any
 
 import torch
 
-from .files import written_whole
+from modeling_atri.files import written_whole
+from modeling_atri.hub_cards.facts import RESULTS_NAME as RESULTS_NAME
 
-
-RESULTS_NAME = "atri_results.json"
 
 _PACKAGES = (
     "modeling_atri",

@@ -1,28 +1,37 @@
-"""Model cards: the whole text for given results, and nothing that is not known."""
+"""Model cards: the whole text for given facts, nothing that is not known, and nothing that the Hub refuses."""
 
+import copy
 import re
+from pathlib import Path
 
 import pytest
-from huggingface_hub import ModelCard
+import yaml
+from huggingface_hub import ModelCard, parse_eval_result_entries
 
-from modeling_atri.hub_cards import make_model_card, results_table
+from modeling_atri.hub_cards import eval_results_files, make_model_card, results_table
+from modeling_atri.hub_cards.example_captions import EXAMPLE_CAPTIONS
+from modeling_atri.hub_cards.facts import read_emissions
+from modeling_atri.languages_atri import ATRI_LANGUAGES, LANGUAGES
+from tests.hub_cards.facts import LANGUAGES as EVALUATED
+from tests.hub_cards.facts import METRICS, ON_THE_HUB, RESULTS
+from tests.local_hub import card_problems
 
 
-NAMES = [f"{way}_{name}" for way in ("text_to_audio", "audio_to_text") for name in ("R@1", "R@5", "R@10", "mAP@10")]
-LANGUAGES = ["eng_Latn", "jpn_Jpan"]
-METRICS = {f"{key}_{name}": 0.1 * place for key in (*LANGUAGES, "mean") for place, name in enumerate(NAMES)}
-RESULTS = {
-    "metrics": METRICS | {"mrv": 2.5, "mean_rank_std": 1.25, "embedding_gap": 0.5, "embedding_distance": 0.25},
-    "evaluated_on": {"num_clips": 3, "num_captions_per_language": 15, "languages": LANGUAGES},
-    "training": {"objective": "akcl", "anchor_language": "eng_Latn", "steps": 7, "epochs": 16.666666, "seed": 0},
-    "data": {"train": "clips/train", "eval": "clips/dev"},
-    "model": {"num_parameters": 1_600_000, "initialized_from": "scratch"},
-    "environment": {"versions": {"torch": "2.13.0"}, "device": {"type": "cpu", "name": "x86_64"}},
-}
+EXPECTED = Path(__file__).parent / "expected"
+
+
+def without(facts: dict, *path: str) -> dict:
+    """The facts without one of them."""
+    facts = copy.deepcopy(facts)
+    part = facts
+    for name in path[:-1]:
+        part = part[name]
+    del part[path[-1]]
+    return facts
 
 
 def test_table_in_percent_one_row_a_language():
-    assert results_table(RESULTS["metrics"], LANGUAGES).splitlines() == [
+    assert results_table(RESULTS["metrics"], EVALUATED).splitlines() == [
         "language  T2A R@1   R@5  R@10  mAP@10  A2T R@1   R@5  R@10  mAP@10",
         "-" * 66,
         "English       0.0  10.0  20.0    30.0     40.0  50.0  60.0    70.0",
@@ -39,43 +48,120 @@ def test_one_language_has_no_consistency():
     assert "Consistency" not in results_table(METRICS, ["eng_Latn"])
 
 
-def test_metadata():
-    data = make_model_card(RESULTS, "out", projection_dim=8).data
-    assert data.language == ["en", "ja"]
-    assert data.library_name == "transformers"
-    assert data.pipeline_tag == "feature-extraction"
+@pytest.mark.parametrize("name, facts", [("model_card", ON_THE_HUB), ("model_card_without_facts", {})])
+def test_the_whole_card(name, facts):
+    card = make_model_card(facts, "tester/atri", title="My model")
+    assert str(card) == (EXPECTED / f"{name}.md").read_text(encoding="utf-8")
 
 
-def test_facts_are_told():
-    text = make_model_card(RESULTS, "runs/out", projection_dim=8, title="My model").text
-    for line in (
-        "# My model",
-        'model = AtriModel.from_pretrained("runs/out")',
-        "- data: clips/train",
-        "- objective: akcl",
-        "- epochs: 16.67",
-        "- seed: 0",
-        "- parameters: 1.6 M",
-        "| Japanese | 0.0 | 10.0 | 20.0 | 30.0 | 40.0 | 50.0 | 60.0 | 70.0 |",
-    ):
-        assert line in text.splitlines(), line
-    assert "3 clips, 15 captions in each language" in text
-    assert not re.search(r"\$\w|None", text)  # no placeholder left, nothing unknown
-
-
-def test_what_is_not_known_is_left_out():
-    bare = {"metrics": RESULTS["metrics"], "evaluated_on": RESULTS["evaluated_on"]}
-    text = make_model_card(bare, "out", projection_dim=8).text
-    assert "## Training" not in text
-    assert "None" not in text
-    assert "## Evaluation" in text
-
-
-@pytest.mark.parametrize("languages", [["jpn_Jpan"], ["eng_Latn"]])
-def test_the_card_is_read_back_as_it_was_written(tmp_path, languages):
-    results = RESULTS | {"evaluated_on": RESULTS["evaluated_on"] | {"languages": languages}}
-    card = make_model_card(results, "out", projection_dim=8)
+@pytest.mark.parametrize("facts", [RESULTS, ON_THE_HUB, {}, without(RESULTS, "metrics")])
+def test_the_card_is_valid_and_read_back_as_it_was_written(tmp_path, facts):
+    card = make_model_card(facts, "runs/out")
+    assert card_problems(str(card)) == []
     card.save(tmp_path / "README.md")
     loaded = ModelCard.load(tmp_path / "README.md")
     assert loaded.data.to_dict() == card.data.to_dict()
-    assert "find" in loaded.text
+    assert loaded.text.strip() == card.text.strip()
+    assert not re.search(r"\$\w|None|nan", loaded.text)  # no placeholder left, nothing unknown
+
+
+@pytest.mark.parametrize(
+    "path, lines",
+    [
+        (("training", "seed"), ["- seed: 0", "- One training run with one seed"]),
+        (("training", "frozen"), ["- frozen: audio tower"]),
+        (("training", "runtime_s"), ["- duration: 1.5 minutes"]),
+        (("training", "num_train_clips"), ["- training clips: 40"]),
+        (("training",), ["- objective: akcl", "- Trained in, but not evaluated: French", '"fra_Latn"', "- fr\n"]),
+        (("data", "train_hub_id"), ["datasets:", "- data: tester/clips"]),
+        (("data", "eval_revision"), ["revision: abc123"]),
+        (("model", "num_parameters"), ["- parameters: 1.6 M"]),
+        (("model", "weights_from"), ["- weights converted from: CED-Base, SONAR"]),
+        (("model", "initialized_from"), ["- started from: tester/start"]),
+        (("emissions",), ["## Carbon", "0.0123 kg", "co2_eq_emissions"]),
+        (("emissions", "country"), [", in France", "geographical_location"]),
+        (("environment",), ["torch 2.13.0", "cpu (x86_64)"]),
+        (("metrics",), ["## Evaluation", "model-index", "metrics:", "mean rank variance"]),
+        (("metrics", "mrv"), ["ean rank variance"]),
+    ],
+)
+def test_without_a_fact_its_lines_are_gone(path, lines):
+    whole, reduced = (str(make_model_card(facts, "out")) for facts in (ON_THE_HUB, without(ON_THE_HUB, *path)))
+    for line in lines:
+        assert line in whole
+        assert line not in reduced
+
+
+def test_sonar_weights_bring_their_licence():
+    card = make_model_card(ON_THE_HUB, "out")
+    assert card.data.license == "cc-by-nc-4.0"
+    assert "made from the weights of [SONAR]" in card.text
+    for model in (
+        {"weights_from": ["ML-CLAP pretrain.pt"]},
+        {"initialized_from": "cointegrated/SONAR_200_text_encoder"},
+    ):
+        assert make_model_card({"model": model}, "out").data.license == "cc-by-nc-4.0"
+    with pytest.raises(ValueError, match="'apache-2.0' was given.*Leave the licence out, or give 'cc-by-nc-4.0'"):
+        make_model_card({"model": ON_THE_HUB["model"] | {"license": "apache-2.0"}}, "out")
+
+
+def test_other_weights_have_the_licence_that_is_given_or_none():
+    assert make_model_card({"model": {"license": "mit"}}, "out").data.license == "mit"
+    card = make_model_card({"model": {"initialized_from": "runs/mlclap"}}, "out")
+    assert card.data.license is None
+    assert "## Licence" not in card.text
+
+
+def test_adapter_and_fresh_parts_are_told():
+    adapter = {"model": {"adapter": {"method": "LORA", "rank": 8, "alpha": 16.0}, "base_model": "tester/base"}}
+    card = make_model_card(adapter, "out")
+    assert (card.data.library_name, card.data.base_model) == ("peft", ["tester/base"])
+    assert "- adapter: method LORA, rank 8, alpha 16\n" in card.text
+    converted = {"model": {"weights_from": ["CED"]}, "conversion": {"fresh": ["audio_projection", "logit_scale"]}}
+    warning = "- Not trained yet: audio_projection, logit_scale are fresh. Train the model before you use it."
+    assert warning in make_model_card(converted, "out").text
+    assert warning not in make_model_card(converted | {"training": {"steps": 1}}, "out").text
+
+
+def test_an_example_in_each_language_of_the_model():
+    facts = {"training": {"languages": [*ATRI_LANGUAGES, "zul_Latn"]}}
+    text = make_model_card(facts, "out").text
+    assert all(f'    "{code}": "{EXAMPLE_CAPTIONS[code]}",\n' in text for code in ATRI_LANGUAGES)
+    assert "zul_Latn" not in text[: text.index("## Languages")]
+    assert '    "zul_Latn": "...",' in make_model_card({"training": {"languages": ["zul_Latn"]}}, "out").text
+    assert set(EXAMPLE_CAPTIONS) <= set(LANGUAGES)
+
+
+def test_results_as_the_hub_collects_them():
+    (path, text), *more = eval_results_files(ON_THE_HUB).items()
+    assert path == ".eval_results/tester--scenes.yaml"
+    assert more == []
+    entries = {entry.task_id: entry for entry in parse_eval_result_entries(yaml.safe_load(text))}
+    assert entries["mean_text_to_audio_R@10"].value == 0.2
+    assert entries["jpn_Jpan_audio_to_text_R@1"].value == 0.4
+    assert entries["mrv"].value == 2.5
+    for entry in entries.values():
+        assert (entry.dataset_id, entry.dataset_revision) == ("tester/scenes", "abc123")
+        assert entry.date == "2026-11-22T15:37:12+00:00"
+        assert entry.notes == "3 clips, 15 captions in each language"
+
+
+def test_results_on_other_data_than_the_hub_has_are_in_the_card_alone():
+    assert eval_results_files(RESULTS) == {}
+    assert eval_results_files(without(ON_THE_HUB, "metrics")) == {}
+    results = make_model_card(RESULTS, "out").data.eval_results
+    assert {(result.dataset_type, result.dataset_name) for result in results} == {("audiofolder", "clips/dev")}
+
+
+def test_emissions_are_those_of_the_last_measurement(tmp_path):
+    assert read_emissions(tmp_path) is None
+    lines = ["timestamp,emissions,energy_consumed,country_name", "1,0.5,1.5,Spain", "2,0.25,0.75,France"]
+    (tmp_path / "emissions.csv").write_text("\n".join(lines))
+    assert read_emissions(tmp_path) == {
+        "co2_kg": 0.25,
+        "energy_kwh": 0.75,
+        "country": "France",
+        "source": "codecarbon",
+    }
+    (tmp_path / "emissions.csv").write_text("timestamp,emissions\n1,\n")
+    assert read_emissions(tmp_path) is None

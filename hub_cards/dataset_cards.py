@@ -1,0 +1,141 @@
+"""Cards of what stands beside a model: a data set of translated captions, and a demo (a Space)."""
+
+from typing import Any
+
+from huggingface_hub import DatasetCard, DatasetCardData, SpaceCard, SpaceCardData
+
+from modeling_atri.languages_atri import iso_code, language_name, resolve_language
+
+from .cards import read_template
+from .facts import as_list
+
+
+# Upper bounds of the Hub's size categories.
+_SIZES = (
+    (1_000, "n<1K"),
+    (10_000, "1K<n<10K"),
+    (100_000, "10K<n<100K"),
+    (1_000_000, "100K<n<1M"),
+    (10_000_000, "1M<n<10M"),
+)
+_SPACE_SDKS = ("gradio", "docker")
+
+
+def make_dataset_card(facts: dict[str, Any]) -> DatasetCard:
+    """The card of a data set of captions in several languages.
+
+    Args:
+        facts: all optional but the first two:
+            title; languages (codes); source_language (code);
+            source, source_id (Hub id), source_license: the captions that were translated;
+            translation_model (Hub id), translation_license;
+            num_clips, num_captions_per_language; splits {name: number of clips};
+            columns {name: what it holds}; provenance (list of sentences on how it was made); known_issues (list);
+            license: of this data set.
+
+    Raises:
+        ValueError: no title, no languages, or an unknown language.
+    """
+    for name in ("title", "languages"):
+        if not facts.get(name):
+            raise ValueError(f"A dataset card needs `{name}`; the facts have {', '.join(facts) or 'nothing'}.")
+    languages = [resolve_language(code) for code in facts["languages"]]
+    sections = (
+        ("Languages", _language_lines(languages, facts.get("source_language"))),
+        ("Sizes", _size_lines(facts)),
+        ("Columns", "\n".join(f"- `{name}`: {meaning}" for name, meaning in facts.get("columns", {}).items())),
+        ("How it was made", _provenance(facts)),
+        ("Known issues", "\n".join(f"- {issue}" for issue in facts.get("known_issues", []))),
+        ("Licence", f"`{facts['license']}`." if facts.get("license") else ""),
+    )
+    content = read_template("dataset_card.md").substitute(
+        title=facts["title"],
+        summary=_summary(facts, len(languages)),
+        sections="".join(f"\n## {heading}\n\n{text}\n" for heading, text in sections if text).rstrip("\n"),
+    )
+    is_translated = facts.get("translation_model") is not None
+    data = DatasetCardData(
+        language=sorted({iso_code(code) for code in languages}),
+        license=facts.get("license"),
+        pretty_name=facts["title"],
+        multilinguality="translation" if is_translated else "multilingual" if len(languages) > 1 else "monolingual",
+        language_creators="machine-generated" if is_translated else None,
+        size_categories=_size_category(facts.get("num_clips")),
+        source_datasets=as_list(facts.get("source_id")) or None,
+        task_categories=["feature-extraction"],
+        tags=["audio", "audio-text-retrieval", "captions"],
+    )
+    return DatasetCard(f"---\n{data.to_yaml()}\n---\n\n{content}")
+
+
+def make_space_card(
+    title: str, models: list[str], languages: list[str], sdk: str = "gradio", **front: Any
+) -> SpaceCard:
+    """The README of a Space that demonstrates models.
+
+    Args:
+        title (`str`): of the Space.
+        models (list of `str`): Hub ids of the models it loads.
+        languages (list of `str`): that captions may be in; codes, or what else `resolve_language` takes.
+        sdk (`str`, *optional*, defaults to `"gradio"`): `"gradio"` or `"docker"`.
+        front: further settings of Spaces, such as `sdk_version`, `app_file`, `app_port`, `license`, `emoji`.
+
+    Raises:
+        ValueError: another SDK, no models, or an unknown language.
+    """
+    if sdk not in _SPACE_SDKS:
+        raise ValueError(f"`sdk` must be one of {', '.join(_SPACE_SDKS)}; got {sdk!r}.")
+    if not models:
+        raise ValueError("A Space card needs the Hub id of at least one model in `models`.")
+    names = [language_name(resolve_language(code)) for code in languages]
+    content = read_template("space_card.md").substitute(
+        title=title,
+        in_languages=f" in {' and '.join(filter(None, [', '.join(names[:-1]), names[-1]]))}" if names else "",
+        models=", ".join(f"[{model}](https://huggingface.co/{model})" for model in models),
+    )
+    data = SpaceCardData(title=title, sdk=sdk, models=models, tags=["audio-text-retrieval", "multilingual"], **front)
+    return SpaceCard(f"---\n{data.to_yaml()}\n---\n\n{content}")
+
+
+def _summary(facts: dict[str, Any], num_languages: int) -> str:
+    count = "one language" if num_languages == 1 else f"{num_languages} languages"
+    summary = f"Captions of sounds in {count}, parallel: the c-th caption of a clip says the same in every language."
+    if facts.get("source"):
+        summary += f" The captions come from {facts['source']}."
+    return summary
+
+
+def _language_lines(languages: list[str], source: str | None) -> str:
+    source = resolve_language(source) if source else None
+    return "\n".join(
+        f"- {language_name(code)} (`{code}`){', the original' if code == source else ''}" for code in languages
+    )
+
+
+def _size_lines(facts: dict[str, Any]) -> str:
+    lines = [f"- {name}: {count} clips" for name, count in facts.get("splits", {}).items()]
+    if facts.get("num_clips") is not None:
+        lines.append(f"- in all: {facts['num_clips']} clips")
+    if facts.get("num_captions_per_language") is not None:
+        lines.append(f"- captions in each language: {facts['num_captions_per_language']}")
+    return "\n".join(lines)
+
+
+def _provenance(facts: dict[str, Any]) -> str:
+    lines = []
+    if facts.get("source"):
+        licensed = f", licence `{facts['source_license']}`" if facts.get("source_license") else ""
+        source = facts["source"]
+        if name := facts.get("source_id"):
+            source += f" ([{name}](https://huggingface.co/datasets/{name}))"
+        lines.append(f"- original captions: {source}{licensed}")
+    if model := facts.get("translation_model"):
+        licensed = f", licence `{facts['translation_license']}`" if facts.get("translation_license") else ""
+        lines.append(f"- translated by machine: [{model}](https://huggingface.co/{model}){licensed}")
+    return "\n".join([*lines, *(f"- {sentence}" for sentence in facts.get("provenance", []))])
+
+
+def _size_category(num_clips: int | None) -> str | None:
+    if num_clips is None:
+        return None
+    return next((name for bound, name in _SIZES if num_clips < bound), "10M<n<100M")
