@@ -10,10 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from modeling_atri import AtriModel, AtriProcessor
-from modeling_atri.encode import encode_audio, encode_text
-
-
-SUFFIXES = {".wav", ".flac", ".ogg", ".mp3"}
+from modeling_atri.embedding_store import load_embeddings
+from modeling_atri.encode import encode_text
+from modeling_atri.encode_folder import encode_folder
 
 
 def main() -> None:
@@ -23,22 +22,21 @@ def main() -> None:
     parser.add_argument("query", help="what to listen for")
     parser.add_argument("--language", default="en", help="language of the query: a code or an English name")
     parser.add_argument("--top", type=int, default=5, help="how many sounds to name")
+    parser.add_argument("--embeddings", type=Path, help="where they are kept; default: .embeddings in the folder")
     args = parser.parse_args()
 
     # 1. The model and its processor
     model, processor = AtriModel.from_pretrained(args.model), AtriProcessor.from_pretrained(args.model)
 
-    # 2. One embedding a sound, kept beside the sounds for the next query
-    paths = sorted(path for path in args.folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    if not paths:
-        parser.error(f"there is no sound file ({', '.join(sorted(SUFFIXES))}) in {args.folder}")
-    index = args.folder / "embeddings.npz"
-    names = [str(path.relative_to(args.folder)) for path in paths]
-    if index.exists() and np.load(index)["names"].tolist() == names:
-        audio = np.load(index)["audio"]
-    else:
-        audio = encode_audio(model, processor, paths, pad_short=True, progress=True)
-        np.savez(index, names=names, audio=audio)
+    # 2. One embedding a sound, kept for the next query: only what is new or changed is encoded
+    kept = args.embeddings or args.folder / ".embeddings"
+    try:
+        summary = encode_folder(model, processor, args.folder, kept, pad_short=True, progress=True)
+    except ValueError as error:  # no folder, no sound in it, or embeddings of another model
+        parser.error(str(error))
+    for name, reason in summary.failures.items():
+        print(f"left out: {name}: {reason}")
+    names, audio = load_embeddings(kept)
 
     # 3. Cosine similarity of the query to each
     scores = audio @ encode_text(model, processor, args.query, args.language)[0]
