@@ -34,6 +34,8 @@ MODEL_REQUIREMENTS = [
     "soundfile>=0.13",  # decodes WAV, FLAC, OGG and MP3 with the libsndfile that its wheel carries
     "soxr>=0.5",  # resamples
     "huggingface_hub>=2.4,<3",  # reads from the Hub and pushes to it
+    "pyarrow>=20",  # embeddings of an archive, in parts, as parquet
+    "filelock>=3.15",  # keeps two processes from writing to one archive's embeddings
     "tokenizers>=0.23",  # trains the small tokenizer; transformers says the upper bound
 ]
 TRAINING_REQUIREMENTS = [
@@ -48,6 +50,7 @@ COMMAND_LINE_REQUIREMENTS = [
 ]
 TEST_REQUIREMENTS = [
     "hypothesis>=6.100",  # property tests: one clip, one embedding
+    "parameterized>=0.9",  # what transformers' common tests are written with, `make test-common`
     "pytest>=8.0",
     "pytest-timeout>=2.3",  # a test that hangs fails instead
     "setuptools>=77",  # test_packaging builds the wheel without a network
@@ -56,7 +59,7 @@ TEST_REQUIREMENTS = [
 # Each extra opens one door; nothing in the package imports them unless that door is used.
 ONNX_REQUIREMENTS = [
     "onnx>=1.18",  # checks and quantises the exported graphs
-    "onnxruntime>=1.22",  # runs them
+    "onnxruntime>=1.23",  # runs them; the first that knows opset 23
     "onnxscript>=0.5",  # torch.onnx writes graphs through it
 ]
 PEFT_REQUIREMENTS = [
@@ -66,7 +69,7 @@ SENTENCE_TRANSFORMERS_REQUIREMENTS = [
     "sentence-transformers>=6.2",  # loads a saved folder as it is; the first version that encodes audio
 ]
 MTEB_REQUIREMENTS = [
-    "mteb>=2.26,<3",  # the encoder protocol that `modeling_atri.mteb` implements
+    "mteb>=2.26,<3",  # the encoder protocol that `modeling_atri.mteb_encoder` implements
 ]
 QUALITY_REQUIREMENTS = [
     "ruff>=0.17,<0.18",  # its formatting changes between minor versions
