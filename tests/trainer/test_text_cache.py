@@ -68,7 +68,6 @@ def test_training_is_the_same_as_without(tmp_path, options):
     cached, cached_gradients = train(make_arguments(tmp_path, **args), rows, model_with_dropout())
     assert losses(cached) == pytest.approx(losses(plain), rel=1e-6)
     for step, (ours, theirs) in enumerate(zip(cached_gradients.steps, gradients.steps, strict=True)):
-        # After a step the weights differ by rounding, and so the next gradients by more.
         # Rounding of earlier steps is in the weights of later ones.
         assert_same_gradients(ours, theirs, tolerance=1e-6 if step == 0 else 1e-4)
     assert "text_projection.fc1.weight" in cached_gradients.steps[0]
