@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 from .loading import data_name
 from .options import parse_options
@@ -98,6 +97,7 @@ def convert(args: ConvertArguments) -> dict[str, Any]:
     start = time.perf_counter()
     folder = Path(args.output_dir)
     check_output(folder, args.overwrite)
+    from modeling_atri.files import folder_written_whole
     from modeling_atri.pretrained import make_processor
 
     with _told():
@@ -109,7 +109,8 @@ def convert(args: ConvertArguments) -> dict[str, Any]:
     _print_model(model)
     size = sum(value.numel() * value.element_size() for value in model.state_dict().values())
     print(f"Writing {folder} ({size / 1e6:,.1f} MB) ...", flush=True)
-    with folder_written_whole(folder, size) as temporary:
+    check_room(folder, size)
+    with folder_written_whole(folder) as temporary:
         model.save_pretrained(temporary)
         processor.save_pretrained(temporary)
         _save_facts(facts, temporary)
@@ -211,29 +212,11 @@ def check_vocabulary(model: "AtriModel", processor: "AtriProcessor") -> None:
         )
 
 
-@contextmanager
-def folder_written_whole(folder: Path, size: int) -> Iterator[Path]:
-    """A folder to write to; its files appear in `folder` when all went well, and leave nothing behind when not.
-
-    Args:
-        folder: may exist; files in it stay unless one of that name was written.
-        size: about how many bytes will be written.
-
-    Raises:
-        OSError: there is less room than that.
-    """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    if (free := shutil.disk_usage(folder.parent).free) < size:
+def check_room(folder: Path, size: int) -> None:
+    """Raise an OSError where there are less than `size` bytes free for a folder to come."""
+    place = next(parent for parent in folder.resolve().parents if parent.exists())
+    if (free := shutil.disk_usage(place).free) < size:
         raise OSError(f"There are {free / 1e6:,.0f} MB free for {folder}, which needs {size / 1e6:,.0f} MB.")
-    temporary = folder.with_name(f".{folder.name}.{uuid4().hex}.tmp")
-    temporary.mkdir()
-    try:
-        yield temporary
-        for name in _files(temporary):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            os.replace(temporary / name, folder / name)
-    finally:
-        shutil.rmtree(temporary)
 
 
 def _files(folder: Path) -> list[str]:

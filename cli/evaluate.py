@@ -47,6 +47,7 @@ def evaluate(args: EvaluateArguments) -> dict:
     from modeling_atri.languages_atri import resolve_language
     from modeling_atri.trainer.data.rows import load_rows
     from modeling_atri.trainer.evaluation import RetrievalSet, embed_retrieval_set, retrieval_table
+    from modeling_atri.trainer.facts import evaluation_facts, model_facts
     from modeling_atri.trainer.results import describe_environment, make_results, save_json
 
     from .report import print_results
@@ -58,20 +59,20 @@ def evaluate(args: EvaluateArguments) -> dict:
     embeddings = embed_retrieval_set(
         model.to(args.device).eval(), processor, retrieval_set, batch_size=args.batch_size, progress=True
     )
+    anchor = resolve_language(args.anchor_language)
     results = make_results(
-        retrieval_table(embeddings, retrieval_set.positives, resolve_language(args.anchor_language)),
-        evaluated_on={
-            "num_clips": len(retrieval_set.audios),
-            "num_captions_per_language": len(retrieval_set.positives),
-            "languages": list(retrieval_set.captions),
-            "anchor_language": resolve_language(args.anchor_language),
-        },
+        retrieval_table(embeddings, retrieval_set.positives, anchor),
+        evaluated_on=evaluation_facts(retrieval_set, anchor),
         data={
             "eval": data_name(args.data, args.split),
             "eval_hub_id": hub_id(args.data),
             "group_column": args.group_column,
         },
-        model={"initialized_from": args.model, "num_parameters": model.num_parameters()},
+        model={
+            "name": data_name(args.model, None),
+            "num_parameters": model_facts(model)["num_parameters"],
+            "projection_dim": model.config.projection_dim,
+        },
         environment=describe_environment(args.device),
     )
     if args.output:

@@ -119,7 +119,8 @@ def _make_trainer(options: QuickstartArguments, train_rows, heldout_rows):
         report_to="none",
     )
     names = {"train": "soundscapes/train", "eval": "soundscapes/heldout", "seed": options.seed}
-    return AtriTrainer(model, args, processor, train_rows, heldout_rows, facts={"data": names})
+    facts = {"data": names, "model": {"initialized_from": "scratch"}}
+    return AtriTrainer(model, args, processor, train_rows, heldout_rows, facts=facts)
 
 
 def _ask(trainer, rows) -> None:

@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from modeling_atri.hub_cards import make_model_card, results_table
-from modeling_atri.trainer.evaluation import RetrievalSet, retrieval_table
+from modeling_atri.hub_cards.authorship import write_card
+from modeling_atri.trainer.measuring import current_results, measure
 from modeling_atri.trainer.publishing import complete_results
 from modeling_atri.trainer.results import RESULTS_NAME, save_json
 from modeling_atri.trainer.trainer import AtriTrainer
@@ -22,10 +23,9 @@ def save_run(trainer: AtriTrainer) -> dict[str, Any] | None:
     trainer.save_model(folder, _internal_call=True)  # pushed below, with results and card
     results = None
     if trainer.eval_dataset is not None:
-        retrieval_set = RetrievalSet.from_rows(trainer.eval_dataset, trainer.args.languages)
-        embeddings = trainer.embed(retrieval_set)
-        table = retrieval_table(embeddings, retrieval_set.positives, trainer.args.anchor_language)
-        results = complete_results(trainer, trainer.describe_results(table, retrieval_set))
+        # Where the last step was evaluated, that is the model which is saved.
+        measured = current_results(trainer) or measure(trainer, trainer.eval_dataset)
+        results = complete_results(trainer, measured)
         if trainer.is_world_process_zero():
             save_results(results, folder)
     if trainer.is_world_process_zero():
@@ -41,7 +41,7 @@ def save_run(trainer: AtriTrainer) -> dict[str, Any] | None:
 def save_results(results: dict[str, Any], folder: str) -> None:
     """Write results and model card, and print the table."""
     save_json(results, Path(folder) / RESULTS_NAME)
-    make_model_card(results, folder).save(Path(folder) / "README.md")
+    write_card(make_model_card(results, folder), folder)
     print_results(results)
 
 

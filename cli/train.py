@@ -112,9 +112,8 @@ def train(data: DataArguments, sizes, args) -> None:
     if args.group_column is not None:
         names["group_column"] = args.group_column
         args.group_column = None  # `load_rows` made it the column `group_id`
-    trainer = AtriTrainer(
-        model, args, processor, train_dataset=train_rows, eval_dataset=eval_rows, facts={"data": names}
-    )
+    facts = {"data": names} | ({"model": {"initialized_from": "scratch"}} if data.model is None else {})
+    trainer = AtriTrainer(model, args, processor, train_dataset=train_rows, eval_dataset=eval_rows, facts=facts)
     trainer.train(resume_from_checkpoint=_checkpoint(args.resume_from_checkpoint))
     save_run(trainer)
 

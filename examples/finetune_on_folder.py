@@ -57,6 +57,7 @@ def main() -> None:
     trainer.train()
     after = trainer.evaluate(metric_key_prefix="after")
     trainer.save_model(options.output_dir)
+    trainer.create_model_card()  # of the last figures; push_to_hub.py takes it along
     for name in SHOWN:
         if f"after_{name}" in after:  # no rank variance with one language
             print(f"{name:25}{before[f'before_{name}']:8.3f} -> {after[f'after_{name}']:.3f}")

@@ -9,7 +9,7 @@ from huggingface_hub import ModelCard
 from modeling_atri.languages_atri import language_name
 
 from .example_captions import EXAMPLE_CAPTIONS
-from .facts import as_list, has_sonar_weights, model_languages, model_license
+from .facts import as_list, evaluation_size, has_sonar_weights, model_languages, model_license
 from .metadata import model_card_data
 from .tables import results_table
 
@@ -27,27 +27,29 @@ _TRAINING_FACTS = (
     ("epochs", "epochs"),
     ("batch_size", "clips a step"),
     ("learning_rate", "peak learning rate"),
+    ("audio_learning_rate", "peak learning rate of the audio tower"),
+    ("text_learning_rate", "peak learning rate of the text tower"),
+    ("head_learning_rate", "peak learning rate of projections and logit scale"),
     ("precision", "precision"),
     ("seed", "seed"),
 )
 
+_ADAPTER_NOTE = " It is an adapter: loading it takes `peft`, and the base model, which is found by its name."
 
-def make_model_card(
-    results: dict[str, Any], path: str, projection_dim: int | None = None, title: str = DEFAULT_TITLE
-) -> ModelCard:
+
+def make_model_card(results: dict[str, Any], path: str, title: str = DEFAULT_TITLE) -> ModelCard:
     """The model card of a model.
 
     Args:
         results: the facts, as `modeling_atri.hub_cards.facts` lists them, every one optional.
         path: folder or Hub id that the usage examples load.
-        projection_dim (`int`, *optional*): width of the embeddings. Default: that of `results["model"]`.
         title (`str`, *optional*): heading, and the name of the model in its `model-index`.
 
     Raises:
         ValueError: a licence that the weights do not allow.
     """
     languages = model_languages(results)
-    width = projection_dim or results.get("model", {}).get("projection_dim")
+    model = results.get("model", {})
     captions = _captions(languages)
     sections = (
         _languages_section(languages),
@@ -61,10 +63,11 @@ def make_model_card(
         title=title,
         path=path,
         in_languages=_in_languages(len(languages)),
+        adapter=_ADAPTER_NOTE if "adapter" in model else "",
         captions="\n".join(f'    "{code}": "{caption}",' for code, caption in captions.items()),
         first_language=next(iter(captions)),
         first_caption=next(iter(captions.values())),
-        audio_shape=f"2, {width}" if width else "2, projection_dim",
+        audio_shape=f"2, {model.get('projection_dim', 'projection_dim')}",
         sections="".join(f"\n## {heading}\n\n{text}\n" for heading, text in sections if text),
     )
     return ModelCard(f"---\n{model_card_data(results, title).to_yaml()}\n---\n\n{content}")
@@ -80,9 +83,9 @@ def _in_languages(count: int) -> str:
 
 
 def _captions(languages: list[str]) -> dict[str, str]:
-    """An example in each language that there is one for; else one to be filled in."""
-    known = {code: EXAMPLE_CAPTIONS[code] for code in languages if code in EXAMPLE_CAPTIONS}
-    return known or {languages[0] if languages else "...": "..."}
+    """An example in each language that there is one for, else one to be filled in; in English if none is known."""
+    known = {code: EXAMPLE_CAPTIONS[code] for code in languages or ["eng_Latn"] if code in EXAMPLE_CAPTIONS}
+    return known or {languages[0]: "..."}
 
 
 def _languages_section(languages: list[str]) -> tuple[str, str]:
@@ -116,22 +119,24 @@ def _short(value: Any) -> str:
 
 
 def _duration(seconds: float) -> str:
-    return f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{seconds / 60:.1f} minutes"
+    for unit, length in {"hours": 3600, "minutes": 60}.items():
+        if seconds >= length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.0f} seconds"
 
 
 def _evaluation_section(results: dict[str, Any]) -> tuple[str, str]:
-    if "metrics" not in results:
-        return "Evaluation", ""
     evaluated, environment, data = (results.get(part, {}) for part in ("evaluated_on", "environment", "data"))
-    made = [f"{evaluated['num_clips']} clips, {evaluated['num_captions_per_language']} captions in each language"]
-    if name := data.get("eval_hub_id") or data.get("eval"):
-        made.insert(0, str(name))
+    if "metrics" not in results or not evaluated.get("languages"):
+        return "Evaluation", ""
+    made = [str(name) for name in (data.get("eval_hub_id") or data.get("eval"), evaluation_size(results)) if name]
     if versions := environment.get("versions"):
         made.append(", ".join(f"{package} {number}" for package, number in versions.items()))
     if device := environment.get("device"):
         made.append(f"{device['type']} ({device['name']})")
     table = results_table(results["metrics"], evaluated["languages"], markdown=True)
-    legend = f"Recall and mAP in percent; T2A: text to audio, A2T: audio to text. On {'; '.join(made)}."
+    legend = "Recall and mAP in percent; T2A: text to audio, A2T: audio to text."
+    legend += f" On {'; '.join(made)}." if made else ""
     if "mrv" in results["metrics"]:
         legend += (
             " Mean rank variance: how much the rank of a caption's clip varies over the languages it is asked in; "

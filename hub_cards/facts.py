@@ -6,7 +6,8 @@ left out of the card:
     metrics         `{language}_{metric}`, `mean_{metric}`, `mrv`, ..., as fractions
     evaluated_on    num_clips, num_captions_per_language, languages, anchor_language
     data            train, eval: names; train_hub_id, eval_hub_id, eval_revision: data sets on the Hub
-    model           num_parameters, projection_dim, initialized_from, base_model (Hub ids), license, adapter;
+    model           num_parameters, projection_dim, base_model (Hub ids), license, adapter;
+                    initialized_from: name of the model that training started from, or "scratch";
                     weights_from: names of the checkpoints that the weights were converted from
     conversion      fresh: what `atri convert` found no weights for
     training        objective, languages, steps, batch_size, seed, runtime_s, ...
@@ -26,9 +27,10 @@ RESULTS_NAME = "atri_results.json"
 EMISSIONS_NAME = "emissions.csv"  # as codecarbon writes it
 SONAR_LICENSE = "cc-by-nc-4.0"
 
-# SONAR's text encoder as the Hub names it, and the checkpoints of ML-CLAP, whose text tower is SONAR fine-tuned.
+# SONAR's text encoder as the Hub names it; and what weights are converted from: files and folders of SONAR, or of
+# ML-CLAP, whose text tower is SONAR fine-tuned, by whatever name somebody gave them.
 _SONAR = re.compile(r"(^|/)SONAR(_|$)")
-_ML_CLAP = re.compile(r"ml-?clap", re.IGNORECASE)
+_SONAR_FILES = re.compile(r"(?<![a-z])sonar(?![a-z])|ml-?clap", re.IGNORECASE)
 
 
 def read_facts(folder: str | os.PathLike) -> dict[str, Any]:
@@ -74,12 +76,19 @@ def model_languages(facts: dict[str, Any]) -> list[str]:
     return list(dict.fromkeys(code for part in parts for code in part))
 
 
+def evaluation_size(facts: dict[str, Any]) -> str | None:
+    """How much was evaluated on, in words; None where it is not known."""
+    evaluated = facts.get("evaluated_on", {})
+    sizes = {"num_clips": "{} clips", "num_captions_per_language": "{} captions in each language"}
+    return ", ".join(text.format(evaluated[name]) for name, text in sizes.items() if name in evaluated) or None
+
+
 def has_sonar_weights(facts: dict[str, Any]) -> bool:
     """Whether the text tower was made from SONAR's weights, directly or by way of ML-CLAP."""
     model = facts.get("model", {})
     weights = as_list(model.get("weights_from"))
     names = [*weights, *as_list(model.get("base_model")), *as_list(model.get("initialized_from"))]
-    return any(_SONAR.search(name) for name in names) or any(_ML_CLAP.search(name) for name in weights)
+    return any(_SONAR.search(name) for name in names) or any(_SONAR_FILES.search(name) for name in weights)
 
 
 def model_license(facts: dict[str, Any]) -> str | None:

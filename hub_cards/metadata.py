@@ -7,7 +7,7 @@ from huggingface_hub import EvalResult, EvalResultEntry, ModelCardData, eval_res
 
 from modeling_atri.languages_atri import iso_code, language_name
 
-from .facts import as_list, model_languages, model_license
+from .facts import as_list, evaluation_size, model_languages, model_license
 from .tables import COLUMNS, CONSISTENCY
 
 
@@ -56,7 +56,7 @@ def eval_results_files(facts: dict[str, Any]) -> dict[str, str]:
             value=round(metrics[name], _DIGITS),
             dataset_revision=data.get("eval_revision"),
             date=facts.get("environment", {}).get("date"),
-            notes=_how(facts),
+            notes=evaluation_size(facts),
         )
         for name, _ in _shown_figures(facts)
     ]
@@ -97,13 +97,6 @@ def _shown_figures(facts: dict[str, Any]) -> list[tuple[str, str]]:
 def _title(name: str) -> str:
     way, title = next(pair for pair in _DIRECTIONS if name.startswith(pair[0]))
     return f"{title} {name.removeprefix(way + '_')}"
-
-
-def _how(facts: dict[str, Any]) -> str | None:
-    evaluated = facts.get("evaluated_on", {})
-    if "num_clips" not in evaluated:
-        return None
-    return f"{evaluated['num_clips']} clips, {evaluated['num_captions_per_language']} captions in each language"
 
 
 def _emissions(emissions: dict[str, Any]) -> dict[str, Any]:

@@ -2,11 +2,11 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
-from re import search
 from typing import Any, NamedTuple
 
 from huggingface_hub import (
@@ -14,18 +14,19 @@ from huggingface_hub import (
     CommitOperationAdd,
     CommitOperationDelete,
     HfApi,
+    ModelCard,
     get_token,
     is_offline_mode,
 )
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError
 from huggingface_hub.utils import validate_repo_id
 
+from .authorship import CARD_NAME, is_made_here, signed
 from .cards import make_model_card
-from .facts import RESULTS_NAME, read_facts
+from .facts import RESULTS_NAME, as_list, read_facts
 from .metadata import eval_results_files
 
 
-CARD_NAME = "README.md"
 _WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json")
 _ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 # What goes up; everything else in a run's folder stays: checkpoints, optimizer states, logs, caches, sounds, pickles.
@@ -38,8 +39,9 @@ _PUBLISHED = (
     *("*_atri.py", "onnx/*.onnx", "onnx/*.onnx.data", "onnx/*.json"),
     *(CARD_NAME, "LICENSE", "LICENSE.*", RESULTS_NAME, "results.png", ".eval_results/*.yaml"),
 )
-# Weights of an earlier push under names that this one does not write would go before the new ones when loaded.
-_REPLACED = (*_WEIGHTS, *_ADAPTER, "pytorch_model*.bin", "pytorch_model.bin.index.json")
+# Weights of an earlier push under names that this one does not write would go before the new ones when loaded, and its
+# results would be taken for those of the new ones.
+_REPLACED = (*_WEIGHTS, *_ADAPTER, "pytorch_model*.bin", "pytorch_model.bin.index.json", RESULTS_NAME)
 _MORE_TRIES = 2  # where the connection breaks
 
 
@@ -74,8 +76,9 @@ def publish(
     """Push a saved model to the Hub, with processor, card and results, in one commit.
 
     The folder is read, never written: a missing card and the `.eval_results` are made on the way from
-    `atri_results.json`, and a card that loads the model from this folder loads it from the repository instead. Files
-    that the repository has already are not sent again.
+    `atri_results.json`, and a card that loads the model from this folder loads it from the repository instead; else a
+    card that was written by hand goes up as it is. It takes the place of the repository's, whose history keeps that.
+    Files that the repository has already are not sent again.
 
     Args:
         folder: as `save_pretrained` of model (or adapter) and processor left it.
@@ -240,7 +243,7 @@ def _adapter_config(path: Path, base_model: str | None) -> dict[str, Any]:
     """PEFT's configuration, which names a base model that others can load."""
     config = json.loads(path.read_text(encoding="utf-8"))
     base = base_model or config.get("base_model_name_or_path")
-    if not base or Path(base).exists() or Path(base).is_absolute():
+    if not base or is_local(base):
         raise ValueError(
             f"The adapter was made on a model that is not on the Hub ({base or 'without a name'}), where nobody could "
             "load it. Push that model first, then the adapter with its Hub id as `base_model`."
@@ -248,14 +251,36 @@ def _adapter_config(path: Path, base_model: str | None) -> dict[str, Any]:
     return config | {"base_model_name_or_path": base}
 
 
+def is_local(name: str) -> bool:
+    """Whether a model's name is a path on this machine, not an id on the Hub."""
+    return Path(name).exists() or Path(name).is_absolute()
+
+
 def _card(folder: Path, repo_id: str, facts: dict[str, Any]) -> str:
     """The folder's card, or one from the facts, with examples that load the model from the repository."""
     path = folder / CARD_NAME
     if not path.is_file():
-        return str(make_model_card(facts, repo_id, title=repo_id.split("/")[-1]))
+        return signed(str(make_model_card(facts, repo_id, title=repo_id.split("/")[-1])))
     text = path.read_text(encoding="utf-8")
-    loaded = search(r'AtriModel\.from_pretrained\("([^"]+)"\)', text)
-    return text.replace(f'"{loaded[1]}"', f'"{repo_id}"') if loaded else text
+    names = set(re.findall(r'\.from_pretrained\("([^"]+)"', text))
+    if not is_made_here(text):  # it may speak of other models too
+        return _renamed(text, {name for name in names if _is_name_of(folder, name)}, repo_id)
+    card = ModelCard(_renamed(text, names, repo_id))
+    # Known only now, where the base was a folder.
+    card.data.base_model = card.data.base_model or as_list(facts.get("model", {}).get("base_model")) or None
+    return signed(str(card))
+
+
+def _renamed(text: str, names: set[str], repo_id: str) -> str:
+    for name in names:
+        text = text.replace(f'"{name}"', f'"{repo_id}"')
+    return text
+
+
+def _is_name_of(folder: Path, name: str) -> bool:
+    """Whether a path ends as the folder's does, wherever it was relative to."""
+    parts = Path(name).parts
+    return folder.resolve().parts[-len(parts) :] == parts
 
 
 def _push(

@@ -40,7 +40,8 @@ def read_waveform(audio: Any, sampling_rate: int, source_rate: int | None = None
             - a path (`str` or `os.PathLike`), a URL (http or https), or the `bytes` of a file, in any format that
               soundfile reads (WAV, FLAC, OGG, MP3, ...); channels are averaged;
             - `{"path": ..., "bytes": ...}`, an undecoded `datasets.Audio` value; bytes go before path;
-            - `{"array": ..., "sampling_rate": ...}`, a decoded one; `raw` does for `array`;
+            - `{"array": ..., "sampling_rate": ...}`, a decoded one: a mono waveform or a list of floats; `raw` does
+              for `array`;
             - a mono waveform, numpy array or torch tensor of shape `(num_samples,)`, floats with full scale at 1.0.
         sampling_rate (`int`): rate of the returned waveform, in hertz (Hz).
         source_rate (`int`, *optional*): rate of a bare waveform in Hz. Default: `sampling_rate`.
@@ -103,7 +104,7 @@ def _unpack(audio: Mapping[str, Any], source_rate: int | None) -> tuple[Any, int
             if source_rate is None:
                 raise ValueError(f"An audio dict with `{key}` needs its `sampling_rate` in Hz beside it.")
             waveform = audio[key]
-            return waveform if isinstance(waveform, torch.Tensor) else np.asarray(waveform, np.float32), source_rate
+            return waveform if isinstance(waveform, torch.Tensor) else np.asarray(waveform), source_rate
     for key in ("bytes", "path"):
         if audio.get(key) is not None:
             return audio[key], None

@@ -5,9 +5,8 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
 from dataclasses import dataclass
-from threading import Lock
+from threading import Condition
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,6 @@ logger = logging.get_logger(__name__)
 
 FRAMES_PER_UNIT = 1012  # what CED sees at once, about 10 s: clips are weighed in these
 _MAX_WORKERS = 16  # each of them holds a clip in memory
-_LONG_CLIP_S = 300  # seconds
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,6 @@ class ClipReader:
         self._read_features = read_features
         self._names = names
         self._skip = skip
-        self._one_long_clip = Lock()
 
     def __call__(self, index: int, audio: Any) -> Tensor | AudioFailure:
         """Log-mel features of clip `index`, `(frames, mel bins)`, or what is wrong with it."""
@@ -96,14 +93,7 @@ class ClipReader:
             raise ValueError(f"{name} is a bare waveform: pass its `sampling_rate` in Hz.")
         source_rate = self._sampling_rate if is_bare else None
         waveform = load_audio(audio, self._extractor.sampling_rate, source_rate)
-        return self.extract(waveform, name)
-
-    def extract(self, waveform: np.ndarray, name: str) -> Tensor:
-        """Log-mel features of a mono waveform at the model's rate, `(frames, mel bins)`."""
-        # The spectrum of an hour takes 1.5 GB: not one in every thread.
-        is_long = len(waveform) > _LONG_CLIP_S * self._extractor.sampling_rate
-        with self._one_long_clip if is_long else nullcontext():
-            return self._extractor.extract_clip(waveform, self._pad_short, name=name)
+        return self._extractor.extract_clip(waveform, self._pad_short, name=name)
 
 
 def _path_of(audio: Any) -> str | None:
@@ -121,14 +111,16 @@ class ReadAhead:
     """Clips in the order given, read by threads while the caller does something else.
 
     The caller's iterable is only ever advanced in the caller's own thread, inside `__next__` and `is_ready`. At first
-    few clips are read ahead, then more, as long as those that wait for the caller weigh less than `max_weight`.
+    few clips are read ahead, then more, as long as those that wait for the caller weigh less than `max_weight`. What
+    a clip weighs is known when it was read, so each thread checks that before it begins one: those that wait can
+    exceed the limit by one clip a thread.
 
     Args:
         read: takes the number of a clip and the clip.
         audios: the clips.
         num_workers: threads; 0 reads in the caller's thread when asked.
         num_ahead: clips under way at most.
-        max_weight: no more are begun while those that wait weigh as much.
+        max_weight: none but the clip that comes next is begun while those that wait weigh as much.
     """
 
     def __init__(
@@ -145,6 +137,9 @@ class ReadAhead:
         self._num_ahead = num_ahead
         self._max_weight = max_weight
         self._num_taken = 0
+        self._waiting_weight = 0
+        self._is_over = False
+        self._taken = Condition()  # guards these three
         self._pending: deque[Future] = deque()
         self._executor: ThreadPoolExecutor | None = None
         self._num_threads = torch.get_num_threads()
@@ -158,6 +153,9 @@ class ReadAhead:
 
     def __exit__(self, *exception: object) -> None:
         if self._executor is not None:
+            with self._taken:
+                self._is_over = True
+                self._taken.notify_all()
             self._executor.shutdown(wait=True, cancel_futures=True)
             torch.set_num_threads(self._num_threads)
 
@@ -171,7 +169,10 @@ class ReadAhead:
         if not self._pending:
             raise StopIteration
         features = self._pending.popleft().result()
-        self._num_taken += 1
+        with self._taken:
+            self._num_taken += 1
+            self._waiting_weight -= weigh(features)
+            self._taken.notify_all()
         return features
 
     def is_ready(self) -> bool:
@@ -183,16 +184,26 @@ class ReadAhead:
 
     def _begin_more(self) -> None:
         limit = min(self._num_ahead, self._num_workers + self._num_taken)
-        while len(self._pending) < limit and self._waiting_weight() < self._max_weight:
+        while len(self._pending) < limit:
             try:
                 item = next(self._items)
             except StopIteration:
                 return
-            self._pending.append(self._executor.submit(self._read, *item))
+            self._pending.append(self._executor.submit(self._read_when_there_is_room, *item))
 
-    def _waiting_weight(self) -> int:
-        done = (future for future in self._pending if future.done() and not future.exception())
-        return sum(weigh(future.result()) for future in done)
+    def _read_when_there_is_room(self, index: int, audio: Any) -> Tensor | AudioFailure | None:
+        """In a thread: the clip, or None when nobody waits for it any more."""
+        with self._taken:
+            # The caller may be waiting for the next clip: that one needs no room.
+            self._taken.wait_for(
+                lambda: self._is_over or self._waiting_weight < self._max_weight or index == self._num_taken
+            )
+            if self._is_over:
+                return None
+        features = self._read(index, audio)
+        with self._taken:
+            self._waiting_weight += weigh(features)
+        return features
 
 
 def default_num_workers() -> int:

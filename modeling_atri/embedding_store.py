@@ -1,8 +1,7 @@
 """Embeddings on disk, written in parts: what stopped runs leave can be read, and added to."""
 
-import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -10,18 +9,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 from filelock import FileLock, Timeout
 
 from .files import remove_unfinished, written_whole
-from .modeling_atri import AtriModel
-from .processing_atri import AtriProcessor
+from .npy_files import write_npy_rows
 
 
 PARTS_FOLDER = "embeddings"
 _METADATA_KEY = b"modeling_atri"
-# What makes an embedding of the weights, beside their shapes.
-_SETTINGS = ("max_frames", "patch_size", "num_attention_heads", "hidden_act", "layer_norm_eps")
 
 
 @dataclass(frozen=True)
@@ -52,7 +47,7 @@ class EmbeddingStore:
     Args:
         folder (`str` or `Path`): made when it is missing.
         model_name (`str`): for people.
-        fingerprint (`str`): of the model, see `model_fingerprint`.
+        fingerprint (`str`): of what makes the embeddings, see `fingerprints.audio_fingerprint`.
         width (`int`): of an embedding.
 
     Raises:
@@ -141,11 +136,12 @@ def load_embeddings(folder: str | PathLike, out: str | PathLike | None = None) -
 
     Args:
         folder (`str` or `Path`): the folder they wrote to.
-        out (`str` or `Path`, *optional*): `.npy` file to gather the embeddings in, instead of in memory.
+        out (`str` or `Path`, *optional*): `.npy` file to gather the embeddings in, instead of in memory. It appears
+            when all are there.
 
     Returns:
         the ids, sorted (paths relative to the folder that was encoded, with `/`), and the embeddings, `np.ndarray` of
-        shape `(len(ids), projection_dim)`, float32, in the same order.
+        shape `(len(ids), projection_dim)`, float32, in the same order; with `out`, mapped from the file, read-only.
 
     Raises:
         ValueError: there are no embeddings in the folder, or of several models.
@@ -158,33 +154,26 @@ def load_embeddings(folder: str | PathLike, out: str | PathLike | None = None) -
     ids_of = [_read(path, ["id"])["id"].to_pylist() for path in paths]
     ids = sorted(name for part in ids_of for name in part)
     place_of = {name: place for place, name in enumerate(ids)}
-    shape = (len(ids), pq.read_schema(paths[0]).field("embedding").type.list_size)
-    if out is None:
-        embeddings = np.empty(shape, dtype=np.float32)
-    else:
-        embeddings = np.lib.format.open_memmap(out, mode="w+", dtype=np.float32, shape=shape)
-    for path, part in zip(paths, ids_of, strict=True):
-        column = _read(path, ["embedding"])["embedding"].combine_chunks()
-        embeddings[[place_of[name] for name in part]] = column.flatten().to_numpy().reshape(len(part), -1)
+    width = pq.read_schema(paths[0]).field("embedding").type.list_size
+    rows = ((place_of[name], row) for path, part in zip(paths, ids_of, strict=True) for name, row in _rows(path, part))
+    if out is not None:
+        return ids, write_npy_rows(Path(out), rows, len(ids), width)
+    embeddings = np.empty((len(ids), width), dtype=np.float32)
+    for place, row in rows:
+        embeddings[place] = row
     return ids, embeddings
 
 
-def model_fingerprint(model: AtriModel, processor: AtriProcessor) -> str:
-    """32 hexadecimal digits that are the same for all that embed audio alike: weights and settings, not names."""
-    digest = hashlib.blake2b(digest_size=16)
-    settings = {name: getattr(model.config.audio_config, name) for name in _SETTINGS}
-    numbers = processor.feature_extractor.to_dict().items()
-    settings |= {name: value for name, value in numbers if isinstance(value, (int, float))}
-    digest.update(json.dumps(settings, sort_keys=True).encode())
-    for module in (model.audio_model, model.audio_projection):
-        for name, tensor in module.state_dict().items():
-            digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-            digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
+def _rows(path: Path, ids: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
+    """The embeddings of a part, each with its id."""
+    column = _read(path, ["embedding"])["embedding"].combine_chunks()
+    return zip(ids, column.flatten().to_numpy().reshape(len(ids), -1), strict=True)
 
 
 def _part_paths(folder: Path) -> list[Path]:
-    return sorted((folder / PARTS_FOLDER).glob("[0-9]*.parquet"), key=lambda path: int(path.stem))
+    paths = (folder / PARTS_FOLDER).glob("*.parquet")
+    # No `00000 (1).parquet`, which those who synchronise folders make: a part that is there already.
+    return sorted((path for path in paths if path.stem.isdecimal()), key=lambda path: int(path.stem))
 
 
 def _read(path: Path, columns: list[str] | None = None) -> pa.Table:
@@ -201,4 +190,4 @@ def _facts_of(path: Path) -> dict[str, str]:
         raise ValueError(f"{str(path)!r} is no part of embeddings written by modeling_atri: delete it.") from error
 
 
-__all__ = ["Clip", "EmbeddingStore", "load_embeddings", "model_fingerprint"]
+__all__ = ["Clip", "EmbeddingStore", "load_embeddings"]

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from .decoding import FRAMES_PER_UNIT, AudioFailure, ClipReader, ReadAhead, default_num_workers, weigh
-from .files import write_npy
 from .modeling_atri import AtriModel
+from .npy_files import write_npy
 from .processing_atri import AtriProcessor
 
 
@@ -59,7 +59,8 @@ def encode_audio(
     """Embeddings of clips, ready for a dot product.
 
     Clips are decoded in threads while the model works, and batched with others of similar length. A few batches are in
-    memory at once, however many clips there are; a clip that is longer than a batch goes through the model in pieces.
+    memory at once, and a clip in each thread, however many clips there are; a clip that is longer than a batch goes
+    through the model in pieces.
 
     Args:
         model (`AtriModel`): on any device; its training mode is put back afterwards. Whatever has its
@@ -86,14 +87,16 @@ def encode_audio(
     Returns:
         `np.ndarray` of shape `(n, projection_dim)`, float32, L2-normalised, in the order given; with `out`, mapped
         from the file, read-only. With `on_error="skip"` a pair of it and the list of `AudioFailure` (index, name,
-        reason), one for each clip that has no row: `np.delete(audios, [failure.index for failure in failures])` are
-        the clips of the rows.
+        reason), one for each clip that has no row; `np.delete(np.arange(n), [failure.index for failure in failures])`
+        are the places, among the n that were given, of the clips that have one.
 
     Raises:
         ValueError: a clip that cannot be read or is unfit, and the message says which; arguments that do not fit.
     """
-    if isinstance(audios, (str, bytes, PathLike, Mapping)) or getattr(audios, "ndim", 2) < 2:
+    if _is_one_clip(audios):
         raise ValueError(f"`audios` is one clip ({type(audios).__name__}); pass a list of clips, [clip] for this one.")
+    if names is not None and isinstance(audios, Sized) and len(names) != len(audios):
+        raise ValueError(f"{len(names)} names were given for {len(audios)} clips; pass one for each.")
     if on_error not in ("raise", "skip"):
         raise ValueError(f"`on_error` must be 'raise' or 'skip', got {on_error!r}.")
     num_workers = default_num_workers() if num_workers is None else num_workers
@@ -106,7 +109,7 @@ def encode_audio(
     )
     reader = ReadAhead(read, audios, num_workers, batch_size + 2 * num_workers, batch_size * _BATCHES_AHEAD)
     bar = tqdm(total=len(audios) if isinstance(audios, Sized) else None, desc="clips", disable=not progress)
-    with _inference(model), bar, reader:
+    with in_eval_mode(model), torch.inference_mode(), bar, reader:
         blocks = _audio_blocks(model, processor, reader, batch_size, failures, bar)
         embeddings = _collect(blocks, model.config.projection_dim, out)
     return embeddings if on_error == "raise" else (embeddings, failures)
@@ -150,9 +153,16 @@ def encode_text(
         deque(_captions(processor, texts, language), maxlen=0)  # an unknown language is an error now, not after hours
     captions = _captions(processor, texts, language)
     bar = tqdm(total=len(texts) if isinstance(texts, Sized) else None, desc="captions", disable=not progress)
-    with _inference(model), bar:
+    with in_eval_mode(model), torch.inference_mode(), bar:
         blocks = _text_blocks(model, processor, captions, batch_size, bar)
         return _collect(blocks, model.config.projection_dim, out)
+
+
+def _is_one_clip(audios: Any) -> bool:
+    if isinstance(audios, np.ndarray) and audios.dtype.kind in "OUS":  # of clips, or of their paths
+        return False
+    is_waveform = isinstance(audios, (np.ndarray, Tensor)) and audios.ndim < 2
+    return is_waveform or isinstance(audios, (str, bytes, PathLike, Mapping))
 
 
 def _check_batch_size(batch_size: int) -> None:
@@ -161,15 +171,14 @@ def _check_batch_size(batch_size: int) -> None:
 
 
 @contextmanager
-def _inference(model: Any) -> Iterator[None]:
-    """No gradients, and a model that does not train, until the end."""
+def in_eval_mode(model: Any) -> Iterator[None]:
+    """A model, and every module of it, that does not train until the end; what is no `torch.nn.Module` never does."""
     modules = list(model.modules()) if isinstance(model, nn.Module) else []
     in_training = [module for module in modules if module.training]
     for module in in_training:
         module.training = False
     try:
-        with torch.inference_mode():
-            yield
+        yield
     finally:
         for module in in_training:
             module.training = True
@@ -338,4 +347,4 @@ def _text_blocks(
         yield embeddings
 
 
-__all__ = ["AudioFailure", "encode_audio", "encode_text"]
+__all__ = ["AudioFailure", "encode_audio", "encode_text", "in_eval_mode"]

@@ -13,11 +13,11 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from .audio_io import load_audio
-from .decoding import ClipReader
-from .embedding_store import Clip, EmbeddingStore, load_embeddings, model_fingerprint
+from .embedding_store import Clip, EmbeddingStore, load_embeddings
 from .encode import encode_audio
 from .feature_extraction_atri import AtriFeatureExtractor
 from .files import written_whole
+from .fingerprints import audio_fingerprint
 from .modeling_atri import AtriModel
 from .processing_atri import AtriProcessor
 
@@ -77,8 +77,10 @@ def encode_folder(
     run goes on from there to the same embeddings, bit for bit. Read them with `load_embeddings(out)`.
 
     Args:
-        model, processor: see `encode_audio`.
-        folder (`str` or `Path`): searched with all below it, but hidden files, for the suffixes in `SOUND_SUFFIXES`.
+        model (`AtriModel`): on any device; its training mode is put back afterwards.
+        processor (`AtriProcessor`): of the model.
+        folder (`str` or `Path`): searched with all below it for the suffixes in `SOUND_SUFFIXES`; hidden files and
+            folders are left out, and links to folders are not followed.
         out (`str` or `Path`): folder for the parts, `embeddings/*.parquet` (see `EmbeddingStore`), and
             `failures.jsonl`, which lists the files that could not be read; they are tried again by every run.
         model_name (`str`, *optional*): noted with the embeddings. Default: where the model was loaded from.
@@ -93,6 +95,7 @@ def encode_folder(
 
     Raises:
         ValueError: no folder, no sound file in it, embeddings of another model in `out`, arguments that do not fit.
+        OSError: a folder below that cannot be searched, whose embeddings would be dropped; a full disk.
     """
     if format not in ("parquet", "npy"):
         raise ValueError(f"`format` must be 'parquet' or 'npy', got {format!r}.")
@@ -100,7 +103,7 @@ def encode_folder(
         raise ValueError(f"`part_size` must be at least 1, got {part_size}.")
     out, began = Path(out), time.perf_counter()
     sounds = find_sounds(folder)
-    fingerprint = model_fingerprint(model, processor)
+    fingerprint = audio_fingerprint(model, processor)
     model_name = model.config._name_or_path if model_name is None else model_name
     options = {"batch_size": batch_size, "num_workers": num_workers, "on_error": on_error}
     summary = FolderSummary()
@@ -131,18 +134,17 @@ def find_sounds(folder: str | PathLike) -> dict[str, SoundFile]:
 
     Raises:
         ValueError: no such folder, or no sound file in it.
+        OSError: a folder that cannot be searched.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f"There is no folder {str(folder)!r}.")
     sounds = {}
-    for path in folder.rglob("*"):
-        relative = path.relative_to(folder)
-        is_hidden = any(part.startswith(".") for part in relative.parts)
-        if is_hidden or path.suffix.lower() not in SOUND_SUFFIXES or path.is_dir():
+    for path in _files_below(folder):
+        if path.suffix.lower() not in SOUND_SUFFIXES:
             continue
         # A name that is no UTF-8 must not stop the others.
-        name = os.fsencode(relative.as_posix()).decode("utf-8", errors="backslashreplace")
+        name = os.fsencode(path.relative_to(folder).as_posix()).decode("utf-8", errors="backslashreplace")
         try:
             status = path.stat()
             sounds[name] = SoundFile(path, status.st_size, status.st_mtime_ns)
@@ -151,6 +153,17 @@ def find_sounds(folder: str | PathLike) -> dict[str, SoundFile]:
     if not sounds:
         raise ValueError(f"There is no sound file below {str(folder)!r} ({' '.join(SOUND_SUFFIXES)}).")
     return sounds
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """All files but hidden ones. Unlike `Path.rglob`, not silent about a folder that may not be read."""
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    for parent, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]  # where `os.walk` goes on
+        yield from (Path(parent, name) for name in names if not name.startswith("."))
 
 
 def _parts(ids: list[str], stored: Collection[str], part_size: int) -> Iterator[list[str]]:
@@ -171,15 +184,16 @@ class _FileReader:
 
     def __init__(self, feature_extractor: AtriFeatureExtractor, pad_short: bool, bar: tqdm):
         self.durations_s: dict[Path, float] = {}
-        self._sampling_rate = feature_extractor.sampling_rate
-        self._reader = ClipReader(feature_extractor, pad_short=pad_short)
+        self._feature_extractor = feature_extractor
+        self._pad_short = pad_short
         self._bar = bar
 
     def __call__(self, path: Path) -> Tensor:
         try:
-            waveform = load_audio(path, self._sampling_rate)
-            self.durations_s[path] = len(waveform) / self._sampling_rate
-            return self._reader.extract(waveform, repr(str(path)))
+            sampling_rate = self._feature_extractor.sampling_rate
+            waveform = load_audio(path, sampling_rate)
+            self.durations_s[path] = len(waveform) / sampling_rate
+            return self._feature_extractor.extract_clip(waveform, self._pad_short, name=repr(str(path)))
         finally:
             with self._bar.get_lock():
                 self._bar.update()
@@ -227,8 +241,7 @@ def _gather(out: Path, num_clips: int) -> None:
     if num_clips == 0:
         (out / ARRAY_NAME).unlink(missing_ok=True)
         return
-    with written_whole(out / ARRAY_NAME) as file:
-        ids, _ = load_embeddings(out, out=file.name)  # mapped into memory meanwhile
+    ids, _ = load_embeddings(out, out=out / ARRAY_NAME)
     with written_whole(out / IDS_NAME) as file:
         file.write(json.dumps(ids, ensure_ascii=False, indent=0).encode())
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -16,6 +17,8 @@ from .configuration_atri import IS_REMOTE_CODE, AtriAudioConfig, AtriConfig
 logger = logging.get_logger(__name__)
 
 Waveform = np.ndarray | torch.Tensor | Sequence[float]
+
+_BLOCK_FRAMES = 4096  # the spectrum of so many takes 13 MB at a time, that of an hour's frames would take 1.5 GB
 
 
 class AtriFeatureExtractor(SequenceFeatureExtractor):
@@ -120,18 +123,26 @@ class AtriFeatureExtractor(SequenceFeatureExtractor):
         return self._log_mel(self._to_waveform(clip, pad_short, name))
 
     def _log_mel(self, waveform: torch.Tensor) -> torch.Tensor:
-        spectrum = torch.stft(
-            waveform,
-            n_fft=self.n_fft,
-            hop_length=self.hop_length,
-            window=self.window,
-            center=True,
-            pad_mode="reflect",
-            return_complex=True,
-        )
-        power = spectrum.abs().square_()  # (n_fft // 2 + 1, frames); abs first: that is what torchaudio rounds
-        decibels = (power.T @ self.mel_filters).clamp_(min=1e-10).log10_().mul_(10.0)
+        num_frames = self.num_frames(len(waveform))
+        # Blocks of about one size: in one of less than four frames the matrix product would round differently.
+        num_blocks = -(-num_frames // _BLOCK_FRAMES)
+        bounds = [block * num_frames // num_blocks for block in range(num_blocks + 1)]
+        decibels = waveform.new_empty(num_frames, self.feature_size)
+        for first, last in pairwise(bounds):
+            torch.matmul(self._power(waveform, first, last), self.mel_filters, out=decibels[first:last])
+        decibels.clamp_(min=1e-10).log10_().mul_(10.0)
         return decibels.clamp_(min=decibels.max() - self.top_db)
+
+    def _power(self, waveform: torch.Tensor, first: int, last: int) -> torch.Tensor:
+        """Power spectrum of the frames from `first` up to `last`, `(frames, n_fft // 2 + 1)`."""
+        start = first * self.hop_length - self.n_fft // 2
+        stop = (last - 1) * self.hop_length - self.n_fft // 2 + self.n_fft
+        edges = max(0, -start), max(0, stop - len(waveform))
+        samples = torch.nn.functional.pad(waveform[None, max(0, start) : stop], edges, mode="reflect")[0]
+        spectrum = torch.stft(
+            samples, self.n_fft, self.hop_length, window=self.window, center=False, return_complex=True
+        )
+        return spectrum.abs().square_().T  # abs first: that is what torchaudio rounds
 
     def __call__(
         self,
@@ -230,7 +241,7 @@ class AtriFeatureExtractor(SequenceFeatureExtractor):
         if len(waveform) == 0:
             raise ValueError(f"{name} is empty (0 samples). Leave it out of the batch.")
         waveform = waveform.to("cpu", torch.float32)
-        if not torch.isfinite(waveform).all():
+        if not torch.isfinite(torch.stack(waveform.aminmax())).all():  # without a mask as long as the clip
             raise ValueError(f"{name} holds NaN or infinite samples. Check how it was decoded.")
         missing = self.min_num_samples - len(waveform)
         if missing > 0:
@@ -268,8 +279,10 @@ def as_list_of_clips(audio: Waveform | Sequence[Waveform]) -> list[Waveform]:
 
 def _as_tensor(clip: Waveform, name: str) -> torch.Tensor:
     try:
-        # A copy: torch takes neither reversed nor read-only arrays as they are.
-        return torch.from_numpy(np.array(clip)) if isinstance(clip, np.ndarray) else torch.as_tensor(clip).detach()
+        if isinstance(clip, np.ndarray):
+            # torch takes neither reversed nor read-only arrays as they are.
+            return torch.from_numpy(clip if clip.flags.writeable and clip.flags.c_contiguous else clip.copy())
+        return torch.as_tensor(clip).detach()
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(
             f"{name} is a {type(clip).__name__} that is no waveform ({error}). Pass an array, a tensor or a list of "

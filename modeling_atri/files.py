@@ -1,13 +1,12 @@
-"""Files that others read while we write, arrays that are longer than memory."""
+"""Files and folders that appear whole or not at all."""
 
 import os
-from collections.abc import Iterable, Iterator
+import shutil
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
-
-import numpy as np
 
 
 @contextmanager
@@ -27,37 +26,32 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def folder_written_whole(folder: Path) -> Iterator[Path]:
+    """A folder to write to, whose files appear in `folder` when all went well; leaves nothing behind when not.
+
+    Files that are in `folder` already stay, unless one of that name was written.
+    """
+    folder = folder.resolve()  # so that `.` has a name, and a place beside it
+    temporary = folder.with_name(f".{folder.name}.{uuid4().hex}.tmp")
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        if not folder.exists():
+            temporary.rename(folder)
+            return
+        for path in [path for path in temporary.rglob("*") if path.is_file()]:
+            target = folder / path.relative_to(temporary)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(path, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def remove_unfinished(folder: Path) -> None:
     """Remove what a process that was killed inside `written_whole` left in a folder."""
     for path in folder.glob(f".*.{'[0-9a-f]' * 32}.tmp"):
         path.unlink()
 
 
-def write_npy(path: Path, blocks: Iterable[np.ndarray], width: int) -> np.ndarray:
-    """Write blocks of rows one after the other, as many as come, and map the file into memory.
-
-    Args:
-        path: of the `.npy` file, which is written whole or not at all.
-        blocks: `(k, width)` each.
-        width: columns.
-
-    Returns:
-        `np.ndarray` of shape `(n, width)`, float32, read-only, whose rows stay on disk until they are used.
-    """
-    num_rows = 0
-    with written_whole(path) as file:
-        _write_header(file, num_rows, width)
-        for block in blocks:
-            file.write(np.ascontiguousarray(block, dtype=np.float32).data)
-            num_rows += len(block)
-        file.seek(0)
-        _write_header(file, num_rows, width)  # numpy leaves room in it for a first dimension that grows
-    return np.load(path, mmap_mode="r")
-
-
-def _write_header(file: BinaryIO, num_rows: int, width: int) -> None:
-    header = {"descr": np.dtype(np.float32).str, "fortran_order": False, "shape": (num_rows, width)}
-    np.lib.format.write_array_header_1_0(file, header)
-
-
-__all__ = ["remove_unfinished", "write_npy", "written_whole"]
+__all__ = ["folder_written_whole", "remove_unfinished", "written_whole"]

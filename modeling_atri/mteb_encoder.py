@@ -1,6 +1,5 @@
 """ATRI as an encoder of MTEB, the benchmark of text, image and audio embeddings (extra `mteb`)."""
 
-import hashlib
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from .encode import encode_audio, encode_text
+from .fingerprints import model_fingerprint
 from .languages_atri import LANGUAGES, resolve_language
 from .modeling_atri import AtriModel
 from .processing_atri import AtriProcessor
@@ -172,8 +172,8 @@ class AtriMtebEncoder:
         """What mteb records of the model; it caches results by name and revision.
 
         The name is that of the Hub repository, `local/` and the folder's name, or `local/atri` for a model that comes
-        from neither. The revision is the Hub's commit, else a fingerprint of the weights: a model that was trained
-        further never gets the scores of its former self.
+        from neither. The revision is the Hub's commit, else a fingerprint of the weights and settings: a model that
+        was trained further never gets the scores of its former self.
 
         Raises:
             ImportError: mteb is not installed.
@@ -187,7 +187,7 @@ class AtriMtebEncoder:
         return ModelMeta.create_empty(
             {
                 "name": _model_name(config.name_or_path),
-                "revision": getattr(config, "_commit_hash", None) or fingerprint(self.model),
+                "revision": getattr(config, "_commit_hash", None) or model_fingerprint(self.model, self.processor),
                 "languages": [code.replace("_", "-") for code in LANGUAGES if code in tokenizer.get_vocab()],
                 "n_parameters": self.model.num_parameters(),
                 "n_embedding_parameters": self.model.get_input_embeddings().weight.numel(),
@@ -217,15 +217,6 @@ def flores_code(langscript: str) -> str:
         if code not in LANGUAGES:
             raise
         return code
-
-
-def fingerprint(model: torch.nn.Module) -> str:
-    """SHA-256 of names and values of a model's weights, the first 16 hexadecimal digits."""
-    digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()[:16]
 
 
 def _model_name(name_or_path: str) -> str:

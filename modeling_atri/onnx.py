@@ -6,7 +6,6 @@ clips into chunks is inside the graph, so that any runtime gives the model's emb
 """
 
 import logging
-import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +15,6 @@ from os import PathLike
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 import numpy as np
 import torch
@@ -24,6 +22,8 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from .configuration_atri import AtriConfig
+from .encode import in_eval_mode
+from .files import folder_written_whole
 from .modeling_atri import AtriModel
 from .onnx_int8 import quantize_int8
 from .processing_atri import AtriProcessor
@@ -62,7 +62,7 @@ def export_onnx(model: AtriModel, processor: AtriProcessor, folder: str | PathLi
         raise ValueError(f"The model's weights are {model.dtype}; load it with dtype=torch.float32 to export it.")
     config = model.config.audio_config
     num_frames = config.max_frames + config.patch_size[1]  # sizes of the examples leave no trace in the graphs
-    with _new_folder(Path(folder)) as new, _in_eval_mode(model), _quiet():
+    with folder_written_whole(Path(folder)) as new, in_eval_mode(model), _quiet():
         _export_tower(
             _AudioTower(model),
             {
@@ -103,6 +103,10 @@ class OnnxAtriModel:
     Example:
 
     ```python
+    >>> from modeling_atri import AtriProcessor
+    >>> from modeling_atri.encode import encode_text
+    >>> from modeling_atri.onnx import OnnxAtriModel
+
     >>> model, processor = OnnxAtriModel.from_pretrained("exported"), AtriProcessor.from_pretrained("exported")
     >>> embeddings = encode_text(model, processor, ["a dog barks"], "en")
     ```
@@ -258,31 +262,6 @@ def check_new_folder(folder: str | PathLike) -> None:
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} is there already and not an empty folder. Name a new one.")
-
-
-@contextmanager
-def _new_folder(folder: Path) -> Iterator[Path]:
-    """A folder to write to, which becomes `folder` when all went well and leaves nothing behind when not."""
-    temporary = folder.with_name(f".{folder.name}.{uuid4().hex}.tmp")
-    temporary.mkdir(parents=True)
-    try:
-        yield temporary
-        if folder.exists():
-            folder.rmdir()
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-@contextmanager
-def _in_eval_mode(model: nn.Module) -> Iterator[None]:
-    in_training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in in_training:
-            module.training = True
 
 
 @contextmanager

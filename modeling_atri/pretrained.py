@@ -278,8 +278,8 @@ def _checked_source(name_or_path: str | os.PathLike) -> str:
 
 
 def _public_name(name_or_path: str) -> str:
-    """A Hub id as it is; of a local folder, whose path is nobody else's business, nothing."""
-    return "" if os.path.exists(name_or_path) else name_or_path
+    """A Hub id as it is; of a local folder its last part, for the path to it is nobody else's business."""
+    return Path(name_or_path).resolve().name if os.path.exists(name_or_path) else name_or_path
 
 
 def _check_ced_features(published: dict[str, Any], name_or_path: str) -> None:

@@ -12,10 +12,12 @@ for _name in [name for name in os.environ if name.startswith("HF_")]:
     del os.environ[_name]
 os.environ["HF_HOME"] = _HOME.name
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_EVALUATE_OFFLINE"] = "1"
 os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+import gc
 import random
 
 import numpy as np
@@ -35,6 +37,16 @@ def fixed_seeds() -> None:
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_collections() -> None:
+    """Leaves what is imported by now out of garbage collections: each would walk over all of it for a second.
+
+    transformers' Trainer calls for one before every training.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ from torch import nn
 from transformers.trainer_utils import unwrap_peft_model
 from transformers.utils import ADAPTER_CONFIG_NAME, ADAPTER_SAFE_WEIGHTS_NAME, CONFIG_NAME, is_peft_available
 
+from modeling_atri.hub_cards.publish import is_local
 from modeling_atri.modeling_atri import AtriModel
 
 
@@ -168,6 +169,21 @@ def check_folder(model: "AtriModel | PeftModel", folder: str) -> None:
         raise ValueError(
             f"The output folder {folder} holds {found} from another run, which `from_pretrained` would mix with this "
             "run's. Choose another `output_dir`, or move it away."
+        )
+
+
+def check_base_on_hub(model: "AtriModel | PeftModel") -> None:
+    """Refuse a training that is to be pushed, but whose adapter others could not load.
+
+    Raises:
+        ValueError: the base model is a local folder.
+    """
+    base = _active_config(model).base_model_name_or_path
+    if is_local(base):
+        raise ValueError(
+            f"`push_to_hub` would push an adapter on a model that is not on the Hub ({base}), where nobody could load "
+            "it. Push that model and load it by its Hub id; or leave `push_to_hub` out, and name the Hub id at the "
+            "end: `trainer.push_to_hub(finetuned_from=...)`, or `atri push --base_model ...`."
         )
 
 

@@ -4,12 +4,36 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any
 
+import datasets
 from accelerate import DistributedType
 
 from modeling_atri.modeling_atri import AtriModel
 from modeling_atri.processing_atri import AtriProcessor
 
 from .arguments import AtriTrainingArguments, figure_names
+from .data.rows import load_rows
+
+
+def checked_rows(rows: Any, args: AtriTrainingArguments) -> Any:
+    """Rows as they are trained on: those of a `datasets.Dataset` read by `load_rows`, others as they are.
+
+    Args:
+        rows: rows, a dict of them by name, or None.
+        args: with the languages that all of them need, and `group_column`.
+
+    Raises:
+        ValueError: faulty rows; a `group_column` of other rows than a data set's.
+    """
+    if isinstance(rows, dict):
+        return {name: checked_rows(part, args) for name, part in rows.items()}
+    if isinstance(rows, datasets.Dataset):
+        return load_rows(rows, languages=args.languages, group_column=args.group_column)
+    if rows is not None and args.group_column is not None:
+        raise ValueError(
+            f"`group_column` ({args.group_column!r}) is read from a `datasets.Dataset`; a {type(rows).__name__} of "
+            "rows says it as `group_id`. Leave `group_column` out, or pass a `datasets.Dataset`."
+        )
+    return rows
 
 
 def check_tokenizer(processor: AtriProcessor, model: AtriModel, languages: Sequence[str]) -> None:

@@ -32,15 +32,20 @@ def model_facts(model: "AtriModel | PeftModel") -> dict[str, Any]:
     """Size and origin of a model; with an adapter, its make and how much is trained."""
     # Of a part that is trained beside an adapter, PEFT keeps the original too; it is no part of the model.
     parameters = {name: one for name, one in model.named_parameters() if ".original_module." not in name}
-    facts = {
-        "num_parameters": sum(parameter.numel() for parameter in parameters.values()),
-        "initialized_from": unwrap_peft_model(model).config._name_or_path or "scratch",
-    }
+    facts: dict[str, Any] = {"num_parameters": sum(parameter.numel() for parameter in parameters.values())}
+    if name := unwrap_peft_model(model).config._name_or_path:  # without, it may be from scratch, or from local towers
+        facts["initialized_from"] = name
     adapter = adapter_facts(model)
     if adapter is None:
         return facts
     trained = sum(parameter.numel() for parameter in parameters.values() if parameter.requires_grad)
     return facts | {"adapter": adapter, "num_trained_parameters": trained}
+
+
+def merge_facts(known: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """What is known and what the caller says, which goes before it, part by part."""
+    both = {part: known[part] | given[part] for part in known.keys() & given.keys()}
+    return known | given | both
 
 
 def training_facts(trainer: "AtriTrainer") -> dict[str, Any]:

@@ -1,13 +1,45 @@
 """Which parameters are trained, and how fast."""
 
 from collections.abc import Collection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
+from transformers import set_seed
+from transformers.trainer_utils import unwrap_peft_model
 
 from modeling_atri.modeling_atri import AtriModel
 
+from .adapters import add_text_lora, check_adapter, check_base_on_hub, check_folder, has_adapter
 from .arguments import AtriTrainingArguments
+from .text_cache import check_cacheable
+
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+
+def prepare_model(model: "AtriModel | PeftModel", args: AtriTrainingArguments, is_trained: bool) -> None:
+    """Freeze, adapt and configure a model as the arguments say.
+
+    Raises:
+        ValueError: what is to be trained could not be saved, cached or pushed as the arguments say.
+    """
+    base = unwrap_peft_model(model)
+    freeze(base, audio=args.freeze_audio, text=args.freeze_text)
+    if args.patch_dropout is not None:
+        base.audio_model.config.patch_dropout = args.patch_dropout
+    if args.lora_rank is not None:
+        set_seed(args.seed)  # as Trainer does next: of the adapter's first weights
+        add_text_lora(base, args.lora_rank, args.lora_alpha, args.lora_dropout)
+    if not is_trained:
+        return
+    if has_adapter(model):
+        check_adapter(model, trains_text=not args.freeze_text)
+        if args.push_to_hub:
+            check_base_on_hub(model)
+    check_folder(model, args.output_dir)
+    if args.text_cache_dir is not None:
+        check_cacheable(base)
 
 
 def freeze(model: AtriModel, audio: bool = False, text: bool = False) -> None:

@@ -1,23 +1,27 @@
 """A trainer's model to the Hub: what its card says, and pushes at the end and at checkpoints."""
 
-import json
+import logging
 import re
 import shutil
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import CommitInfo, ModelCard, ModelCardData, is_offline_mode
-from huggingface_hub.errors import HTTPError
+from huggingface_hub.errors import HTTPError, RepositoryNotFoundError
+from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_utils import HubStrategy
 from transformers.utils.hub import PushInProgress, hf_api
 
 from modeling_atri.files import written_whole
 from modeling_atri.hub_cards import make_model_card
+from modeling_atri.hub_cards.authorship import CARD_NAME, write_card
 from modeling_atri.hub_cards.facts import as_list, model_license, read_emissions, read_facts
-from modeling_atri.hub_cards.publish import CARD_NAME, publish, published_files
+from modeling_atri.hub_cards.publish import publish, published_files
 
-from .facts import model_facts, training_facts
+from .facts import merge_facts, model_facts, training_facts
+from .measuring import current_results
 from .results import RESULTS_NAME, describe_environment, save_json
 
 
@@ -25,23 +29,19 @@ if TYPE_CHECKING:
     from .trainer import AtriTrainer
 
 
+logger = logging.getLogger(__name__)
+
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _LAST_CHECKPOINT = "last-checkpoint"  # where `hub_strategy="checkpoint"` puts what training resumes from
 
 
 def card_facts(trainer: "AtriTrainer") -> dict[str, Any]:
     """What the card of the model as it is now can say: figures only if they are of this state of training."""
-    training = json.loads(json.dumps(training_facts(trainer)))
-    evaluated = trainer.eval_dataset
-    first_set = f"{next(iter(evaluated))}_" if isinstance(evaluated, dict) else ""
-    for name in (RESULTS_NAME, f"eval_{first_set}{RESULTS_NAME}"):
-        path = Path(trainer.args.output_dir) / name
-        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        told = {key: value for key, value in found.get("training", {}).items() if key != "runtime_s"}
-        if "metrics" in found and told == training:
-            return complete_results(trainer, found)
-    environment = describe_environment(trainer.args.device)
-    return complete_results(trainer, {"training": training} | trainer.facts | {"environment": environment})
+    results = current_results(trainer)
+    if results is None:
+        environment = describe_environment(trainer.args.device)
+        results = merge_facts({"training": training_facts(trainer), "environment": environment}, trainer.facts)
+    return complete_results(trainer, results)
 
 
 def complete_results(trainer: "AtriTrainer", results: dict[str, Any]) -> dict[str, Any]:
@@ -52,7 +52,7 @@ def complete_results(trainer: "AtriTrainer", results: dict[str, Any]) -> dict[st
     model |= trainer.facts.get("model", {})
     model |= origin_facts(model.get("initialized_from"))
     towers = [tower.name_or_path for tower in (config.audio_config, config.text_config) if tower.name_or_path]
-    if model.get("initialized_from") == "scratch" and towers:  # of `modeling_atri.pretrained`
+    if "initialized_from" not in model and towers:  # of `modeling_atri.pretrained`
         towers = list(dict.fromkeys(towers))
         model |= {"initialized_from": " and ".join(towers), "weights_from": towers}
         if hub_ids := [name for name in towers if _HUB_ID.fullmatch(name)]:
@@ -83,20 +83,24 @@ def origin_facts(name: str | None) -> dict[str, Any]:
             "license": card.license or model_license(told),
         }
     elif _HUB_ID.fullmatch(name):
-        facts = {"initialized_from": name, "base_model": [name], "license": _hub_license(name)}
+        facts = {"initialized_from": name} | _hub_facts(name)
     else:  # a folder that is gone
         facts = {"initialized_from": folder.name}
     return {key: value for key, value in facts.items() if value}
 
 
-def _hub_license(repo_id: str) -> str | None:
+def _hub_facts(repo_id: str) -> dict[str, Any]:
+    """`base_model`, and its licence where the Hub tells it; nothing if the Hub has no such repository."""
+    base = {"base_model": [repo_id]}
     if is_offline_mode():
-        return None
+        return base
     try:
         card = hf_api().model_info(repo_id).card_data
-    except (HTTPError, ValueError):  # gone, private, out of reach, or no name of a repository
-        return None
-    return card.license if card else None
+    except RepositoryNotFoundError:  # the relative path of a folder that is gone looks the same
+        return {}
+    except (HTTPError, ValueError):  # out of reach
+        return base
+    return base | {"license": card.license if card else None}
 
 
 def write_model_card(
@@ -121,8 +125,7 @@ def write_model_card(
     card.data.tags += [tag for tag in as_list(tags) if tag not in card.data.tags]
     if language is not None:
         card.data.language = language
-    with written_whole(Path(trainer.args.output_dir) / CARD_NAME) as file:
-        file.write(str(card).encode())
+    write_card(card, trainer.args.output_dir)
 
 
 def push_model(
@@ -146,7 +149,7 @@ def push_model(
     trainer.create_model_card(**{"model_name": trainer.hub_model_id.split("/")[-1]} | card)
     trainer._finish_current_push()
     options = {
-        "private": private,
+        "private": private if private is not None else args.hub_private_repo,
         "token": token,
         "revision": revision if revision is not None else args.hub_revision,
         "base_model": card.get("finetuned_from"),
@@ -171,7 +174,7 @@ def push_checkpoint(trainer: "AtriTrainer", checkpoint_folder: str) -> None:
             shutil.copyfileobj(source, target)
     trainer.create_model_card(model_name=trainer.hub_model_id.split("/")[-1])
     step = f"Training in progress, step {trainer.state.global_step}"
-    options = {"token": args.hub_token, "revision": args.hub_revision}
+    options = {"token": args.hub_token, "revision": args.hub_revision, "private": args.hub_private_repo}
     jobs = [hf_api().run_as_future(_publish, args.output_dir, trainer.hub_model_id, step, options)]
     if args.hub_strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
         last = args.hub_strategy == HubStrategy.CHECKPOINT
@@ -180,15 +183,24 @@ def push_checkpoint(trainer: "AtriTrainer", checkpoint_folder: str) -> None:
             folder_path=checkpoint_folder,
             path_in_repo=_LAST_CHECKPOINT if last else Path(checkpoint_folder).name,
             commit_message=f"{step}, checkpoint",
+            ignore_patterns=TRAINING_ARGS_NAME,  # pickled, with the token
             token=args.hub_token,
             revision=args.hub_revision,
             run_as_future=True,
         )
         jobs.append(job)
+    for job in jobs:
+        job.add_done_callback(partial(_tell_failure, step))
     if trainer.push_in_progress is None or trainer.push_in_progress.is_done():
         trainer.push_in_progress = PushInProgress(jobs)
     else:
         trainer.push_in_progress.jobs.extend(jobs)
+
+
+def _tell_failure(step: str, job: Future) -> None:
+    """Nobody asks a push in the background how it went."""
+    if not job.cancelled() and (error := job.exception()) is not None:
+        logger.warning("%s: the push failed, and training goes on. %s", step, error)
 
 
 def _publish(folder: str, repo_id: str, message: str, options: dict[str, Any]) -> CommitInfo:

@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import os
+from bisect import bisect_right
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -31,10 +32,14 @@ class TextCache:
     package, lie in a folder of their own. Files hold up to 4096 captions, are written whole and then only read, mapped
     into memory. Several processes may share the folder: each writes files of its own, and sees those of the others
     when it starts and whenever it has written one. With SONAR a caption takes 4 kB on disk; in memory, some 200 bytes.
+    Where a file cannot be written, a warning says so, and its captions are encoded again.
 
     Args:
         model (`AtriModel`): its text tower must not change while this object lives.
         folder (`str` or `Path`): where the states are kept.
+
+    Raises:
+        OSError: the folder cannot be made.
     """
 
     def __init__(self, model: AtriModel, folder: str | os.PathLike):
@@ -42,10 +47,10 @@ class TextCache:
         self.folder = Path(folder) / _fingerprint(model)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.num_computed = 0
-        width = model.config.text_config.hidden_size
-        self._row_type = np.dtype([("key", f"V{_KEY_BYTES}"), ("states", "<f4", (width,))])
-        self._files: dict[Path, np.ndarray] = {}
-        self._places: dict[bytes, np.ndarray] = {}  # of the mapped files
+        self._known_files: set[Path] = set()
+        self._parts: list[np.ndarray] = []  # states of the mapped files, one file after the other
+        self._starts: list[int] = []  # of the parts, counted in captions of all of them
+        self._places: dict[bytes, int] = {}  # counted likewise
         self._new: dict[bytes, np.ndarray] = {}  # not yet in a file
         self._read_files()
 
@@ -69,7 +74,7 @@ class TextCache:
         for rows in _batches(sorted(missing, key=lambda row: int(mask[row].sum())), batch_size):
             states = self._compute(input_ids[rows], attention_mask[rows])
             self._new.update(zip((keys[row] for row in rows), states, strict=True))
-        found = np.stack([self._places[key] if key in self._places else self._new[key] for key in keys])
+        found = np.stack([self._states_of(key) for key in keys])
         if len(self._new) >= _ROWS_A_FILE:
             self.flush()
         return torch.from_numpy(found).to(input_ids.device)
@@ -77,35 +82,55 @@ class TextCache:
     def flush(self) -> None:
         """Write what is new to a file, and read what other processes wrote."""
         if self._new:
-            rows = np.empty(len(self._new), self._row_type)
-            rows["key"] = [np.void(key) for key in self._new]
-            rows["states"] = list(self._new.values())
-            with written_whole(self.folder / f"{uuid4().hex}.npy") as file:
-                np.save(file, rows)
+            part = np.empty(1, self._part_type(len(self._new)))
+            part["keys"] = np.frombuffer(b"".join(self._new), f"V{_KEY_BYTES}")
+            part["states"] = list(self._new.values())
+            try:
+                with written_whole(self.folder / f"{uuid4().hex}.npy") as file:
+                    np.save(file, part)
+            except OSError as error:  # a full disk is no reason to lose a training run
+                logger.warning("%d captions cannot be kept, and will be encoded again: %s", len(self._new), error)
             self._new = {}
         self._read_files()
 
     def close(self) -> None:
         """Write what is new, and log what the cache has saved."""
         self.flush()
-        size = sum(rows.nbytes for rows in self._files.values())
+        size = sum(part.nbytes for part in self._parts)
         logger.info(
             "The text tower encoded %d captions; %s holds %d (%.1f MB).",
             *(self.num_computed, self.folder, len(self), size / 1e6),
         )
 
+    def _part_type(self, count: int) -> np.dtype:
+        """Of a file's one element: all keys, then all states, so that reading the keys reads nothing else."""
+        width = self.model.config.text_config.hidden_size
+        return np.dtype([("keys", f"V{_KEY_BYTES}", (count,)), ("states", "<f4", (count, width))])
+
     def _read_files(self) -> None:
-        for path in sorted(set(self.folder.glob("[!.]*.npy")) - set(self._files)):
+        for path in sorted(set(self.folder.glob("[!.]*.npy")) - self._known_files):
+            self._known_files.add(path)
             try:
-                rows = np.load(path, mmap_mode="r")
+                part = np.load(path, mmap_mode="r").view(np.ndarray)
             except (ValueError, EOFError, OSError) as error:
-                rows = np.empty(0, self._row_type)  # written by a machine that died: its captions are made again
+                # Written by a machine that died: its captions are made again.
                 logger.warning("The cached captions in %s cannot be read: %s", path, error)
-            if rows.dtype != self._row_type:
-                rows = np.empty(0, self._row_type)
-            self._files[path] = rows
-            states = rows["states"]
-            self._places.update((key.tobytes(), states[row]) for row, key in enumerate(rows["key"]))
+                continue
+            count = part.dtype["keys"].shape[0] if part.dtype.names == ("keys", "states") else 0
+            if part.dtype != self._part_type(count):  # not of this make
+                continue
+            start = self._starts[-1] + len(self._parts[-1]) if self._parts else 0
+            self._starts.append(start)
+            self._parts.append(part["states"][0])
+            keys = part["keys"].tobytes()
+            self._places.update((keys[_KEY_BYTES * row : _KEY_BYTES * (row + 1)], start + row) for row in range(count))
+
+    def _states_of(self, key: bytes) -> np.ndarray:
+        place = self._places.get(key)
+        if place is None:
+            return self._new[key]
+        number = bisect_right(self._starts, place) - 1
+        return self._parts[number][place - self._starts[number]]
 
     @torch.no_grad()
     def _compute(self, input_ids: Tensor, attention_mask: Tensor) -> np.ndarray:

@@ -2,41 +2,39 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import datasets
-import numpy as np
 import torch
-from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainerCallback, set_seed
+from transformers import Trainer, TrainerCallback
 from transformers.trainer_utils import unwrap_peft_model
 
+from modeling_atri.hub_cards.authorship import kept_card
 from modeling_atri.hub_cards.publish import clear_errors
 from modeling_atri.loss_atri import info_nce_loss
 from modeling_atri.modeling_atri import AtriModel
 from modeling_atri.processing_atri import AtriProcessor
 
-from .adapters import add_text_lora, check_adapter, check_folder, has_adapter, load_adapter_weights
+from .adapters import has_adapter, load_adapter_weights
 from .arguments import AtriTrainingArguments
-from .checks import check_best_metric, check_engine, check_tokenizer
+from .checks import check_best_metric, check_engine, check_tokenizer, checked_rows
 from .data.collator import AtriDataCollator
 from .data.feature_cache import FeatureCache
-from .data.rows import load_rows
 from .data.sampling import DrawnRows, EpochBatchSampler
 from .distributed import average_gradients, batch_shard
-from .evaluation import RetrievalEmbeddings, RetrievalSet, embed_retrieval_set, retrieval_table
+from .evaluation import RetrievalEmbeddings, RetrievalSet
 from .exact_step import language_by_language_backward
-from .facts import evaluation_facts, model_facts, training_facts
 from .losses import akcl_loss, akcl_weights, cacl_loss, kcl_loss, mlclap_loss
+from .measuring import embed_on_all_processes, measure
 from .mel_statistics import set_mel_statistics
-from .parameters import freeze, is_frozen, parameter_groups
+from .parameters import is_frozen, parameter_groups, prepare_model
 from .progress import brief_callback
 from .publishing import push_checkpoint, push_model, write_model_card
-from .results import RESULTS_NAME, describe_environment, make_results, save_json
-from .text_cache import TextCache, check_cacheable
+from .results import RESULTS_NAME, save_json
+from .text_cache import TextCache
 
 
 if TYPE_CHECKING:
@@ -76,7 +74,9 @@ class AtriTrainer(Trainer):
             `load_rows` returns them; `eval_dataset` may be a dict of several. Faulty rows of a `datasets.Dataset` are
             reported together, before anything is trained; other sequences of rows are taken as they are.
         data_collator (*optional*): default: an `AtriDataCollator` made from the arguments.
-        facts (`dict`, *optional*): what is to stand in the results file beside the figures, e.g. `{"data": {...}}`.
+        facts (`dict`, *optional*): what results and card are to say beside the figures and what the trainer knows,
+            e.g. `{"data": {"train": "my clips"}, "model": {"initialized_from": "scratch"}}`; see
+            `modeling_atri.hub_cards.facts`.
         kwargs: further arguments of [`~transformers.Trainer`], but for `compute_metrics` and `compute_loss_func`.
 
     Raises:
@@ -115,12 +115,13 @@ class AtriTrainer(Trainer):
                 feature_cache=self.feature_cache,
                 seed=args.seed if args.data_seed is None else args.data_seed,
             )
-        train_dataset = self._checked(train_dataset, args)
-        eval_dataset = self._checked(eval_dataset, args)
+        train_dataset = checked_rows(train_dataset, args)
+        eval_dataset = checked_rows(eval_dataset, args)
         self.processor = processor
         self.facts = dict(facts or {})
+        self.measured: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}  # by `measure`
         self._text_cache: TextCache | None = None
-        _prepare_model(model, args, is_trained=train_dataset is not None)
+        prepare_model(model, args, is_trained=train_dataset is not None)
         super().__init__(
             model=model,
             args=args,
@@ -138,19 +139,6 @@ class AtriTrainer(Trainer):
         stock, brief = brief_callback(args.disable_tqdm)
         if self.pop_callback(stock) is not None:
             self.add_callback(brief)
-
-    @staticmethod
-    def _checked(rows: Any, args: AtriTrainingArguments) -> Any:
-        if isinstance(rows, dict):
-            return {name: AtriTrainer._checked(part, args) for name, part in rows.items()}
-        if isinstance(rows, datasets.Dataset):
-            return load_rows(rows, languages=args.languages, group_column=args.group_column)
-        if rows is not None and args.group_column is not None:
-            raise ValueError(
-                f"`group_column` ({args.group_column!r}) is read from a `datasets.Dataset`; a {type(rows).__name__} "
-                "of rows says it as `group_id`. Leave `group_column` out, or pass a `datasets.Dataset`."
-            )
-        return rows
 
     @property
     def _is_exact(self) -> bool:
@@ -210,6 +198,7 @@ class AtriTrainer(Trainer):
             part = (self.args.process_index, self.args.world_size)
             set_mel_statistics(mel_norm, self.train_dataset, self.feature_cache, self.data_collator.seed, part)
         self.data_collator.mask_level = mel_norm.running_mean.detach().cpu().float()
+        self.measured.clear()  # steps are counted from the start again
         try:
             return super().train(*args, **kwargs)
         finally:
@@ -358,12 +347,10 @@ class AtriTrainer(Trainer):
             parts = [self.evaluate(part, ignore_keys, f"{metric_key_prefix}_{name}") for name, part in given.items()]
             return {key: value for part in parts for key, value in part.items()}
         start = time.time()
-        rows = self._eval_rows(eval_dataset)
-        retrieval_set = RetrievalSet.from_rows(rows, self.args.languages)
-        embeddings = self.embed(retrieval_set)
-        table = retrieval_table(embeddings, retrieval_set.positives, self.args.anchor_language)
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in table.items()}
-        self._save_results(table, retrieval_set, metric_key_prefix)
+        results = measure(self, self._eval_rows(eval_dataset), metric_key_prefix)
+        if self.is_world_process_zero():
+            save_json(results, Path(self.args.output_dir) / f"{metric_key_prefix}_{RESULTS_NAME}")
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in results["metrics"].items()}
         metrics[f"{metric_key_prefix}_runtime"] = round(time.time() - start, 4)
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -375,7 +362,7 @@ class AtriTrainer(Trainer):
         if given is None:
             return self.eval_dataset
         if not isinstance(given, str):
-            return self._checked(given, self.args)
+            return checked_rows(given, self.args)
         if not isinstance(self.eval_dataset, dict) or given not in self.eval_dataset:
             names = ", ".join(self.eval_dataset) if isinstance(self.eval_dataset, dict) else "no named sets"
             raise ValueError(f"There is no evaluation set {given!r}; `eval_dataset` has {names}.")
@@ -394,41 +381,14 @@ class AtriTrainer(Trainer):
         )
 
     def embed(self, retrieval_set: RetrievalSet) -> RetrievalEmbeddings:
-        """Embeddings of a set, the work shared by all processes; all get the whole."""
-        rank, world_size = self.args.process_index, self.args.world_size
-        own = embed_retrieval_set(
-            self.atri_model,
-            self.processor,
-            retrieval_set,
-            batch_size=self.args.per_device_eval_batch_size,
-            read_features=self.feature_cache,
-            progress=not self.args.disable_tqdm and self.is_world_process_zero(),
-            part=(rank, world_size),
-        )
-        if world_size == 1:
-            return own
-        parts = gather_object([own])
-        return RetrievalEmbeddings(
-            audio=_interleave([part.audio for part in parts]),
-            text={language: _interleave([part.text[language] for part in parts]) for language in own.text},
-        )
+        """Embeddings of a set, for figures of your own; the work is shared by all processes, and all get the whole."""
+        return embed_on_all_processes(self, retrieval_set)
 
-    def _save_results(self, table: dict[str, float], retrieval_set: RetrievalSet, prefix: str) -> None:
-        if self.is_world_process_zero():
-            save_json(
-                self.describe_results(table, retrieval_set), Path(self.args.output_dir) / f"{prefix}_{RESULTS_NAME}"
-            )
+    # Saving and publishing
 
-    def describe_results(self, table: dict[str, float], retrieval_set: RetrievalSet) -> dict[str, Any]:
-        """Figures with the data, the training and the environment behind them."""
-        facts = {
-            "evaluated_on": evaluation_facts(retrieval_set, self.args.anchor_language),
-            "model": model_facts(self.accelerator.unwrap_model(self.model)),
-            "training": training_facts(self),
-        } | self.facts
-        return make_results(table, **facts, environment=describe_environment(self.args.device))
-
-    # Publishing
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        with kept_card(output_dir or self.args.output_dir) if self.args.should_save else nullcontext():
+            super()._save(output_dir, state_dict)
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
         """Create the repository on the Hub, if there is none; errors say what to do."""
@@ -478,33 +438,7 @@ class AtriTrainer(Trainer):
         push_checkpoint(self, checkpoint_folder)
 
 
-def _prepare_model(model: "AtriModel | PeftModel", args: AtriTrainingArguments, is_trained: bool) -> None:
-    """Freeze, adapt and configure a model as the arguments say."""
-    base = unwrap_peft_model(model)
-    freeze(base, audio=args.freeze_audio, text=args.freeze_text)
-    if args.patch_dropout is not None:
-        base.audio_model.config.patch_dropout = args.patch_dropout
-    if args.lora_rank is not None:
-        set_seed(args.seed)  # as Trainer does next: of the adapter's first weights
-        add_text_lora(base, args.lora_rank, args.lora_alpha, args.lora_dropout)
-    if not is_trained:
-        return
-    if has_adapter(model):
-        check_adapter(model, trains_text=not args.freeze_text)
-    check_folder(model, args.output_dir)
-    if args.text_cache_dir is not None:
-        check_cacheable(base)
-
-
 def _trimmed(input_ids: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
     """One language's captions without the columns that only longer captions of other languages need."""
     used = attention_mask.any(dim=0)
     return {"input_ids": input_ids[:, used], "attention_mask": attention_mask[:, used]}
-
-
-def _interleave(parts: list[np.ndarray]) -> np.ndarray:
-    """Undo `rows[rank::world_size]`."""
-    whole = np.empty((sum(map(len, parts)), parts[0].shape[1]), dtype=parts[0].dtype)
-    for rank, part in enumerate(parts):
-        whole[rank :: len(parts)] = part
-    return whole

@@ -47,6 +47,7 @@ def test_what_training_leaves_behind(run):
     assert results["evaluated_on"]["num_clips"] == 6
     assert results["data"] == {"train": "data/train", "eval": "data/heldout"}
     assert "# ATRI model" in (run / "out" / "README.md").read_text()
+    assert results["model"]["initialized_from"] == "scratch"
 
 
 def test_evaluating_the_saved_model_gives_the_same_figures(run, capsys):
@@ -56,6 +57,17 @@ def test_evaluating_the_saved_model_gives_the_same_figures(run, capsys):
     trained = json.loads((run / "out" / "atri_results.json").read_text())["metrics"]
     assert json.loads(output.read_text())["metrics"] == pytest.approx(trained, abs=1e-6)
     assert "Japanese" in capsys.readouterr().out
+
+
+def test_what_an_evaluation_says_of_itself(run):
+    output = run / "french.json"
+    argv = ["evaluate", "--model", str(run / "out"), "--data", str(run / "data"), "--split", "heldout"]
+    assert main([*argv, "--languages", "fr", "ja", "--output", str(output)]) == 0
+    results = json.loads(output.read_text())
+    assert results["evaluated_on"]["anchor_language"] == "fra_Latn", "English, the default, is not among them"
+    assert results["model"].keys() == {"name", "num_parameters", "projection_dim"}
+    assert (results["model"]["name"], results["data"]["eval"]) == ("out", "data/heldout")
+    assert str(run) not in output.read_text()
 
 
 def test_the_figures_are_those_of_encoding_by_hand(run):

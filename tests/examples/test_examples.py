@@ -107,6 +107,8 @@ def test_finetune_on_folder_trains_and_saves(run, model_folder, sounds, tmp_path
     ]
     assert {"logit_scale", "audio_projection.fc1.weight", "text_model.embed_tokens.weight"} <= set(moved)
     figures = json.loads((output / "after_atri_results.json").read_text(encoding="utf-8"))["metrics"]
+    assert json.loads((output / "atri_results.json").read_text(encoding="utf-8"))["metrics"] == figures
+    assert "## Evaluation" in (output / "README.md").read_text(encoding="utf-8")
     line = re.search(r"^mean_text_to_audio_R@1\s+(\S+) -> (\S+)$", capsys.readouterr().out, re.MULTILINE)
     assert line
     assert line[2] == f"{figures['mean_text_to_audio_R@1']:.3f}"

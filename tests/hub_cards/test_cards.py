@@ -92,12 +92,40 @@ def test_without_a_fact_its_lines_are_gone(path, lines):
         assert line not in reduced
 
 
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"metrics": {"mrv": 7.0}},
+        {"metrics": RESULTS["metrics"], "evaluated_on": {"num_clips": 3}},
+        {"metrics": RESULTS["metrics"], "evaluated_on": {"languages": EVALUATED}},
+        {"metrics": RESULTS["metrics"], "evaluated_on": {"languages": EVALUATED, "num_clips": 3}},
+        {"metrics": RESULTS["metrics"], "data": {"eval_hub_id": "tester/scenes"}},
+    ],
+)
+def test_figures_of_which_little_is_known(facts):
+    card = make_model_card(facts, "out")
+    assert card_problems(str(card)) == []
+    assert ("| English |" in card.text) == ("languages" in facts.get("evaluated_on", {}))
+    assert ("On 3 clips." in card.text) == (facts.get("evaluated_on", {}).keys() == {"languages", "num_clips"})
+    assert all(yaml.safe_load(text) for text in eval_results_files(facts).values())
+
+
+def test_learning_rates_and_durations():
+    rates = {"learning_rate": 5e-6, "text_learning_rate": 1e-4, "head_learning_rate": None}
+    text = make_model_card({"training": rates | {"runtime_s": 12.4}}, "out").text
+    assert "- peak learning rate: 5e-06\n- peak learning rate of the text tower: 0.0001\n" in text
+    assert "projections" not in text
+    assert "- duration: 12 seconds" in text
+    assert "- duration: 2.0 hours" in make_model_card({"training": {"runtime_s": 7200}}, "out").text
+
+
 def test_sonar_weights_bring_their_licence():
     card = make_model_card(ON_THE_HUB, "out")
     assert card.data.license == "cc-by-nc-4.0"
     assert "made from the weights of [SONAR]" in card.text
     for model in (
         {"weights_from": ["ML-CLAP pretrain.pt"]},
+        {"weights_from": ["my-ced", "my-sonar"]},
         {"initialized_from": "cointegrated/SONAR_200_text_encoder"},
     ):
         assert make_model_card({"model": model}, "out").data.license == "cc-by-nc-4.0"
@@ -107,6 +135,7 @@ def test_sonar_weights_bring_their_licence():
 
 def test_other_weights_have_the_licence_that_is_given_or_none():
     assert make_model_card({"model": {"license": "mit"}}, "out").data.license == "mit"
+    assert make_model_card({"model": {"license": "mit", "base_model": "me/sonar-pings"}}, "out").data.license == "mit"
     card = make_model_card({"model": {"initialized_from": "runs/mlclap"}}, "out")
     assert card.data.license is None
     assert "## Licence" not in card.text
@@ -117,6 +146,8 @@ def test_adapter_and_fresh_parts_are_told():
     card = make_model_card(adapter, "out")
     assert (card.data.library_name, card.data.base_model) == ("peft", ["tester/base"])
     assert "- adapter: method LORA, rank 8, alpha 16\n" in card.text
+    assert "loading it takes `peft`" in card.text
+    assert "peft" not in make_model_card({}, "out").text
     converted = {"model": {"weights_from": ["CED"]}, "conversion": {"fresh": ["audio_projection", "logit_scale"]}}
     warning = "- Not trained yet: audio_projection, logit_scale are fresh. Train the model before you use it."
     assert warning in make_model_card(converted, "out").text
@@ -128,6 +159,7 @@ def test_an_example_in_each_language_of_the_model():
     text = make_model_card(facts, "out").text
     assert all(f'    "{code}": "{EXAMPLE_CAPTIONS[code]}",\n' in text for code in ATRI_LANGUAGES)
     assert "zul_Latn" not in text[: text.index("## Languages")]
+    assert '    "eng_Latn": "a dog barks",\n}' in make_model_card({}, "out").text
     assert '    "zul_Latn": "...",' in make_model_card({"training": {"languages": ["zul_Latn"]}}, "out").text
     assert set(EXAMPLE_CAPTIONS) <= set(LANGUAGES)
 

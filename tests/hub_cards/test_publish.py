@@ -1,6 +1,7 @@
 """Pushes to a Hub over HTTP on loopback: what goes up, what stays, and what a failure leaves behind."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -12,8 +13,11 @@ import soundfile
 from huggingface_hub import HfApi, ModelCard, hf_hub_download
 from huggingface_hub.errors import RepositoryNotFoundError
 
-from modeling_atri.hub_cards import publish
+from modeling_atri import AtriModel
+from modeling_atri.hub_cards import make_model_card, publish
+from modeling_atri.hub_cards.authorship import is_made_here, write_card
 from modeling_atri.hub_cards.publish import collect_files
+from modeling_atri.trainer.adapters import add_text_lora
 from tests.hub_cards.facts import RESULTS
 from tests.local_hub import READER, STRANGER, WRITER, LocalHub
 from tests.tiny import tiny_model, tiny_processor
@@ -105,11 +109,27 @@ def test_a_name_without_an_owner_is_in_the_account_of_the_token(hub, folder):
     assert f'AtriModel.from_pretrained("{NAME}")' in hub.repos[f"models/{NAME}"].files()["README.md"].decode()
 
 
-def test_a_card_of_the_folder_loads_from_the_repository(hub, folder):
-    (folder / "README.md").write_text('# Mine\n\nmodel = AtriModel.from_pretrained("runs/first")\nin "runs/first"\n')
-    publish(folder, NAME)
-    card = hub.repos[f"models/{NAME}"].files()["README.md"].decode()
-    assert card == f'# Mine\n\nmodel = AtriModel.from_pretrained("{NAME}")\nin "{NAME}"\n'
+def test_a_card_that_was_made_loads_from_the_repository(hub, folder):
+    """Whatever the folder was called when it was made; also from one repository to the next."""
+    for path in ("/home/me/runs/first", "tester/other"):
+        write_card(make_model_card(RESULTS, path, title="My title"), folder)
+        publish(folder, NAME)
+        card = hub.repos[f"models/{NAME}"].files()["README.md"].decode()
+        assert set(re.findall(r'(?:from_pretrained\(|model=|Transformer\()"([^"]+)"', card)) == {NAME}
+        assert "\n# My title\n" in card
+        assert is_made_here(card), "who trains on in a copy of the repository gets a new one"
+    assert publish(folder, NAME).changed is False
+
+
+def test_a_card_that_somebody_wrote_goes_up_as_it_is(hub, folder):
+    text = (
+        '# Mine\n\nmodel = AtriModel.from_pretrained("{0}")\nother = AtriModel.from_pretrained("tester/base")\n'
+        'path = "{0}"\n'
+    )
+    for name in (folder.name, f"./{folder.parent.name}/{folder.name}", folder):
+        (folder / "README.md").write_text(text.format(name))
+        publish(folder, NAME)
+        assert hub.repos[f"models/{NAME}"].files()["README.md"].decode() == text.format(NAME)
 
 
 def test_results_on_data_of_the_hub_are_pushed_as_the_hub_collects_them(hub, folder):
@@ -135,11 +155,13 @@ def test_weights_of_an_earlier_push_do_not_stay_beside_the_new_ones(hub, folder)
     tiny_model(seed=1).save_pretrained(sharded, max_shard_size="20KB")
     tiny_processor().save_pretrained(sharded)
     publish(folder, NAME)
+    HfApi().upload_file(path_or_fileobj=b"x", path_in_repo="demo.ogg", repo_id=NAME)
     publish(sharded, NAME)
     files = set(hub.repos[f"models/{NAME}"].files())
     assert "model.safetensors.index.json" in files
     assert "model.safetensors" not in files
-    assert "atri_results.json" in files, "what is no weight stays"
+    assert "atri_results.json" not in files, "they are of the weights before"
+    assert "demo.ogg" in files, "what is of another make stays"
     publish(folder, NAME)
     files = set(hub.repos[f"models/{NAME}"].files())
     assert {name for name in files if name.startswith("model")} == {"model.safetensors", "modeling_atri.py"}
@@ -233,6 +255,11 @@ def test_an_adapter_names_a_base_that_others_can_load(hub, folder):
     assert json.loads((folder / "adapter_config.json").read_text()) == config
     card = ModelCard(files["README.md"].decode())
     assert (card.data.library_name, card.data.base_model) == ("peft", ["tester/base"])
+    # A card that was made when the base was a folder could not name it.
+    write_card(make_model_card({"model": {"adapter": {"rank": 4}}}, folder), folder)
+    publish(folder, NAME, base_model="tester/base")
+    card = ModelCard(hub.repos[f"models/{NAME}"].files()["README.md"].decode())
+    assert card.data.base_model == ["tester/base"]
 
 
 def test_no_folder_and_spoiled_results(folder):
@@ -275,6 +302,24 @@ def test_a_connection_that_stays_broken_leaves_nothing_half_written(hub, folder,
     assert sent(hub, "PUT /lfs") - uploads == 1 - arrived, "what arrived is not sent twice"
 
 
+def test_a_repository_that_is_deleted_while_it_is_pushed_to(hub, folder, monkeypatch):
+    publish(folder, NAME)
+    (folder / "README.md").write_text("# Another card\n")
+    asked = HfApi.model_info
+
+    def ask_and_delete(*args, **kwargs):
+        answer = asked(*args, **kwargs)
+        hub.repos.clear()
+        return answer
+
+    with monkeypatch.context() as patch:
+        patch.setattr(HfApi, "model_info", ask_and_delete)
+        with pytest.raises(ValueError, match=f"There is no {NAME}, or no such revision of it, to write to"):
+            publish(folder, NAME)
+    assert publish(folder, NAME).changed
+    assert "model.safetensors" in hub.repos[f"models/{NAME}"].files()
+
+
 def test_a_commit_whose_answer_is_lost_is_not_made_twice(hub, folder):
     hub.cut(f"POST /api/models/{NAME}/commit", after=True)
     assert publish(folder, NAME).changed
@@ -292,6 +337,7 @@ def test_the_stock_pushes_of_model_and_processor_work(hub):
 FRESH_PROCESS = r"""
 import re
 import sys
+from importlib.util import find_spec
 
 import numpy as np
 
@@ -304,7 +350,7 @@ assert main(["push", folder, name]) == 0
 from huggingface_hub import hf_hub_download
 
 card = open(hf_hub_download(name, "README.md"), encoding="utf-8").read()
-with_package, without_package, _ = re.findall("```python\n(.*?)```", card, re.DOTALL)
+with_package, without_package, with_sentence_transformers = re.findall("```python\n(.*?)```", card, re.DOTALL)
 example = {}
 exec(without_package, example)  # first, while our classes are not registered yet
 print("found:", example["search"]("rain", audios=["a.wav", "b.flac"], top_k=1)[0]["audio"])
@@ -315,6 +361,10 @@ example = {}
 exec(with_package, example)
 assert example["scores"].shape == (3, 2), "captions in three languages, two sounds"
 assert type(example["model"]).__module__ == "modeling_atri.modeling_atri"
+if find_spec("sentence_transformers"):
+    other = {}
+    exec(with_sentence_transformers, other)
+    np.testing.assert_allclose(other["scores"].numpy(), example["scores"][:1], atol=1e-5)
 
 found = []
 for model, processor in (remote, (example["model"], example["processor"])):
@@ -356,3 +406,53 @@ def test_pushed_by_the_command_line_and_loaded_by_name_in_a_fresh_process(saved_
     assert shown[-1].startswith("without a token:")
     found = np.load(tmp_path / "answer.npy")
     np.testing.assert_allclose(found, np.stack([expected, expected]), rtol=0, atol=1e-6)
+
+
+CODE_BLOCKS = r"""
+import re
+import sys
+
+from huggingface_hub import hf_hub_download
+
+card = open(hf_hub_download(sys.argv[1], "README.md"), encoding="utf-8").read()
+with_package, without_package, with_sentence_transformers = re.findall("```python\n(.*?)```", card, re.DOTALL)
+for block in (without_package, with_package, with_sentence_transformers):
+    names = {}
+    exec(block, names)
+    print(type(names["model"]).__module__)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["adapter", "converted"])
+def test_the_code_in_other_cards_runs_too(saved_model, tmp_path, monkeypatch, kind):
+    """Of an adapter, which loads its base by name, and of a model of which no language is known."""
+    pytest.importorskip("peft", reason="adapters need the extra `peft`")
+    pytest.importorskip("sentence_transformers", reason="one block needs the extra `sentence-transformers`")
+    folder = tmp_path / kind
+    for name in ("a.wav", "b.flac"):
+        soundfile.write(tmp_path / name, np.random.default_rng(0).normal(scale=0.1, size=16000), 16000)
+    tiny_processor().save_pretrained(folder)
+    with LocalHub() as hub:
+        with monkeypatch.context() as patch:
+            hub.connect(patch)
+            if kind == "adapter":
+                publish(saved_model, "tester/base")
+                model = AtriModel.from_pretrained(saved_model)
+                add_text_lora(model, rank=2)
+                model.save_pretrained(folder)
+            else:
+                tiny_model().save_pretrained(folder)
+            facts = {"model": {"weights_from": ["ML-CLAP"]}} if kind == "converted" else None
+            publish(folder, NAME, base_model="tester/base" if kind == "adapter" else None, facts=facts)
+        done = subprocess.run(
+            [sys.executable, "-c", CODE_BLOCKS, NAME],
+            env=hub.client_environment(tmp_path / "home"),
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
+    assert done.returncode == 0, done.stderr
+    remote, ours, _ = done.stdout.splitlines()
+    assert remote.startswith("transformers_modules.")
+    assert ours == "modeling_atri.modeling_atri"

@@ -1,4 +1,5 @@
 import _thread
+import signal
 import subprocess
 import sys
 import threading
@@ -6,12 +7,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from modeling_atri.decoding import ReadAhead
 from modeling_atri.encode import AudioFailure, encode_audio, encode_text
 from tests.tiny import CAPTIONS, tiny_model, tiny_processor
 
@@ -78,6 +81,48 @@ def test_the_number_of_threads_changes_no_bit(model, processor):
         np.testing.assert_array_equal(other, one)
 
 
+def test_long_clips_do_not_pile_up():
+    """Also where many were begun before anybody knew that they are long."""
+    num_short, num_long, num_workers, max_weight = 40, 20, 3, 100
+    all_begun, too_many = threading.Event(), threading.Event()
+    read, taken = [], []
+
+    def numbers():
+        yield from range(num_short + num_long - 1)
+        all_begun.set()
+        yield num_short + num_long - 1
+
+    def make(index, audio):
+        if index < num_short:
+            return torch.zeros(1, 64)
+        all_begun.wait()
+        read.append(index)
+        if len(read) - len(taken) > num_workers + 1:  # one that is being taken may be counted still
+            too_many.set()
+        return torch.zeros(1, 64).expand(max_weight * 1012, 64)
+
+    with ReadAhead(make, numbers(), num_workers, num_long, max_weight) as reader:
+        lengths = []
+        for features in reader:
+            lengths.append(len(features))
+            if len(features) > 1:
+                taken.append(features)
+            if len(taken) == 1:
+                assert not too_many.wait(0.2)
+    assert lengths == [1] * num_short + [max_weight * 1012] * num_long
+    assert not too_many.is_set()
+
+
+def test_clips_are_read_at_the_same_time(model, processor):
+    together = threading.Barrier(3)
+
+    def read(clip):
+        together.wait(timeout=60)  # for two others
+        return torch.zeros(16, 64)
+
+    assert encode_audio(model, processor, range(6), read_features=read, num_workers=3).shape == (6, 12)
+
+
 @pytest.fixture
 def torch_threads():
     before = torch.get_num_threads()
@@ -85,7 +130,15 @@ def torch_threads():
     torch.set_num_threads(before)
 
 
-def test_threads_are_gone_and_torch_as_before_however_it_ends(model, processor, torch_threads):
+@pytest.fixture
+def interruptible():
+    """Ctrl-C interrupts, also where a shell that started the tests in the background has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_threads_are_gone_and_torch_as_before_however_it_ends(model, processor, torch_threads, interruptible):
     def interrupting(clip):
         if clip == 7:
             _thread.interrupt_main()  # what Ctrl-C does
@@ -170,6 +223,16 @@ def test_sources_of_audio(model, processor, clips, tmp_path):
     ]
     embeddings = encode_audio(model, processor, audios, sampling_rate=16000)
     np.testing.assert_allclose(embeddings, one_by_one(model, processor, clips[:1]).repeat(9, axis=0), atol=1e-5)
+
+
+@pytest.mark.parametrize("container", [np.array, lambda paths: np.array(paths, dtype=object), pd.Series])
+def test_arrays_and_columns_of_paths(model, processor, clips, tmp_path, container):
+    paths = [str(tmp_path / f"{index}.wav") for index in range(2)]
+    for path, clip in zip(paths, clips, strict=False):
+        soundfile.write(path, clip, 16000, subtype="FLOAT")
+    np.testing.assert_array_equal(
+        encode_audio(model, processor, container(paths)), encode_audio(model, processor, paths)
+    )
 
 
 def test_features_from_elsewhere(model, processor, clips):
@@ -268,6 +331,7 @@ def good() -> np.ndarray:
         ("clip.wav", {}, r"`audios` is one clip \(str\)"),
         ({"array": good(), "sampling_rate": 16000}, {}, r"`audios` is one clip \(dict\)"),
         ([good()], {"batch_size": 0}, "`batch_size` must be at least 1, got 0"),
+        ([good(), good()], {"names": ["a"]}, "1 names were given for 2 clips"),
     ],
 )
 def test_clips_that_do_not_fit(model, processor, audios, arguments, message):

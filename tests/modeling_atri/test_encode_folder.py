@@ -194,6 +194,32 @@ def test_options_that_do_not_fit(folder, tmp_path, encoded, options, message):
         encoded[1](folder, tmp_path / "out", **options)
 
 
+def test_what_is_searched(folder, tmp_path):
+    write_sound(tmp_path / "elsewhere" / "k.wav", 0)
+    (folder / "round").symlink_to(folder)  # would never end
+    (folder / "b" / "link").symlink_to(tmp_path / "elsewhere")
+    (folder / "l.wav").symlink_to(tmp_path / "elsewhere" / "k.wav")
+    (folder / "folder.wav").mkdir()
+    assert sorted(find_sounds(folder)) == sorted([*NAMES, "l.wav"])
+
+
+def test_a_folder_that_may_not_be_read_is_no_empty_one(folder, tmp_path, encoded, monkeypatch):
+    """Else its embeddings would be dropped."""
+    encoded[1](folder, tmp_path / "out")
+    before = parts(tmp_path / "out")
+
+    def forbidding(path):
+        if os.path.basename(path) == "g":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", forbidding)
+    with pytest.raises(PermissionError, match="f/g"):
+        encoded[1](folder, tmp_path / "out")
+    assert parts(tmp_path / "out") == before
+
+
 def test_folders_without_sounds(tmp_path):
     with pytest.raises(ValueError, match="There is no sound file below"):
         find_sounds(tmp_path)

@@ -21,6 +21,11 @@ CLIPS = (
     "noise_long",
 )
 
+# The public numbers were computed with torch's AVX kernels. Those of other CPUs round powers otherwise: the filters
+# differ by up to 9e-6 there, and the features by up to 7e-4 dB.
+HAS_THEIR_KERNELS = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
+TOLERANCE = 1e-5 if HAS_THEIR_KERNELS else 2e-3  # dB
+
 
 @pytest.fixture(scope="module")
 def extractor() -> AtriFeatureExtractor:
@@ -58,20 +63,21 @@ def test_equals_the_public_front_end(extractor, shared_dir, name):
     expected = np.load(shared_dir / "reference" / "mel_logmel.npz")[name].T
     features = extractor(waveform, sampling_rate=16000).input_features
     assert features.shape == (1, *expected.shape)
-    np.testing.assert_allclose(features[0], expected, atol=1e-5, rtol=0)
+    np.testing.assert_allclose(features[0], expected, atol=TOLERANCE, rtol=0)
 
 
 def test_tables_equal_the_public_ones(extractor, shared_dir):
     tables = np.load(shared_dir / "reference" / "mel_filterbank.npz")
-    np.testing.assert_array_equal(extractor.mel_filters.numpy(), tables["fb"])
-    np.testing.assert_array_equal(extractor.window.numpy(), tables["window"])
+    tolerance = 0.0 if HAS_THEIR_KERNELS else 2e-5
+    np.testing.assert_allclose(extractor.mel_filters.numpy(), tables["fb"], atol=tolerance, rtol=0)
+    np.testing.assert_allclose(extractor.window.numpy(), tables["window"], atol=tolerance, rtol=0)
 
 
 def test_floor_is_taken_per_clip(extractor, shared_dir):
     """The public code takes it over the batch: there a loud clip lifts what a quiet one holds."""
     arrays = np.load(shared_dir / "reference" / "mel_topdb_batch.npz")
     features = extractor(list(arrays["waves"]), sampling_rate=16000).input_features.transpose(0, 2, 1)
-    np.testing.assert_allclose(features, arrays["single"], atol=1e-5, rtol=0)
+    np.testing.assert_allclose(features, arrays["single"], atol=TOLERANCE, rtol=0)
     assert np.abs(features - arrays["batched_3d"]).max() > 20
 
 
@@ -80,6 +86,29 @@ def test_equals_the_plain_definition(extractor):
     waveform = (0.5 * np.sin(2 * np.pi * 440 * time) + noise(4000, 0.05)).astype(np.float32)
     features = extractor(waveform, sampling_rate=16000).input_features[0]
     np.testing.assert_allclose(features, plain_log_mel(waveform), atol=5e-3, rtol=0)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(2400, 60_000) | st.integers(15, 400).map(lambda frames: 160 * frames), st.sampled_from([8, 16, 100])
+)
+def test_in_blocks_as_in_one_go(num_samples, block_frames):
+    extractor, waveform = AtriFeatureExtractor(), torch.from_numpy(noise(num_samples))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(feature_extraction_atri, "_BLOCK_FRAMES", block_frames)
+        in_blocks = extractor.extract_clip(waveform)
+    spectrum = torch.stft(waveform, 512, 160, window=extractor.window, return_complex=True)
+    decibels = (spectrum.abs().square().T @ extractor.mel_filters).clamp(min=1e-10).log10() * 10
+    assert torch.equal(in_blocks, decibels.clamp(min=decibels.max() - 120))
+
+
+def test_the_floor_is_that_of_the_loudest_block(extractor, monkeypatch):
+    waveform = np.zeros(16_000, dtype=np.float32)
+    waveform[8_000] = 1e3
+    expected = extractor(waveform, sampling_rate=16000).input_features
+    monkeypatch.setattr(feature_extraction_atri, "_BLOCK_FRAMES", 8)
+    np.testing.assert_array_equal(extractor(waveform, sampling_rate=16000).input_features, expected)
+    assert (expected.min(axis=(0, 2)) == expected.max() - 120).any()
 
 
 def test_silence_and_dynamic_range(extractor):

@@ -1,6 +1,8 @@
+from pathlib import Path
+
 import pytest
 
-from modeling_atri.files import written_whole
+from modeling_atri.files import folder_written_whole, written_whole
 
 
 def test_the_file_appears_at_the_end(tmp_path):
@@ -25,3 +27,31 @@ def test_nothing_is_left_of_a_failure(tmp_path):
         file.writelines([b"half", "no bytes"])
     assert path.read_bytes() == b"before"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def half_write(path: Path) -> None:
+    path.write_text("half")
+    raise OSError("The disk is full.")
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_folder_appears_at_the_end(tmp_path, monkeypatch, exists):
+    folder = tmp_path / "a" / "b"
+    if exists:
+        folder.mkdir(parents=True)
+        (folder / "mine").write_text("mine")
+        (folder / "config").write_text("old")
+        monkeypatch.chdir(folder)
+    before = {path: path.read_text() for path in folder.glob("*")}
+    name = Path(".") if exists else folder
+    with pytest.raises(OSError, match="full"), folder_written_whole(name) as temporary:
+        half_write(temporary / "config")
+    assert {path: path.read_text() for path in folder.glob("*")} == before
+    with folder_written_whole(name) as temporary:
+        (temporary / "config").write_text("new")
+        (temporary / "deep").mkdir()
+        (temporary / "deep" / "weights").write_text("new")
+        assert not (folder / "deep").exists()
+    found = {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
+    assert found == {"config": "new", "deep/weights": "new"} | ({"mine": "mine"} if exists else {})
+    assert [path.name for path in folder.parent.iterdir()] == ["b"]

@@ -10,7 +10,8 @@ from datasets import Audio, Dataset
 from torch.utils.data import DataLoader
 
 from modeling_atri.encode import encode_audio, encode_text
-from modeling_atri.mteb_encoder import AtriMtebEncoder, fingerprint, flores_code
+from modeling_atri.fingerprints import model_fingerprint
+from modeling_atri.mteb_encoder import AtriMtebEncoder, flores_code
 from modeling_atri.trainer.metrics import retrieval_metrics
 from tests.tiny import tiny_model, tiny_processor
 
@@ -304,7 +305,7 @@ def test_follows_the_protocol(encoder):
 
 def test_model_meta(encoder, tmp_path):
     meta = encoder.mteb_model_meta
-    assert (meta.name, meta.revision) == ("local/atri", fingerprint(encoder.model))
+    assert (meta.name, meta.revision) == ("local/atri", model_fingerprint(encoder.model, encoder.processor))
     assert meta.modalities == ["audio", "text"]
     assert (meta.embed_dim, meta.max_tokens) == (12, 512)
     assert meta.n_parameters == sum(parameter.numel() for parameter in encoder.model.parameters())
@@ -320,7 +321,7 @@ def test_model_meta(encoder, tmp_path):
     assert loaded.mteb_model_meta.experiment_kwargs == {"language": "fra_Latn"}
     with torch.no_grad():
         loaded.model.logit_scale += 1
-    assert fingerprint(loaded.model) != meta.revision
+    assert model_fingerprint(loaded.model, loaded.processor) != meta.revision
 
 
 def test_without_mteb(encoder, monkeypatch):

@@ -63,6 +63,19 @@ def test_a_single_file(processor, tmp_path):
     assert torch.equal(processor(audio=path)["input_features"], expected)
 
 
+def test_whole_numbers_are_no_waveform(processor):
+    """Taken for floats they would be 90 dB too loud."""
+    samples = (32767 * stereo(0)[:, 0]).astype(np.int16)
+    with pytest.raises(ValueError, match="int16 samples; floats with full scale at 1.0 are needed"):
+        processor(audio={"array": samples, "sampling_rate": 16_000})
+    with pytest.raises(ValueError, match="hold floats with full scale at 1.0, but this one .* holds int16"):
+        processor(audio={"array": samples, "sampling_rate": RATE})
+    floats = (samples / 32768).tolist()
+    listed = processor(audio={"array": floats, "sampling_rate": RATE})["input_features"]
+    expected = processor(audio={"array": np.float32(floats), "sampling_rate": RATE})["input_features"]
+    assert torch.equal(listed, expected)
+
+
 def test_a_missing_file(processor, tmp_path):
     with pytest.raises(ValueError, match="nothing.wav"):
         processor(audio=[str(tmp_path / "nothing.wav")])

@@ -34,7 +34,8 @@ def test_equals_all_languages_at_once(tmp_path, case, num_groups):
     at_once, gradients = train(make_arguments(tmp_path, exact_step=False, **case), rows)
     assert losses(exact) == pytest.approx(losses(at_once), rel=1e-6)
     assert len(exact_gradients.steps) == exact.state.global_step >= 2
-    assert_same_gradients(exact_gradients.steps[0], gradients.steps[0], tolerance=1e-6)
+    # Rounding: 3e-7 with AVX kernels, 1e-6 on a CPU without.
+    assert_same_gradients(exact_gradients.steps[0], gradients.steps[0], tolerance=3e-6)
 
 
 # The objectives, one pair of items at a time.

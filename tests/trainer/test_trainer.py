@@ -204,7 +204,7 @@ def test_patch_dropout_is_the_models_unless_said(tmp_path, given, expected):
 
 def test_evaluation_keys_and_results(tmp_path):
     rows = make_rows(6)
-    facts = {"data": {"train": "noise/train", "eval": "noise/dev"}}
+    facts = {"model": {"initialized_from": "scratch"}, "data": {"train": "noise/train", "eval": "noise/dev"}}
     trainer = make_trainer(
         make_arguments(tmp_path, seed=7, num_train_epochs=2), rows, make_rows(5, seed=1), facts=facts
     )

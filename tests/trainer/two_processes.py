@@ -3,6 +3,7 @@
 The ranks stand in the environment, as torchrun puts them there.
 """
 
+import gc
 import sys
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,7 @@ def check_processes(trainer, world_size: int) -> None:
 
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
+    gc.freeze()  # the Trainer collects garbage after every training: not also over all that is imported
     found = {}
     for name in CASES:
         found[name] = run_case(name, folder, world_size=2)
