@@ -14,6 +14,8 @@ os.environ["HF_HOME"] = _HOME.name
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_EVALUATE_OFFLINE"] = "1"
 os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
+# Tiny tensors gain nothing from more threads, which wait for one another where the machine has other work.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
@@ -26,9 +28,6 @@ import torch
 
 
 REPOSITORY_ROOT = Path(__file__).resolve().parent.parent
-MAX_THREADS = 2
-
-torch.set_num_threads(min(MAX_THREADS, torch.get_num_threads()))
 
 
 @pytest.fixture(autouse=True)

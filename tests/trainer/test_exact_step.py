@@ -32,7 +32,7 @@ def test_equals_all_languages_at_once(tmp_path, case, num_groups):
     rows = make_rows(6, num_groups=num_groups)
     exact, exact_gradients = train(make_arguments(tmp_path, **case), rows)
     at_once, gradients = train(make_arguments(tmp_path, exact_step=False, **case), rows)
-    assert losses(exact) == pytest.approx(losses(at_once), rel=1e-6)
+    assert losses(exact) == pytest.approx(losses(at_once), rel=1e-5)  # a step's rounding is in the next one's weights
     assert len(exact_gradients.steps) == exact.state.global_step >= 2
     # Rounding: 3e-7 with AVX kernels, 1e-6 on a CPU without.
     assert_same_gradients(exact_gradients.steps[0], gradients.steps[0], tolerance=3e-6)
