@@ -97,6 +97,8 @@ def convert(args: ConvertArguments) -> dict[str, Any]:
     start = time.perf_counter()
     folder = Path(args.output_dir)
     check_output(folder, args.overwrite)
+    if args.mlclap is not None and not os.path.isfile(args.mlclap):  # told before the Hub is asked for the tokenizer
+        raise ValueError(f"There is no file {args.mlclap!r}. Name a released checkpoint of ML-CLAP.")
     from modeling_atri.files import folder_written_whole
     from modeling_atri.pretrained import make_processor
 

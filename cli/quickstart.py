@@ -118,7 +118,7 @@ def _make_trainer(options: QuickstartArguments, train_rows, heldout_rows):
         save_strategy="no",
         report_to="none",
     )
-    names = {"train": "soundscapes/train", "eval": "soundscapes/heldout", "seed": options.seed}
+    names = {"train": "generated sounds (train)", "eval": "generated sounds (held out)", "seed": options.seed}
     facts = {"data": names, "model": {"initialized_from": "scratch"}}
     return AtriTrainer(model, args, processor, train_rows, heldout_rows, facts=facts)
 
