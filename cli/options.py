@@ -165,8 +165,23 @@ def _with_truth_values(words: Sequence[str], dataclasses: Sequence[type]) -> lis
 
 
 def _print_help(parser: argparse.ArgumentParser, shown: set[str] | None) -> None:
-    if shown is not None:
-        for action in parser._actions:
-            if action.dest not in shown | {"config", "help", "help_all"}:
-                action.help = argparse.SUPPRESS
+    for action in parser._actions:
+        if shown is not None and action.dest not in shown | {"config", "help", "help_all"}:
+            action.help = argparse.SUPPRESS
+        elif action.help != argparse.SUPPRESS:
+            action.help = _with_default(action)
+            # `--num-workers` is taken too, but one spelling is enough to read.
+            action.option_strings = [
+                word for word in action.option_strings if word[2:].replace("-", "_") == word[2:] or len(word) == 2
+            ]
     parser.print_help()
+
+
+def _with_default(action: argparse.Action) -> str:
+    """The help of an option, and its default where neither the help says it nor everybody would guess it."""
+    default = action.default
+    is_plain = default in (None, argparse.SUPPRESS, "", []) or isinstance(default, bool)
+    if not action.help or is_plain or "efault" in action.help:
+        return action.help or ""
+    value = " ".join(map(str, default)) if isinstance(default, list) else str(default)
+    return f"{action.help} Default: {value.replace('%', '%%')}."

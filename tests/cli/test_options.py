@@ -93,7 +93,11 @@ def test_help_shows_the_common_options_and_help_all_every_one(capsys):
         shown = capsys.readouterr().out
         assert "What it does." in shown
         assert "A number." in shown
-        assert ("A rate." in shown) == rate_shown
+        assert ("A rate. Default: 0.5." in shown) == rate_shown
+        assert "A number. Default: 1.\n" in shown
+        assert ("Languages. Default: en.\n" in shown) == rate_shown
+        assert "A name.\n" in shown, "it has no default"
+        assert "--help_all " in shown and "--help-all" not in shown
 
 
 # Words without a name
