@@ -1,39 +1,61 @@
 """What a training run is refused for before it starts."""
 
+import logging
 from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any
 
 import datasets
-from accelerate import DistributedType
 
 from modeling_atri.modeling_atri import AtriModel
 from modeling_atri.processing_atri import AtriProcessor
 
 from .arguments import AtriTrainingArguments, figure_names
-from .data.rows import load_rows
+from .data.bad_rows import BadRow
+from .data.rows import count_longer, load_rows
 
 
-def checked_rows(rows: Any, args: AtriTrainingArguments) -> Any:
+logger = logging.getLogger(__name__)
+
+
+def checked_rows(rows: Any, args: AtriTrainingArguments, name: str, left_out: dict[str, list[BadRow]]) -> Any:
     """Rows as they are trained on: those of a `datasets.Dataset` read by `load_rows`, others as they are.
 
     Args:
         rows: rows, a dict of them by name, or None.
-        args: with the languages that all of them need, and `group_column`.
+        args: with the languages that all of them need, `group_column`, and `on_bad_row`.
+        name: of the set; of those in a dict it goes before their own.
+        left_out: takes what is left out of each set, by name.
 
     Raises:
         ValueError: faulty rows; a `group_column` of other rows than a data set's.
     """
     if isinstance(rows, dict):
-        return {name: checked_rows(part, args) for name, part in rows.items()}
+        return {part: checked_rows(rows[part], args, f"{name}_{part}", left_out) for part in rows}
+    left_out[name] = []
     if isinstance(rows, datasets.Dataset):
-        return load_rows(rows, languages=args.languages, group_column=args.group_column)
+        found = left_out[name] if args.on_bad_row == "skip" else None
+        return load_rows(rows, languages=args.languages, group_column=args.group_column, left_out=found)
     if rows is not None and args.group_column is not None:
         raise ValueError(
             f"`group_column` ({args.group_column!r}) is read from a `datasets.Dataset`; a {type(rows).__name__} of "
             "rows says it as `group_id`. Leave `group_column` out, or pass a `datasets.Dataset`."
         )
     return rows
+
+
+def report_excerpts(rows: Any, args: AtriTrainingArguments) -> None:
+    """Say once how many training clips `max_audio_seconds` shortens, as far as their headers were read."""
+    if not isinstance(rows, datasets.Dataset) or args.max_audio_seconds is None:
+        return
+    if count := count_longer(rows, args.max_audio_seconds):
+        logger.warning(
+            "%d of %d training clips are longer than %g s: each epoch takes a random part of that length of them "
+            "(`max_audio_seconds`). Evaluation takes them whole.",
+            count,
+            len(rows),
+            args.max_audio_seconds,
+        )
 
 
 def check_tokenizer(processor: AtriProcessor, model: AtriModel, languages: Sequence[str]) -> None:
@@ -45,21 +67,6 @@ def check_tokenizer(processor: AtriProcessor, model: AtriModel, languages: Seque
         raise ValueError(
             f"The tokenizer has {num_tokens} tokens, the model embeddings for only {num_rows}: they do not belong "
             "together. Use the processor that was saved with the model."
-        )
-
-
-def check_engine(num_gpus: int, engine: DistributedType) -> None:
-    """Raise a ValueError for engines that the losses and the exact step would go wrong in."""
-    if num_gpus > 1:
-        raise ValueError(
-            "DataParallel splits a batch after its negatives were counted, so the loss would be wrong. Start one "
-            "process a GPU (accelerate launch or torchrun), or make one GPU visible (CUDA_VISIBLE_DEVICES=0)."
-        )
-    if engine not in (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU):
-        raise ValueError(
-            "The losses read the logit scale beside the model's forward pass, and the language-by-language step "
-            f"sums gradients itself: neither works under {engine.value}. Use one process or plain data parallel "
-            "processes (torchrun)."
         )
 
 

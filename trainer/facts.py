@@ -1,5 +1,6 @@
 """What results say of the model, the training and the data they come from."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +9,7 @@ from transformers.trainer_utils import unwrap_peft_model
 from modeling_atri.modeling_atri import AtriModel
 
 from .adapters import adapter_facts
+from .data.bad_rows import BadRow, count_kinds
 from .evaluation import RetrievalSet
 
 
@@ -17,14 +19,16 @@ if TYPE_CHECKING:
     from .trainer import AtriTrainer
 
 
-def evaluation_facts(retrieval_set: RetrievalSet, anchor: str) -> dict[str, Any]:
-    """What was evaluated on; `anchor` counts where the set has it, as in `retrieval_table`."""
+def evaluation_facts(retrieval_set: RetrievalSet, anchor: str, left_out: Sequence[BadRow] = ()) -> dict[str, Any]:
+    """What was evaluated on, and what not; `anchor` counts where the set has it, as in `retrieval_table`."""
     languages = list(retrieval_set.captions)
+    counts = {"left_out": count_kinds(left_out)} if left_out else {}
     return {
         "num_clips": len(retrieval_set.audios),
         "num_captions_per_language": len(retrieval_set.positives),
         "languages": languages,
         "anchor_language": anchor if anchor in languages else languages[0],
+        **counts,
     }
 
 
@@ -61,6 +65,8 @@ def training_facts(trainer: "AtriTrainer") -> dict[str, Any]:
         "caption_choice": args.caption_choice,
         "frozen": [tower for tower in ("audio", "text") if getattr(args, f"freeze_{tower}")],
         "num_train_clips": None if trainer.train_dataset is None else len(trainer.train_dataset),
+        "left_out": count_kinds(trainer.bad_rows.rows()) or None,
+        "max_audio_seconds": args.max_audio_seconds,
         "steps": state.global_step,
         "best_step": state.best_global_step if best_is_loaded else None,
         "epochs": state.epoch,
@@ -73,7 +79,7 @@ def training_facts(trainer: "AtriTrainer") -> dict[str, Any]:
         "mix_probability": args.mix_probability,
         "augmentation": None if args.augmentation is None else asdict(args.augmentation),
         "patch_dropout": trainer.atri_model.audio_model.config.patch_dropout,
-        "precision": "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32",
+        "precision": {"no": "fp32"}.get(args.mixed_precision, args.mixed_precision),
         "seed": args.seed,
         "data_seed": trainer.data_collator.seed,
     }

@@ -1,0 +1,68 @@
+"""How training may be spread over devices and processes, and what is refused because it would go wrong."""
+
+import os
+
+import torch.distributed as dist
+from accelerate import Accelerator, DistributedType
+from accelerate.utils import parse_flag_from_env
+from transformers import TrainingArguments
+
+
+_PLAIN = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
+
+
+def check_chosen_engine(args: TrainingArguments) -> None:
+    """Raise a ValueError if arguments or `accelerate launch` ask for an engine that shards the model.
+
+    On CPUs Accelerate ignores some of them without a word, so [`check_engine`] alone would not see them.
+    """
+    chosen = {
+        "FSDP": args.fsdp or parse_flag_from_env("ACCELERATE_USE_FSDP"),
+        "DeepSpeed": args.deepspeed or parse_flag_from_env("ACCELERATE_USE_DEEPSPEED"),
+        "Megatron-LM": parse_flag_from_env("ACCELERATE_USE_MEGATRON_LM"),
+        "a ParallelismConfig": args.parallelism_config or parse_flag_from_env("ACCELERATE_USE_PARALLELISM_CONFIG"),
+    }
+    for engine, is_chosen in chosen.items():
+        if is_chosen:
+            raise ValueError(_refusal(engine))
+
+
+def check_engine(num_gpus: int, accelerator: Accelerator) -> None:
+    """Raise a ValueError if the engine that was set up is one that the losses and the step would go wrong in."""
+    if num_gpus > 1:
+        raise ValueError(
+            "DataParallel splits a batch after its negatives were counted, so the loss would be wrong. Start one "
+            "process a GPU (accelerate launch or torchrun), or make one GPU visible (CUDA_VISIBLE_DEVICES=0)."
+        )
+    if accelerator.distributed_type not in _PLAIN:
+        raise ValueError(_refusal(accelerator.distributed_type.value))
+    if accelerator.parallelism_config is not None:  # of a state that the user configured, or of a sharded model
+        raise ValueError(_refusal("a ParallelismConfig"))
+
+
+def check_processes(args: TrainingArguments) -> None:
+    """Raise a ValueError unless all processes work together, each on batches of its own.
+
+    Without `use_cpu`, torchrun's processes on a machine without GPUs each train alone, and write to one folder.
+    """
+    config = args.accelerator_config
+    for name, value in (("split_batches", config.split_batches), ("dispatch_batches", config.dispatch_batches)):
+        if value:
+            raise ValueError(
+                f"`{name}` of `accelerator_config` has no place here: every process draws its own part of each step, "
+                "`per_device_train_batch_size` clips, and reads no others. Leave it out."
+            )
+    started = dist.get_world_size() if dist.is_initialized() else int(os.environ.get("WORLD_SIZE", "1"))
+    if started > args.world_size:
+        raise ValueError(
+            f"{started} processes were started, but this one would train alone and overwrite the others' output. On "
+            "CPUs add `use_cpu=True` (--use_cpu true); on GPUs let torchrun or accelerate launch start them."
+        )
+
+
+def _refusal(engine: str) -> str:
+    return (
+        "The losses read the logit scale beside the model's forward pass, and the step sums the processes' gradients "
+        f"itself: neither works under {engine}. Use one process or plain data parallel processes: torchrun, or "
+        "accelerate launch with distributed_type MULTI_GPU."
+    )
