@@ -1,6 +1,7 @@
 """`atri evaluate`: retrieval and consistency of a saved model."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from .loading import check_device, data_name, hub_id, load_model
 from .options import parse_options
@@ -32,7 +33,22 @@ class EvaluateArguments:
     )
     batch_size: int = field(default=16, metadata={"help": "Clips or captions of a forward pass."})
     device: str = field(default="cpu", metadata={"help": "Where to compute, e.g. cpu or cuda."})
-    output: str | None = field(default=None, metadata={"help": "Write the results, and how they were made, as JSON."})
+    on_bad_row: str = field(
+        default="raise",
+        metadata={
+            "help": "Rows that cannot be used (missing, broken or too short recordings, wrong captions): raise ends "
+            "with an error that names them; skip leaves clip and captions out of the set and counts them in the "
+            "results.",
+            "choices": ["raise", "skip"],
+        },
+    )
+    output: str | None = field(
+        default=None,
+        metadata={
+            "help": "Write the results, and how they were made, as JSON; beside it, what was left out as "
+            "NAME_left_out.jsonl."
+        },
+    )
 
 
 def main(argv: list[str]) -> None:
@@ -45,24 +61,41 @@ def main(argv: list[str]) -> None:
 def evaluate(args: EvaluateArguments) -> dict:
     """Load, encode, compare; returns the results."""
     from modeling_atri.languages_atri import resolve_language
+    from modeling_atri.trainer.data.bad_rows import LEFT_OUT_NAME, write_bad_rows
+    from modeling_atri.trainer.data.feature_cache import FeatureCache
     from modeling_atri.trainer.data.rows import load_rows
-    from modeling_atri.trainer.evaluation import RetrievalSet, embed_retrieval_set, retrieval_table
+    from modeling_atri.trainer.evaluation import (
+        RetrievalSet,
+        embed_retrieval_set,
+        leave_out_unreadable,
+        retrieval_table,
+    )
     from modeling_atri.trainer.facts import evaluation_facts, model_facts
     from modeling_atri.trainer.results import describe_environment, make_results, save_json
 
-    from .report import print_results
+    from .report import print_left_out, print_results
 
     check_device(args.device)
-    rows = load_rows(args.data, args.split, languages=args.languages, group_column=args.group_column)
+    skips, left_out = args.on_bad_row == "skip", []
+    options = {"languages": args.languages, "group_column": args.group_column, "left_out": left_out if skips else None}
+    rows = load_rows(args.data, args.split, **options)
     model, processor = load_model(args.model)
     retrieval_set = RetrievalSet.from_rows(rows, list(rows[0]["captions"]))
     embeddings = embed_retrieval_set(
-        model.to(args.device).eval(), processor, retrieval_set, batch_size=args.batch_size, progress=True
+        model.to(args.device).eval(),
+        processor,
+        retrieval_set,
+        batch_size=args.batch_size,
+        read_features=FeatureCache(processor.feature_extractor),
+        progress=True,
+        skip_unreadable=skips,
     )
+    retrieval_set, embeddings, unreadable = leave_out_unreadable(retrieval_set, embeddings)
+    left_out += unreadable
     anchor = resolve_language(args.anchor_language)
     results = make_results(
         retrieval_table(embeddings, retrieval_set.positives, anchor),
-        evaluated_on=evaluation_facts(retrieval_set, anchor),
+        evaluated_on=evaluation_facts(retrieval_set, anchor, left_out),
         data={
             "eval": data_name(args.data, args.split),
             "eval_hub_id": hub_id(args.data),
@@ -75,7 +108,11 @@ def evaluate(args: EvaluateArguments) -> dict:
         },
         environment=describe_environment(args.device),
     )
+    list_path = None
     if args.output:
         save_json(results, args.output)
+        list_path = Path(args.output).with_name(f"{Path(args.output).stem}_{LEFT_OUT_NAME}")
+        write_bad_rows(list_path, left_out)
+    print_left_out(left_out, "evaluation", list_path)
     print_results(results)
     return results

@@ -1,10 +1,12 @@
 """What a run leaves behind: model, results, card and table."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from modeling_atri.hub_cards import make_model_card, results_table
 from modeling_atri.hub_cards.authorship import write_card
+from modeling_atri.trainer.data.bad_rows import LEFT_OUT_NAME, BadRow, count_kinds, read_bad_rows
 from modeling_atri.trainer.measuring import current_results, measure
 from modeling_atri.trainer.publishing import complete_results
 from modeling_atri.trainer.results import RESULTS_NAME, save_json
@@ -24,11 +26,16 @@ def save_run(trainer: AtriTrainer) -> dict[str, Any] | None:
     results = None
     if trainer.eval_dataset is not None:
         # Where the last step was evaluated, that is the model which is saved.
-        measured = current_results(trainer) or measure(trainer, trainer.eval_dataset)
+        measured = current_results(trainer) or measure(
+            trainer, trainer.eval_dataset, left_out=trainer.left_out["eval"]
+        )
         results = complete_results(trainer, measured)
         if trainer.is_world_process_zero():
             save_results(results, folder)
     if trainer.is_world_process_zero():
+        for name in ("train",) if results is None else ("train", "eval"):
+            path = Path(folder) / f"{name}_{LEFT_OUT_NAME}"
+            print_left_out(read_bad_rows(path), name, path)
         saved = "model and processor" if results is None else "model, processor, results and model card"
         print(f"\nSaved {saved} to {folder}.")
     if trainer.args.push_to_hub:
@@ -43,6 +50,16 @@ def save_results(results: dict[str, Any], folder: str) -> None:
     save_json(results, Path(folder) / RESULTS_NAME)
     write_card(make_model_card(results, folder), folder)
     print_results(results)
+
+
+def print_left_out(bad_rows: Sequence[BadRow], name: str, path: Path | None) -> None:
+    """A table of what was left out of a set, all of which is listed in the file at `path`, if any."""
+    if not bad_rows:
+        return
+    print(f"\nLeft out of the {name} data ({path or '--output'} lists all)\n")
+    print(f"{'':<22}rows  first")
+    for kind, count in count_kinds(bad_rows).items():
+        print(f"{kind:<22}{count:>4}  {next(row.name for row in bad_rows if row.kind == kind)}")
 
 
 def print_results(results: dict[str, Any]) -> None:

@@ -99,6 +99,8 @@ def _training_section(results: dict[str, Any]) -> tuple[str, str]:
     ]
     if adapter := model.get("adapter"):
         facts.append("- adapter: " + ", ".join(f"{name} {_short(value)}" for name, value in adapter.items()))
+    if left_out := training.get("left_out"):
+        facts.append(f"- rows left out: {_counted(left_out)}")
     if frozen := training.get("frozen"):
         facts.append(f"- frozen: {' and '.join(frozen)} tower{'s' if len(frozen) > 1 else ''}")
     if seconds := training.get("runtime_s"):
@@ -112,6 +114,10 @@ def _training_section(results: dict[str, Any]) -> tuple[str, str]:
     if count := model.get("num_parameters"):
         facts.append(f"- parameters: {count / 1e6:.1f} M")
     return "Training", "\n".join(facts)
+
+
+def _counted(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in counts.items())
 
 
 def _short(value: Any) -> str:
@@ -137,6 +143,8 @@ def _evaluation_section(results: dict[str, Any]) -> tuple[str, str]:
     table = results_table(results["metrics"], evaluated["languages"], markdown=True)
     legend = "Recall and mAP in percent; T2A: text to audio, A2T: audio to text."
     legend += f" On {'; '.join(made)}." if made else ""
+    if left_out := evaluated.get("left_out"):
+        legend += f" Left out of that set: {_counted(left_out)}."
     if "mrv" in results["metrics"]:
         legend += (
             " Mean rank variance: how much the rank of a caption's clip varies over the languages it is asked in; "

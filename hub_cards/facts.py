@@ -4,13 +4,14 @@ A card is made from one plain dict, the content of `atri_results.json`. Every pa
 left out of the card:
 
     metrics         `{language}_{metric}`, `mean_{metric}`, `mrv`, ..., as fractions
-    evaluated_on    num_clips, num_captions_per_language, languages, anchor_language
+    evaluated_on    num_clips, num_captions_per_language, languages, anchor_language;
+                    left_out: how many rows could not be used, by what is wrong with them
     data            train, eval: names; train_hub_id, eval_hub_id, eval_revision: data sets on the Hub
     model           num_parameters, projection_dim, base_model (Hub ids), license, adapter;
                     initialized_from: name of the model that training started from, or "scratch";
                     weights_from: names of the checkpoints that the weights were converted from
     conversion      fresh: what `atri convert` found no weights for
-    training        objective, languages, steps, batch_size, seed, runtime_s, ...
+    training        objective, languages, steps, batch_size, seed, runtime_s, left_out, ...
     environment     versions, device, date
     emissions       co2_kg, energy_kwh, country, source
 """

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from modeling_atri.modeling_atri import AtriMelNorm
 
+from .data.bad_rows import BadRowError, kind_of
 from .data.sampling import MEL_STATISTICS, random_stream
 
 
@@ -24,6 +25,7 @@ def set_mel_statistics(
     read_features: Callable[[Any], Tensor],
     seed: int,
     part: tuple[int, int] = (0, 1),
+    skip_bad: bool = False,
 ) -> None:
     """Set mean and variance of each mel bin over the frames of a seeded choice of clips, the same on all processes.
 
@@ -33,6 +35,10 @@ def set_mel_statistics(
         read_features: takes a clip and returns its log-mel features, `(frames, mel bins)`.
         seed: of the choice.
         part: (rank, world_size) of this process.
+        skip_bad: leave out clips that cannot be read instead of raising.
+
+    Raises:
+        ValueError: a clip that cannot be read; with `skip_bad`, if none can.
     """
     if mel_norm.is_set:
         return
@@ -41,10 +47,18 @@ def set_mel_statistics(
     rank, world_size = part
     sums = torch.zeros(3, mel_norm.running_mean.numel(), dtype=torch.float64)
     for index in chosen[rank::world_size]:
-        features = read_features(rows[int(index)]["audio"]).double()
+        row = rows[int(index)]
+        try:
+            features = read_features(row["audio"]).double()
+        except ValueError as error:
+            if skip_bad:
+                continue
+            raise BadRowError(f"Row {row.get('audio_id', int(index))!r}: {error}", kind_of(error)) from error
         sums += torch.stack([features.sum(0), features.square().sum(0), torch.full_like(features[0], len(features))])
     if world_size > 1:
         sums = torch.stack(gather_object([sums])).sum(0)
+    if sums[2].sum() == 0:
+        raise ValueError(f"None of {num_clips} training clips that were chosen for the mel statistics can be used.")
     mean = sums[0] / sums[2]
     mel_norm.set_statistics(mean, (sums[1] / sums[2] - mean.square()).clamp(min=1e-6))
     logger.info("Set the mel statistics of a model from scratch from %d training clips.", num_clips)

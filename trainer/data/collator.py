@@ -3,17 +3,22 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
+import numpy as np
 import torch
 
 from modeling_atri.languages_atri import resolve_language
 from modeling_atri.processing_atri import AtriProcessor
+from modeling_atri.threads_atri import map_in_threads
 
 from .augmentation import Augmentation, mix
+from .bad_rows import BadRow, BadRowError, kind_of
 from .feature_cache import FeatureCache
 from .sampling import (
     AUGMENTATION,
+    EXCERPT,
     OBJECTIVES,
     Draw,
     Objective,
@@ -48,6 +53,8 @@ class AtriDataCollator:
         seed (`int`, *optional*, defaults to 0): of all draws.
         mask_level (`torch.Tensor` of shape `(mel bins,)`, *optional*): what masks of the augmentation are filled with,
             in decibels; the Trainer sets the model's mel mean.
+        max_audio_seconds (`float`, *optional*, defaults to 30): of a longer clip a random part of this length is
+            taken, drawn for the clip and epoch; None takes clips whole.
 
     Example:
 
@@ -68,6 +75,7 @@ class AtriDataCollator:
     feature_cache: FeatureCache | None = None
     seed: int = 0
     mask_level: torch.Tensor | None = None
+    max_audio_seconds: float | None = 30.0
 
     def __post_init__(self):
         self.languages = [resolve_language(language) for language in self.languages]
@@ -76,29 +84,33 @@ class AtriDataCollator:
         if self.feature_cache is None:
             self.feature_cache = FeatureCache(self.processor.feature_extractor)
 
-    def __call__(self, rows: Sequence[dict]) -> dict[str, torch.Tensor | list[list[str]]]:
+    def __call__(self, rows: Sequence[dict]) -> dict[str, Any]:
         """
         Args:
             rows: dicts with `audio`, `captions` {language: [str, ...]}, `audio_id`, optional `group_id`, and what
-                `DrawnRows` adds: `draw`, without which the rows count as items 0, 1, ... of step 0 of epoch 0, and
-                `mix_with`, a recording to mix in.
+                `DrawnRows` adds: `draw`, without which the rows count as items 0, 1, ... of step 0 of epoch 0;
+                `mix_with`, a recording to mix in; and `stand_ins`, the rows that may take a row's place.
 
         Returns:
             in this order: `input_features` (N, frames, mel bins) float32, `input_features_mask` (N, frames),
             `input_ids` and `attention_mask` (K, N, tokens), `item_ids` and `group_ids` (N,), int64, and `languages`,
-            K lists of N codes.
+            K lists of N codes; where others stand in for rows, of which the batch then says nothing else, also
+            `left_out`, a list of `BadRow`.
 
         Raises:
-            ValueError: a row without a caption in a language of the step, or with audio that cannot be read; the
-                message names the row.
+            ValueError: a row without a caption in a language of the step, or with audio that is silent or cannot be
+                read and nothing to stand in for it; the message names the row.
         """
         draws = [row.get("draw") or Draw(0, 0, index) for index, row in enumerate(rows)]
-        features = [self._features(row, draw) for row, draw in zip(rows, draws, strict=True)]
+        left_out_of: list[list[BadRow]] = [[] for _ in rows]
+        clips = map_in_threads(lambda clip: self._clip(*clip), list(zip(rows, draws, left_out_of, strict=True)))
+        left_out = list(chain.from_iterable(left_out_of))
+        rows, draws, features = zip(*clips, strict=True)
         input_features, input_features_mask = self.processor.feature_extractor.pad_features(features)
         languages = self._languages(draws)
         of_clip = zip(*languages, strict=True)  # K languages of each clip
         captions = [self._captions(row, draw, codes) for row, draw, codes in zip(rows, draws, of_clip, strict=True)]
-        return {
+        batch = {
             "input_features": input_features,
             "input_features_mask": input_features_mask,
             **self._tokens(captions, languages),
@@ -106,21 +118,49 @@ class AtriDataCollator:
             "group_ids": torch.tensor([_number(group_of(row)) for row in rows]),
             "languages": languages,
         }
+        return batch | {"left_out": left_out} if left_out else batch
+
+    def _clip(self, row: dict, draw: Draw, left_out: list[BadRow]) -> tuple[dict, Draw, torch.Tensor]:
+        """The row with its draw and features; or, where it cannot be read, the first that can of its stand-ins."""
+        for candidate in chain([row], row.get("stand_ins", ())):
+            candidate_draw = candidate.get("draw", draw)
+            try:
+                return candidate, candidate_draw, self._features(candidate, candidate_draw)
+            except BadRowError as error:
+                if "stand_ins" not in row:
+                    raise
+                left_out.append(
+                    BadRow(None, str(candidate.get("audio_id", candidate_draw.item)), error.kind, str(error))
+                )
+        raise ValueError(f"No recording of the training data can be used; the first: {left_out[0].reason}")
 
     def _features(self, row: dict, draw: Draw) -> torch.Tensor:
         name = f"{row.get('audio_id', draw.item)!r}"
-        features = self._read(row["audio"], f"Row {name}")
+        excerpt_rng = random_stream(self.seed, EXCERPT, draw.epoch, draw.item)
+        features = self._read(row["audio"], f"Row {name}", excerpt_rng)
         rng = random_stream(self.seed, AUGMENTATION, draw.epoch, draw.item)
-        if row.get("mix_with") is not None:
-            other = self._read(row["mix_with"], f"The clip mixed into row {name}")
+        other = self._mixed_in(row, f"The clip mixed into row {name}", excerpt_rng)
+        if other is not None:
             features = mix(features, other, gain_db=rng.uniform(*_MIX_GAIN_DB))
         return features if self.augmentation is None else self.augmentation(features, rng, self.mask_level)
 
-    def _read(self, audio: Any, name: str) -> torch.Tensor:
+    def _mixed_in(self, row: dict, name: str, rng: np.random.Generator) -> torch.Tensor | None:
+        """Features of the clip to mix in; None also where it cannot be read but rows have stand-ins: they are noted
+        when it is their own turn."""
+        if row.get("mix_with") is None:
+            return None
         try:
-            return self.feature_cache(audio)
+            return self._read(row["mix_with"], name, rng)
+        except BadRowError:
+            if "stand_ins" not in row:
+                raise
+            return None
+
+    def _read(self, audio: Any, name: str, rng: np.random.Generator) -> torch.Tensor:
+        try:
+            return self.feature_cache.excerpt(audio, self.max_audio_seconds, rng)
         except ValueError as error:
-            raise ValueError(f"{name}: {error}") from error
+            raise BadRowError(f"{name}: {error}", kind_of(error)) from error
 
     def _languages(self, draws: Sequence[Draw]) -> list[list[str]]:
         """Language of every caption, K rows of N."""

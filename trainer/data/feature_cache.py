@@ -13,6 +13,12 @@ from modeling_atri.audio_io import load_audio
 from modeling_atri.feature_extraction_atri import AtriFeatureExtractor
 from modeling_atri.files import written_whole
 
+from .bad_rows import SHORT_RECORDING, SILENT_RECORDING, BadRowError
+from .excerpts import clip_length, load_excerpt
+
+
+_EXCERPTS_TRIED = 8  # of a long recording, before it counts as silent
+
 
 class FeatureCache:
     """Features of clips: made once, then read from a folder.
@@ -63,16 +69,62 @@ class FeatureCache:
             np.save(file, features.numpy())
         return features
 
+    def excerpt(self, audio: Any, max_seconds: float | None, rng: np.random.Generator) -> torch.Tensor:
+        """Features of a clip as training takes it: not silent, and of a longer one than `max_seconds` a random part.
+
+        Of a longer clip only that part is decoded, and its features are not kept: each epoch has another part, and of
+        the whole, an hour would take 90 MB on disk, and decoding it to get there as long as a hundred parts.
+
+        Args:
+            audio: a path, bytes, or dict that `load_audio` takes.
+            max_seconds: None takes every clip whole.
+            rng: of the draw.
+
+        Returns:
+            `torch.Tensor` of shape `(frames, mel bins)`, float32, in decibels.
+
+        Raises:
+            ValueError: as when called; a silent clip, or eight parts of a longer one that are, as `BadRowError`.
+        """
+        rate = self.feature_extractor.sampling_rate
+        num_samples = 0 if max_seconds is None else clip_length(audio, rate)
+        if max_seconds is None or num_samples <= max_seconds * rate:
+            features = self(audio)
+            if not is_silent(features):
+                return features
+        else:
+            longest = int(max_seconds * rate)
+            for _ in range(_EXCERPTS_TRIED):
+                start = int(rng.integers(num_samples - longest + 1))
+                features = self._features(load_excerpt(audio, start, longest, rate), describe_audio(audio))
+                if not is_silent(features):
+                    return features
+        raise BadRowError(f"{describe_audio(audio)} is silent: there is nothing to learn from it.", SILENT_RECORDING)
+
     def _extract(self, audio: Any) -> torch.Tensor:
-        extractor, name = self.feature_extractor, describe_audio(audio)
-        waveform = load_audio(audio, sampling_rate=extractor.sampling_rate)
+        waveform = load_audio(audio, sampling_rate=self.feature_extractor.sampling_rate)
+        return self._features(waveform, describe_audio(audio))
+
+    def _features(self, waveform: np.ndarray, name: str) -> torch.Tensor:
+        extractor = self.feature_extractor
         if len(waveform) < extractor.min_num_samples:
-            raise ValueError(
+            raise BadRowError(
                 f"{name} is too short: {len(waveform)} samples at {extractor.sampling_rate} Hz, the model needs at "
                 f"least {extractor.min_num_samples} ({extractor.min_num_samples / extractor.sampling_rate:.2f} s). "
-                "Leave it out, or pad the file with silence."
+                "Leave it out, or pad the file with silence.",
+                SHORT_RECORDING,
             )
-        return extractor.extract_clip(waveform, name=name)
+        features = extractor.extract_clip(waveform, name=name)
+        if not torch.isfinite(features).all():
+            peak = float(np.abs(waveform).max())
+            raise BadRowError(f"{name} is no sound: its samples reach {peak:.1e}, where full scale is 1.0.")
+        return features
+
+
+def is_silent(features: torch.Tensor) -> bool:
+    """Whether nothing in a clip is above the floor of log-mel features: its samples are all zero, or next to it."""
+    low, high = torch.aminmax(features)
+    return bool(low == high)
 
 
 def describe_audio(audio: Any) -> str:

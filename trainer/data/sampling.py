@@ -19,7 +19,7 @@ Objective = Literal["kcl", "akcl", "cacl", "mlclap"]
 OBJECTIVES: tuple[Objective, ...] = ("kcl", "akcl", "cacl", "mlclap")
 
 # One stream of random numbers per kind of draw, so that adding one kind never moves another.
-_ORDER, _CAPTION, _LANGUAGE, _BATCH_LANGUAGES, AUGMENTATION, MEL_STATISTICS, _MIX = range(7)
+_ORDER, _CAPTION, _LANGUAGE, _BATCH_LANGUAGES, AUGMENTATION, MEL_STATISTICS, _MIX, EXCERPT, _STAND_IN = range(9)
 
 
 class Draw(NamedTuple):
@@ -135,12 +135,15 @@ class DrawnRows(Dataset):
         mix_probability (`float`, *optional*, defaults to 0): how often a row brings the recording of another row of
             its group along, as `row["mix_with"]`; the two share their captions.
         seed (`int`, *optional*, defaults to 0): of that draw.
+        stand_ins (`bool`, *optional*, defaults to `False`): a row brings those along, as an iterator
+            `row["stand_ins"]`, that may take its place if its recording cannot be read: all others, in an order drawn
+            for it in the epoch, each looked up when it is asked for.
 
     A warning is logged where `mix_probability` has no effect, since no two rows share a group.
     """
 
-    def __init__(self, rows: Sequence[dict], mix_probability: float = 0.0, seed: int = 0):
-        self.rows, self.mix_probability, self.seed = rows, mix_probability, seed
+    def __init__(self, rows: Sequence[dict], mix_probability: float = 0.0, seed: int = 0, stand_ins: bool = False):
+        self.rows, self.mix_probability, self.seed, self.stand_ins = rows, mix_probability, seed, stand_ins
         self._groups: dict[str, list[int]] = {}
         if mix_probability > 0:
             for item, group in enumerate(_groups_of(rows)):
@@ -163,7 +166,14 @@ class DrawnRows(Dataset):
             others = [item for item in self._groups[group_of(row)] if item != draw.item]
             if others and rng.random() < self.mix_probability:
                 row["mix_with"] = self.rows[int(rng.choice(others))]["audio"]
+        if self.stand_ins:
+            row["stand_ins"] = self._stand_ins(draw)
         return row
+
+    def _stand_ins(self, draw: Draw) -> Iterator[dict]:
+        for item in random_stream(self.seed, _STAND_IN, draw.epoch, draw.item).permutation(len(self.rows)):
+            if item != draw.item:
+                yield self[draw._replace(item=int(item))]
 
 
 def group_of(row: dict) -> str:

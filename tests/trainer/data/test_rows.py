@@ -10,8 +10,10 @@ import soundfile
 
 from modeling_atri import AtriFeatureExtractor
 from modeling_atri.languages_atri import ATRI_LANGUAGES
-from modeling_atri.trainer.data import rows as rows_module
-from modeling_atri.trainer.data.rows import MIN_NUM_SAMPLES, load_rows, validate_rows
+from modeling_atri.trainer.data import row_checks
+from modeling_atri.trainer.data.bad_rows import BadRow
+from modeling_atri.trainer.data.row_checks import MIN_SECONDS
+from modeling_atri.trainer.data.rows import count_longer, load_rows
 
 
 def make_row(name: str, **changes) -> dict:
@@ -127,7 +129,7 @@ def test_wrong_rows_are_reported_together(tmp_path):
     with pytest.raises(ValueError) as error:
         load_rows(folder)
     message = str(error.value)
-    assert "metadata.jsonl: 12 wrong rows, 14 problems" in message
+    assert "metadata.jsonl: 12 wrong rows, 13 problems" in message
     for part in (
         "line 2: this is not JSON (Expecting property name",
         "line 3: a row must be a JSON object, but this is a list",
@@ -136,18 +138,15 @@ def test_wrong_rows_are_reported_together(tmp_path):
         "line 6: captions are parallel, so every language must have as many; there are: eng_Latn 2, fra_Latn 1",
         "line 7: Unknown language 'frensh'. Did you mean fra_Latn",
         "line 8: caption 1 in fra_Latn is empty",
-        "line 9: the captions in fra_Latn must be a list of strings that is not empty, but are 'x'",
+        "line 9: the captions in fra_Latn must be a list of strings, but are 'x'",
         "line 10: the `audio_id` 'a' is that of line 1 already",
         "line 11: `captions` must be lists of strings by language, but is None",
-        "line 11: captions are missing in eng_Latn, fra_Latn",
         "line 12: it names no recording",
         "line 12: `audio_id` must be a string that is not empty, or a whole number, but is None",
         "line 13: the language fra_Latn is there twice",
     ):
         assert part in message
     assert "line 1:" not in message
-    with pytest.raises(ValueError, match="12 wrong rows"):
-        validate_rows(folder)
 
 
 # Name, content, and what is said of it.
@@ -186,19 +185,19 @@ def test_recordings_that_cannot_be_used_are_wrong_rows(tmp_path, embedded):
 
 def test_the_shortest_recording_is_that_of_the_feature_extractor(tmp_path):
     extractor = AtriFeatureExtractor()
-    assert (extractor.min_num_samples, extractor.sampling_rate) == (MIN_NUM_SAMPLES, 16_000)
+    assert extractor.min_num_samples / extractor.sampling_rate == MIN_SECONDS
     folder = write_folder(tmp_path, [make_row("a")])
     for num_samples, rate in ((2_400, 16_000), (7_200, 48_000), (6_615, 44_100), (1_200, 8_000)):
         (folder / "a.wav").write_bytes(sound(num_samples, rate))
-        assert validate_rows(folder) == 1
+        assert len(load_rows(folder)) == 1
         (folder / "a.wav").write_bytes(sound(num_samples - 10, rate))
         with pytest.raises(ValueError, match="too short"):
-            validate_rows(folder)
+            load_rows(folder)
 
 
 def test_a_header_is_read_once_and_again_when_the_file_changed(tmp_path, monkeypatch):
-    read, audio_length = [], rows_module.audio_length
-    monkeypatch.setattr(rows_module, "audio_length", lambda path: read.append(path) or audio_length(path))
+    read, audio_length = [], row_checks.audio_length
+    monkeypatch.setattr(row_checks, "audio_length", lambda path: read.append(path) or audio_length(path))
     rows = load_rows(write_folder(tmp_path, [make_row("a"), make_row("b")]))
     load_rows(rows)
     assert len(read) == 2
@@ -259,8 +258,87 @@ def test_wrong_rows_of_a_dataset(tmp_path):
     (tmp_path / "b.wav").unlink()
     with pytest.raises(ValueError, match=r"the data set: 1 wrong rows, 1 problems:\n  row 1: there is no file"):
         load_rows(rows)
-    with pytest.raises(ValueError, match="row 0: captions are missing in deu_Latn"):
-        load_rows(rows, languages=["en", "de"])
+
+
+@pytest.mark.parametrize("left_out", [None, []])
+def test_a_language_that_every_row_lacks_is_one_problem(tmp_path, left_out):
+    folder = write_folder(tmp_path, [make_row(name) for name in "abc"])
+    message = (
+        r"3 wrong rows, 1 problems:\n  every row: captions are missing in deu_Latn, nld_Latn; leave the language out$"
+    )
+    with pytest.raises(ValueError, match=message):
+        load_rows(folder, languages=["en", "de", "nl"], left_out=left_out)
+
+
+def test_wrong_rows_are_left_out_where_there_is_a_list_for_them(tmp_path, caplog):
+    captions = make_row("a")["captions"]
+    rows = [
+        make_row("missing1"),
+        "{not json",
+        make_row("a"),
+        make_row("b", captions=captions | {"fra_Latn": ["", "x"]}, file_name="missing2.wav"),
+        make_row("b", captions={"eng_Latn": ["b"]}),
+        make_row("b", captions=captions),
+        make_row("c", file_name="c.flac"),
+        make_row("missing", file_name="missing/c.wav"),  # of one name with the last
+        make_row("c", audio_id="a"),
+    ]
+    folder = write_folder(tmp_path, rows)
+    left_out = []
+    kept = load_rows(folder, left_out=left_out)
+    # The ids are those of a data set that never had the wrong rows.
+    assert [row["audio_id"] for row in kept] == ["a", "b", "c"]
+    assert [row["audio"]["path"] for row in kept] == [str(folder / name) for name in ("a.wav", "b.wav", "c.flac")]
+    assert [row[:3] for row in left_out] == [
+        ("line 1", "missing1.wav", "missing recording"),
+        ("line 2", None, "wrong line"),
+        ("line 4", "missing2.wav", "missing recording"),
+        ("line 5", "b.wav", "missing language"),
+        ("line 8", "missing/c.wav", "missing recording"),
+        ("line 9", "a", "duplicate id"),
+    ]
+    assert left_out[2].reason == f"there is no file '{folder / 'missing2.wav'}'; caption 0 in fra_Latn is empty"
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        f"{folder / 'metadata.jsonl'}: 6 of 9 rows (67%!) are left out: 3 missing recording (line 1, missing1.wav, "
+        "...), 1 duplicate id (line 9, a), 1 missing language (line 5, b.wav), 1 wrong line (line 2)."
+    )
+
+
+def test_the_first_of_two_rows_with_one_id_may_be_the_wrong_one(tmp_path):
+    folder = write_folder(tmp_path, [make_row("missing", audio_id="x"), make_row("a", audio_id="x"), make_row("b")])
+    left_out = []
+    assert load_rows(folder, left_out=left_out)["audio_id"][:] == ["x", "b"]
+    assert left_out == [BadRow("line 1", "x", "missing recording", f"there is no file '{folder / 'missing.wav'}'")]
+
+
+def test_wrong_rows_of_a_dataset_with_embedded_sounds_are_left_out():
+    audio = [{"path": name, "bytes": content} for name, content in (("a", sound()), ("b", b""), ("c", sound(3_000)))]
+    captions = [{"en": [f"{number} a"], "fr": [f"{number} un"]} for number in range(3)]
+    dataset = datasets.Dataset.from_dict({"audio": audio, "captions": captions})
+    left_out = []
+    rows = load_rows(dataset, left_out=left_out)
+    assert rows.to_list() == load_rows(dataset.select([0, 2])).to_list()
+    assert [row[:3] for row in left_out] == [("row 1", "b", "unreadable recording")]
+
+
+def test_no_row_is_left(tmp_path):
+    folder = write_folder(tmp_path, [make_row("missing1"), make_row("missing2")])
+    with pytest.raises(
+        ValueError, match=r"has no row that can be used: 2 wrong rows, 2 problems:\n  line 1: there is"
+    ):
+        load_rows(folder, left_out=[])
+
+
+def test_longer_recordings_are_counted(tmp_path):
+    folder = write_folder(tmp_path, [make_row("a"), make_row("b"), make_row("c")])
+    (folder / "b.wav").write_bytes(sound(32_001))
+    (folder / "c.wav").write_bytes(sound(96_003, rate=48_000))
+    rows = load_rows(folder)
+    assert [count_longer(rows, seconds) for seconds in (0.1, 2.0, 2.5)] == [3, 2, 0]
+    content = [{"path": None, "bytes": (folder / f"{name}.wav").read_bytes()} for name in "abc"]
+    embedded = datasets.Dataset.from_dict({"audio": content}).cast_column("audio", datasets.Audio(decode=False))
+    assert count_longer(embedded, 2.0) == 2
 
 
 @pytest.mark.parametrize(
