@@ -48,10 +48,21 @@ def folder_written_whole(folder: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def sync_folder(folder: Path, recursive: bool = True) -> None:
+    """Wait until the names in a folder, and (`recursive`) all that is below it, would outlive a power cut."""
+    for path in [*(folder.rglob("*") if recursive else ()), folder]:
+        if os.name == "posix" or path.is_file():  # elsewhere a folder cannot be opened
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+
 def remove_unfinished(folder: Path) -> None:
     """Remove what a process that was killed inside `written_whole` left in a folder."""
     for path in folder.glob(f".*.{'[0-9a-f]' * 32}.tmp"):
         path.unlink()
 
 
-__all__ = ["folder_written_whole", "remove_unfinished", "written_whole"]
+__all__ = ["folder_written_whole", "remove_unfinished", "sync_folder", "written_whole"]

@@ -1,0 +1,90 @@
+"""Training that is asked to stop, by Ctrl-C or a machine that is taken away, saves first."""
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from transformers import TrainerCallback
+
+from .checkpointing import last_whole_checkpoint
+from .resuming import ResumableTrainer, ends_epoch
+
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class TrainingStopped(Exception):  # noqa: N818 - nothing went wrong
+    """Training was asked to stop; `signal` says by what, the message what to go on from."""
+
+    def __init__(self, trainer: ResumableTrainer, number: int):
+        last, _ = last_whole_checkpoint(Path(trainer.args.output_dir))
+        kept = "there is no checkpoint yet" if last is None else f"{last} is saved"
+        super().__init__(f"stopped after step {trainer.state.global_step} by {signal.Signals(number).name}; {kept}.")
+        self.signal = number
+
+
+class _SaveAndStop(TrainerCallback):
+    def __init__(self, trainer: ResumableTrainer):
+        self.trainer = trainer
+        self.asked_by: int | None = None
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if self.asked_by is not None and not ends_epoch(state):
+            control.should_save = True
+
+    def on_epoch_end(self, args, state, control, **kwargs):
+        if self.asked_by is not None:
+            control.should_save = True
+
+    def on_save(self, args, state, control, **kwargs):
+        # Not `should_training_stop`: Trainer would end as if all were done, and may delete this checkpoint.
+        if self.asked_by is not None:
+            raise TrainingStopped(self.trainer, self.asked_by)
+
+
+@contextmanager
+def stop_on_signal(trainer: ResumableTrainer) -> Iterator[None]:
+    """Inside, the first SIGINT or SIGTERM lets training finish its step, save a checkpoint and end.
+
+    The second acts as ever. Several processes would not agree on the step: there, signals act as ever at once.
+
+    Args:
+        trainer (`ResumableTrainer`): whose `train` is called inside, in the main thread.
+
+    Raises:
+        TrainingStopped: in place of the signal.
+    """
+    if trainer.args.world_size > 1:
+        yield
+        return
+    callback, process = _SaveAndStop(trainer), os.getpid()
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+
+    def ask(number: int, frame: object) -> None:
+        if os.getpid() == process:
+            callback.asked_by = number
+            _handle(before)
+            if os.name == "posix":  # torch would break off the step, or the save, where it hears of a worker's end
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        elif number == signal.SIGTERM:  # a loader's worker; Ctrl-C is none of its business
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+
+    trainer.add_callback(callback)
+    _handle(dict.fromkeys(_SIGNALS, ask))
+    try:
+        yield
+    except RuntimeError as error:  # the step waited for a loader's worker that got the signal too
+        if callback.asked_by is None:
+            raise
+        raise TrainingStopped(trainer, callback.asked_by) from error
+    finally:
+        _handle(before)
+        trainer.remove_callback(callback)
+
+
+def _handle(handlers: dict[int, object]) -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
