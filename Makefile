@@ -19,12 +19,11 @@ ARGS ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --constraint requirements/constraints.txt
 REQUIREMENTS := setup.py pyproject.toml requirements/constraints.txt
-BENCHMARKS := $(sort $(wildcard benchmarks/bench_*.py))
 
 export ATRI_SHARED
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart install install-dev test test-slow test-common quality format bench clean
+.PHONY: help quickstart install install-dev test test-slow test-faults test-common quality format bench bench-gpu clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -44,6 +43,9 @@ test: quality  ## Install, check the quality of the code, run the default tests
 test-slow: install-dev  ## Run the tests that take minutes
 	$(BIN)/python -m pytest -m slow --timeout 3600 $(ARGS)
 
+test-faults: install-dev  ## Kill training runs 20 times and more, and fill disks; nothing may be lost
+	$(BIN)/python -m pytest tests/trainer/test_faults.py -m "" -s --timeout 3600 $(ARGS)
+
 test-common: install-dev  ## Run transformers' own common tests on our classes; downloads them once
 	$(BIN)/python tests/common/fetch.py
 	ATRI_COMMON_TESTS=1 RUN_SLOW=1 $(BIN)/python -m pytest tests/common -q -m "" $(ARGS)
@@ -56,8 +58,11 @@ format: install-dev  ## Apply what can be fixed by itself, and the formatting
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: install-dev  ## Run every benchmark; each prints its figures as JSON
-	@set -e; for script in $(BENCHMARKS); do echo "# $$script" >&2; $(BIN)/python $$script $(ARGS); done
+bench: install-dev  ## Run every benchmark and make the README's table of their figures
+	$(BIN)/python benchmarks/table.py $(ARGS)
+
+bench-gpu: install-dev  ## Measure step time and peak memory in the paper's setting on a GPU
+	$(BIN)/python benchmarks/gpu.py $(ARGS)
 
 clean:  ## Remove the virtual environment, caches and build output
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

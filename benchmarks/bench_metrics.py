@@ -9,24 +9,16 @@ Four ways take turns in one process, on one thread, and are timed by CPU time:
 - `floor`: the one float32 product that holds every score, and nothing else.
 
 The embeddings are random; captions lie around their clip so that recall is like that of a trained model. The twelve
-figures must equal those of the loop run in float64, or the benchmark fails. It prints one JSON line: medians in CPU
-seconds, the ratios, and how far the float32 loops are from our figures (in theirs, rounding decides where two items
-score within 1e-8 of each other).
+figures must equal those of the loop run in float64, or the benchmark fails. It prints one JSON line: the rows of the
+table, medians in CPU seconds, and how far the float32 loops are from our figures (in theirs, rounding decides where
+two items score within 1e-8 of each other).
 """
 
-import os
+from measuring import print_report, ratio, row, seconds_in_turns  # first: it keeps numpy and torch to one thread
 
 
-# One thread for BLAS, which reads these when it is loaded.
-os.environ["OMP_NUM_THREADS"] = "1"
-os.environ["OPENBLAS_NUM_THREADS"] = "1"
-os.environ["MKL_NUM_THREADS"] = "1"
-
+# isort: split
 import argparse
-import json
-import platform
-import statistics
-import time
 from collections.abc import Callable
 
 import numpy as np
@@ -35,40 +27,46 @@ from modeling_atri.trainer.metrics import retrieval_metrics
 
 
 def main() -> None:
+    """Run the command."""
     options = parse_options()
     audio, text, positives = make_embeddings(options)
-    ways = {
-        "ours": (lambda: retrieval_metrics(audio, text, positives), options.rounds),
-        "floor": (lambda: text @ audio.T, options.rounds),
-        "tidy_loop": (lambda: loop_metrics(unit_rows(audio), unit_rows(text), dot_products), options.loop_rounds),
-        "field_loop": (lambda: loop_metrics(audio, text, cosine_similarities), options.loop_rounds),
+    results: dict[str, dict[str, float]] = {}
+
+    def kept(way: str, run: Callable[[], dict[str, float]]) -> Callable[[], None]:
+        return lambda: results.update({way: run()})
+
+    ours = kept("ours", lambda: retrieval_metrics(audio, text, positives))
+    loops = {
+        "tidy_loop": kept("tidy_loop", lambda: loop_metrics(unit_rows(audio), unit_rows(text), dot_products)),
+        "field_loop": kept("field_loop", lambda: loop_metrics(audio, text, cosine_similarities)),
     }
-    seconds, results = time_in_turns(ways)
-    ours = results["ours"]
+    # The loops take seconds, so they have fewer turns than the floor.
+    near = seconds_in_turns({"ours": ours, "floor": lambda: text @ audio.T}, options.rounds)
+    far = seconds_in_turns({"ours": ours, **loops}, options.loop_rounds)
+
     exact = loop_metrics(unit_rows(audio.astype(np.float64)), unit_rows(text.astype(np.float64)), dot_products)
-    if largest_difference(ours, exact) > 1e-12:
-        raise SystemExit(f"Not the figures of the loop in float64.\n ours: {ours}\n loop: {exact}")
-    report = {
-        "benchmark": "metrics",
-        "clips": options.clips,
-        "captions": options.clips * options.captions,
-        "dim": options.dim,
-        "seed": options.seed,
-        "cpu_seconds": {way: round(value, 4) for way, value in seconds.items()},
-        "times_faster_than_field_loop": round(seconds["field_loop"] / seconds["ours"], 1),
-        "times_faster_than_tidy_loop": round(seconds["tidy_loop"] / seconds["ours"], 1),
-        "times_the_floor": round(seconds["ours"] / seconds["floor"], 2),
-        "difference_from_float64_loop": largest_difference(ours, exact),
-        "difference_from_float32_loops": max(
-            largest_difference(ours, results[f"{kind}_loop"]) for kind in ("field", "tidy")
-        ),
-        "text_to_audio_R@1": round(ours["text_to_audio_R@1"], 4),
-        "rounds": {way: rounds for way, (_, rounds) in ways.items()},
-        "threads": 1,
-        "numpy": np.__version__,
-        "machine": platform.machine(),
-    }
-    print(json.dumps(report))
+    if largest_difference(results["ours"], exact) > 1e-12:
+        raise SystemExit(f"Not the figures of the loop in float64.\n ours: {results['ours']}\n loop: {exact}")
+    work = f"retrieval metrics, {options.clips} clips x {options.captions} captions"
+    rows = [
+        row(work, "times faster than the field's loop", ratio(far, "field_loop", "ours"), ">= 15"),
+        row(work, "times faster than that loop, normalising once", ratio(far, "tidy_loop", "ours"), ">= 4"),
+        row(work, "times a bare product of all embeddings", ratio(near, "ours", "floor"), "<= 4"),
+    ]
+    print_report(
+        "metrics",
+        rows,
+        far | near,
+        clips=options.clips,
+        captions=options.captions,
+        dim=options.dim,
+        seed=options.seed,
+        rounds=options.rounds,
+        loop_rounds=options.loop_rounds,
+        difference_from_float64_loop=largest_difference(results["ours"], exact),
+        difference_from_float32_loops=max(largest_difference(results["ours"], results[way]) for way in loops),
+        text_to_audio_recall_at_1=round(results["ours"]["text_to_audio_R@1"], 4),
+    )
 
 
 def parse_options() -> argparse.Namespace:
@@ -91,18 +89,6 @@ def make_embeddings(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray
     positives = np.repeat(np.arange(options.clips), options.captions)
     noise = generator.standard_normal((len(positives), options.dim), dtype=np.float32)
     return audio, audio[positives] + np.float32(options.noise) * noise, positives
-
-
-def time_in_turns(ways: dict[str, tuple[Callable, int]]) -> tuple[dict[str, float], dict]:
-    """Median CPU seconds and result of each way, the ways taking turns so that a slow minute is slow for all."""
-    seconds, results = {way: [] for way in ways}, {}
-    for turn in range(max(rounds for _, rounds in ways.values())):
-        for way, (run, rounds) in ways.items():
-            if turn < rounds:
-                start = time.process_time()
-                results[way] = run()
-                seconds[way].append(time.process_time() - start)
-    return {way: statistics.median(values) for way, values in seconds.items()}, results
 
 
 def largest_difference(first: dict[str, float], second: dict[str, float]) -> float:
