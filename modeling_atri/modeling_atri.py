@@ -17,7 +17,6 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
 from transformers.models.auto.modeling_auto import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForTextEncoding
-from transformers.models.m2m_100.modeling_m2m_100 import M2M100Encoder
 from transformers.processing_utils import Unpack
 from transformers.utils import ModelOutput, TransformersKwargs, auto_docstring, can_return_tuple
 from transformers.utils.generic import merge_with_config_defaults
@@ -26,6 +25,12 @@ from transformers.utils.output_capturing import capture_outputs
 from .configuration_atri import IS_REMOTE_CODE, AtriAudioConfig, AtriConfig
 from .loss_atri import info_nce_loss
 from .pipelines_atri import register_pipelines
+from .text_packing_atri import PackedM2M100Encoder
+
+
+# The feed-forward blocks' wide states of so many tokens, four clips' of ten seconds, stay in a CPU's cache; those of a
+# whole batch are memory that the system has to hand out anew for each block.
+_TOKENS_AT_ONCE = 1024
 
 
 @auto_docstring
@@ -193,6 +198,18 @@ class AtriAudioMLP(nn.Module):
         self.dropout = nn.Dropout(config.hidden_dropout)
 
     def forward(self, hidden_states: Tensor) -> Tensor:
+        """`(batch, tokens, hidden_size)` to the same shape."""
+        in_pieces = hidden_states.device.type == "cpu" and not (
+            # In training neither the first pass of a cached step, without gradients, nor any other may draw its
+            # dropout in another order.
+            self.training or torch.is_grad_enabled() or torch.compiler.is_compiling()
+        )
+        if not in_pieces:
+            return self._feed_forward(hidden_states)
+        pieces = hidden_states.flatten(0, -2).split(_TOKENS_AT_ONCE)
+        return torch.cat([self._feed_forward(piece) for piece in pieces]).view_as(hidden_states)
+
+    def _feed_forward(self, hidden_states: Tensor) -> Tensor:
         return self.dropout(self.fc2(self.dropout(self.activation(self.fc1(hidden_states)))))
 
 
@@ -461,7 +478,7 @@ def build_text_model(config: PreTrainedConfig) -> PreTrainedModel:
         ValueError: transformers has no encoder for this model type.
     """
     if config.model_type == "m2m_100":
-        return M2M100Encoder._from_config(config)
+        return PackedM2M100Encoder._from_config(config)
     auto_class = AutoModelForTextEncoding if type(config) in AutoModelForTextEncoding._model_mapping else AutoModel
     if (auto_class is AutoModel and config.is_encoder_decoder) or _is_decoder(config):
         raise ValueError(

@@ -448,7 +448,9 @@ def test_captions_from_generators_and_pairs(model, processor):
 
 def test_long_captions_do_not_swell_a_batch(model, processor):
     sizes = []
-    hook = model.text_model.layers[0].register_forward_pre_hook(lambda module, args: sizes.append(args[0].shape[:2]))
+    hook = model.text_model.register_forward_pre_hook(
+        lambda module, args, kwargs: sizes.append(kwargs["input_ids"].shape), with_kwargs=True
+    )
     captions = ["a dog " * count for count in (1, 200, 2, 60, 1, 1, 90, 300, 4, 5, 200)]
     embeddings = encode_text(model, processor, captions, "en", batch_size=5)
     hook.remove()

@@ -114,7 +114,8 @@ def test_the_text_tower_exports_with_free_batch_and_length(model, processor):
     for inputs in (captions(processor), captions(processor, ["a"]), captions(processor, ["a dog " * 100, "rain"])):
         with torch.no_grad():
             ours, traced = (tower(**inputs).last_hidden_state for tower in (model.text_model, program))
-        torch.testing.assert_close(traced, ours, atol=1e-5, rtol=0)
+        used = inputs["attention_mask"].bool()  # what stands for padding is nobody's
+        torch.testing.assert_close(traced[used], ours[used], atol=1e-5, rtol=0)
 
 
 @pytest.mark.slow
