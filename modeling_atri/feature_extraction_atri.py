@@ -1,8 +1,8 @@
 """Waveform to log-mel spectrogram, one clip at a time and one numeric path."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,13 +12,15 @@ from transformers.feature_extraction_utils import BatchFeature
 from transformers.utils import TensorType, logging
 
 from .configuration_atri import IS_REMOTE_CODE, AtriAudioConfig, AtriConfig
+from .threads_atri import map_in_threads
 
 
 logger = logging.get_logger(__name__)
 
 Waveform = np.ndarray | torch.Tensor | Sequence[float]
 
-_BLOCK_FRAMES = 4096  # the spectrum of so many takes 13 MB at a time, that of an hour's frames would take 1.5 GB
+_BLOCK_FRAMES = 256  # so many spectra, half a megabyte, stay in a core's own cache from one step to the next
+_BAND_SIZE = 16  # mel bins of one matrix product, which takes only the frequencies that they cover
 
 
 class AtriFeatureExtractor(SequenceFeatureExtractor):
@@ -97,9 +99,15 @@ class AtriFeatureExtractor(SequenceFeatureExtractor):
         self.frequency_max = frequency_max
         self.top_db = top_db
         self.min_num_samples = min_num_samples
-        # Under these names tables are left out of what is saved.
         self.window = torch.hann_window(n_fft, periodic=True)
         self.mel_filters = mel_filter_bank(n_fft, feature_size, frequency_min, frequency_max, sampling_rate)
+        self.mel_bands = _bands(self.mel_filters)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What is saved: all settings, none of the tables made from them."""
+        settings = super().to_dict()  # without `window` and `mel_filters`
+        del settings["mel_bands"]
+        return settings
 
     def num_frames(self, num_samples: int) -> int:
         """Frames of a clip of `num_samples` samples."""
@@ -124,29 +132,39 @@ class AtriFeatureExtractor(SequenceFeatureExtractor):
 
     def _log_mel(self, waveform: torch.Tensor) -> torch.Tensor:
         num_frames = self.num_frames(len(waveform))
-        # Blocks of about one size: in one of less than four frames the matrix product would round differently.
         num_blocks = -(-num_frames // _BLOCK_FRAMES)
-        bounds = [block * num_frames // num_blocks for block in range(num_blocks + 1)]
+        block_size = -(-num_frames // num_blocks)
+        # Every block is written over the one before: fresh memory would cost more time than the arithmetic.
+        windowed = waveform.new_empty(block_size, self.n_fft)
+        power = waveform.new_empty(block_size, self.n_fft // 2 + 1)
+        mel = waveform.new_empty(block_size, self.feature_size)
+        products = [(power[:, rows], filters, mel[:, bins]) for rows, filters, bins in self.mel_bands]
         decibels = waveform.new_empty(num_frames, self.feature_size)
-        for first, last in pairwise(bounds):
-            torch.matmul(self._power(waveform, first, last), self.mel_filters, out=decibels[first:last])
-        decibels.clamp_(min=1e-10).log10_().mul_(10.0)
+        for block in range(num_blocks):
+            # The last block overlaps the one before: in a product of few rows they would round otherwise.
+            first = min(block * block_size, num_frames - block_size)
+            torch.mul(self._frames(waveform, first, first + block_size), self.window, out=windowed)
+            squares = torch.view_as_real(torch.fft.rfft(windowed)).square_()
+            torch.add(squares[..., 0], squares[..., 1], out=power)
+            for powers, filters, result in products:
+                torch.mm(powers, filters, out=result)
+            # In float64: below -80 dB the rounding of a float32 logarithm is magnified to 1e-5 dB.
+            decibels[first : first + block_size] = mel.double().clamp_(min=1e-10).log10_().mul_(10.0)
         return decibels.clamp_(min=decibels.max() - self.top_db)
 
-    def _power(self, waveform: torch.Tensor, first: int, last: int) -> torch.Tensor:
-        """Power spectrum of the frames from `first` up to `last`, `(frames, n_fft // 2 + 1)`."""
+    def _frames(self, waveform: torch.Tensor, first: int, last: int) -> torch.Tensor:
+        """Samples of the frames from `first` up to `last`, `(frames, n_fft)`: views, but at the edges."""
         start = first * self.hop_length - self.n_fft // 2
         stop = (last - 1) * self.hop_length - self.n_fft // 2 + self.n_fft
         edges = max(0, -start), max(0, stop - len(waveform))
-        samples = torch.nn.functional.pad(waveform[None, max(0, start) : stop], edges, mode="reflect")[0]
-        spectrum = torch.stft(
-            samples, self.n_fft, self.hop_length, window=self.window, center=False, return_complex=True
-        )
-        return spectrum.abs().square_().T  # abs first: that is what torchaudio rounds
+        samples = waveform[max(0, start) : stop]
+        if any(edges):
+            samples = torch.nn.functional.pad(samples[None], edges, mode="reflect")[0]
+        return samples.unfold(0, self.n_fft, self.hop_length)
 
     def __call__(
         self,
-        raw_speech: Waveform | Sequence[Waveform],
+        raw_speech: Waveform | Callable[[], Waveform] | Sequence[Waveform | Callable[[], Waveform]],
         sampling_rate: int | None = None,
         padding: bool | str = True,
         pad_short: bool = False,
@@ -158,7 +176,9 @@ class AtriFeatureExtractor(SequenceFeatureExtractor):
 
         Args:
             raw_speech: one mono waveform, or a list of them of any lengths; arrays, tensors or lists of floats with
-                full scale at 1.0. Clips are neither cut nor resampled.
+                full scale at 1.0. Clips are neither cut nor resampled. A function without arguments, such as
+                `functools.partial(load_audio, file)`, stands for the waveform that it returns: several are called, and
+                their clips worked on, at the same time, in as many threads as torch may use.
             sampling_rate (`int`, *optional*): sampling rate of the waveforms, in Hz. Pass it: with it a mismatch is an
                 error, without it the features of such a clip would be silently wrong.
             padding (`bool`, *optional*, defaults to `True`): pad the clips to the longest (`True` or `"longest"`) and
@@ -188,7 +208,15 @@ class AtriFeatureExtractor(SequenceFeatureExtractor):
         if padding is False and return_tensors is not None:
             raise ValueError("`return_tensors` needs clips of one length: pass padding=True with it.")
         clips = as_list_of_clips(raw_speech)
-        features = [self.extract_clip(clip, pad_short, name=f"Clip {index}") for index, clip in enumerate(clips)]
+
+        def extract(index: int) -> torch.Tensor:
+            clip = clips[index]() if callable(clips[index]) else clips[index]
+            return self.extract_clip(clip, pad_short, name=f"Clip {index}")
+
+        # Of waveforms that are there the steps are so short that threads would mostly wait for Python's lock.
+        indices = range(len(clips))
+        is_read_here = any(callable(clip) for clip in clips)
+        features = map_in_threads(extract, indices) if is_read_here else [extract(index) for index in indices]
         if not padding:
             masks = [np.ones(len(item), dtype=np.int64) for item in features]
             return BatchFeature({"input_features": [item.numpy() for item in features], "input_features_mask": masks})
@@ -308,6 +336,17 @@ def mel_filter_bank(
     slopes = corners[None, :] - frequencies[:, None]  # (n_fft // 2 + 1, num_mel_bins + 2)
     rising, falling = -slopes[:, :-2] / widths[:-1], slopes[:, 2:] / widths[1:]
     return torch.minimum(rising, falling).clamp(min=0.0)
+
+
+def _bands(mel_filters: torch.Tensor) -> list[tuple[slice, torch.Tensor, slice]]:
+    """The filters in bands of mel bins: the frequencies that a band covers, its filters there, its mel bins."""
+    bands = []
+    for start in range(0, mel_filters.shape[1], _BAND_SIZE):
+        bins = slice(start, start + _BAND_SIZE)
+        covered = mel_filters[:, bins].any(dim=1).nonzero()[:, 0].tolist() or [0]
+        frequencies = slice(covered[0], covered[-1] + 1)
+        bands.append((frequencies, mel_filters[frequencies, bins].contiguous(), bins))
+    return bands
 
 
 AtriFeatureExtractor.register_for_auto_class()

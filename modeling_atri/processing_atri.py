@@ -2,7 +2,8 @@
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -180,14 +181,16 @@ class AtriProcessor(ProcessorMixin):
 
     def _read_files(
         self, audio: AudioInput | Sequence[AudioInput], audio_kwargs: dict
-    ) -> tuple[Waveform | list[Waveform], dict]:
-        """Clips as waveforms, those of files at the model's rate, and the arguments that go with them."""
+    ) -> tuple[Waveform | list[Waveform | Callable[[], Waveform]], dict]:
+        """Clips, files as functions that read them at the model's rate, and the arguments that go with them."""
         clips = as_list_of_clips(audio)
         is_file = [isinstance(clip, (str, os.PathLike, bytes, Mapping)) for clip in clips]
         if not any(is_file):
             return audio, audio_kwargs
         rate = self.feature_extractor.sampling_rate
-        clips = [read_waveform(clip, rate) if read else clip for clip, read in zip(clips, is_file, strict=True)]
+        clips = [
+            partial(read_waveform, clip, rate) if read else clip for clip, read in zip(clips, is_file, strict=True)
+        ]
         return clips, ({"sampling_rate": rate} if all(is_file) else {}) | audio_kwargs
 
     def save_pretrained(self, save_directory, push_to_hub: bool = False, **kwargs) -> list[str]:

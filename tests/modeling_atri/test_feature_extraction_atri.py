@@ -1,4 +1,8 @@
+import copy
 import json
+import pickle
+import threading
+from functools import partial
 
 import numpy as np
 import pytest
@@ -21,10 +25,12 @@ CLIPS = (
     "noise_long",
 )
 
-# The public numbers were computed with torch's AVX kernels. Those of other CPUs round powers otherwise: the filters
-# differ by up to 9e-6 there, and the features by up to 7e-4 dB.
-HAS_THEIR_KERNELS = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
-TOLERANCE = 1e-5 if HAS_THEIR_KERNELS else 2e-3  # dB
+# Public numbers hold as far as torch's own short-time Fourier transform gives them on this machine: on CPUs of another
+# maker its library rounds otherwise, which moves empty bins by up to 5e-3 dB. Without AVX the filters differ too, by
+# up to 9e-6.
+TOLERANCE = 1e-5  # dB
+LARGEST_DIFFERENCE_BETWEEN_MACHINES = 1e-2  # dB
+HAS_AVX_KERNELS = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
 
 
 @pytest.fixture(scope="module")
@@ -57,18 +63,38 @@ def plain_log_mel(waveform: np.ndarray) -> np.ndarray:
 # Values
 
 
+def torchaudio_log_mel(waveform: torch.Tensor, extractor: AtriFeatureExtractor) -> torch.Tensor:
+    """The public front end, all frames in one go."""
+    spectrum = torch.stft(waveform, 512, 160, window=extractor.window, return_complex=True)
+    decibels = (spectrum.abs().square().T @ extractor.mel_filters).clamp(min=1e-10).log10() * 10
+    return decibels.clamp(min=decibels.max() - 120)
+
+
+def assert_equals_public(
+    features: np.ndarray, public: np.ndarray, waveform: np.ndarray, extractor: AtriFeatureExtractor
+) -> None:
+    """As near to the public numbers as plain torch is on this machine: 1e-5 dB where that gives them itself."""
+    plain = torchaudio_log_mel(torch.from_numpy(waveform), extractor).numpy()
+    np.testing.assert_allclose(features, plain, atol=TOLERANCE, rtol=0)
+    of_machine = np.abs(plain - public).max()
+    assert of_machine < LARGEST_DIFFERENCE_BETWEEN_MACHINES
+    np.testing.assert_allclose(
+        features, public, atol=TOLERANCE if of_machine <= TOLERANCE else of_machine + TOLERANCE, rtol=0
+    )
+
+
 @pytest.mark.parametrize("name", CLIPS)
 def test_equals_the_public_front_end(extractor, shared_dir, name):
     waveform = np.load(shared_dir / "reference" / "mel_waves.npz")[name]
     expected = np.load(shared_dir / "reference" / "mel_logmel.npz")[name].T
     features = extractor(waveform, sampling_rate=16000).input_features
     assert features.shape == (1, *expected.shape)
-    np.testing.assert_allclose(features[0], expected, atol=TOLERANCE, rtol=0)
+    assert_equals_public(features[0], expected, waveform, extractor)
 
 
 def test_tables_equal_the_public_ones(extractor, shared_dir):
     tables = np.load(shared_dir / "reference" / "mel_filterbank.npz")
-    tolerance = 0.0 if HAS_THEIR_KERNELS else 2e-5
+    tolerance = 0.0 if HAS_AVX_KERNELS else 2e-5
     np.testing.assert_allclose(extractor.mel_filters.numpy(), tables["fb"], atol=tolerance, rtol=0)
     np.testing.assert_allclose(extractor.window.numpy(), tables["window"], atol=tolerance, rtol=0)
 
@@ -77,7 +103,8 @@ def test_floor_is_taken_per_clip(extractor, shared_dir):
     """The public code takes it over the batch: there a loud clip lifts what a quiet one holds."""
     arrays = np.load(shared_dir / "reference" / "mel_topdb_batch.npz")
     features = extractor(list(arrays["waves"]), sampling_rate=16000).input_features.transpose(0, 2, 1)
-    np.testing.assert_allclose(features, arrays["single"], atol=TOLERANCE, rtol=0)
+    for found, expected, waveform in zip(features, arrays["single"], arrays["waves"], strict=True):
+        assert_equals_public(found.T, expected.T, waveform, extractor)
     assert np.abs(features - arrays["batched_3d"]).max() > 20
 
 
@@ -90,16 +117,21 @@ def test_equals_the_plain_definition(extractor):
 
 @settings(max_examples=40, deadline=None)
 @given(
-    st.integers(2400, 60_000) | st.integers(15, 400).map(lambda frames: 160 * frames), st.sampled_from([8, 16, 100])
+    st.integers(2400, 60_000) | st.integers(15, 400).map(lambda frames: 160 * frames),
+    st.sampled_from([40, 64, 100]),
+    st.sampled_from([1e-6, 1e-5, 0.1, 100.0]),
 )
-def test_in_blocks_as_in_one_go(num_samples, block_frames):
-    extractor, waveform = AtriFeatureExtractor(), torch.from_numpy(noise(num_samples))
+def test_in_blocks_as_in_one_go(num_samples, block_frames, gain):
+    extractor, waveform = AtriFeatureExtractor(), torch.from_numpy(noise(num_samples, gain))
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(feature_extraction_atri, "_BLOCK_FRAMES", num_samples)
+        in_one_go = extractor.extract_clip(waveform)
         patch.setattr(feature_extraction_atri, "_BLOCK_FRAMES", block_frames)
         in_blocks = extractor.extract_clip(waveform)
-    spectrum = torch.stft(waveform, 512, 160, window=extractor.window, return_complex=True)
-    decibels = (spectrum.abs().square().T @ extractor.mel_filters).clamp(min=1e-10).log10() * 10
-    assert torch.equal(in_blocks, decibels.clamp(min=decibels.max() - 120))
+    assert torch.equal(in_blocks, in_one_go)
+    # At -80 to -100 dB, the levels of the quietest, float32 holds steps of 7.6e-6 dB: not one is missed by two.
+    expected = torchaudio_log_mel(waveform, extractor)
+    torch.testing.assert_close(in_one_go, expected, atol=TOLERANCE, rtol=0)
 
 
 def test_the_floor_is_that_of_the_loudest_block(extractor, monkeypatch):
@@ -179,6 +211,42 @@ def test_short_clips_are_padded_when_asked(extractor):
     np.testing.assert_array_equal(padded, by_hand)
     assert padded.shape == (1, 16, 64)
     assert extractor(noise(2400), sampling_rate=16000, pad_short=True).input_features.shape == (1, 16, 64)
+
+
+# Threads
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_clips_that_are_read_are_worked_on_at_the_same_time(extractor, two_threads):
+    clips = [noise(50_000), noise(40_000), noise(60_001), noise(2400)]
+    together = threading.Barrier(2)
+
+    def read(clip):
+        together.wait(timeout=60)  # for another clip
+        assert torch.get_num_threads() == 1
+        return clip
+
+    found = extractor([partial(read, clip) for clip in clips], sampling_rate=16000)
+    expected = extractor(clips, sampling_rate=16000)
+    for name in expected:
+        np.testing.assert_array_equal(found[name], expected[name])
+    alone = extractor(lambda: clips[0], sampling_rate=16000).input_features
+    np.testing.assert_array_equal(alone[0], expected.input_features[0, : alone.shape[1]])
+
+
+def test_the_first_unfit_clip_is_named_whichever_comes_first(extractor, two_threads):
+    unfit = np.full(100_000, np.nan, dtype=np.float32)
+    clips = [noise(100_000), noise(800_000), unfit, noise(100_000), unfit[:0], noise(100_000)]
+    for _ in range(5):
+        with pytest.raises(ValueError, match="Clip 2 holds NaN"):
+            extractor([partial(np.copy, clip) for clip in clips], sampling_rate=16000)
 
 
 # Errors
@@ -262,10 +330,18 @@ def test_save_and_load(tmp_path):
     extractor.save_pretrained(tmp_path)
     saved = json.loads((tmp_path / "preprocessor_config.json").read_text())
     assert saved["feature_extractor_type"] == "AtriFeatureExtractor"
-    assert not {"window", "mel_filters"} & saved.keys()
+    assert not {"window", "mel_filters", "mel_bands"} & saved.keys()
     waveform = noise(4000)
     expected = extractor(waveform, sampling_rate=16000).input_features
     for loaded in (AtriFeatureExtractor.from_pretrained(tmp_path), AutoFeatureExtractor.from_pretrained(tmp_path)):
         assert type(loaded) is AtriFeatureExtractor
         assert loaded.to_dict() == extractor.to_dict()
         np.testing.assert_array_equal(loaded(waveform, sampling_rate=16000).input_features, expected)
+
+
+def test_copies_and_pickles_give_the_same_features(extractor):
+    waveform = noise(4000)
+    expected = extractor.extract_clip(waveform)
+    for other in (copy.deepcopy(extractor), pickle.loads(pickle.dumps(extractor))):
+        assert other.to_dict() == extractor.to_dict()
+        assert torch.equal(other.extract_clip(waveform), expected)

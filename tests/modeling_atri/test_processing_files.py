@@ -55,6 +55,27 @@ def test_files_in_any_form_are_decoded_and_resampled(processor, tmp_path, caplog
         processor(audio=[audio[0], waveforms[1]], sampling_rate=8_000)
 
 
+def test_files_are_read_in_threads(processor, tmp_path):
+    for seed in range(5):
+        (tmp_path / f"{seed}.wav").write_bytes(wav(np.tile(stereo(seed), (10, 1))))
+    files = [tmp_path / f"{seed}.wav" for seed in range(5)]
+    files.insert(2, {"array": stereo(5)[:, 0], "sampling_rate": RATE})
+    expected = processor(audio=files)
+    broken = [*files[:3], tmp_path / "second.wav", *files[3:], b"third"]
+    broken[1] = tmp_path / "first.wav"
+    broken[1].write_bytes(wav(stereo(6))[:-100])
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        found = processor(audio=files)
+        for _ in range(5):
+            with pytest.raises(ValueError, match=r"first.wav.* truncated"):
+                processor(audio=broken)
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(found[key], value) for key, value in expected.items())
+
+
 def test_a_single_file(processor, tmp_path):
     path = tmp_path / "one.wav"
     path.write_bytes(wav(stereo(0)))

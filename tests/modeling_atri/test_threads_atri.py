@@ -1,0 +1,87 @@
+import multiprocessing
+import threading
+
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from modeling_atri.threads_atri import map_in_threads
+
+
+@pytest.fixture(autouse=True)
+def three_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+def state() -> list[int]:
+    """Threads there are, and how many torch takes: here, and in a thread to come."""
+    found = [threading.active_count(), torch.get_num_threads()]
+    other = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+    other.start()
+    other.join()
+    return found
+
+
+def thread_and_teams(item: int) -> tuple[str, int, list[str]]:
+    inside = map_in_threads(lambda _: threading.current_thread().name, range(2))
+    return threading.current_thread().name, torch.get_num_threads(), inside
+
+
+def test_results_are_in_order_and_made_at_the_same_time():
+    together = threading.Barrier(3)
+
+    def square(number):
+        together.wait(timeout=60)  # for two others
+        return number * number
+
+    assert map_in_threads(square, range(9)) == [number * number for number in range(9)]
+
+
+def test_each_thread_has_one_of_torch_and_begins_no_others():
+    for name, num_threads, inside in map_in_threads(thread_and_teams, range(6)):
+        assert name.startswith("atri-map")
+        assert num_threads == 1
+        assert inside == [name, name]
+
+
+@pytest.mark.parametrize("num_threads, num_items", [(1, 5), (3, 1), (3, 0)])
+def test_nothing_begins_a_thread_where_one_will_do(num_threads, num_items):
+    torch.set_num_threads(num_threads)
+    threads = map_in_threads(lambda _: threading.current_thread(), range(num_items))
+    assert threads == [threading.current_thread()] * num_items
+
+
+def test_the_error_is_that_of_the_first_item_and_threads_are_gone():
+    before, second_failed = state(), threading.Event()
+
+    def fail(number):
+        if number == 1:
+            second_failed.wait(timeout=60)
+        if number == 2:
+            second_failed.set()
+        if number in (1, 2):
+            raise ValueError(f"item {number}")
+        return number
+
+    with pytest.raises(ValueError, match="item 1"):
+        map_in_threads(fail, range(50))
+    assert state() == before
+    map_in_threads(str, range(4))
+    assert state() == before
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="needs processes that fork")
+def test_a_process_forks_afterwards_and_workers_begin_no_threads():
+    map_in_threads(str, range(4))
+    loader = DataLoader(
+        range(4),
+        batch_size=2,
+        num_workers=1,
+        multiprocessing_context="fork",
+        timeout=60,
+        collate_fn=lambda batch: map_in_threads(lambda _: threading.current_thread().name, batch),
+    )
+    assert list(loader) == [["MainThread", "MainThread"]] * 2
