@@ -1,6 +1,8 @@
 """`atri train`: train or fine-tune on any data of the row schema."""
 
+import sys
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 from modeling_atri.languages_atri import resolve_language
@@ -22,10 +24,15 @@ examples:
   atri train --model runs/first --train_data more_clips --output_dir runs/second --objective kcl --bf16
   atri train --model runs/first --train_data more_clips --output_dir runs/lora --lora_rank 16
   atri train --config run.yaml --seed 2
+  atri train --config run.yaml --resume_from_checkpoint true
 
 Without --languages, all eight of the paper are expected. Without --model, a small model is trained from scratch, with
 a learning rate of 1e-3 unless you say another; with it, the default is the paper's 5e-6, and 1e-4 for the adapter of
 --lora_rank. An adapter is saved without its base model, but loads, evaluates and trains on like any model.
+
+With --save_steps 100 --save_total_limit 2, say, a run that was killed goes on from its last whole checkpoint as if it
+had never stopped: give the same command again, with --resume_from_checkpoint true (or the folder of a checkpoint).
+Ctrl-C and SIGTERM let the step end and save a checkpoint first; a second one stops at once.
 """
 
 
@@ -43,8 +50,8 @@ class DataArguments:
     )
 
 
-def main(argv: list[str]) -> None:
-    """Run the command."""
+def main(argv: list[str]) -> int:
+    """Run the command and return its exit status: that of the signal where one stopped it."""
     from modeling_atri.trainer.arguments import AtriTrainingArguments
     from modeling_atri.trainer.scratch import ScratchArguments
 
@@ -60,6 +67,7 @@ def main(argv: list[str]) -> None:
         "use_cpu",
     }
     common |= {"per_device_eval_batch_size", "gradient_accumulation_steps", "eval_strategy", "save_strategy"}
+    common |= {"save_steps", "save_total_limit", "resume_from_checkpoint"}
     shown = (
         adds | common | {item.name for dataclass in (DataArguments, ScratchArguments) for item in fields(dataclass)}
     )
@@ -71,7 +79,14 @@ def main(argv: list[str]) -> None:
         shown - {"remove_unused_columns", "logging_nan_inf_filter"},
         defaults=_defaults,
     )
-    train(data, sizes, args)
+    from modeling_atri.trainer.preemption import TrainingStopped
+
+    try:
+        train(data, sizes, args)
+    except TrainingStopped as stop:
+        print(f"\natri train: {stop} To go on, add --resume_from_checkpoint true.", file=sys.stderr)
+        return 128 + stop.signal
+    return 0
 
 
 def _defaults(given: set[str]) -> dict[str, Any]:
@@ -86,17 +101,26 @@ def _defaults(given: set[str]) -> dict[str, Any]:
 def train(data: DataArguments, sizes, args) -> None:
     """Load, train, evaluate, save."""
     from modeling_atri.trainer.adapters import has_adapter, train_adapter
+    from modeling_atri.trainer.checkpointing import resolve_checkpoint
     from modeling_atri.trainer.data.rows import load_rows
+    from modeling_atri.trainer.preemption import stop_on_signal
     from modeling_atri.trainer.scratch import caption_texts, model_from_scratch
     from modeling_atri.trainer.trainer import AtriTrainer
 
     from .report import save_run
 
+    checkpoint = resolve_checkpoint(_checkpoint(args.resume_from_checkpoint), Path(args.output_dir))
     languages = [resolve_language(language) for language in args.languages]
     options = {"languages": languages, "group_column": args.group_column}
-    train_rows = load_rows(data.train_data, data.train_split, **options)
-    eval_rows = load_rows(data.eval_data, data.eval_split, **options) if data.eval_data else None
-    if data.model is None:
+    left_out = {"train": [], "eval": []}
+    takers = left_out if args.on_bad_row == "skip" else dict.fromkeys(left_out)
+    train_rows = load_rows(data.train_data, data.train_split, left_out=takers["train"], **options)
+    eval_rows = None
+    if data.eval_data:
+        eval_rows = load_rows(data.eval_data, data.eval_split, left_out=takers["eval"], **options)
+    if data.model is None and checkpoint is not None:
+        model, processor = load_model(checkpoint)  # a tokenizer learned anew, of other captions, would not fit
+    elif data.model is None:
         model, processor = model_from_scratch(caption_texts(train_rows, languages), languages, sizes, args.seed)
     else:
         model, processor = load_model(data.model)
@@ -114,7 +138,10 @@ def train(data: DataArguments, sizes, args) -> None:
         args.group_column = None  # `load_rows` made it the column `group_id`
     facts = {"data": names} | ({"model": {"initialized_from": "scratch"}} if data.model is None else {})
     trainer = AtriTrainer(model, args, processor, train_dataset=train_rows, eval_dataset=eval_rows, facts=facts)
-    trainer.train(resume_from_checkpoint=_checkpoint(args.resume_from_checkpoint))
+    for name, found in left_out.items():
+        trainer.left_out[name] += found
+    with stop_on_signal(trainer):
+        trainer.train(resume_from_checkpoint=checkpoint)
     save_run(trainer)
 
 

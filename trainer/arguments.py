@@ -15,6 +15,8 @@ from modeling_atri.languages_atri import ATRI_LANGUAGES, resolve_language
 
 from .data.augmentation import Augmentation
 from .data.collator import check_objective
+from .data.row_checks import MIN_SECONDS
+from .engines import check_chosen_engine, check_processes
 from .metrics import PRECISION_CUTOFF, RECALL_CUTOFFS
 
 
@@ -42,8 +44,16 @@ class AtriTrainingArguments(TrainingArguments):
     `logging_nan_inf_filter` False (a NaN loss must be seen).
     """
 
-    learning_rate: float = field(default=5e-6, metadata={"help": "Peak learning rate."})
-    per_device_train_batch_size: int = field(default=24, metadata={"help": "Clips of a batch on each device."})
+    learning_rate: float = field(
+        default=5e-6, metadata={"help": "Peak learning rate. Default: 5e-6; `atri train` from scratch: 1e-3."}
+    )
+    per_device_train_batch_size: int = field(
+        default=24,
+        metadata={
+            "help": "Clips of a batch on each device; a step compares those of all devices. What is left of an epoch "
+            "is left out if it is a single clip, or fewer clips than devices."
+        },
+    )
     num_train_epochs: float = field(default=10.0, metadata={"help": "Epochs; each sees every clip once."})
     remove_unused_columns: bool = field(default=False, metadata={"help": "Must stay False: the collator needs them."})
     logging_nan_inf_filter: bool = field(default=False, metadata={"help": "Hide NaN and infinite losses in the logs."})
@@ -81,6 +91,22 @@ class AtriTrainingArguments(TrainingArguments):
         metadata={
             "help": "kcl and akcl: go language by language, in the memory of one (akcl: two), with the same gradient. "
             "False keeps all languages' activations at once."
+        },
+    )
+    audio_chunk_size: int | None = field(
+        default=None,
+        metadata={
+            "help": "Clips of one forward pass on each device. A larger batch goes chunk by chunk, most chunks twice: "
+            "the same gradient, with the activations of one chunk in memory, in about 4/3 of the time. So a batch may "
+            "have as many negatives as you like. Default: the whole batch at once."
+        },
+    )
+    text_chunk_size: int | None = field(
+        default=None,
+        metadata={
+            "help": "Captions of one forward pass on each device, likewise. Language by language there are as many at "
+            "a time as clips; cacl has twice as many, kcl and akcl without exact_step one for each language. Default: "
+            "all at once."
         },
     )
     caption_choice: str = field(
@@ -161,6 +187,23 @@ class AtriTrainingArguments(TrainingArguments):
         metadata={"help": "Keep log-mel features of all clips here (256 kB for 10 s); later epochs read them."},
     )
 
+    max_audio_seconds: float | None = field(
+        default=30.0,
+        metadata={
+            "help": "Of a longer training clip each epoch takes a random part of this length, and decodes no more. "
+            "inf (or None) takes clips whole; evaluation always does."
+        },
+    )
+    on_bad_row: str = field(
+        default="raise",
+        metadata={
+            "help": "Rows that cannot be used (missing, broken, silent or too short recordings, wrong captions): "
+            "raise ends with an error that names them; skip leaves them out, lists them in the output folder "
+            "(train_left_out.jsonl, eval_left_out.jsonl) and counts them in the results.",
+            "choices": ["raise", "skip"],
+        },
+    )
+
     def __post_init__(self):
         if not isinstance(self.languages, (list, tuple)):
             raise ValueError(f"`languages` must be a list of languages; got {self.languages!r}.")
@@ -171,7 +214,9 @@ class AtriTrainingArguments(TrainingArguments):
         check_objective(self.objective, self.languages, self.anchor_language, self.languages_per_step)
         self._check_choices()
         self._choose_best_metric()  # before the parent's choice, a loss that no evaluation computes
+        check_chosen_engine(self)  # before the parent sets it up
         super().__post_init__()
+        check_processes(self)
         if self.lr_scheduler_type in _METRIC_SCHEDULERS:  # their own default is that lower is better
             mode = {"mode": "max" if self.greater_is_better else "min"}
             self.lr_scheduler_kwargs = mode | (self.lr_scheduler_kwargs or {})
@@ -183,6 +228,8 @@ class AtriTrainingArguments(TrainingArguments):
     def _check_choices(self) -> None:
         if self.caption_choice not in ("random", "first"):
             raise ValueError(f"`caption_choice` must be 'random' or 'first'; got {self.caption_choice!r}.")
+        if self.on_bad_row not in ("raise", "skip"):
+            raise ValueError(f"`on_bad_row` must be 'raise' or 'skip'; got {self.on_bad_row!r}.")
         if self.remove_unused_columns:
             raise ValueError("`remove_unused_columns` must be False: captions and ids are no arguments of the model.")
         if self.embed_regularization and self.objective != "mlclap":
@@ -225,6 +272,16 @@ class AtriTrainingArguments(TrainingArguments):
                 raise ValueError(f"`{name}` must be a number in [0, 1]; got {value!r}.")
         if self.patch_dropout is not None and not (_is_number(self.patch_dropout) and 0 <= self.patch_dropout < 1):
             raise ValueError(f"`patch_dropout` must be a number in [0, 1), or None; got {self.patch_dropout!r}.")
+        for name in ("audio_chunk_size", "text_chunk_size"):
+            value = getattr(self, name)
+            if value is not None and not (_is_number(value, Integral) and value >= 1):
+                raise ValueError(f"`{name}` must be a whole number >= 1, or None; got {value!r}.")
+        seconds = self.max_audio_seconds
+        if seconds is not None and not (_is_number(seconds) and seconds >= MIN_SECONDS):
+            raise ValueError(
+                f"`max_audio_seconds` must be at least {MIN_SECONDS}, the shortest clip there may be, or None; got "
+                f"{seconds!r}."
+            )
         if self.languages_per_step is not None and not _is_number(self.languages_per_step, Integral):
             raise ValueError(f"`languages_per_step` must be a whole number, or None; got {self.languages_per_step!r}.")
 
@@ -250,6 +307,11 @@ class AtriTrainingArguments(TrainingArguments):
             )
         if self.greater_is_better is None:
             self.greater_is_better = not name.endswith(_LOWER_IS_BETTER)
+
+    @property
+    def is_chunked(self) -> bool:
+        """Whether a step encodes clips or captions in chunks."""
+        return self.audio_chunk_size is not None or self.text_chunk_size is not None
 
     @property
     def augmentation(self) -> Augmentation | None:

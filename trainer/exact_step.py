@@ -4,10 +4,12 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
+from .cached_step import CachedEmbeddings
+
 
 def language_by_language_backward(
-    encode_audio: Callable[[], Tensor],
-    encode_captions: Callable[[int], Tensor],
+    encode_audio: Callable[[], CachedEmbeddings],
+    encode_captions: Callable[[int], CachedEmbeddings],
     pair_loss: Callable[[Tensor, Tensor], Tensor],
     weights: Sequence[tuple[float, float]],
     backward: Callable[[Tensor], None],
@@ -16,10 +18,10 @@ def language_by_language_backward(
     """Accumulate the gradient of `sum_k a_k L(audio, text_k) + sum_{k != anchor} b_k L(text_anchor, text_k)`.
 
     Each language's terms depend on its own captions, the audio and the anchor's captions alone. So the audio (and the
-    anchor) are encoded once; every language then meets detached leaf copies of them and runs backward at once, which
+    anchor) are encoded first; every language then meets detached leaf copies of them and runs backward at once, which
     frees its activations and adds to the gradients of the leaves; at last the leaves' gradients run backward through
-    the anchor's captions and the audio. Nothing is encoded twice, and at no time do the activations of more than the
-    audio, the anchor and one other language live.
+    the anchor's captions and the audio. At no time do the activations of more than the audio, the anchor and one other
+    language live: one chunk of each, where they are encoded in chunks. Without chunks nothing is encoded twice.
 
     Args:
         encode_audio: returns the audio embeddings, `(N, D)`.
@@ -33,33 +35,19 @@ def language_by_language_backward(
         the value of the sum, detached.
     """
     audio = encode_audio()
-    audio_leaf = _leaf(audio)
-    anchor_captions = anchor_leaf = None
-    if anchor is not None:
-        anchor_captions = encode_captions(anchor)
-        anchor_leaf = _leaf(anchor_captions)
-
-    total = audio.new_zeros(())
+    anchor_captions = None if anchor is None else encode_captions(anchor)
+    total = audio.leaf.new_zeros(())
     for k, (audio_weight, anchor_weight) in enumerate(weights):
-        captions = anchor_leaf if k == anchor else encode_captions(k)
-        loss = audio_weight * pair_loss(audio_leaf, captions)
+        captions = anchor_captions if k == anchor else encode_captions(k)
+        loss = audio_weight * pair_loss(audio.leaf, captions.leaf)
         if anchor is not None and k != anchor:
-            loss = loss + anchor_weight * pair_loss(anchor_leaf, captions)
+            loss = loss + anchor_weight * pair_loss(anchor_captions.leaf, captions.leaf)
         backward(loss)
         total = total + loss.detach()
+        if k != anchor:
+            captions.backward()
         del captions, loss  # the graph of this language must be gone before the next is built
-
     if anchor_captions is not None:
-        _pass_on(anchor_captions, anchor_leaf)
-    _pass_on(audio, audio_leaf)
+        anchor_captions.backward()
+    audio.backward()
     return total
-
-
-def _leaf(embeddings: Tensor) -> Tensor:
-    return embeddings.detach().requires_grad_()
-
-
-def _pass_on(embeddings: Tensor, leaf: Tensor) -> None:
-    """The gradient that gathered at the leaf, through the encoder; it carries the scaling of `backward` already."""
-    if embeddings.requires_grad and leaf.grad is not None:
-        embeddings.backward(gradient=leaf.grad)

@@ -1,39 +1,46 @@
 """The Trainer that computes the ATRI objectives."""
 
 import time
+import traceback
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainerCallback
-from transformers.trainer_utils import unwrap_peft_model
+from transformers import TrainerCallback
+from transformers.trainer_utils import TrainOutput, unwrap_peft_model
 
-from modeling_atri.hub_cards.authorship import kept_card
 from modeling_atri.hub_cards.publish import clear_errors
-from modeling_atri.loss_atri import info_nce_loss
 from modeling_atri.modeling_atri import AtriModel
 from modeling_atri.processing_atri import AtriProcessor
 
 from .adapters import has_adapter, load_adapter_weights
 from .arguments import AtriTrainingArguments
-from .checks import check_best_metric, check_engine, check_tokenizer, checked_rows
+from .checkpointing import (
+    full_disk_explained,
+    remove_unfinished_saves,
+    resolve_checkpoint,
+    run_arguments,
+    warn_of_other_arguments,
+)
+from .checks import check_best_metric, check_tokenizer, checked_rows, report_excerpts
+from .data.bad_rows import LEFT_OUT_NAME, BadRow, BadRowError, BadRowLog
 from .data.collator import AtriDataCollator
 from .data.feature_cache import FeatureCache
-from .data.sampling import DrawnRows, EpochBatchSampler
-from .distributed import average_gradients, batch_shard
+from .data.sampling import EXCERPT, DrawnRows, EpochBatchSampler, random_stream
+from .distributed import average_gradients
+from .engines import check_engine
 from .evaluation import RetrievalEmbeddings, RetrievalSet
-from .exact_step import language_by_language_backward
-from .losses import akcl_loss, akcl_weights, cacl_loss, kcl_loss, mlclap_loss
 from .measuring import embed_on_all_processes, measure
 from .mel_statistics import set_mel_statistics
 from .parameters import is_frozen, parameter_groups, prepare_model
 from .progress import brief_callback
 from .publishing import push_checkpoint, push_model, write_model_card
 from .results import RESULTS_NAME, save_json
+from .resuming import ResumableTrainer
+from .steps import exact_backward, joint_backward, objective_loss
 from .text_cache import TextCache
 
 
@@ -47,7 +54,8 @@ if TYPE_CHECKING:
 # Arguments of `Trainer` that would have no effect here, or a wrong one.
 _REFUSED = {
     "compute_metrics": "retrieval is measured over whole sets; use `evaluate`, or `embed` and metrics of your own",
-    "compute_loss_func": "the loss is the `objective` of the arguments; override `compute_loss` for another",
+    "compute_loss_func": "the loss is the `objective` of the arguments; override `compute_loss_from_embeddings` for "
+    "another",
 }
 
 
@@ -61,7 +69,7 @@ class _SetEpoch(TrainerCallback):
         self.trainer._batch_sampler.set_epoch(int(state.epoch or 0))
 
 
-class AtriTrainer(Trainer):
+class AtriTrainer(ResumableTrainer):
     """Trains an `AtriModel` with KCL, anchored KCL, CACL or ML-CLAP, and evaluates it in every language.
 
     Args:
@@ -72,7 +80,11 @@ class AtriTrainer(Trainer):
         processor (`AtriProcessor`): of the model; saved with every checkpoint.
         train_dataset, eval_dataset (*optional*): rows with `audio`, `audio_id`, `captions` and optional `group_id`, as
             `load_rows` returns them; `eval_dataset` may be a dict of several. Faulty rows of a `datasets.Dataset` are
-            reported together, before anything is trained; other sequences of rows are taken as they are.
+            reported together, before anything is trained; other sequences of rows are taken as they are. With
+            `on_bad_row="skip"` they are left out, and so are clips whose faults only decoding shows: in training
+            another clip, drawn for the clip and epoch, takes their place. The attribute `left_out` has, for each set
+            (`"train"`, `"eval"`, of a dict `"eval_{name}"`), the list of what was left out beforehand: add there what
+            `load_rows` left out, for results to count it.
         data_collator (*optional*): default: an `AtriDataCollator` made from the arguments.
         facts (`dict`, *optional*): what results and card are to say beside the figures and what the trainer knows,
             e.g. `{"data": {"train": "my clips"}, "model": {"initialized_from": "scratch"}}`; see
@@ -101,6 +113,12 @@ class AtriTrainer(Trainer):
         for name, reason in _REFUSED.items():
             if kwargs.get(name) is not None:
                 raise ValueError(f"AtriTrainer takes no `{name}`: {reason}.")
+        if args.is_chunked and type(self).compute_loss is not AtriTrainer.compute_loss:
+            raise ValueError(
+                f"{type(self).__name__} overrides `compute_loss`, which encodes the whole batch at once: the chunk "
+                "sizes would have no effect. Override `compute_loss_from_embeddings` instead, or leave out "
+                "`audio_chunk_size` and `text_chunk_size`."
+            )
         check_tokenizer(processor, unwrap_peft_model(model), args.languages)
         self.feature_cache = FeatureCache(processor.feature_extractor, args.feature_cache_dir)
         if data_collator is None:
@@ -114,9 +132,13 @@ class AtriTrainer(Trainer):
                 augmentation=args.augmentation,
                 feature_cache=self.feature_cache,
                 seed=args.seed if args.data_seed is None else args.data_seed,
+                max_audio_seconds=args.max_audio_seconds,
             )
-        train_dataset = checked_rows(train_dataset, args)
-        eval_dataset = checked_rows(eval_dataset, args)
+        self.left_out: dict[str, list[BadRow]] = {}
+        train_dataset = checked_rows(train_dataset, args, "train", self.left_out)
+        eval_dataset = checked_rows(eval_dataset, args, "eval", self.left_out)
+        report_excerpts(train_dataset, args)
+        self.bad_rows = BadRowLog(Path(args.output_dir) / f"train_{LEFT_OUT_NAME}", self.left_out["train"])
         self.processor = processor
         self.facts = dict(facts or {})
         self.measured: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}  # by `measure`
@@ -131,7 +153,7 @@ class AtriTrainer(Trainer):
             processing_class=processor,
             **kwargs,
         )
-        check_engine(self.args.n_gpu, self.accelerator.distributed_type)
+        check_engine(self.args.n_gpu, self.accelerator)
         check_best_metric(self.args, self.eval_dataset)
         if train_dataset is not None:
             self._batch_sampler = self._epoch_batches()
@@ -142,7 +164,13 @@ class AtriTrainer(Trainer):
 
     @property
     def _is_exact(self) -> bool:
-        return self.args.exact_step and self.args.objective in ("kcl", "akcl")
+        """Whether steps go language by language; a subclass's own loss cannot be taken apart so."""
+        own = type(self)
+        has_own_loss = (
+            own.compute_loss is not AtriTrainer.compute_loss
+            or own.compute_loss_from_embeddings is not AtriTrainer.compute_loss_from_embeddings
+        )
+        return self.args.exact_step and self.args.objective in ("kcl", "akcl") and not has_own_loss
 
     @property
     def atri_model(self) -> AtriModel:
@@ -159,7 +187,9 @@ class AtriTrainer(Trainer):
         self._batch_sampler = self._epoch_batches()
         num_workers = args.dataloader_num_workers
         return DataLoader(
-            DrawnRows(self.train_dataset, args.mix_probability, self.data_collator.seed),
+            DrawnRows(
+                self.train_dataset, args.mix_probability, self.data_collator.seed, stand_ins=args.on_bad_row == "skip"
+            ),
             batch_sampler=self._batch_sampler,
             collate_fn=self.data_collator,
             num_workers=num_workers,
@@ -167,6 +197,11 @@ class AtriTrainer(Trainer):
             persistent_workers=args.dataloader_persistent_workers and num_workers > 0,
             prefetch_factor=args.dataloader_prefetch_factor,
         )
+
+    def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        # Noted when the batch is trained on: what workers read ahead of the end of training does not count.
+        self.bad_rows.add(inputs.pop("left_out", ()))
+        return super()._prepare_inputs(inputs)
 
     def _epoch_batches(self) -> EpochBatchSampler:
         return EpochBatchSampler(
@@ -191,26 +226,72 @@ class AtriTrainer(Trainer):
             self.optimizer = optimizer_class(groups, **options)
         return self.optimizer
 
-    def train(self, *args, **kwargs):
-        """Train as [`~transformers.Trainer.train`] does, with mel statistics set first where the model has none."""
-        mel_norm = self.atri_model.audio_model.mel_norm
-        if self.train_dataset is not None:
-            part = (self.args.process_index, self.args.world_size)
-            set_mel_statistics(mel_norm, self.train_dataset, self.feature_cache, self.data_collator.seed, part)
-        self.data_collator.mask_level = mel_norm.running_mean.detach().cpu().float()
+    def train(
+        self,
+        resume_from_checkpoint: str | bool | None = None,
+        trial: Any = None,
+        ignore_keys_for_eval: list[str] | None = None,
+    ) -> TrainOutput:
+        """Train as [`~transformers.Trainer.train`] does, with mel statistics set first where the model has none.
+
+        A run that is resumed goes on as if it had never stopped, bit for bit on a CPU: data, languages, captions,
+        dropout, optimizer, logged losses. It warns of arguments that are others than before.
+
+        Args:
+            resume_from_checkpoint (`str` or `bool`, *optional*): a checkpoint, or True for the last whole one of
+                `args.output_dir`.
+            trial, ignore_keys_for_eval: the parent's.
+
+        Raises:
+            ValueError: there is no such checkpoint, or it is damaged; the message says which is whole. A clip that
+                cannot be used, which only decoding shows; the message names its row.
+            TrainingDivergedError: a loss or a weight is no finite number; a `ValueError`.
+            SavingError: the disk is full, or refuses; an `OSError`. The last checkpoint is whole.
+        """
+        checkpoint = resolve_checkpoint(resume_from_checkpoint, Path(self.args.output_dir))
+        if self.args.should_save:
+            remove_unfinished_saves(Path(self.args.output_dir))
+        if checkpoint is None:
+            self._set_mel_statistics()
+        elif self.train_dataset is not None:
+            warn_of_other_arguments(checkpoint, run_arguments(self.args, len(self.train_dataset)))
         self.measured.clear()  # steps are counted from the start again
+        self.bad_rows.begin(self.is_world_process_zero(), resumed=checkpoint is not None)
         try:
-            return super().train(*args, **kwargs)
+            with full_disk_explained(Path(self.args.output_dir)):
+                output = super().train(checkpoint, trial, ignore_keys_for_eval)
+        except BadRowError as error:
+            traceback.clear_frames(error.__traceback__)  # lets go of the workers, which end now
+            sentence = str(error).rpartition(f"{BadRowError.__name__}: ")[2].strip()  # without a worker's stack
+            advice = "Mend it or leave it out; with `on_bad_row='skip'` training goes around such clips."
+            raise BadRowError(f"{sentence} {advice}") from None
+        else:
+            if self.is_world_process_zero():
+                self.bad_rows.report()
+            return output
         finally:
             if self._text_cache is not None:
                 self._text_cache.close()
                 self._text_cache = None
+
+    def _set_mel_statistics(self) -> None:
+        mel_norm = self.atri_model.audio_model.mel_norm
+        if self.train_dataset is not None:
+            part = (self.args.process_index, self.args.world_size)
+            seed, seconds, skips = self.data_collator.seed, self.args.max_audio_seconds, self.args.on_bad_row == "skip"
+
+            def read_features(audio: Any) -> Tensor:
+                return self.feature_cache.excerpt(audio, seconds, random_stream(seed, EXCERPT))
+
+            set_mel_statistics(mel_norm, self.train_dataset, read_features, seed, part, skips)
+        self.data_collator.mask_level = mel_norm.running_mean.detach().cpu().float()
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         if self._has_own_adapter:
             load_adapter_weights(self.atri_model, resume_from_checkpoint)
         else:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
+        self._set_mel_statistics()
 
     def _load_best_model(self) -> None:
         if self._has_own_adapter:
@@ -228,42 +309,20 @@ class AtriTrainer(Trainer):
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
-        """One forward and backward pass; KCL and anchored KCL go language by language."""
-        if not self._is_exact:
+        """Forward and backward of a batch: language by language, in chunks, both, or all at once."""
+        if not (self._is_exact or self.args.is_chunked):
             return super().training_step(model, inputs, num_items_in_batch)
         model.train()
+        self._rest_frozen_text()
+        if self.optimizer is not None:
+            self.optimizer.train()  # what is said to a schedule-free one before every step
         inputs = self._prepare_inputs(inputs)
         # Several backward passes a step would each start DDP's reduction: gradients are averaged once, at the end.
         with self.accelerator.no_sync(model):
-            loss = self._exact_backward(model, inputs)
+            loss = (exact_backward if self._is_exact else joint_backward)(self, model, inputs)
         if self.accelerator.sync_gradients and self.args.world_size > 1:
             average_gradients(model.parameters())
         return loss
-
-    def _exact_backward(self, model: nn.Module, inputs: dict[str, Any]) -> Tensor:
-        self._rest_frozen_text()
-        num_languages, num_clips, _ = inputs["input_ids"].shape
-        shard = batch_shard(num_clips, inputs["input_ids"].device)
-        anchor = self._anchor_row(inputs)
-        if anchor is None:
-            weights = [(1 / num_languages, 0.0)] * num_languages
-        else:
-            weights = akcl_weights(num_languages, anchor, self.args.akcl_weight, len(self.args.languages))
-
-        def encode_audio() -> Tensor:
-            outputs = model(input_features=inputs["input_features"], input_features_mask=inputs["input_features_mask"])
-            return outputs.audio_embeds
-
-        def encode_captions(k: int) -> Tensor:
-            return model(**self._caption_inputs(inputs["input_ids"][k], inputs["attention_mask"][k])).text_embeds
-
-        def pair_loss(x: Tensor, y: Tensor) -> Tensor:
-            loss = info_nce_loss(x, y, self.atri_model.logit_scale.exp(), inputs["group_ids"], shard)
-            return loss / self.current_gradient_accumulation_steps
-
-        return language_by_language_backward(
-            encode_audio, encode_captions, pair_loss, weights, self.accelerator.backward, anchor
-        )
 
     def compute_loss(
         self,
@@ -272,7 +331,7 @@ class AtriTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor | tuple[Tensor, Any]:
-        """The objective with all languages of the batch encoded at once."""
+        """The loss with the whole batch, in all languages, encoded at once."""
         self._rest_frozen_text()
         num_languages, num_clips, _ = inputs["input_ids"].shape
         outputs = model(
@@ -280,20 +339,28 @@ class AtriTrainer(Trainer):
             input_features_mask=inputs["input_features_mask"],
             **self._caption_inputs(inputs["input_ids"].flatten(0, 1), inputs["attention_mask"].flatten(0, 1)),
         )
-        audio = outputs.audio_embeds
-        text = outputs.text_embeds.view(num_languages, num_clips, -1)
-        shard = batch_shard(num_clips, audio.device)
-        scale, ids = self.atri_model.logit_scale.exp(), inputs["group_ids"]
-        if self.args.objective == "kcl":
-            loss = kcl_loss(audio, text, scale, ids, shard)
-        elif self.args.objective == "akcl":
-            total = len(self.args.languages)
-            loss = akcl_loss(audio, text, scale, ids, self._anchor_row(inputs), self.args.akcl_weight, total, shard)
-        elif self.args.objective == "cacl":
-            loss = cacl_loss(audio, text[0], text[1], scale, ids, shard)
-        else:
-            loss = mlclap_loss(audio, text[0], scale, ids, self.args.embed_regularization, shard)
+        text_embeds = outputs.text_embeds.view(num_languages, num_clips, -1)
+        loss = self.compute_loss_from_embeddings(outputs.audio_embeds, text_embeds, inputs)
         return (loss, outputs) if return_outputs else loss
+
+    def compute_loss_from_embeddings(
+        self, audio_embeds: Tensor, text_embeds: Tensor, inputs: dict[str, Any]
+    ) -> Tensor:
+        """The objective, of embeddings alone; override it for a loss of your own.
+
+        A loss of your own needs all embeddings together, so its step never goes language by language; with
+        `audio_chunk_size` and `text_chunk_size` it trains in the memory of one chunk all the same.
+
+        Args:
+            audio_embeds (`torch.Tensor` of shape `(N, D)`): of this process's clips, L2-normalised.
+            text_embeds (`torch.Tensor` of shape `(K, N, D)`): of their captions, L2-normalised; which languages the K
+                rows hold says `inputs["languages"]`.
+            inputs (`dict`): the batch, as the collator made it.
+
+        Returns:
+            `torch.Tensor` of shape `()`. Its mean over the processes is what is trained.
+        """
+        return objective_loss(self, audio_embeds, text_embeds, inputs)
 
     def _rest_frozen_text(self) -> None:
         """Without dropout a frozen tower says of a caption always the same, whether it is asked or its cache is."""
@@ -308,12 +375,6 @@ class AtriTrainer(Trainer):
         if self._text_cache is None:
             self._text_cache = TextCache(self.atri_model, self.args.text_cache_dir)
         return {"text_pooler_output": self._text_cache(input_ids, attention_mask, self._train_batch_size)}
-
-    def _anchor_row(self, inputs: dict[str, Any]) -> int | None:
-        """Row of the anchor language among the languages of the batch; None where the objective has no anchor."""
-        if self.args.objective != "akcl":
-            return None
-        return [row[0] for row in inputs["languages"]].index(self.args.anchor_language)
 
     # Evaluation
 
@@ -347,7 +408,8 @@ class AtriTrainer(Trainer):
             parts = [self.evaluate(part, ignore_keys, f"{metric_key_prefix}_{name}") for name, part in given.items()]
             return {key: value for part in parts for key, value in part.items()}
         start = time.time()
-        results = measure(self, self._eval_rows(eval_dataset), metric_key_prefix)
+        rows, left_out = self._eval_rows(eval_dataset)
+        results = measure(self, rows, metric_key_prefix, left_out)
         if self.is_world_process_zero():
             save_json(results, Path(self.args.output_dir) / f"{metric_key_prefix}_{RESULTS_NAME}")
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in results["metrics"].items()}
@@ -356,17 +418,19 @@ class AtriTrainer(Trainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    def _eval_rows(self, given: Any) -> Sequence[dict]:
+    def _eval_rows(self, given: Any) -> tuple[Sequence[dict], list[BadRow]]:
+        """The rows of a set, and what was left out of it when it was checked."""
         if given is None and self.eval_dataset is None:
             raise ValueError("Evaluation needs an `eval_dataset`.")
         if given is None:
-            return self.eval_dataset
+            return self.eval_dataset, self.left_out["eval"]
         if not isinstance(given, str):
-            return checked_rows(given, self.args)
+            left_out: dict[str, list[BadRow]] = {}
+            return checked_rows(given, self.args, "given", left_out), left_out["given"]
         if not isinstance(self.eval_dataset, dict) or given not in self.eval_dataset:
             names = ", ".join(self.eval_dataset) if isinstance(self.eval_dataset, dict) else "no named sets"
             raise ValueError(f"There is no evaluation set {given!r}; `eval_dataset` has {names}.")
-        return self.eval_dataset[given]
+        return self.eval_dataset[given], self.left_out[f"eval_{given}"]
 
     def predict(self, *args, **kwargs) -> None:
         """Refused: clips and captions have no logits.
@@ -386,9 +450,10 @@ class AtriTrainer(Trainer):
 
     # Saving and publishing
 
-    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        with kept_card(output_dir or self.args.output_dir) if self.args.should_save else nullcontext():
-            super()._save(output_dir, state_dict)
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        if self._text_cache is not None:
+            self._text_cache.flush()  # a caption's states differ by rounding with those it was encoded beside
+        super()._save_checkpoint(model, trial)
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
         """Create the repository on the Hub, if there is none; errors say what to do."""

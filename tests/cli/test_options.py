@@ -100,6 +100,19 @@ def test_help_shows_the_common_options_and_help_all_every_one(capsys):
         assert "--help_all " in shown and "--help-all" not in shown
 
 
+@dataclass
+class Switches:
+    warm: bool = field(default=True, metadata={"help": "Keep warm."})
+    dry: bool = field(default=False, metadata={"help": "Keep dry."})
+
+
+def test_help_says_what_the_no_of_a_switch_does(capsys):
+    with pytest.raises(SystemExit):
+        parse_options(["--help_all"], (Switches,), "What it does.", "prog", set())
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "--warm [WARM] Keep warm. --no_warm The same as --warm false. --dry [DRY] Keep dry." in shown
+
+
 # Words without a name
 
 

@@ -125,3 +125,39 @@ def test_faulty_rows_are_reported_before_training(run, tmp_path, capsys):
     assert "gone.flac" in error
     assert "line 4" in error
     assert not (tmp_path / "out" / "model.safetensors").exists()
+
+
+def test_faulty_rows_are_skipped_and_counted(run, tmp_path, capsys):
+    source = run / "data" / "heldout"
+    rows = [json.loads(line) for line in (source / "metadata.jsonl").read_text().splitlines()]
+    for row in rows:
+        row["file_name"] = str(source / row["file_name"])
+    rows[1]["file_name"] = "gone.flac"
+    whole, rows[4]["file_name"] = rows[4]["file_name"], "cut.flac"
+    (tmp_path / "cut.flac").write_bytes((source / whole).read_bytes()[:4000])
+    (tmp_path / "metadata.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    argv = ["train", "--config", str(run / "run.yaml"), "--train_data", str(tmp_path), "--eval_data", str(tmp_path)]
+    assert main([*argv, "--output_dir", str(tmp_path / "out"), "--on_bad_row", "skip", "--disable_tqdm", "true"]) == 0
+    printed = capsys.readouterr().out
+    results = json.loads((tmp_path / "out" / "atri_results.json").read_text())
+    counts = {"missing recording": 1, "unreadable recording": 1}
+    assert results["training"]["left_out"] == results["evaluated_on"]["left_out"] == counts
+    assert results["evaluated_on"]["num_clips"] == 4
+    for name in ("train", "eval"):
+        path = tmp_path / "out" / f"{name}_left_out.jsonl"
+        assert f"Left out of the {name} data ({path} lists all)" in printed
+        assert [json.loads(line)["kind"] for line in path.read_text().splitlines()] == list(counts)
+    assert f"missing recording        1  line 2, {rows[1]['audio_id']}" in printed
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "- rows left out: 1 missing recording, 1 unreadable recording" in card
+    assert "Left out of that set: 1 missing recording, 1 unreadable recording." in card
+
+    argv = ["evaluate", "--model", str(tmp_path / "out"), "--data", str(tmp_path), "--languages", "en", "fr", "ja"]
+    assert main(argv) == 2
+    assert "there is no file" in capsys.readouterr().err
+    output = tmp_path / "figures.json"
+    assert main([*argv, "--on_bad_row", "skip", "--output", str(output)]) == 0
+    assert f"{tmp_path / 'figures_left_out.jsonl'} lists all" in capsys.readouterr().out
+    evaluated = json.loads(output.read_text())
+    assert evaluated["evaluated_on"]["left_out"] == counts
+    assert evaluated["metrics"] == pytest.approx(results["metrics"], abs=1e-6)

@@ -146,7 +146,9 @@ def test_the_last_evaluation_of_a_run_is_not_made_twice(tmp_path, monkeypatch, c
     sets = []
     monkeypatch.setattr(
         "modeling_atri.trainer.measuring.embed_on_all_processes",
-        lambda trainer, retrieval_set: sets.append(retrieval_set) or embed_on_all_processes(trainer, retrieval_set),
+        lambda trainer, retrieval_set, **options: (
+            sets.append(retrieval_set) or embed_on_all_processes(trainer, retrieval_set, **options)
+        ),
     )
     for strategy, expected in (("epoch", 1), ("no", 1)):
         sets.clear()

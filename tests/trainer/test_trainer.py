@@ -7,12 +7,10 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from accelerate import DistributedType
 
 from modeling_atri import AtriModel, AtriProcessor
 from modeling_atri.languages_atri import ATRI_LANGUAGES
 from modeling_atri.trainer import AtriTrainer
-from modeling_atri.trainer.checks import check_engine
 from tests.tiny import tiny_config, tiny_model, tiny_processor
 from tests.trainer.training import (
     LANGUAGES,
@@ -459,24 +457,6 @@ def test_a_model_trained_by_eight_languages(tmp_path):
     trainer, recorder = train(args, rows)
     assert len(recorder.steps) == 1
     assert np.isfinite(losses(trainer)).all()
-
-
-# Engines
-
-
-def test_data_parallel_is_refused():
-    with pytest.raises(ValueError, match="DataParallel splits a batch .* one process a GPU .*CUDA_VISIBLE_DEVICES=0"):
-        check_engine(2, DistributedType.NO)
-
-
-@pytest.mark.parametrize("objective", ["akcl", "cacl"])
-@pytest.mark.parametrize("engine", [DistributedType.FSDP, DistributedType.DEEPSPEED])
-def test_engines_that_shard_are_refused(tmp_path, monkeypatch, engine, objective):
-    monkeypatch.setattr("accelerate.Accelerator.distributed_type", engine)
-    with pytest.raises(
-        ValueError, match=f"neither works under {engine.value}. Use one process or plain data parallel"
-    ):
-        make_trainer(make_arguments(tmp_path, objective=objective), make_rows(4))
 
 
 # What is refused
