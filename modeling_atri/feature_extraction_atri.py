@@ -19,7 +19,7 @@ logger = logging.get_logger(__name__)
 
 Waveform = np.ndarray | torch.Tensor | Sequence[float]
 
-_BLOCK_FRAMES = 256  # so many spectra, half a megabyte, stay in a core's own cache from one step to the next
+_BLOCK_FRAMES = 128  # so many spectra, a quarter of a megabyte, stay in a core's own cache from one step to the next
 _BAND_SIZE = 16  # mel bins of one matrix product, which takes only the frequencies that they cover
 
 
@@ -126,9 +126,15 @@ class AtriFeatureExtractor(SequenceFeatureExtractor):
             `torch.Tensor` of shape `(1 + num_samples // hop_length, feature_size)`, float32: decibels.
 
         Raises:
-            ValueError: a clip that is empty, too short, multi-channel, of integer samples, or holds NaN or infinity.
+            ValueError: a clip that is empty, too short, multi-channel, of integer samples, or holds NaN, infinity or
+                samples as large as 1e17.
         """
-        return self._log_mel(self._to_waveform(clip, pad_short, name))
+        waveform = self._to_waveform(clip, pad_short, name)
+        log_mel = self._log_mel(waveform)
+        # The floor of all of them: one sample that is no finite number is enough to make it none.
+        if not math.isfinite(log_mel[0, 0].item()):
+            raise ValueError(_why_not_finite(waveform, name))
+        return log_mel
 
     def _log_mel(self, waveform: torch.Tensor) -> torch.Tensor:
         num_frames = self.num_frames(len(waveform))
@@ -149,17 +155,18 @@ class AtriFeatureExtractor(SequenceFeatureExtractor):
             for powers, filters, result in products:
                 torch.mm(powers, filters, out=result)
             # In float64: below -80 dB the rounding of a float32 logarithm is magnified to 1e-5 dB.
-            decibels[first : first + block_size] = mel.double().clamp_(min=1e-10).log10_().mul_(10.0)
+            logarithms = mel.double().clamp_(min=1e-10).log10_()
+            torch.mul(logarithms, 10.0, out=decibels[first : first + block_size])
         return decibels.clamp_(min=decibels.max() - self.top_db)
 
     def _frames(self, waveform: torch.Tensor, first: int, last: int) -> torch.Tensor:
         """Samples of the frames from `first` up to `last`, `(frames, n_fft)`: views, but at the edges."""
         start = first * self.hop_length - self.n_fft // 2
         stop = (last - 1) * self.hop_length - self.n_fft // 2 + self.n_fft
-        edges = max(0, -start), max(0, stop - len(waveform))
+        left, right = max(0, -start), max(0, stop - len(waveform))
         samples = waveform[max(0, start) : stop]
-        if any(edges):
-            samples = torch.nn.functional.pad(samples[None], edges, mode="reflect")[0]
+        if left or right:  # a fifth of the time of `pad(mode="reflect")`
+            samples = torch.cat([samples[1 : 1 + left].flip(0), samples, samples[-1 - right : -1].flip(0)])
         return samples.unfold(0, self.n_fft, self.hop_length)
 
     def __call__(
@@ -193,7 +200,7 @@ class AtriFeatureExtractor(SequenceFeatureExtractor):
 
         Raises:
             ValueError: another sampling rate than the extractor's; a clip that is empty, too short, multi-channel, of
-                integer samples, or holds NaN or infinity. The message says which clip.
+                integer samples, or holds NaN, infinity or samples as large as 1e17. The message says which clip.
         """
         if kwargs:
             raise ValueError(
@@ -269,8 +276,6 @@ class AtriFeatureExtractor(SequenceFeatureExtractor):
         if len(waveform) == 0:
             raise ValueError(f"{name} is empty (0 samples). Leave it out of the batch.")
         waveform = waveform.to("cpu", torch.float32)
-        if not torch.isfinite(torch.stack(waveform.aminmax())).all():  # without a mask as long as the clip
-            raise ValueError(f"{name} holds NaN or infinite samples. Check how it was decoded.")
         missing = self.min_num_samples - len(waveform)
         if missing > 0:
             if not pad_short:
@@ -303,6 +308,15 @@ def as_list_of_clips(audio: Waveform | Sequence[Waveform]) -> list[Waveform]:
     if not audio:
         raise ValueError("No clip was given: the list of waveforms is empty.")
     return [audio] if isinstance(audio[0], (float, int, np.number)) else audio
+
+
+def _why_not_finite(waveform: torch.Tensor, name: str) -> str:
+    if not waveform.isfinite().all():
+        return f"{name} holds NaN or infinite samples. Check how it was decoded."
+    peak = waveform.abs().max().item()
+    return (
+        f"{name} has samples up to {peak:.3g}, whose power is infinite in float32; full scale is 1.0. Scale it down."
+    )
 
 
 def _as_tensor(clip: Waveform, name: str) -> torch.Tensor:

@@ -134,6 +134,15 @@ def test_in_blocks_as_in_one_go(num_samples, block_frames, gain):
     torch.testing.assert_close(in_one_go, expected, atol=TOLERANCE, rtol=0)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("place", [0, 1, 1999, 39_999, 40_000 - 160, 40_159])
+def test_one_sample_that_is_no_number_is_found(extractor, value, place):
+    waveform = noise(40_160)
+    waveform[place] = value
+    with pytest.raises(ValueError, match="^The clip holds NaN"):
+        extractor.extract_clip(waveform)
+
+
 def test_the_floor_is_that_of_the_loudest_block(extractor, monkeypatch):
     waveform = np.zeros(16_000, dtype=np.float32)
     waveform[8_000] = 1e3
@@ -258,6 +267,10 @@ def test_the_first_unfit_clip_is_named_whichever_comes_first(extractor, two_thre
         (np.zeros(0, dtype=np.float32), r"Clip 0 is empty \(0 samples\)"),
         (np.full(3000, np.nan, dtype=np.float32), "Clip 0 holds NaN or infinite samples"),
         ([noise(3000), np.full(3000, np.inf)], "Clip 1 holds NaN or infinite samples"),
+        (
+            np.full(3000, 1e18),
+            "Clip 0 has samples up to 1e\\+18, whose power is infinite in float32; full scale is 1.0",
+        ),
         (np.full(3000, 1e300), "Clip 0 holds NaN or infinite samples"),  # in float32
         (
             np.zeros((2, 3000), dtype=np.float32),
