@@ -14,13 +14,16 @@ is taken from. Settings are in consistency.yaml.
 """
 
 import argparse
+import json
+import math
 import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from consistency_grid import CELLS, Cell
+from consistency_grid import CELLS, NUM_LANGUAGES, Cell
+from safetensors.torch import load_file
 from tqdm import tqdm
 
 
@@ -43,7 +46,10 @@ def main() -> None:
     minutes = sum(estimated_seconds(cell) for cell, _ in waiting) / 60
     print(f"{len(waiting)} runs to do: about {minutes:.0f} CPU minutes, {options.jobs} at a time.", flush=True)
     if not options.estimate:
-        do(waiting, options)
+        try:
+            do(waiting, options)
+        finally:
+            write_weight_errors(options.work)
 
 
 def parse_options() -> argparse.Namespace:
@@ -113,6 +119,40 @@ def run_alone(cell: Cell, seed: int, options: argparse.Namespace) -> int:
     options.work.mkdir(parents=True, exist_ok=True)
     with open(options.work / f"{name_of(cell, seed)}.log", "w", encoding="utf-8") as log:
         return subprocess.run(command, env=environment, stdout=log, stderr=log, check=False).returncode
+
+
+def write_weight_errors(work: Path) -> None:
+    """How far the weights of each run ended from those of its twin, of which the work folder has the models.
+
+    The twin is KCL with all languages, of the same start, clips and steps: the full distribution. The distance is over
+    the way from the start that the twin itself went.
+    """
+    path = RESULTS / "weight_errors.json"
+    errors = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    for cell, seed in runs_in_order(list(CELLS)):
+        twin = twin_of(cell)
+        files = [work / name_of(one, seed) / "model.safetensors" for one in (cell, twin)]
+        if cell.name != twin.name and all(file.exists() for file in files):
+            ours, theirs = map(load_file, files)
+            squares = sum(((ours[name] - theirs[name]) ** 2).sum().item() for name in theirs)
+            report = RESULTS / f"{name_of(twin, seed)}.json"
+            way = json.loads(report.read_text(encoding="utf-8"))["distance_from_start"]
+            errors[name_of(cell, seed)] = round(math.sqrt(squares) / way, 4)
+    path.write_text(json.dumps(errors, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def twin_of(cell: Cell) -> Cell:
+    """KCL with all languages, from the same start, in as many steps where there is such a cell."""
+    same = [
+        other
+        for other in CELLS.values()
+        if other.objective == "kcl"
+        and other.captions_a_step == NUM_LANGUAGES
+        and other.loss is None
+        and (other.steps, other.begins_with, other.text_encoder) == (cell.steps, cell.begins_with, cell.text_encoder)
+        and other.options.get("freeze_text") == cell.options.get("freeze_text")
+    ]
+    return same[0] if same else cell
 
 
 if __name__ == "__main__":

@@ -1,0 +1,124 @@
+"""Plots of `consistency.py --report`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from consistency_grid import OBJECTIVES
+from consistency_statistics import Bootstrap
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+
+from modeling_atri.languages_atri import ATRI_LANGUAGES, language_name
+
+
+if TYPE_CHECKING:
+    from consistency_report import Runs
+
+COLORS = {"mlclap": "#7f8c8d", "cacl": "#c0392b", "kcl": "#2471a3", "akcl": "#1e8449"}
+
+
+def draw_all(runs: dict[str, "Runs"], bootstrap: Bootstrap, folder: Path) -> None:
+    """Write consistency.png (figures) and consistency_ranks.png (single queries)."""
+    main = {name: runs[name] for name in OBJECTIVES if name in runs}
+    figure = Figure(figsize=(13, 9), layout="constrained")
+    (recall, variance), (curves, prices) = figure.subplots(2, 2, width_ratios=(3, 2))
+    draw_recall(recall, main, bootstrap)
+    draw_variance(variance, runs, bootstrap)
+    draw_curves(curves, main)
+    draw_prices(prices, runs)
+    figure.savefig(folder / "consistency.png", dpi=120)
+    figure = Figure(figsize=(13, 6), layout="constrained")
+    draw_ranks(figure, main)
+    figure.savefig(folder / "consistency_ranks.png", dpi=120)
+
+
+def draw_recall(axes: Axes, main: dict[str, "Runs"], bootstrap: Bootstrap) -> None:
+    """R@1 by language with its interval."""
+    width = 0.8 / len(main)
+    for number, (name, found) in enumerate(main.items()):
+        estimates = [bootstrap.estimate(found.hits[:, place]) for place in range(len(ATRI_LANGUAGES))]
+        places = np.arange(len(estimates)) + number * width
+        means = np.array([estimate.mean for estimate in estimates])
+        ends = np.array([[estimate.mean - estimate.low, estimate.high - estimate.mean] for estimate in estimates]).T
+        axes.bar(
+            places, 100 * means, width, yerr=100 * ends, label=OBJECTIVES[name], color=COLORS[name], ecolor="#444444"
+        )
+    ticks = np.arange(len(ATRI_LANGUAGES)) + 0.4 - width / 2
+    axes.set_xticks(ticks, map(language_name, ATRI_LANGUAGES), rotation=20, ha="right")
+    axes.set(ylabel="R@1, percent", title="Text to audio, by language, equal steps")
+    axes.set_ylim(0, 1.18 * axes.get_ylim()[1])
+    axes.legend(frameon=False, ncols=len(main), loc="upper right")
+
+
+def draw_variance(axes: Axes, runs: dict[str, "Runs"], bootstrap: Bootstrap) -> None:
+    """Mean rank variance at equal steps (full) and at equal text budget (hatched)."""
+    for number, name in enumerate(OBJECTIVES):
+        ways = {0.0: name, 0.4: name if name == "cacl" else f"{name}-budget"}
+        for shift, cell in ways.items():
+            if cell not in runs:
+                continue
+            estimate = bootstrap.estimate(runs[cell].variance)
+            ends = [[estimate.mean - estimate.low], [estimate.high - estimate.mean]]
+            axes.bar(
+                number + shift,
+                estimate.mean,
+                0.38,
+                yerr=ends,
+                color=COLORS[name] if shift == 0 else "white",
+                edgecolor=COLORS[name],
+                hatch=None if shift == 0 else "//",
+                ecolor="#444444",
+            )
+            axes.text(number + shift, 1.25 * estimate.high, f"{estimate.mean:.1f}", ha="center", fontsize=8)
+    axes.set_xticks(np.arange(len(OBJECTIVES)) + 0.2, OBJECTIVES.values())
+    axes.set(yscale="log", title="Mean rank variance (lower is better)\nfull: equal steps, hatched: equal text budget")
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, 2 * high)
+
+
+def draw_curves(axes: Axes, main: dict[str, "Runs"]) -> None:
+    """Share of captions whose rank variance is above a value."""
+    for name, found in main.items():
+        variances = np.sort(found.ranks.var(axis=1).ravel())
+        shares = 1 - np.arange(len(variances)) / len(variances)
+        axes.plot(np.maximum(variances, 1e-2), 100 * shares, label=OBJECTIVES[name], color=COLORS[name])
+    axes.set(
+        xscale="log",
+        xlabel="rank variance over the languages (0 is drawn at 0.01)",
+        ylabel="captions with more, percent",
+        title="Rank variance of single captions, equal steps",
+    )
+    axes.legend(frameon=False)
+
+
+def draw_prices(axes: Axes, runs: dict[str, "Runs"]) -> None:
+    """Recall against time; the larger a dot, the more memory."""
+    for found in runs.values():
+        cell = found.cell
+        if cell.begins_with or cell.text_encoder or cell.loss:
+            continue
+        minutes = np.mean([one["cpu_seconds"] for one in found.reports]) / 60
+        memory = np.mean([one["peak_memory_mb"] for one in found.reports])
+        axes.scatter(minutes, 100 * found.recall.mean(), s=memory / 10, color=COLORS[cell.objective], alpha=0.7)
+        label = cell.title if cell.name in OBJECTIVES else cell.name
+        axes.annotate(
+            label, (minutes, 100 * found.recall.mean()), textcoords="offset points", xytext=(6, 3), fontsize=7
+        )
+    axes.set(xlabel="CPU minutes of training", ylabel="T2A R@1, percent", title="Time, memory (size of dots), recall")
+
+
+def draw_ranks(figure: Figure, main: dict[str, "Runs"]) -> None:
+    """Rank of every caption's clip in every language, seed 0, captions in the order of their mean rank."""
+    panels = figure.subplots(1, len(main), sharey=True, squeeze=False)[0]
+    for axes, (name, found) in zip(panels, main.items(), strict=True):
+        ranks = found.ranks[0]  # (languages, captions)
+        order = ranks.mean(axis=0).argsort(kind="stable")
+        image = axes.imshow(
+            ranks[:, order].T, aspect="auto", norm=LogNorm(1, 190), cmap="viridis_r", interpolation="nearest"
+        )
+        axes.set_xticks(range(len(ATRI_LANGUAGES)), [code[:3] for code in ATRI_LANGUAGES], rotation=90)
+        axes.set_title(OBJECTIVES[name])
+    panels[0].set_ylabel("captions, by their mean rank")
+    figure.colorbar(image, ax=list(panels), label="rank of the right clip among 190")
