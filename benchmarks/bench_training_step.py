@@ -5,9 +5,9 @@ captions of `--tokens` tokens. The step that encodes the whole batch at once is 
 
 - Language by language (`exact_step`): KCL and AKCL of `--clips` clips in 8 languages, in memory against the fewest
   languages (AKCL compares languages and needs two), and in time against all languages at once.
-- In chunks (`audio_chunk_size`, `text_chunk_size`, both `--clips`): batches of `--batches` clips, in memory against
-  `--clips` clips without chunks (KCL in 8 languages, and CACL), and in time against the largest batch without chunks
-  (KCL in two languages, and CACL: the same captions).
+- In chunks (`audio_chunk_size`, `text_chunk_size`, both `--clips`): batches of `--batches` clips, and of 1,024 in 8
+  languages, in memory against `--clips` clips with chunks of that size (KCL in 8 languages, and CACL), and in time
+  against the largest of `--batches` without chunks (KCL in two languages, and CACL: the same captions).
 
 Memory is what autograd keeps for backward, as its saved-tensor hooks see it: the bytes of all storages that are kept
 at the same time, each counted once, the largest sum of the step; weights and batch, which are there anyway, are not
@@ -16,9 +16,8 @@ what the loss keeps of a batch, embeddings and a few matrices of clips x clips, 
 the embeddings with their gradients, which no graph holds (`embeddings`). Both are there with and without chunks.
 
 Time is CPU seconds on one thread, the ways taking turns. Gradients of the ways that are timed must agree, in float64,
-to 1e-6 of the largest entry, or the benchmark fails. It prints one JSON line. `--large` adds KCL with 1,024 clips in 8
-languages. `--plot` prints nothing: it measures curves and draws them into results/training_step.png, with its figures
-beside it.
+to 1e-6 of the largest entry, or the benchmark fails. It prints one JSON line. `--plot` prints nothing: it measures
+curves and draws them into results/training_step.png, with its figures beside it.
 """
 
 from measuring import print_report, ratio, row, seconds_in_turns  # first: it keeps numpy and torch to one thread
@@ -65,7 +64,7 @@ def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="Takes a minute or two; --large and --plot some minutes more.",
+        epilog="Takes about two minutes, --plot some minutes more.",
     )
     parser.add_argument("--clips", type=int, default=24, help="clips of a batch, or of a chunk (default: %(default)s)")
     parser.add_argument(
@@ -76,7 +75,6 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--layers", type=int, default=4, help="layers of the text tower (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="turns that are timed (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of weights and batches (default: %(default)s)")
-    parser.add_argument("--large", action="store_true", help=f"a batch of {LARGE_BATCH} clips x 8 languages too")
     parser.add_argument("--plot", action="store_true", help="draw the curves instead")
     return parser.parse_args()
 
@@ -109,13 +107,13 @@ def compare_languages(
 def compare_batches(
     objective: str, options: argparse.Namespace, sizes: dict[str, int], megabytes: dict
 ) -> list[dict[str, Any]]:
-    """In chunks: memory of large batches against a batch of one chunk."""
+    """In chunks: memory of large batches against a batch of one chunk of clips."""
     num_languages = ALL_LANGUAGES if objective == "kcl" else 2
     chunks = {"audio_chunk_size": options.clips, "text_chunk_size": options.clips}
-    base = TrainingStep(objective, num_languages, options.clips, **sizes)
+    base = TrainingStep(objective, num_languages, options.clips, **chunks, **sizes)
     memory = megabytes[f"{objective} K={num_languages} N={options.clips}"] = memory_of(base)
     rows = []
-    for num_clips in [*options.batches] + [LARGE_BATCH] * (options.large and objective == "kcl"):
+    for num_clips in [*options.batches] + [LARGE_BATCH] * (objective == "kcl"):
         step = TrainingStep(objective, num_languages, num_clips, **chunks, **sizes)
         found = megabytes[f"{objective} K={num_languages} N={num_clips} in chunks"] = memory_of(step)
         work = f"{objective.upper()} step, {num_clips} clips x {num_languages} captions, in chunks of {options.clips}"

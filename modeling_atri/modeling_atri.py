@@ -457,7 +457,7 @@ class AtriAudioModel(AtriPreTrainedModel):
 
 
 def masked_mean(hidden_states: Tensor, mask: Tensor) -> Tensor:
-    """Mean over the second dimension where `mask` is set, in float32.
+    """Mean over the second dimension where `mask` is set, in float32 at least.
 
     Args:
         hidden_states: `(batch, items, dim)`.
@@ -466,8 +466,8 @@ def masked_mean(hidden_states: Tensor, mask: Tensor) -> Tensor:
     Returns:
         `(batch, dim)`, in the dtype of `hidden_states`.
     """
-    weights = mask[..., None].to(torch.float32)
-    total = (hidden_states.to(torch.float32) * weights).sum(dim=1)
+    weights = mask[..., None].to(torch.promote_types(hidden_states.dtype, torch.float32))
+    total = (hidden_states.to(weights.dtype) * weights).sum(dim=1)
     return (total / weights.sum(dim=1).clamp(min=1.0)).to(hidden_states.dtype)
 
 

@@ -24,8 +24,8 @@ class PackedM2M100Encoder(M2M100Encoder):
     The tokens of a batch run through the layers as one sequence, in groups of whole captions that fit the cache, and
     each caption attends to itself alone ([`CaptionBlocks`]). `last_hidden_state` is padded again, with zeros. So it
     is where a batch has padding, on a CPU, with sdpa attention, in training as in evaluation, whatever the gradient
-    mode. Otherwise, and where hidden states or attentions are asked for, the model is compiled or exported, or
-    embeddings are given in place of tokens, the encoder runs as transformers wrote it.
+    mode. Otherwise, and where hidden states or attentions are asked for, the model is compiled or exported, NEFTune
+    adds its noise, or embeddings are given in place of tokens, the encoder runs as transformers wrote it.
     """
 
     @can_return_tuple
@@ -44,6 +44,8 @@ class PackedM2M100Encoder(M2M100Encoder):
     def _packs(self, input_ids: Tensor | None, attention_mask: Tensor | None) -> bool:
         if torch.compiler.is_compiling() or torch.jit.is_tracing():
             return False
+        if self.training and hasattr(self.embed_tokens, "neftune_noise_alpha"):
+            return False  # NEFTune's noise depends on the length that captions are padded to
         return (
             input_ids is not None
             and attention_mask is not None

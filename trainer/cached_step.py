@@ -11,6 +11,10 @@ import torch
 from torch import Tensor
 
 
+# Of unit vectors: bfloat16 is twice as fine, and a dropped unit moves them by more.
+_ROUNDING = 1e-2
+
+
 class CachedEmbeddings:
     """Embeddings of a batch, cut off from the encoder that made them.
 
@@ -27,6 +31,10 @@ class CachedEmbeddings:
         chunk_size (*optional*): most rows of a chunk; chunks are as even as can be. Default: all rows.
         encodes_twice (*optional*, defaults to `True`): False lets every chunk keep its graph, for an encoder of which
             so little is trained (a head on a frozen tower) that its graph is hardly larger than the embeddings.
+
+    Raises:
+        ValueError: by `backward`, if a chunk was encoded to other embeddings the second time: the gradient would be
+            wrong.
     """
 
     def __init__(
@@ -59,17 +67,35 @@ class CachedEmbeddings:
         The gradient of the leaf has the scaling of the backward pass it came from (mixed precision, accumulation).
         """
         gradient = self.leaf.grad
-        is_trained = any(embeddings.requires_grad for _, embeddings in self._graphs)
-        if gradient is None or not is_trained:
+        if gradient is None:
             return
         while self._graphs:  # a graph that has run backward is gone before another chunk is encoded
             rows, embeddings = self._graphs.pop()
-            embeddings.backward(gradient=gradient[rows])
+            if embeddings.requires_grad:  # a chunk may have missed all that is trained: LayerDrop leaves layers out
+                embeddings.backward(gradient=gradient[rows])
             del embeddings
+        differences = []
         while self._states:
             rows, state = self._states.pop(0)
             with state.replayed():
-                self._encode(rows).backward(gradient=gradient[rows])
+                embeddings = self._encode(rows)
+            differences.append((embeddings.detach() - self.leaf.detach()[rows]).abs().max())
+            if embeddings.requires_grad:
+                embeddings.backward(gradient=gradient[rows])
+            del embeddings
+        if differences:
+            _check_same(max(differences).item())
+
+
+def _check_same(difference: float) -> None:
+    """Raise a ValueError if more than rounding lies between what a chunk was encoded to at first and again."""
+    if not difference <= _ROUNDING:
+        raise ValueError(
+            f"A chunk of the batch was encoded to other embeddings the second time, by up to {difference:.2g}, so its "
+            "gradient would be wrong: something in the model draws random numbers that are not torch's, or "
+            "torch.compile gave up compiling one of the two passes. Leave out `audio_chunk_size` and "
+            "`text_chunk_size`, or `torch_compile`, or raise `torch._dynamo.config.recompile_limit`."
+        )
 
 
 class _RandomState:

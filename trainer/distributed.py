@@ -53,9 +53,11 @@ def batch_shard(num_rows: int, device: torch.device) -> Shard | None:
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Replace every parameter's gradient by its mean over the processes, in one message per dtype.
 
-    A parameter that got no gradient on this process counts as zero: others may have one.
+    A parameter that got no gradient on this process counts as zero where another has one. Where none has, it keeps
+    none, so that the optimizer leaves it alone, its weight decay too.
     """
     trained = [parameter for parameter in parameters if parameter.requires_grad]
+    trained = _used_by_any(trained)
     for dtype in sorted({parameter.dtype for parameter in trained}, key=str):  # one order on all processes
         group = [parameter for parameter in trained if parameter.dtype == dtype]
         for parameter in group:
@@ -67,3 +69,13 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
         parts = flat.split([parameter.numel() for parameter in group])
         for parameter, gradient in zip(group, parts, strict=True):
             parameter.grad.copy_(gradient.view_as(parameter))
+
+
+def _used_by_any(parameters: list[nn.Parameter]) -> list[nn.Parameter]:
+    """Those that have a gradient on at least one process; the same on all."""
+    if not parameters:
+        return []
+    used = torch.tensor([parameter.grad is not None for parameter in parameters], device=parameters[0].device)
+    counts = used.int()
+    dist.all_reduce(counts)
+    return [parameter for parameter, count in zip(parameters, counts.tolist(), strict=True) if count]

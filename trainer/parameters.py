@@ -33,6 +33,10 @@ def prepare_model(model: "AtriModel | PeftModel", args: AtriTrainingArguments, i
         add_text_lora(base, args.lora_rank, args.lora_alpha, args.lora_dropout)
     if not is_trained:
         return
+    if args.ddp_find_unused_parameters is None and getattr(base.text_model, "layerdrop", 0.0) > 0:
+        # Each process leaves out other layers. Without this, which Trainer takes back where activations are
+        # checkpointed, the processes would wait for each other's gradients for ever.
+        args.ddp_find_unused_parameters = True
     if has_adapter(model):
         check_adapter(model, trains_text=not args.freeze_text)
         if args.push_to_hub:

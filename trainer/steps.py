@@ -92,7 +92,7 @@ def _encode_clips(trainer: "AtriTrainer", model: nn.Module, inputs: dict[str, An
         len(features),
         features.device,
         trainer.args.audio_chunk_size,
-        encodes_twice=not is_frozen(trainer.atri_model.audio_model),
+        encodes_twice=_encodes_twice(trainer, trainer.atri_model.audio_model),
     )
 
 
@@ -104,8 +104,13 @@ def _encode_captions(
         len(input_ids),
         input_ids.device,
         trainer.args.text_chunk_size,
-        encodes_twice=not is_frozen(trainer.atri_model.text_model),
+        encodes_twice=_encodes_twice(trainer, trainer.atri_model.text_model),
     )
+
+
+def _encodes_twice(trainer: "AtriTrainer", tower: nn.Module) -> bool:
+    # Beside an adapter, checkpointing makes the frozen tower's inputs require gradients, and it builds a graph.
+    return trainer.atri_model.is_activation_checkpointing or not is_frozen(tower)
 
 
 def _anchor_row(trainer: "AtriTrainer", inputs: dict[str, Any]) -> int:

@@ -180,6 +180,8 @@ def test_masked_mean():
     mask = torch.tensor([[1, 1, 0], [0, 0, 0]])
     assert masked_mean(states, mask).tolist() == [[1.0, 2.0], [0.0, 0.0]]
     assert masked_mean(states.bfloat16(), mask).dtype == torch.bfloat16
+    third = masked_mean(torch.tensor([[[1.0], [0.0], [0.0]]], dtype=torch.float64), torch.ones(1, 3))
+    assert third.item() == pytest.approx(1 / 3, abs=1e-15)  # float32 would be 1e-8 off
 
 
 # Attention, checkpointing, training

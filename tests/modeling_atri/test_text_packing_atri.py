@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from transformers import M2M100Config
+from transformers.integrations.neftune import neftune_post_forward_hook
 from transformers.models.m2m_100.modeling_m2m_100 import M2M100Encoder
 
 from modeling_atri import text_packing_atri
@@ -102,6 +103,16 @@ def test_groups_of_captions(lengths, groups, monkeypatch):
 # Where it does not apply
 
 
+def with_neftune(tower: nn.Module) -> nn.Module:
+    """In training, with noise on the embeddings that is as strong as the batch is long."""
+    tower.embed_tokens.neftune_noise_alpha = 5.0
+    tower.embed_tokens.register_forward_hook(neftune_post_forward_hook)
+    for module in tower.modules():
+        module.dropout = 0.0
+    torch.manual_seed(0)
+    return tower.train()
+
+
 @pytest.mark.parametrize(
     "call",
     [
@@ -112,10 +123,11 @@ def test_groups_of_captions(lengths, groups, monkeypatch):
             inputs_embeds=tower.embed_tokens(inputs["input_ids"]), attention_mask=inputs["attention_mask"]
         ),
         lambda tower, inputs: tower(**inputs, output_hidden_states=True),
+        lambda tower, inputs: with_neftune(tower)(**inputs),
         lambda tower, inputs: torch.compile(tower, fullgraph=True, backend="eager")(**inputs),
         lambda tower, inputs: torch.export.export(tower, (), kwargs=inputs).module()(**inputs),
     ],
-    ids=["no mask", "no padding", "nothing", "embeddings", "hidden states", "compiled", "exported"],
+    ids=["no mask", "no padding", "nothing", "embeddings", "hidden states", "NEFTune", "compiled", "exported"],
 )
 def test_padded_as_in_transformers(call):
     torch.compiler.reset()

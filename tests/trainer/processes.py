@@ -56,6 +56,13 @@ CASES = {
     },
     "cacl by Adam in chunks": {"objective": "cacl", "audio_chunk_size": 1, "text_chunk_size": 3, **ADAM, **TEN_STEPS},
     "cacl in bf16": {"objective": "cacl", **BF16},
+    "kcl, accumulated in chunks": {
+        "objective": "kcl",
+        "gradient_accumulation_steps": 2,
+        "audio_chunk_size": 1,
+        "text_chunk_size": 2,
+        "gradient_checkpointing": True,
+    },
     "mlclap": {"objective": "mlclap", "embed_regularization": True, **TEN_STEPS},
     "from scratch": {"objective": "kcl", "from_scratch": True},
     "text cache": {"objective": "kcl", "freeze_text": True, "text_cache_dir": "states"},
@@ -114,7 +121,7 @@ def run_primitives(rank: int) -> dict[str, Any]:
     gathered = shard.gather(rows)
     (gathered * torch.arange(1.0, 9.0).view(4, 2) * (rank + 1)).sum().backward()
 
-    parameters = [torch.nn.Parameter(torch.zeros(2, 2)) for _ in range(4)]
+    parameters = [torch.nn.Parameter(torch.zeros(2, 2)) for _ in range(5)]
     parameters[3].requires_grad_(False)
     parameters[0].grad = torch.full((2, 2), 1.0 + rank)
     parameters[1 + rank].grad = torch.full((2, 2), 4.0)
@@ -126,6 +133,16 @@ def run_primitives(rank: int) -> dict[str, Any]:
         "ids": shard.gather(torch.arange(len(rows)) + 10 * rank),
         "averaged": [None if parameter.grad is None else parameter.grad for parameter in parameters],
     }
+
+
+def run_layer_drop(folder: Path) -> list[float]:
+    """Losses where each process leaves out other layers, and activations are checkpointed."""
+    model = tiny_model()
+    model.text_model.layerdrop = 0.5
+    options = {"objective": "cacl", "gradient_checkpointing": True, "num_train_epochs": 4}
+    trainer, _ = train(make_arguments(folder, per_device_train_batch_size=3, **options), make_rows(12), model)
+    check_processes(trainer, 2)
+    return losses(trainer)
 
 
 def run_refused(folder: Path, world_size: int) -> dict[str, str]:
@@ -165,6 +182,7 @@ def run_all(rank: int, world_size: int, port: int, folder: Path) -> None:
     found["evaluation"] = run_evaluation(folder, world_size)
     if world_size == 2:
         found["primitives"] = run_primitives(rank)
+        found["layer drop"] = run_layer_drop(folder)
     found["refused"] = run_refused(folder, world_size)
     torch.save(found, folder / f"rank{rank}.pt")
     dist.destroy_process_group()

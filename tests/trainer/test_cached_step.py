@@ -103,6 +103,7 @@ def mlclap(model: AtriModel, batch: dict) -> torch.Tensor:
 
 REFERENCES = {
     "kcl": (kcl, {"objective": "kcl"}),
+    "kcl, checkpointed": (kcl, {"objective": "kcl", "gradient_checkpointing": True}),
     "akcl": (akcl, {"objective": "akcl", "anchor_language": "fra_Latn", "akcl_weight": 0.3}),
     "kcl together": (kcl_together, {"objective": "kcl", "exact_step": False}),
     "cacl": (cacl, {"objective": "cacl"}),
@@ -312,6 +313,35 @@ def test_an_own_compute_loss_is_used_or_refused(tmp_path):
 
 
 # The embeddings alone
+
+
+def test_other_embeddings_the_second_time_are_refused():
+    """As of an encoder whose random numbers are not torch's, and so are not replayed."""
+    weight = torch.ones(3, requires_grad=True)
+    shifts = iter([0.0, 0.0, 0.05])
+    embeddings = CachedEmbeddings(
+        lambda rows: weight.expand(rows.stop - rows.start, 3) + next(shifts), 4, weight.device, 2
+    )
+    embeddings.leaf.sum().backward()
+    with pytest.raises(ValueError, match="other embeddings the second time, by up to 0.05, so its gradient would be"):
+        embeddings.backward()
+
+
+def test_a_chunk_may_miss_all_that_is_trained():
+    """As LayerDrop makes it miss the only layers that are trained."""
+    weight = torch.ones(2, requires_grad=True)
+
+    def encode(rows: slice) -> torch.Tensor:
+        fixed = torch.ones(rows.stop - rows.start, 2)
+        return fixed * weight if rows.start in used else fixed
+
+    for used in ([0], [2], [4], [0, 4], []):
+        weight.grad = None
+        embeddings = CachedEmbeddings(encode, 6, torch.device("cpu"), 2)
+        (3 * embeddings.leaf).sum().backward()
+        embeddings.backward()
+        expected = torch.full((2,), 6.0 * len(used))
+        assert weight.grad is None if not used else torch.equal(weight.grad, expected)
 
 
 @pytest.mark.parametrize("chunk_size, sizes", [(None, [7]), (7, [7]), (6, [4, 3]), (3, [3, 3, 1]), (1, [1] * 7)])

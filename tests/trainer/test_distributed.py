@@ -135,9 +135,17 @@ def test_rows_are_gathered_and_their_gradients_go_back(worlds):
 
 
 def test_gradients_are_averaged_also_where_one_process_has_none(worlds):
+    """What no process has a gradient of gets none: an optimizer would decay it."""
     for found in (rank["primitives"]["averaged"] for rank in worlds[2]):
-        for gradient, value in zip(found, (1.5, 2.0, 2.0, None), strict=True):
+        for gradient, value in zip(found, (1.5, 2.0, 2.0, None, None), strict=True):
             assert gradient is None if value is None else torch.equal(gradient, torch.full((2, 2), value))
+
+
+def test_layers_that_processes_leave_out_do_not_stop_them(worlds):
+    first, second = (rank["layer drop"] for rank in worlds[2])
+    assert first == second
+    assert len(first) == 8
+    assert np.isfinite(first).all()
 
 
 def test_one_process_has_no_shard():
