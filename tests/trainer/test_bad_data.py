@@ -18,6 +18,7 @@ import torch
 from modeling_atri.trainer.data.bad_rows import BadRowError, read_bad_rows
 from modeling_atri.trainer.data.collator import AtriDataCollator
 from modeling_atri.trainer.data.feature_cache import FeatureCache, is_silent
+from modeling_atri.trainer.data.row_checks import Problem
 from modeling_atri.trainer.data.rows import load_rows
 from modeling_atri.trainer.data.sampling import Draw, DrawnRows, EpochBatchSampler, random_stream
 from modeling_atri.trainer.evaluation import RetrievalEmbeddings, RetrievalSet, leave_out_unreadable
@@ -245,7 +246,7 @@ def test_ground_truth_without_a_clip():
     whole = RetrievalSet.from_rows(rows, LANGUAGES)
     assert whole.positives == [[0, 2], [0, 2], [1], [1], [0, 2], [0, 2], [3], [3]]
     text = {code: np.arange(8.0)[:, None] for code in LANGUAGES}
-    embeddings = RetrievalEmbeddings(np.arange(4.0)[:, None], text, {1: "broken"})
+    embeddings = RetrievalEmbeddings(np.arange(4.0)[:, None], text, {1: Problem("short recording", "broken")})
     smaller_set, smaller, bad_rows = leave_out_unreadable(whole, embeddings)
     assert smaller_set.positives == [[0, 1], [0, 1], [0, 1], [0, 1], [2], [2]]
     assert smaller_set.captions == RetrievalSet.from_rows([rows[0], *rows[2:]], LANGUAGES).captions
@@ -253,12 +254,23 @@ def test_ground_truth_without_a_clip():
         assert clip is rows[index]["audio"]
     assert smaller.audio[:, 0].tolist() == [0, 2, 3]
     assert all(part[:, 0].tolist() == [0, 1, 4, 5, 6, 7] for part in smaller.text.values())
-    assert bad_rows == [(None, "clip 1", "unreadable recording", "broken")]
+    assert bad_rows == [(None, "clip 1", "short recording", "broken")]
     # Its partner gone, a clip keeps the captions that were written for it.
-    smaller_set, _, _ = leave_out_unreadable(whole, dataclasses.replace(embeddings, unreadable={0: "broken"}))
+    broken = Problem("unreadable recording", "broken")
+    smaller_set, _, _ = leave_out_unreadable(whole, dataclasses.replace(embeddings, unreadable={0: broken}))
     assert smaller_set.positives == [[0], [0], [1], [1], [2], [2]]
     with pytest.raises(ValueError, match="No clip of the set can be read; the first: broken"):
-        leave_out_unreadable(whole, dataclasses.replace(embeddings, unreadable=dict.fromkeys(range(4), "broken")))
+        leave_out_unreadable(whole, dataclasses.replace(embeddings, unreadable=dict.fromkeys(range(4), broken)))
+
+
+def test_an_evaluation_tells_the_kinds_apart(tmp_path):
+    rows = make_rows(5)
+    rows[0]["audio"] = {"path": str(tmp_path / "gone.wav"), "bytes": None}
+    rows[1]["audio"] = {"array": np.full(1_000, 0.1, dtype=np.float32), "sampling_rate": 16_000}
+    rows[2]["audio"] = {"path": None, "bytes": b"no sound"}
+    make_trainer(arguments(tmp_path), None, rows).evaluate()
+    kinds = {row.audio_id: row.kind for row in read_bad_rows(tmp_path / "eval_left_out.jsonl")}
+    assert kinds == {"clip 0": "missing recording", "clip 1": "short recording", "clip 2": "unreadable recording"}
 
 
 def test_an_evaluation_counts_what_was_seen_at_once(tmp_path, folder):
