@@ -6,27 +6,19 @@ version at the target rate and no more. Nothing here depends on torchaudio, torc
 
 import io
 import os
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from numbers import Integral
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
-import soundfile
 import soxr
 import torch
 
+from .sound_files import SoundFile
+
 
 SAMPLING_RATE = 16_000  # Hz, what CED was trained on
-# Samples a channel, decoded at a time: 4 s at 16 kHz. Larger blocks would be fresh pages of memory every time, which
-# take longer than what is done on them.
-_BLOCK_LENGTH = 2**16
-
-# libsndfile's log of a WAV or AIFF file whose header promises more bytes than the file holds.
-_SHORT_DATA_CHUNK = re.compile(r"^\s*(?:data|SSND) : (\d+) \(should be (\d+)\)", re.MULTILINE)
-# Writers that cannot seek back (a pipe) leave a size near 2**31 or 2**32 in the header: that file is whole.
-_STREAMED_SIZE = 0x7FFF_0000
 
 AudioSource: TypeAlias = str | os.PathLike | bytes | BinaryIO | dict[str, Any] | np.ndarray | torch.Tensor
 
@@ -58,8 +50,8 @@ def load_audio(source: AudioSource, sampling_rate: int = SAMPLING_RATE, source_r
 
     Raises:
         MissingAudioError: if there is no such file (a `ValueError` and a `FileNotFoundError`).
-        ValueError: if the source is empty, broken, truncated, holds NaN or infinity, or is none of the above; the
-            message names the file. MP3 does not state its length reliably: a cut one is as long as what is there.
+        ValueError: if the source is empty, broken, truncated, of a rate that no recording has, holds NaN or infinity,
+            or is none of the above; the message names the file. In which formats a cut is seen, `sound_files` says.
     """
     _check_rate("sampling_rate", sampling_rate)
     own_name = _own_name(source)
@@ -79,14 +71,16 @@ def load_audio(source: AudioSource, sampling_rate: int = SAMPLING_RATE, source_r
 
 
 def audio_length(source: AudioSource, sampling_rate: int = SAMPLING_RATE) -> int:
-    """Samples of the waveform that `load_audio` makes of a file, by its header: nothing is decoded.
+    """Samples of the waveform that `load_audio` makes of a file, by its header.
+
+    Nothing is decoded but FLAC that was streamed and whose header does not know.
 
     Args:
         source: what `load_audio` takes, but arrays; `bytes` in a dict may also be a binary file object.
         sampling_rate (`int`, defaults to 16000): rate of the waveform, in hertz (Hz).
 
     Returns:
-        `int`, the number of samples; that of an MP3 is an estimate.
+        `int`, the number of samples; that of an MP3 without a Xing or Info header is an estimate.
 
     Raises:
         MissingAudioError: if there is no such file (a `ValueError` and a `FileNotFoundError`).
@@ -97,11 +91,10 @@ def audio_length(source: AudioSource, sampling_rate: int = SAMPLING_RATE) -> int
     if isinstance(source, dict):
         source, _ = _unpack_dict(source, None)
     name, target = _locate(source, own_name)
-    with _open(target, name) as sound_file:
-        _check_data_chunk(sound_file, name)
-        if sound_file.frames == 0:
-            raise ValueError(f"Cannot use {name}: it holds no samples.")
-        return round(sound_file.frames * sampling_rate / sound_file.samplerate)
+    with SoundFile(target, name) as sound_file:
+        _check_not_empty(sound_file)
+        num_frames = sound_file.frames if sound_file.knows_length else sum(map(len, sound_file.mono_blocks()))
+        return round(num_frames * sampling_rate / sound_file.samplerate)
 
 
 def _own_name(source: Any) -> str | None:
@@ -161,12 +154,17 @@ def _locate(source: Any, own_name: str | None = None) -> tuple[str, str | Binary
         return own_name or f"the given {len(source)} bytes", io.BytesIO(source)
     if isinstance(source, (str, os.PathLike)):
         path = Path(source)
-        if not path.exists():
-            raise MissingAudioError(f"There is no audio file {str(path)!r}.")
-        if not path.is_file():
-            raise ValueError(f"Cannot decode {str(path)!r}: it is not a file.")
-        if path.stat().st_size == 0:
-            raise ValueError(f"Cannot decode {str(path)!r}: the file is empty (0 bytes).")
+        try:
+            if not path.exists():
+                raise MissingAudioError(f"There is no audio file {str(path)!r}.")
+            if not path.is_file():
+                raise ValueError(f"Cannot decode {str(path)!r}: it is not a file.")
+            if path.stat().st_size == 0:
+                raise ValueError(f"Cannot decode {str(path)!r}: the file is empty (0 bytes).")
+        except MissingAudioError:
+            raise
+        except OSError as error:  # a name that is too long, a folder that may not be read
+            raise ValueError(f"Cannot decode {str(path)!r}: {error.strerror}.") from error
         return repr(str(path)), str(path)
     if all(hasattr(source, method) for method in ("read", "seek", "tell")):
         return own_name or repr(getattr(source, "name", "the given file object")), source
@@ -176,56 +174,15 @@ def _locate(source: Any, own_name: str | None = None) -> tuple[str, str | Binary
     )
 
 
-def _open(target: str | BinaryIO, name: str) -> soundfile.SoundFile:
-    try:
-        return soundfile.SoundFile(target)
-    # soundfile takes a name that ends in `.raw` for headerless samples and then misses their rate: TypeError.
-    except (soundfile.SoundFileError, TypeError) as error:
-        raise ValueError(f"Cannot decode {name}: {_reason(error)}") from error
-
-
 def _decode(target: str | BinaryIO, name: str, sampling_rate: int) -> np.ndarray:
-    with _open(target, name) as sound_file:
-        return _resample(_mono_blocks(sound_file, name), sound_file.samplerate, sampling_rate)
+    with SoundFile(target, name) as sound_file:
+        _check_not_empty(sound_file)
+        return _resample(sound_file.mono_blocks(), sound_file.samplerate, sampling_rate)
 
 
-def _mono_blocks(sound_file: soundfile.SoundFile, name: str) -> Iterator[np.ndarray]:
-    """Decodes block after block, each `(block_length,)` float32, and raises where the file ends too early."""
-    _check_data_chunk(sound_file, name)
-    num_decoded = 0
-    try:
-        for block in sound_file.blocks(_BLOCK_LENGTH, dtype="float32", always_2d=True):
-            num_decoded += len(block)
-            yield _mean_over_channels(block)
-    except soundfile.SoundFileError as error:
-        raise ValueError(f"Cannot decode {name} beyond sample {num_decoded}: {_reason(error)}") from error
-    if num_decoded == 0:
-        raise ValueError(f"Cannot use {name}: it holds no samples.")
-    if num_decoded < sound_file.frames and sound_file.format != "MP3":
-        raise ValueError(
-            f"Cannot use {name}: the file is truncated, {num_decoded} of {sound_file.frames} samples could be read."
-        )
-
-
-def _mean_over_channels(block: np.ndarray) -> np.ndarray:
-    """`(block_length, num_channels)` to `(block_length,)`: `block.mean(axis=1)`, forty times faster."""
-    mono, num_channels = block[:, 0], block.shape[1]
-    for channel in range(1, num_channels):
-        mono = mono + block[:, channel]
-    return mono if num_channels == 1 else mono / np.float32(num_channels)
-
-
-def _check_data_chunk(sound_file: soundfile.SoundFile, name: str) -> None:
-    """libsndfile itself takes a WAV or AIFF file that was cut short for a shorter recording."""
-    chunk = _SHORT_DATA_CHUNK.search(sound_file.extra_info)
-    if chunk is None:
-        return
-    promised, present = map(int, chunk.groups())
-    if present < promised < _STREAMED_SIZE:
-        raise ValueError(
-            f"Cannot use {name}: the file is truncated, its header promises {promised} bytes of sound and "
-            f"{present} are there."
-        )
+def _check_not_empty(sound_file: SoundFile) -> None:
+    if sound_file.frames == 0:
+        raise ValueError(f"Cannot use {sound_file.label}: it holds no samples.")
 
 
 def _resample(blocks: Iterable[np.ndarray], source_rate: int, sampling_rate: int) -> np.ndarray:
@@ -236,10 +193,6 @@ def _resample(blocks: Iterable[np.ndarray], source_rate: int, sampling_rate: int
     resampled = [stream.resample_chunk(block) for block in blocks]
     resampled.append(stream.resample_chunk(np.zeros(0, dtype=np.float32), last=True))
     return np.concatenate(resampled)
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "error_string", str(error)).rstrip(".") + "."
 
 
 __all__ = ["SAMPLING_RATE", "AudioSource", "MissingAudioError", "audio_length", "load_audio"]

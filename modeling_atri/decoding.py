@@ -5,7 +5,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Condition
 from typing import Any
 
@@ -32,11 +32,13 @@ class AudioFailure:
         index: its place among the clips that were given.
         name: its path or the name it was given, else "Clip {index}".
         reason: what is wrong with it, in a sentence.
+        error (*optional*): what was raised, without its traceback, which would hold the clip in memory.
     """
 
     index: int
     name: str
     reason: str
+    error: Exception | None = field(default=None, compare=False, repr=False)
 
 
 class ClipReader:
@@ -80,7 +82,8 @@ class ClipReader:
             message = str(error) if is_named else f"{name}: {error}"
             if self._skip:
                 logger.warning(f"Skipped: {message}")
-                return AudioFailure(index, name, str(error))
+                error.__cause__ = error.__context__ = None
+                return AudioFailure(index, name, str(error), error.with_traceback(None))
             if is_named:
                 raise
             raise ValueError(message) from error

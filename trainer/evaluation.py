@@ -13,7 +13,8 @@ from modeling_atri.encode import encode_audio, encode_text
 from modeling_atri.modeling_atri import AtriModel
 from modeling_atri.processing_atri import AtriProcessor
 
-from .data.bad_rows import UNREADABLE_RECORDING, BadRow
+from .data.bad_rows import BadRow, kind_of
+from .data.row_checks import Problem
 from .data.sampling import group_of
 from .metrics import consistency_metrics, retrieval_metrics
 
@@ -97,7 +98,7 @@ class RetrievalEmbeddings:
 
     audio: np.ndarray
     text: dict[str, np.ndarray]
-    unreadable: dict[int, str] = field(default_factory=dict)
+    unreadable: dict[int, Problem] = field(default_factory=dict)
 
 
 def embed_retrieval_set(
@@ -132,7 +133,9 @@ def embed_retrieval_set(
     unreadable = {}
     if skip_unreadable:
         readable, failures = encode_clips(on_error="skip", **options)
-        unreadable = {rank + failure.index * world_size: failure.reason for failure in failures}
+        unreadable = {
+            rank + failure.index * world_size: Problem(kind_of(failure.error), failure.reason) for failure in failures
+        }
         audio = np.zeros((len(own_clips), readable.shape[1]), dtype=readable.dtype)
         audio[np.delete(np.arange(len(own_clips)), [failure.index for failure in failures])] = readable
     else:
@@ -160,7 +163,8 @@ def leave_out_unreadable(
         return retrieval_set, embeddings, []
     kept = [index for index in range(len(retrieval_set.audios)) if index not in embeddings.unreadable]
     if not kept:
-        raise ValueError(f"No clip of the set can be read; the first: {next(iter(embeddings.unreadable.values()))}")
+        first = next(iter(embeddings.unreadable.values()))
+        raise ValueError(f"No clip of the set can be read; the first: {first.text}")
     place_of = {index: place for place, index in enumerate(kept)}
     captions = [number for number, owner in enumerate(retrieval_set.owners) if owner in place_of]
     smaller_set = RetrievalSet(
@@ -174,8 +178,8 @@ def leave_out_unreadable(
         embeddings.audio[kept], {code: text[captions] for code, text in embeddings.text.items()}
     )
     bad_rows = [
-        BadRow(None, str(retrieval_set.audio_ids[index]), UNREADABLE_RECORDING, reason)
-        for index, reason in sorted(embeddings.unreadable.items())
+        BadRow(None, str(retrieval_set.audio_ids[index]), problem.kind, problem.text)
+        for index, problem in sorted(embeddings.unreadable.items())
     ]
     return smaller_set, smaller, bad_rows
 

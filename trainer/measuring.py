@@ -78,7 +78,7 @@ def embed_on_all_processes(
     return RetrievalEmbeddings(
         audio=_interleave([part.audio for part in parts]),
         text={language: _interleave([part.text[language] for part in parts]) for language in own.text},
-        unreadable={index: reason for part in parts for index, reason in part.unreadable.items()},
+        unreadable={index: problem for part in parts for index, problem in part.unreadable.items()},
     )
 
 

@@ -264,6 +264,8 @@ class AtriTrainer(ResumableTrainer):
             traceback.clear_frames(error.__traceback__)  # lets go of the workers, which end now
             sentence = str(error).rpartition(f"{BadRowError.__name__}: ")[2].strip()  # without a worker's stack
             advice = "Mend it or leave it out; with `on_bad_row='skip'` training goes around such clips."
+            if self.args.on_bad_row == "skip":
+                advice = "Mend them, or train on other recordings: training can only go around some."
             raise BadRowError(f"{sentence} {advice}") from None
         else:
             if self.is_world_process_zero():

@@ -117,6 +117,8 @@ def test_empty_files(tmp_path):
         load_audio(b"")
     with pytest.raises(ValueError, match="not a file"):
         load_audio(tmp_path)
+    with pytest.raises(ValueError, match="Cannot decode 'xxx.*: File name too long"):
+        load_audio("x" * 300 + ".wav")
 
 
 @pytest.mark.parametrize("extension", ["wav", "flac", "ogg", "aiff"])

@@ -18,6 +18,7 @@ import torch
 from modeling_atri.trainer.data.bad_rows import BadRowError, read_bad_rows
 from modeling_atri.trainer.data.collator import AtriDataCollator
 from modeling_atri.trainer.data.feature_cache import FeatureCache, is_silent
+from modeling_atri.trainer.data.row_checks import Problem
 from modeling_atri.trainer.data.rows import load_rows
 from modeling_atri.trainer.data.sampling import Draw, DrawnRows, EpochBatchSampler, random_stream
 from modeling_atri.trainer.evaluation import RetrievalEmbeddings, RetrievalSet, leave_out_unreadable
@@ -170,11 +171,56 @@ def test_a_bad_clip_is_not_mixed_in():
     rows[1]["audio"] = {"array": np.zeros(4000, dtype=np.float32), "sampling_rate": 16000}
     collator = AtriDataCollator(tiny_processor(), LANGUAGES, "kcl")
     drawn_rows = DrawnRows(rows, mix_probability=1.0, stand_ins=True)
-    batch = collator([drawn_rows[Draw(0, 0, 0)], drawn_rows[Draw(0, 0, 1)]])
-    plain = collator([rows[0], rows[0]])
-    assert torch.equal(batch["input_features"], plain["input_features"])
-    assert batch["item_ids"].tolist() == [0, 0]
+    plain = collator([rows[0]])
+    for item in (0, 1):
+        batch = collator([drawn_rows[Draw(0, 0, item)]])
+        assert torch.equal(batch["input_features"], plain["input_features"])
+        assert batch["item_ids"].tolist() == [0]
     assert [row.audio_id for row in batch["left_out"]] == ["clip 1"]
+
+
+def silent_but(*good, num_rows=10):
+    rows = make_rows(num_rows)
+    for index in set(range(num_rows)) - set(good):
+        rows[index]["audio"] = {"array": np.zeros(4000, dtype=np.float32), "sampling_rate": 16000}
+    return rows
+
+
+def test_copies_of_one_clip_are_no_batch():
+    """Where stand-ins came to the same clip, another one is looked for."""
+    collator = AtriDataCollator(tiny_processor(), LANGUAGES, "kcl")
+    for items in ((0, 1), (1, 2), (1, 2, 3, 4)):
+        for epoch in range(4):
+            drawn_rows = DrawnRows(silent_but(0, 7), stand_ins=True)
+            batch = collator([drawn_rows[Draw(epoch, 0, item)] for item in items])
+            assert set(batch["item_ids"].tolist()) == {0, 7}
+        drawn_rows = DrawnRows(silent_but(7), stand_ins=True)
+        with pytest.raises(BadRowError, match="Only one recording .* can be used, 'clip 7', .*: Row 'clip .* silent"):
+            collator([drawn_rows[Draw(0, 0, item)] for item in items])
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize(("good", "sentence"), [((), "No recording"), ((3,), "Only one recording")])
+def test_too_few_can_be_read_to_stand_in(tmp_path, num_workers, good, sentence):
+    trainer = make_trainer(arguments(tmp_path, dataloader_num_workers=num_workers), silent_but(*good), model=None)
+    with pytest.raises(BadRowError) as error:
+        trainer.train()
+    assert str(error.value).startswith(f"{sentence} of the training data can be used")
+    assert "\n" not in str(error.value)
+    assert "on_bad_row" not in str(error.value), "it is set already"
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_rows_that_lack_a_caption(tmp_path, num_workers):
+    """In a list of rows, which is not checked beforehand."""
+    rows = make_rows(6)
+    rows[2]["captions"]["fra_Latn"] = []
+    options = {"dataloader_num_workers": num_workers, "objective": "kcl"}
+    with pytest.raises(BadRowError, match="^Row 'clip 2' has no caption in fra_Latn: .* goes around such clips.$"):
+        make_trainer(arguments(tmp_path, on_bad_row="raise", **options), rows).train()
+    trainer = make_trainer(arguments(tmp_path, **options), rows)
+    trainer.train()
+    assert [row[:3] for row in trainer.bad_rows.rows()] == [(None, "clip 2", "missing language")]
 
 
 def test_nothing_can_be_read(tmp_path, rows):
@@ -245,7 +291,7 @@ def test_ground_truth_without_a_clip():
     whole = RetrievalSet.from_rows(rows, LANGUAGES)
     assert whole.positives == [[0, 2], [0, 2], [1], [1], [0, 2], [0, 2], [3], [3]]
     text = {code: np.arange(8.0)[:, None] for code in LANGUAGES}
-    embeddings = RetrievalEmbeddings(np.arange(4.0)[:, None], text, {1: "broken"})
+    embeddings = RetrievalEmbeddings(np.arange(4.0)[:, None], text, {1: Problem("short recording", "broken")})
     smaller_set, smaller, bad_rows = leave_out_unreadable(whole, embeddings)
     assert smaller_set.positives == [[0, 1], [0, 1], [0, 1], [0, 1], [2], [2]]
     assert smaller_set.captions == RetrievalSet.from_rows([rows[0], *rows[2:]], LANGUAGES).captions
@@ -253,12 +299,23 @@ def test_ground_truth_without_a_clip():
         assert clip is rows[index]["audio"]
     assert smaller.audio[:, 0].tolist() == [0, 2, 3]
     assert all(part[:, 0].tolist() == [0, 1, 4, 5, 6, 7] for part in smaller.text.values())
-    assert bad_rows == [(None, "clip 1", "unreadable recording", "broken")]
+    assert bad_rows == [(None, "clip 1", "short recording", "broken")]
     # Its partner gone, a clip keeps the captions that were written for it.
-    smaller_set, _, _ = leave_out_unreadable(whole, dataclasses.replace(embeddings, unreadable={0: "broken"}))
+    broken = Problem("unreadable recording", "broken")
+    smaller_set, _, _ = leave_out_unreadable(whole, dataclasses.replace(embeddings, unreadable={0: broken}))
     assert smaller_set.positives == [[0], [0], [1], [1], [2], [2]]
     with pytest.raises(ValueError, match="No clip of the set can be read; the first: broken"):
-        leave_out_unreadable(whole, dataclasses.replace(embeddings, unreadable=dict.fromkeys(range(4), "broken")))
+        leave_out_unreadable(whole, dataclasses.replace(embeddings, unreadable=dict.fromkeys(range(4), broken)))
+
+
+def test_an_evaluation_tells_the_kinds_apart(tmp_path):
+    rows = make_rows(5)
+    rows[0]["audio"] = {"path": str(tmp_path / "gone.wav"), "bytes": None}
+    rows[1]["audio"] = {"array": np.full(1_000, 0.1, dtype=np.float32), "sampling_rate": 16_000}
+    rows[2]["audio"] = {"path": None, "bytes": b"no sound"}
+    make_trainer(arguments(tmp_path), None, rows).evaluate()
+    kinds = {row.audio_id: row.kind for row in read_bad_rows(tmp_path / "eval_left_out.jsonl")}
+    assert kinds == {"clip 0": "missing recording", "clip 1": "short recording", "clip 2": "unreadable recording"}
 
 
 def test_an_evaluation_counts_what_was_seen_at_once(tmp_path, folder):

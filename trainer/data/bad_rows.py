@@ -17,7 +17,7 @@ LEFT_OUT_NAME = "left_out.jsonl"  # of a list's file, after the name of the set 
 # Kinds of what can be wrong with a row, as they are counted in results.
 WRONG_LINE = "wrong line"  # of a JSON Lines file
 MISSING_RECORDING = "missing recording"
-UNREADABLE_RECORDING = "unreadable recording"  # empty, truncated, no sound file, NaN samples
+UNREADABLE_RECORDING = "unreadable recording"  # empty, truncated, no sound file, an impossible rate, NaN samples
 SHORT_RECORDING = "short recording"
 SILENT_RECORDING = "silent recording"
 MISSING_LANGUAGE = "missing language"

@@ -14,7 +14,7 @@ from modeling_atri.processing_atri import AtriProcessor
 from modeling_atri.threads_atri import map_in_threads
 
 from .augmentation import Augmentation, mix
-from .bad_rows import BadRow, BadRowError, kind_of
+from .bad_rows import MISSING_LANGUAGE, BadRow, BadRowError, kind_of
 from .feature_cache import FeatureCache
 from .sampling import (
     AUGMENTATION,
@@ -98,13 +98,16 @@ class AtriDataCollator:
             `left_out`, a list of `BadRow`.
 
         Raises:
-            ValueError: a row without a caption in a language of the step, or with audio that is silent or cannot be
-                read and nothing to stand in for it; the message names the row.
+            BadRowError: a row without a caption in a language of the step (where others may stand in for it: in any
+                language), or with audio that is silent or cannot be read, and nothing to stand in for it, or only
+                copies of one clip; a `ValueError`, whose message names the row.
         """
         draws = [row.get("draw") or Draw(0, 0, index) for index, row in enumerate(rows)]
-        left_out_of: list[list[BadRow]] = [[] for _ in rows]
-        clips = map_in_threads(lambda clip: self._clip(*clip), list(zip(rows, draws, left_out_of, strict=True)))
-        left_out = list(chain.from_iterable(left_out_of))
+        candidates = [_Candidates(row, draw) for row, draw in zip(rows, draws, strict=True)]
+        clips = map_in_threads(self._clip, candidates)
+        if len(rows) > 1 and len({draw.item for _, draw, _ in clips}) == 1:
+            clips = self._with_another_clip(clips, candidates)
+        left_out = list(chain.from_iterable(row_candidates.left_out for row_candidates in candidates))
         rows, draws, features = zip(*clips, strict=True)
         input_features, input_features_mask = self.processor.feature_extractor.pad_features(features)
         languages = self._languages(draws)
@@ -120,19 +123,42 @@ class AtriDataCollator:
         }
         return batch | {"left_out": left_out} if left_out else batch
 
-    def _clip(self, row: dict, draw: Draw, left_out: list[BadRow]) -> tuple[dict, Draw, torch.Tensor]:
-        """The row with its draw and features; or, where it cannot be read, the first that can of its stand-ins."""
-        for candidate in chain([row], row.get("stand_ins", ())):
-            candidate_draw = candidate.get("draw", draw)
+    def _clip(self, candidates: "_Candidates") -> tuple[dict, Draw, torch.Tensor]:
+        """The row with its draw and features; or, where it cannot be used, the first that can of its stand-ins."""
+        for row, draw in candidates:
             try:
-                return candidate, candidate_draw, self._features(candidate, candidate_draw)
+                if candidates.have_stand_ins:
+                    _check_captions(row, draw, self.languages)
+                return row, draw, self._features(row, draw)
             except BadRowError as error:
-                if "stand_ins" not in row:
+                if not candidates.have_stand_ins:
                     raise
-                left_out.append(
-                    BadRow(None, str(candidate.get("audio_id", candidate_draw.item)), error.kind, str(error))
-                )
-        raise ValueError(f"No recording of the training data can be used; the first: {left_out[0].reason}")
+                candidates.left_out.append(BadRow(None, str(row.get("audio_id", draw.item)), error.kind, str(error)))
+        first = candidates.left_out[0]
+        raise BadRowError(f"No recording of the training data can be used; the first: {first.reason}", first.kind)
+
+    def _with_another_clip(
+        self, clips: list[tuple[dict, Draw, torch.Tensor]], candidates: list["_Candidates"]
+    ) -> list[tuple[dict, Draw, torch.Tensor]]:
+        """Clips that are copies of one, the last stand-in of which gives way to the next: of copies nothing is learnt.
+
+        Raises:
+            BadRowError: no other clip can be used.
+        """
+        place = max((place for place, row in enumerate(candidates) if row.left_out), default=None)
+        if place is None:  # not by stand-ins: whoever made the batch wants it so
+            return clips
+        first = candidates[place].left_out[0]
+        try:
+            other = self._clip(candidates[place])
+        except BadRowError:
+            row, draw, _ = clips[place]
+            raise BadRowError(
+                f"Only one recording of the training data can be used, {str(row.get('audio_id', draw.item))!r}, and "
+                f"the losses compare recordings; the first that cannot: {first.reason}",
+                first.kind,
+            ) from None
+        return [*clips[:place], other, *clips[place + 1 :]]
 
     def _features(self, row: dict, draw: Draw) -> torch.Tensor:
         name = f"{row.get('audio_id', draw.item)!r}"
@@ -178,12 +204,7 @@ class AtriDataCollator:
 
     def _captions(self, row: dict, draw: Draw, languages: Sequence[str]) -> list[str]:
         """The row's captions in `languages`, all of one index."""
-        missing = [language for language in languages if not row["captions"].get(language)]
-        if missing:
-            raise ValueError(
-                f"Row {row.get('audio_id', draw.item)!r} has no caption in {', '.join(missing)}. Add it, leave the "
-                "row out, or train without the language."
-            )
+        _check_captions(row, draw, languages)
         index = 0
         if self.caption_choice == "random":
             # Parallel lists have one length; were one shorter, an index that exists in all is still the same caption.
@@ -196,6 +217,33 @@ class AtriDataCollator:
         tokens = self.processor(text=by_language, language=[code for row in languages for code in row])
         shape = (len(languages), len(captions), -1)
         return {name: tokens[name].view(shape) for name in ("input_ids", "attention_mask")}
+
+
+class _Candidates:
+    """A row with its draw, then the rows that may take its place, each once; and what was wrong with those before."""
+
+    def __init__(self, row: dict, draw: Draw):
+        self.have_stand_ins = "stand_ins" in row
+        self.left_out: list[BadRow] = []
+        self._draw = draw
+        self._rows = chain([row], row.get("stand_ins", ()))
+
+    def __iter__(self) -> "_Candidates":
+        return self
+
+    def __next__(self) -> tuple[dict, Draw]:
+        row = next(self._rows)
+        return row, row.get("draw", self._draw)
+
+
+def _check_captions(row: dict, draw: Draw, languages: Sequence[str]) -> None:
+    missing = [language for language in languages if not row["captions"].get(language)]
+    if missing:
+        raise BadRowError(
+            f"Row {row.get('audio_id', draw.item)!r} has no caption in {', '.join(missing)}: add it, or train without "
+            "the language.",
+            MISSING_LANGUAGE,
+        )
 
 
 def check_objective(

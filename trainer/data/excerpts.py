@@ -9,10 +9,10 @@ import numpy as np
 import soundfile
 
 from modeling_atri.audio_io import audio_length, load_audio
+from modeling_atri.sound_files import SoundFile
 
 
 _MARGIN = 0.1  # seconds read on both sides, more than the resampler's filter reaches
-_BLOCK_LENGTH = 2**18  # samples a channel, decoded at a time
 
 
 def clip_length(audio: Any, sampling_rate: int) -> int:
@@ -37,7 +37,7 @@ def load_excerpt(audio: Any, start: int, num_samples: int, sampling_rate: int) -
 
     Returns:
         `np.ndarray` of shape `(num_samples,)`, float32, equal to that part of the whole waveform but for rounding; of
-        an MP3, whose header only estimates its length, what there is of it.
+        an MP3 that does not state its length, which is only estimated, what there is of it, maybe nothing.
 
     Raises:
         ValueError: a recording that cannot be decoded there, ends before, or holds NaN or infinity there.
@@ -50,18 +50,19 @@ def load_excerpt(audio: Any, start: int, num_samples: int, sampling_rate: int) -
         path, content = None, audio
     name = repr(os.fspath(path)) if path else "the recording"
     try:
-        with soundfile.SoundFile(os.fspath(path) if content is None else io.BytesIO(content)) as file:
-            mono, offset = _read(file, start, num_samples, sampling_rate, name)
-            source = {"array": mono, "sampling_rate": file.samplerate, "path": path}
+        with SoundFile(os.fspath(path) if content is None else io.BytesIO(content), name) as file:
+            mono, offset = _read(file, start, num_samples, sampling_rate)
+            rate = file.samplerate
     except soundfile.SoundFileError as error:
         seconds = f"{start / sampling_rate:.1f} to {(start + num_samples) / sampling_rate:.1f} s"
         raise ValueError(f"Cannot decode {name} from {seconds}: {error}") from error
+    if len(mono) == 0:
+        return mono
+    source = {"array": mono, "sampling_rate": rate, "path": path}
     return load_audio(source, sampling_rate)[offset:][:num_samples]
 
 
-def _read(
-    file: soundfile.SoundFile, start: int, num_samples: int, sampling_rate: int, name: str
-) -> tuple[np.ndarray, int]:
+def _read(file: SoundFile, start: int, num_samples: int, sampling_rate: int) -> tuple[np.ndarray, int]:
     """Mono samples at the file's rate, and which of the resampled ones is the first that was asked for."""
     # The resampler's phase is that of the whole recording where the source is cut at whole blocks of its ratio.
     blocks_per_s = math.gcd(file.samplerate, sampling_rate)
@@ -71,9 +72,5 @@ def _read(
     last = -(-(start + num_samples) // block) + margin
     file.seek(first * source_block)
     frames = min(file.frames, last * source_block) - first * source_block
-    blocks = file.blocks(_BLOCK_LENGTH, frames=frames, dtype="float32", always_2d=True)
-    mono = np.concatenate([part.mean(axis=1) for part in blocks] or [np.zeros(0, dtype=np.float32)])
-    is_short = len(mono) < frames and file.format != "MP3"
-    if is_short or len(mono) == 0:
-        raise ValueError(f"Cannot use {name}: the file is truncated, it ends before sample {file.frames}.")
-    return mono, start - first * block
+    parts = list(file.mono_blocks(frames))
+    return np.concatenate(parts or [np.zeros(0, dtype=np.float32)]), start - first * block

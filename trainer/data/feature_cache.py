@@ -1,6 +1,7 @@
 """Log-mel features on disk, for clips that are seen again."""
 
 import hashlib
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from .bad_rows import SHORT_RECORDING, SILENT_RECORDING, BadRowError
 from .excerpts import clip_length, load_excerpt
 
 
+logger = logging.getLogger(__name__)
+
 _EXCERPTS_TRIED = 8  # of a long recording, before it counts as silent
 
 
@@ -25,7 +28,8 @@ class FeatureCache:
 
     A clip is known by its content where it comes as bytes or samples, else by path, size and time of change; features
     of another extractor, or another version of this package, have names of their own. Several processes may share the
-    folder. A clip of 10 s takes 256 kB.
+    folder. A clip of 10 s takes 256 kB. Where an entry cannot be written, a warning says so, and from then on the
+    process writes no more.
 
     Args:
         feature_extractor (`AtriFeatureExtractor`): makes the features.
@@ -40,6 +44,7 @@ class FeatureCache:
             name: value for name, value in feature_extractor.to_dict().items() if isinstance(value, (int, float))
         }
         self._settings = f"{__version__} {sorted(numbers.items())}".encode()
+        self._can_write = True
         if self.folder is not None:
             self.folder.mkdir(parents=True, exist_ok=True)
 
@@ -65,8 +70,7 @@ class FeatureCache:
             except (ValueError, EOFError, OSError):
                 pass  # written by a machine that died: made again below
         features = self._extract(audio)
-        with written_whole(path) as file:
-            np.save(file, features.numpy())
+        self._keep(path, features)
         return features
 
     def excerpt(self, audio: Any, max_seconds: float | None, rng: np.random.Generator) -> torch.Tensor:
@@ -93,13 +97,23 @@ class FeatureCache:
             if not is_silent(features):
                 return features
         else:
-            longest = int(max_seconds * rate)
             for _ in range(_EXCERPTS_TRIED):
-                start = int(rng.integers(num_samples - longest + 1))
-                features = self._features(load_excerpt(audio, start, longest, rate), describe_audio(audio))
+                waveform = _draw_excerpt(audio, num_samples, int(max_seconds * rate), rate, rng)
+                features = self._features(waveform, describe_audio(audio))
                 if not is_silent(features):
                     return features
         raise BadRowError(f"{describe_audio(audio)} is silent: there is nothing to learn from it.", SILENT_RECORDING)
+
+    def _keep(self, path: Path, features: torch.Tensor) -> None:
+        if not self._can_write:
+            return
+        try:
+            with written_whole(path) as file:
+                np.save(file, features.numpy())
+        except OSError as error:  # a full disk is no reason to lose a training run
+            if self._can_write:  # of several threads one says it
+                self._can_write = False
+                logger.warning("From now on, features are not kept in %s but made again: %s", path.parent, error)
 
     def _extract(self, audio: Any) -> torch.Tensor:
         waveform = load_audio(audio, sampling_rate=self.feature_extractor.sampling_rate)
@@ -119,6 +133,17 @@ class FeatureCache:
             peak = float(np.abs(waveform).max())
             raise BadRowError(f"{name} is no sound: its samples reach {peak:.1e}, where full scale is 1.0.")
         return features
+
+
+def _draw_excerpt(audio: Any, num_samples: int, longest: int, rate: int, rng: np.random.Generator) -> np.ndarray:
+    """A random part of a recording of `num_samples` that has `longest`."""
+    while True:
+        start = int(rng.integers(num_samples - longest + 1))
+        waveform = load_excerpt(audio, start, longest, rate)
+        if len(waveform) == longest or start == 0:
+            return waveform
+        # It ends before: the length of an MP3 may be an estimate. It is drawn anew from what may be there.
+        num_samples = max(longest, start + len(waveform))
 
 
 def is_silent(features: torch.Tensor) -> bool:

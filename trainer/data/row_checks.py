@@ -145,6 +145,8 @@ class RowChecker:
 
     def _bad_rows(self) -> list[BadRow]:
         audio_ids = [audio_id or name for audio_id, name in zip(self._columns["audio_id"], self._names, strict=True)]
+        # What is no valid Unicode could not be written to a list of what was left out.
+        audio_ids = [name and name.encode(errors="backslashreplace").decode() for name in audio_ids]
         id_at = dict(zip(self._places, audio_ids, strict=True))  # a line that is no row has none
         return [
             BadRow(place, id_at.get(place), problems[0].kind, "; ".join(problem.text for problem in problems))
@@ -162,7 +164,7 @@ def _audio_id(row: dict[str, Any], name: str | None, problems: list[Problem]) ->
         problem = f"`audio_id` must be a string that is not empty, or a whole number, but is {audio_id!r}"
         problems.append(Problem(WRONG_ID, problem))
         return None
-    return str(audio_id)
+    return _checked_name("`audio_id`", str(audio_id), problems)
 
 
 def _group_id(row: dict[str, Any], group_column: str | None, problems: list[Problem]) -> str | None:
@@ -174,7 +176,23 @@ def _group_id(row: dict[str, Any], group_column: str | None, problems: list[Prob
         problem = f"the group `{group_column or 'group_id'}` must be a string or number, but is {group_id!r}"
         problems.append(Problem(WRONG_ID, problem))
         return None
-    return str(group_id)
+    return _checked_name(f"the group `{group_column or 'group_id'}`", str(group_id), problems)
+
+
+def _checked_name(what: str, name: str, problems: list[Problem]) -> str | None:
+    if _is_text(name):
+        return name
+    problems.append(Problem(WRONG_ID, f"{what} is no valid Unicode, but {name!r}: half of a character is missing"))
+    return None
+
+
+def _is_text(text: str) -> bool:
+    """Whether it can be written: JSON can hold halves of characters (lone surrogates, as "\\ud800")."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _ids_of_files(names: list[str]) -> list[str]:
@@ -195,11 +213,15 @@ def _check_audio(path: str | None, content: BinaryIO | None, problems: list[Prob
         problem = "it names no recording (`file_name` beside the metadata, or `audio`)"
         problems.append(Problem(MISSING_RECORDING, problem))
         return
-    if content is None and not Path(path).is_file():
-        problems.append(Problem(MISSING_RECORDING, f"there is no file {path!r}"))
-        return
     try:
+        if content is None and not (_is_text(path) and Path(path).is_file()):
+            problems.append(Problem(MISSING_RECORDING, f"there is no file {path!r}"))
+            return
         seconds = recording_length(path, content)
+    except OSError as error:  # one that is too long for a name, or lies where nobody may look
+        kind = UNREADABLE_RECORDING if isinstance(error, PermissionError) else MISSING_RECORDING
+        problems.append(Problem(kind, f"there is no file {path!r} that can be read: {error.strerror}"))
+        return
     except ValueError as error:
         problems.append(Problem(UNREADABLE_RECORDING, str(error)))
         return
@@ -263,6 +285,14 @@ def _check_captions(captions: dict[str, Any], problems: list[Problem]) -> None:
             lengths[language] = len(texts)
             empty = [index for index, text in enumerate(texts) if not text.strip()]
             problems.extend(Problem(EMPTY_CAPTION, f"caption {index} in {language} is empty") for index in empty)
+            problems.extend(
+                Problem(
+                    WRONG_CAPTIONS,
+                    f"caption {index} in {language} is no valid Unicode, but {text!r}: half of a character is missing",
+                )
+                for index, text in enumerate(texts)
+                if not _is_text(text)
+            )
     if len(set(lengths.values())) > 1:
         counts = ", ".join(f"{language} {length}" for language, length in lengths.items())
         problem = f"captions are parallel, so every language must have as many; there are: {counts}"

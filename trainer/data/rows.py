@@ -135,7 +135,7 @@ def _json_lines(path: Path, checker: RowChecker) -> Iterator[tuple[str, Any]]:
                 continue
             try:
                 row = json.loads(line)
-            except ValueError as error:  # wrong JSON or wrong UTF-8
+            except (ValueError, RecursionError) as error:  # wrong JSON, wrong UTF-8, or brackets without end
                 checker.report(f"line {number}", [Problem(WRONG_LINE, f"this is not JSON ({error})")])
             else:
                 yield f"line {number}", row
@@ -144,7 +144,7 @@ def _json_lines(path: Path, checker: RowChecker) -> Iterator[tuple[str, Any]]:
 def _json_items(path: Path) -> Iterator[tuple[str, Any]]:
     try:
         rows = json.loads(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{str(path)!r} is not JSON: {error}. (JSON Lines end in .jsonl.)") from error
     if not isinstance(rows, list):
         raise ValueError(f"{str(path)!r} must hold a list of rows, but holds a {type(rows).__name__}.")

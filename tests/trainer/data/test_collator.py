@@ -5,6 +5,7 @@ import torch
 
 from modeling_atri.trainer import AtriDataCollator
 from modeling_atri.trainer.data.augmentation import Augmentation, mix
+from modeling_atri.trainer.data.bad_rows import BadRowError
 from modeling_atri.trainer.data.feature_cache import FeatureCache
 from modeling_atri.trainer.data.sampling import AUGMENTATION, Draw, random_stream
 from tests.tiny import tiny_processor
@@ -185,10 +186,9 @@ def test_features_come_from_the_cache(tmp_path):
 def test_missing_captions():
     rows = make_rows(2)
     rows[1]["captions"] = {"eng_Latn": ["a dog", "a cat"], "fra_Latn": []}
-    with pytest.raises(
-        ValueError, match="Row 'clip 1' has no caption in fra_Latn, jpn_Jpan. Add it, leave the row out"
-    ):
+    with pytest.raises(BadRowError, match="Row 'clip 1' has no caption in fra_Latn, jpn_Jpan: add it") as error:
         AtriDataCollator(PROCESSOR, LANGUAGES, "kcl")(drawn(rows))
+    assert error.value.kind == "missing language"
     # An objective that does not draw the language does not need it.
     AtriDataCollator(PROCESSOR, ["en"], "kcl")(drawn(rows))
 

@@ -9,6 +9,7 @@ import soxr
 
 from modeling_atri.audio_io import load_audio
 from modeling_atri.trainer.data.excerpts import clip_length, load_excerpt
+from tests.modeling_atri.test_sound_files import encoded, noise, streamed_flac, without_mp3_header
 
 
 RATE = 16_000
@@ -67,6 +68,39 @@ def test_arrays():
     audio = {"array": array, "sampling_rate": 8_000}
     assert clip_length(audio, RATE) == 48_000
     np.testing.assert_array_equal(load_excerpt(audio, 30_000, 5_000, RATE), load_audio(audio)[30_000:35_000])
+
+
+@pytest.mark.parametrize("seconds", [3.0, 20.0])
+@pytest.mark.parametrize("rate", [16_000, 48_000])
+def test_a_cut_mp3_ends_in_no_excerpt_of_memory(seconds, rate):
+    content = recording(rate, seconds=seconds, format="MP3")
+    cut = content[: len(content) // 2]
+    length = RATE // 2
+    np.testing.assert_array_equal(load_excerpt(cut, 0, length, RATE), load_excerpt(content, 0, length, RATE))
+    for start in (0.45, 0.6, 0.8):
+        # Sevens in the memory that the next arrays of these lengths are likely to get.
+        arrays = [np.full((size, 1), 7.0, dtype=np.float32) for size in (2**16, 2**18, length, rate // 2)]
+        del arrays
+        if seconds == 20.0 and start == 0.45:  # just before the cut
+            assert np.abs(load_excerpt(cut, int(start * seconds * RATE), length, RATE)).max() < 1
+            continue
+        with pytest.raises(ValueError, match="the file is truncated"):
+            load_excerpt(cut, int(start * seconds * RATE), length, RATE)
+
+
+def test_of_an_mp3_that_states_no_length_there_is_what_is_there():
+    content = without_mp3_header(encoded(np.concatenate([noise(10) * 1e-4, noise(10)]), "MP3"))
+    whole = load_audio(content)
+    assert clip_length(content, RATE) > 1.5 * len(whole), "estimated by its first frame"
+    assert len(load_excerpt(content, len(whole) + 5_000, RATE, RATE)) == 0
+    assert len(load_excerpt(content, len(whole) - 1_000, RATE, RATE)) == pytest.approx(1_000, abs=1_000)
+
+
+@pytest.mark.parametrize("start", [0, 50_000, 144_000])
+def test_excerpts_of_streamed_flac(start):
+    content = streamed_flac(noise(10.0))
+    assert clip_length(content, RATE) == 160_000
+    np.testing.assert_array_equal(load_excerpt(content, start, RATE, RATE), load_audio(content)[start : start + RATE])
 
 
 def test_faults_are_named(tmp_path):

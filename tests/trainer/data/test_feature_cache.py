@@ -9,6 +9,7 @@ import torch
 
 from modeling_atri import AtriFeatureExtractor
 from modeling_atri.trainer.data.feature_cache import FeatureCache
+from tests.modeling_atri.test_sound_files import encoded, without_mp3_header
 from tests.tiny import tiny_processor
 
 
@@ -171,6 +172,32 @@ def test_what_cannot_be_read_is_a_value_error(folder, audio, message, with_folde
     with pytest.raises(ValueError, match=message):
         FeatureCache(EXTRACTOR, folder if with_folder else None)(audio)
     assert not with_folder or entries(folder) == []
+
+
+def test_a_full_disk_is_told_once_and_features_are_made(tmp_path, folder, monkeypatch, caplog):
+    paths = [write_sound(tmp_path / f"{seed}.wav", noise(seed=seed)) for seed in range(3)]
+    cache = FeatureCache(EXTRACTOR, folder)
+    kept = cache(paths[0])
+
+    def write(path):
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr("modeling_atri.trainer.data.feature_cache.written_whole", write)
+    for seed in (1, 2, 1):
+        assert torch.equal(cache(paths[seed]), EXTRACTOR.extract_clip(noise(seed=seed)))
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "features are not kept" in caplog.text
+    assert "No space left on device" in caplog.text
+    monkeypatch.setattr(FeatureCache, "_extract", None)
+    assert torch.equal(cache(paths[0]), kept), "what was kept before is read"
+
+
+def test_a_long_clip_that_is_shorter_than_estimated():
+    """An MP3 that states no length, quiet at first: of its estimated 48 s, 20 are there."""
+    content = without_mp3_header(encoded(np.concatenate([noise(10) * 1e-4, noise(10)]), "MP3"))
+    for seed in range(10):
+        features = FeatureCache(EXTRACTOR).excerpt(content, 2.0, np.random.default_rng(seed))
+        assert len(features) == 201
 
 
 def test_short_clips_are_named(tmp_path):

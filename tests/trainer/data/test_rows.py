@@ -11,7 +11,7 @@ import soundfile
 from modeling_atri import AtriFeatureExtractor
 from modeling_atri.languages_atri import ATRI_LANGUAGES
 from modeling_atri.trainer.data import row_checks
-from modeling_atri.trainer.data.bad_rows import BadRow
+from modeling_atri.trainer.data.bad_rows import BadRow, read_bad_rows, write_bad_rows
 from modeling_atri.trainer.data.row_checks import MIN_SECONDS
 from modeling_atri.trainer.data.rows import count_longer, load_rows
 
@@ -416,3 +416,66 @@ def test_real_recordings(shared_dir):
         assert len(set(rows["group_id"])) == num_groups
         assert all(len(texts) == 5 for texts in rows[0]["captions"].values())
         assert list(rows.features["captions"]) == list(ATRI_LANGUAGES)
+
+
+@pytest.mark.parametrize("format", ["OGG", "MP3", "FLAC", "WAV"])
+def test_embedded_files_of_any_format(format):
+    file = io.BytesIO()
+    soundfile.write(file, np.random.default_rng(0).normal(scale=0.1, size=16_000), 16_000, format=format)
+    row = {"audio": {"bytes": file.getvalue(), "path": None}, "audio_id": "a", "captions": {"eng_Latn": ["x"]}}
+    audio = datasets.Features({"bytes": datasets.Value("binary"), "path": datasets.Value("string")})
+    rows = datasets.Dataset.from_list([row]).cast_column("audio", audio)
+    assert len(load_rows(rows)) == 1
+
+
+def text_row(audio_id: str, caption: str = "x") -> str:
+    """A line for `a.wav`, as it is written, with its escapes."""
+    return f'{{"file_name": "a.wav", "audio_id": "{audio_id}", "captions": {{"eng_Latn": ["{caption}"]}}}}'
+
+
+@pytest.mark.parametrize(
+    ("line", "kind", "reason"),
+    [
+        (text_row("q", "\\ud800 a"), "wrong captions", "caption 0 in eng_Latn is no valid Unicode, but '\\ud800 a'"),
+        (text_row("\\ud800"), "wrong id", "`audio_id` is no valid Unicode, but '\\ud800'"),
+        (text_row("q", "y")[:-1] + ', "group_id": "\\udfff"}', "wrong id", "the group `group_id`"),
+        (text_row("q").replace("a.wav", "\\ud800.wav"), "missing recording", "there is no file"),
+        (text_row("q").replace("a.wav", "x" * 300 + ".wav"), "missing recording", "File name too long"),
+        (text_row("q").replace("a.wav", "a\\u0000.wav"), "missing recording", "there is no file"),
+        ("[" * 100_000, "wrong line", "this is not JSON (maximum recursion depth exceeded"),
+    ],
+)
+def test_one_bad_line_costs_no_other(tmp_path, line, kind, reason):
+    good = {"file_name": "a.wav", "captions": {"eng_Latn": ["a dog"]}}
+    folder = write_folder(tmp_path, [good, line])
+    left_out = []
+    assert load_rows(folder, left_out=left_out)["audio_id"][:] == ["a"]
+    (bad,) = left_out
+    assert (bad.place, bad.kind) == ("line 2", kind)
+    assert reason in bad.reason
+    write_bad_rows(tmp_path / "left_out.jsonl", left_out)
+    assert read_bad_rows(tmp_path / "left_out.jsonl") == left_out
+    with pytest.raises(ValueError, match="line 2: "):
+        load_rows(folder)
+
+
+def test_a_file_that_may_not_be_looked_at(tmp_path, monkeypatch):
+    folder = write_folder(tmp_path, [make_row("a"), make_row("b")])
+    is_file = Path.is_file
+
+    def refuse(path):
+        if path.name == "b.wav":
+            raise PermissionError(13, "Permission denied", str(path))
+        return is_file(path)
+
+    monkeypatch.setattr(Path, "is_file", refuse)
+    left_out = []
+    load_rows(folder, left_out=left_out)
+    assert [(row.place, row.kind) for row in left_out] == [("line 2", "unreadable recording")]
+    assert "Permission denied" in left_out[0].reason
+
+
+def test_a_file_of_nothing_but_brackets(tmp_path):
+    (tmp_path / "rows.json").write_text("[" * 100_000, encoding="utf-8")
+    with pytest.raises(ValueError, match="rows.json' is not JSON"):
+        load_rows(tmp_path / "rows.json")
