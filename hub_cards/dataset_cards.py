@@ -28,10 +28,10 @@ def make_dataset_card(facts: dict[str, Any]) -> DatasetCard:
         facts: all optional but the first two:
             title; languages (codes); source_language (code);
             source, source_id (Hub id), source_license: the captions that were translated;
-            translation_model (Hub id), translation_license;
+            translation_model (Hub id, or the name of a model that is not there), translation_license;
             num_clips, num_captions_per_language; splits {name: number of clips};
             columns {name: what it holds}; provenance (list of sentences on how it was made); known_issues (list);
-            license: of this data set.
+            license: of this data set; a list where several hold together.
 
     Raises:
         ValueError: no title, no languages, or an unknown language.
@@ -46,7 +46,7 @@ def make_dataset_card(facts: dict[str, Any]) -> DatasetCard:
         ("Columns", "\n".join(f"- `{name}`: {meaning}" for name, meaning in facts.get("columns", {}).items())),
         ("How it was made", _provenance(facts)),
         ("Known issues", "\n".join(f"- {issue}" for issue in facts.get("known_issues", []))),
-        ("Licence", f"`{facts['license']}`." if facts.get("license") else ""),
+        ("Licence", _license_line(as_list(facts.get("license")))),
     )
     content = read_template("dataset_card.md").substitute(
         title=facts["title"],
@@ -131,8 +131,13 @@ def _provenance(facts: dict[str, Any]) -> str:
         lines.append(f"- original captions: {source}{licensed}")
     if model := facts.get("translation_model"):
         licensed = f", licence `{facts['translation_license']}`" if facts.get("translation_license") else ""
-        lines.append(f"- translated by machine: [{model}](https://huggingface.co/{model}){licensed}")
+        linked = f"[{model}](https://huggingface.co/{model})" if "/" in model else model
+        lines.append(f"- translated by machine: {linked}{licensed}")
     return "\n".join([*lines, *(f"- {sentence}" for sentence in facts.get("provenance", []))])
+
+
+def _license_line(licenses: list[str]) -> str:
+    return " and ".join(f"`{name}`" for name in licenses) + "." if licenses else ""
 
 
 def _size_category(num_clips: int | None) -> str | None:

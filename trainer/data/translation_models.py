@@ -306,9 +306,7 @@ def load_translation_model(
     )
 
 
-def translation_license(
-    name_or_path: str | os.PathLike, given: str | None = None, revision: str | None = None
-) -> str:
+def translation_license(name_or_path: str | os.PathLike, given: str | None = None, revision: str | None = None) -> str:
     """The licence of a translation model: that of NLLB or MADLAD by its name, else what its model card says.
 
     Args:

@@ -55,7 +55,9 @@ def rule_flags(source: str, text: str, source_language: str, language: str) -> l
         COPIED: is_copied(source, text, source_language, language),
         WRONG_SCRIPT: is_wrong_script(text, language),
         REPETITION: is_repetitive(source, text, source_language, language),
-        LENGTH: not 1 / _MAX_LENGTH_RATIO <= length_ratio(source, text, source_language, language) <= _MAX_LENGTH_RATIO,
+        LENGTH: not 1 / _MAX_LENGTH_RATIO
+        <= length_ratio(source, text, source_language, language)
+        <= _MAX_LENGTH_RATIO,
     }
     return [flag for flag, is_found in found.items() if is_found]
 
@@ -127,10 +129,10 @@ def _num_letters(text: str, language: str) -> int:
 def chrf(hypothesis: str, reference: str) -> float:
     """Character n-gram F-score of a text against another, from 0 to 1.
 
-    (1 + b^2) P R / (b^2 P + R) with b = 2; P and R are the means, over n = 1 to 6, of the shares of the hypothesis' and
-    the reference's character n-grams that the other has too. White space is left out, and so is an n that one of the
-    texts is too short for (Popović, WMT 2015; as sacrebleu's chrF2, which gives percent). Here case and the form of
-    characters (NFKC) are, too.
+    (1 + b^2) P R / (b^2 P + R) with b = 2; P and R are the means, over n = 1 to 6, of the shares of the hypothesis'
+    and the reference's character n-grams that the other has too. White space is left out, and so is an n that one of
+    the texts is too short for (Popović, WMT 2015; sacrebleu's chrF2, which gives percent). Here case and the form of
+    characters (NFKC) do not count either.
     """
     texts = ["".join(unicodedata.normalize("NFKC", text).casefold().split()) for text in (hypothesis, reference)]
     precisions, recalls = [], []

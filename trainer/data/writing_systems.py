@@ -68,9 +68,9 @@ def script_words(text: str) -> Counter[str]:
 def is_wrong_script(text: str, language: str) -> bool:
     """Whether a text is not in the script of a language.
 
-    It is not if fewer than half of its letters are; if it is to be Japanese, has six letters or more, and no kana among
-    them; or if it is to be Chinese and has more characters that only the other of the two scripts has (of 96 common
-    pairs) than of its own. A text without letters is in no wrong script.
+    Its script is wrong if fewer than half of its letters are of the language's; in Japanese, if it has six letters or
+    more, and no kana among them; in Chinese, if it has more characters that only the other of the two scripts has (of
+    96 common pairs) than of its own. A text without letters is in no wrong script.
 
     Args:
         text (`str`): any.
