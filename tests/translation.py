@@ -7,9 +7,15 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import torch
-from transformers import M2M100Config, M2M100ForConditionalGeneration, T5Config, T5ForConditionalGeneration, T5Tokenizer
+from transformers import (
+    M2M100Config,
+    M2M100ForConditionalGeneration,
+    T5Config,
+    T5ForConditionalGeneration,
+    T5Tokenizer,
+)
 
-from modeling_atri.trainer.data.translation_models import MadladModel, NllbModel, Translation, TranslationModel
+from modeling_atri.trainer.data.translation_models import MadladModel, NllbModel, Translation
 from tests.tiny import CAPTIONS, tiny_tokenizer
 
 
@@ -69,12 +75,16 @@ def tiny_t5(seed: int = 0) -> T5ForConditionalGeneration:
 
 def nllb(seed: int = 0, **options) -> NllbModel:
     """The tiny NLLB with its tokenizer, greedy and of twelve tokens unless told otherwise."""
-    return NllbModel(tiny_nllb(seed), tiny_tokenizer(), "tiny-nllb", **({"num_beams": 1, "max_new_tokens": 12} | options))
+    return NllbModel(
+        tiny_nllb(seed), tiny_tokenizer(), "tiny-nllb", **({"num_beams": 1, "max_new_tokens": 12} | options)
+    )
 
 
 def madlad(seed: int = 0, **options) -> MadladModel:
     """The tiny MADLAD with its tokenizer, greedy and of twelve tokens unless told otherwise."""
-    return MadladModel(tiny_t5(seed), tiny_t5_tokenizer(), "tiny", **({"num_beams": 1, "max_new_tokens": 12} | options))
+    return MadladModel(
+        tiny_t5(seed), tiny_t5_tokenizer(), "tiny", **({"num_beams": 1, "max_new_tokens": 12} | options)
+    )
 
 
 class Dictionary:
@@ -92,7 +102,8 @@ class Dictionary:
         self.batches: list[tuple[str, list[str]]] = []
         self._table = table or {}
 
-    check_languages = TranslationModel.check_languages
+    def check_languages(self, languages: Sequence[str]) -> None:
+        """It takes all."""
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         return [len(text.split()) for text in texts]

@@ -18,7 +18,7 @@ from modeling_atri.languages_atri import LANGUAGES
 
 from .rows import METADATA_FILE
 from .translation_journal import JOURNAL_NAME, Entry, hash_text
-from .translation_quality import LOW_SCORE
+from .translation_quality import EMPTY, LOW_SCORE
 
 
 FLAGGED_NAME = "flagged.jsonl"
@@ -101,7 +101,7 @@ def assemble(
             found = [entries[code, hash_text(text)] for code in targets]
             made.with_what |= {entry.made["with"] for entry in found}
             flags = [_all_flags(entry, min_score) for entry in found]
-            is_dropped = any(not entry.text for entry in found) or (drop_flagged and any(flags))
+            is_dropped = any(EMPTY in problems or (drop_flagged and problems) for problems in flags)
             made.flagged += [
                 {"audio_id": row["audio_id"], "caption": number, "language": entry.language, "source": text}
                 | {"text": entry.text, "flags": problems, "score": entry.score, "is_dropped": is_dropped}
@@ -179,6 +179,7 @@ def _card_facts(
     license: str | None,
     source_license: str | None,
 ) -> dict[str, Any]:
+    licenses = list(dict.fromkeys([*as_list(source_license), *as_list(license)]))
     return {
         "title": f"{name}, translated",
         "languages": made.languages,
@@ -195,7 +196,7 @@ def _card_facts(
             "Nobody who speaks the languages has read the translations.",
             "The checks find what a model does when it fails, not every wrong word.",
         ],
-        "license": list(dict.fromkeys([*as_list(source_license), *as_list(license)])) or None,
+        "license": licenses if len(licenses) > 1 else next(iter(licenses), None),
     }
 
 

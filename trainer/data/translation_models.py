@@ -245,8 +245,9 @@ class MadladModel(TranslationModel):
         return None  # positions are relative
 
     def _tokenize(self, texts: Sequence[str]) -> list[list[int]]:
-        # `<2fr>` inside a caption would be an order to translate into French.
-        return super()._tokenize([text.replace("<2", "< 2") for text in texts])
+        # They are pieces of the vocabulary, and would be found in spite of the splitting: `<2fr>` inside a caption
+        # would be an order to translate into French, and `</s>` its end.
+        return super()._tokenize([re.sub(r"<(?=\S)", "< ", text) for text in texts])
 
     def _token(self, language: str) -> str | None:
         """The `<2xx>` of a FLORES-200 code; None if there is none in the vocabulary."""
@@ -284,12 +285,9 @@ def load_translation_model(
         ValueError: no such folder, another kind of model, or another dtype.
         OSError: there is no such Hub repository, or it cannot be reached.
     """
-    name_or_path = os.fspath(name_or_path)
+    name_or_path, name = os.fspath(name_or_path), _checked_name(name_or_path)
     if dtype not in _DTYPES:
         raise ValueError(f"`dtype` must be one of {', '.join(_DTYPES)}, got {dtype!r}.")
-    is_folder = Path(name_or_path).is_dir()
-    if not is_folder and not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name_or_path):
-        raise ValueError(f"There is no folder {name_or_path!r}. Name the folder of a model, or a Hub id (owner/name).")
     config = AutoConfig.from_pretrained(name_or_path, revision=revision)
     if config.model_type not in _MODELS:
         raise ValueError(f"{name_or_path} is of type {config.model_type!r}; supported are {_SUPPORTED}.")
@@ -298,8 +296,7 @@ def load_translation_model(
     return _MODELS[config.model_type](
         model.to(device),
         tokenizer,
-        # The path to a folder is nobody else's business.
-        name=Path(name_or_path).resolve().name if is_folder else name_or_path,
+        name=name,
         revision=getattr(model.config, "_commit_hash", None),
         num_beams=num_beams,
         max_new_tokens=max_new_tokens,
@@ -315,9 +312,9 @@ def translation_license(name_or_path: str | os.PathLike, given: str | None = Non
         revision (`str`, *optional*): of the Hub.
 
     Raises:
-        ValueError: it is not known and none was given, or another was given than is known.
+        ValueError: it is not known and none was given, or another was given than is known; no such folder.
     """
-    name = Path(name_or_path).resolve().name if Path(name_or_path).is_dir() else os.fspath(name_or_path)
+    name = _checked_name(name_or_path)
     known = next((licence for pattern, licence in _LICENSES if pattern.search(name)), None)
     known = known or read_license(name_or_path, revision)
     if known is None and given is None:
@@ -343,6 +340,16 @@ def read_license(name_or_path: str | os.PathLike, revision: str | None = None) -
         return None
     licence = ModelCard.load(path, ignore_metadata_errors=True).data.license
     return licence if isinstance(licence, str) and licence != "other" else None
+
+
+def _checked_name(name_or_path: str | os.PathLike) -> str:
+    """A Hub id as it is; of a folder its last part, for the path to it is nobody else's business."""
+    name = os.fspath(name_or_path)
+    if Path(name).is_dir():
+        return Path(name).resolve().name
+    if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name):
+        raise ValueError(f"There is no folder {name!r}. Name the folder of a model, or a Hub id (owner/name).")
+    return name
 
 
 def _tokenizer_state(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:

@@ -31,7 +31,8 @@ LOW_SCORE = "low score"
 _MIN_COPIED_WORDS, _MIN_COPIED_CHARACTERS = 3, 6
 _COPIED_SHARE = 0.8
 _CHINESE = {"zho_Hans", "zho_Hant", "yue_Hant"}  # of one another, a sentence may well be the same
-_MIN_REPEATS, _MIN_REPEATED_CHARACTERS, _MAX_PERIOD = 4, 8, 20
+_MIN_REPEATS, _MAX_PERIOD = 4, 20
+_MIN_REPEATED_CHARACTERS, _MIN_REPEATED_INSIDE_WORDS = 8, 24
 # What a character is worth in letters of an alphabet.
 _LETTERS_PER_CHARACTER = {"Hans": 3, "Hant": 3, "Jpan": 2, "Hang": 2}
 _LENGTH_SLACK, _MAX_LENGTH_RATIO = 10, 3
@@ -79,16 +80,20 @@ def is_copied(source: str, text: str, source_language: str, language: str) -> bo
 
 
 def is_repetitive(source: str, text: str, source_language: str, language: str) -> bool:
-    """Whether words (characters, where there are no spaces) are said four times in a row, and more often than before.
+    """Whether the same words, or characters, follow each other four times or more, and more often than in the source.
 
-    What is repeated makes up eight characters or more: 「哈哈哈哈」 is no loop.
+    Together they are eight characters or more (「哈哈哈哈」 is no loop); inside words that are written with spaces,
+    24 (neither is "hahahaha").
     """
-    repeats, length = longest_repeat(split_units(text, language))
-    return (
-        repeats >= _MIN_REPEATS
-        and length >= _MIN_REPEATED_CHARACTERS
-        and repeats > longest_repeat(split_units(source, source_language))[0]
-    )
+    units, before = split_units(text, language), split_units(source, source_language)
+    is_unspaced = LANGUAGES[language].script in UNSPACED_SCRIPTS
+    limits = [(units, before, _MIN_REPEATED_CHARACTERS)]
+    limits += [] if is_unspaced else [("".join(units), "".join(before), _MIN_REPEATED_INSIDE_WORDS)]
+    for repeated, original, limit in limits:
+        repeats, length = longest_repeat(repeated)
+        if repeats >= _MIN_REPEATS and length >= limit and repeats > longest_repeat(original)[0]:
+            return True
+    return False
 
 
 def longest_repeat(units: Sequence[str]) -> tuple[int, int]:
