@@ -32,7 +32,7 @@ examples:
 
 Flags are: empty, cut off (by --max_new_tokens), source too long, unknown token, copied source, wrong script,
 repetition, length, and with --quality also low score. Without --drop_flagged such captions stay, but for those
-without a translation.
+without a translation. Another language in the right script is not noticed.
 """
 
 
@@ -47,7 +47,7 @@ class TranslateArguments:
     source: str = field(default="eng_Latn", metadata={"help": "Language to translate from."})
     split: str | None = field(default=None, metadata={"help": "Subfolder of DATA."})
     revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of the model."})
-    num_beams: int = field(default=4, metadata={"help": "Beams; 1 is greedy and three times as fast."})
+    num_beams: int = field(default=4, metadata={"help": "Beams; 1 is greedy, and faster."})
     max_new_tokens: int = field(default=200, metadata={"help": "Translations are cut off after so many tokens."})
     batch_size: int = field(default=32, metadata={"help": "Most captions in a batch."})
     batch_tokens: int = field(default=2048, metadata={"help": "Most source tokens in a batch, padding included."})

@@ -211,7 +211,8 @@ def _provenance(made: TranslatedSet, how: Mapping[str, Any], min_score: float | 
     ]
     if quality := how.get("quality"):
         encoder = f" by {quality['model']} (`{quality['fingerprint']}`)" if "model" in quality else ""
-        sentences.append(f"scored by {_QUALITY[quality['method']]}{encoder}; below {min_score:g} is a low score")
+        limit = "" if min_score is None else f"; below {min_score:g} is a low score"
+        sentences.append(f"scored by {_QUALITY[quality['method']]}{encoder}{limit}")
     counts = sum(made.count_flags().values(), Counter())
     reasons = ", ".join(f"{flag} {count}" for flag, count in sorted(counts.items()))
     num_translations = (made.num_captions + made.num_dropped_captions) * len(made.targets)

@@ -1,7 +1,7 @@
 """What may be wrong with a translation: rules on the two texts, and scores of how much of the meaning came through.
 
-The rules find what a language model does when it fails, not what a translator gets wrong. A flag is a reason to look,
-not a proof.
+The rules find what a translation model does when it fails (the source again, loops, an early end), not what a
+translator gets wrong, and not another language in the right script. A flag is a reason to look, not a proof.
 """
 
 import unicodedata
@@ -100,12 +100,12 @@ def longest_repeat(units: Sequence[str]) -> tuple[int, int]:
     """How often, at most, the same up to 20 units follow each other, and how many characters that makes."""
     best = (min(len(units), 1), 0)
     for period in range(1, min(len(units) // 2, _MAX_PERIOD) + 1):
-        run = 0  # units that equal the one a period before, without a break
-        for index in range(period, len(units)):
-            run = run + 1 if units[index] == units[index - period] else 0
-            repeats = run // period + 1
-            if repeats > max(best[0], 1):
-                best = repeats, sum(map(len, units[index + 1 - repeats * period : index + 1]))
+        same = "".join("=" if unit == later else " " for unit, later in zip(units, units[period:], strict=False))
+        longest = max(map(len, same.split()), default=0)
+        repeats = longest // period + 1
+        if longest >= period and repeats > best[0]:
+            end = same.index("=" * longest) + longest + period
+            best = repeats, sum(map(len, units[end - repeats * period : end]))
     return best
 
 

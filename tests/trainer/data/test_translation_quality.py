@@ -1,5 +1,7 @@
 """Rules and scores of translations, against values computed by hand."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -25,6 +27,20 @@ ENGLISH, FRENCH, JAPANESE, CHINESE = "eng_Latn", "fra_Latn", "jpn_Jpan", "zho_Ha
 def test_good_translations_have_no_flags(language):
     assert rule_flags(CAPTIONS[ENGLISH], CAPTIONS[language], ENGLISH, language) == []
     assert rule_flags(CAPTIONS[language], CAPTIONS[ENGLISH], language, ENGLISH) == []
+
+
+def test_thousands_of_good_translations_have_no_flags(shared_dir):
+    lines = (shared_dir / "esc10" / "dev" / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
+    pairs = {
+        (english, text, language)
+        for captions in (json.loads(line)["captions"] for line in lines)
+        for language, texts in captions.items()
+        for english, text in zip(captions[ENGLISH], texts, strict=True)
+        if language != ENGLISH
+    }
+    assert len(pairs) > 1000
+    assert [pair for pair in pairs if rule_flags(*pair[:2], ENGLISH, pair[2])] == []
+    assert all("copied source" in rule_flags(english, english, ENGLISH, language) for english, _, language in pairs)
 
 
 def test_flags_come_together_and_in_order():

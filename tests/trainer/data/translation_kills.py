@@ -35,19 +35,25 @@ def num_lines(path: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
+def has_ended(process: int) -> bool:
+    return os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
 def run(folder: Path, num_kills: int, seed: int) -> list[int]:
-    began = time.perf_counter()
-    process = start(folder, "whole")
-    assert os.waitpid(process, 0)[1] == 0
-    seconds = time.perf_counter() - began
-    draw, found = random.Random(seed), []
+    assert os.waitpid(start(folder, "whole"), 0)[1] == 0
+    journal, draw, found = folder / "killed" / JOURNAL_NAME, random.Random(seed), []
+    step = round(1.6 * num_lines(folder / "whole" / JOURNAL_NAME) / num_kills)
     while len(found) < num_kills:
+        # At a random point of whatever comes after so many more lines: reading, computing, writing.
+        limit = num_lines(journal) + draw.randrange(step)
         process = start(folder, "killed")
-        time.sleep(draw.uniform(0.05, 0.35) * seconds)
+        while num_lines(journal) < limit and not has_ended(process):
+            time.sleep(0.001)
+        time.sleep(draw.uniform(0.0, 0.03))
         os.kill(process, signal.SIGKILL)
         if os.waitpid(process, 0)[1] != signal.SIGKILL:
             break  # it had come to its end
-        found.append(num_lines(folder / "killed" / JOURNAL_NAME))
+        found.append(num_lines(journal))
     assert os.waitpid(start(folder, "killed"), 0)[1] == 0
     return found
 
