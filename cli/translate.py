@@ -120,7 +120,7 @@ def translate(args: TranslateArguments) -> "TranslationSummary":
     from modeling_atri.trainer.data.translation import FLAGGED_NAME, translate_captions
     from modeling_atri.trainer.data.translation_models import (
         load_translation_model,
-        read_license,
+        read_licenses,
         translation_license,
     )
 
@@ -146,7 +146,7 @@ def translate(args: TranslateArguments) -> "TranslationSummary":
         drop_flagged=args.drop_flagged,
         retranslate=args.retranslate,
         license=license,
-        source_license=args.source_license or read_license(folder),
+        source_license=args.source_license or read_licenses(folder),
         left_out=left_out,
         progress=True,
     )

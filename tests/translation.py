@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Sequence
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
 import soundfile
 import torch
+from torch.nn.utils.rnn import pad_sequence
 from transformers import (
     M2M100Config,
     M2M100ForConditionalGeneration,
@@ -35,6 +37,8 @@ def tiny_nllb(seed: int = 0, vocab_size: int = 600) -> M2M100ForConditionalGener
         decoder_ffn_dim=32,
         max_position_embeddings=64,
         init_std=0.5,
+        dropout=0.0,
+        attention_dropout=0.0,
         pad_token_id=1,
         bos_token_id=0,
         eos_token_id=2,
@@ -43,6 +47,27 @@ def tiny_nllb(seed: int = 0, vocab_size: int = 600) -> M2M100ForConditionalGener
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return M2M100ForConditionalGeneration(config).eval()
+
+
+def learn(model: M2M100ForConditionalGeneration, texts: dict[str, list[str]], num_steps: int = 120) -> None:
+    """Train an NLLB until it knows some texts by heart, from each language into each other."""
+    tokenizer, pairs = tiny_tokenizer(), []
+    for codes in permutations(texts, 2):
+        for pair in zip(*(texts[code] for code in codes), strict=True):
+            found = []
+            for code, text in zip(codes, pair, strict=True):
+                tokenizer.src_lang = code
+                found.append(torch.tensor(tokenizer(text).input_ids))
+            pairs.append(found)
+    sources, targets = zip(*pairs, strict=True)
+    input_ids = pad_sequence(sources, batch_first=True, padding_value=tokenizer.pad_token_id)
+    labels = pad_sequence(targets, batch_first=True, padding_value=-100)
+    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
+    for _ in range(num_steps):
+        optimizer.zero_grad()
+        mask = (input_ids != tokenizer.pad_token_id).long()
+        model(input_ids=input_ids, attention_mask=mask, labels=labels).loss.backward()
+        optimizer.step()
 
 
 def tiny_t5_tokenizer() -> T5Tokenizer:

@@ -10,7 +10,7 @@ from modeling_atri.cli.main import main
 from modeling_atri.trainer import load_rows
 from modeling_atri.trainer.data.translation_journal import hash_text
 from tests.tiny import tiny_model, tiny_processor, tiny_tokenizer
-from tests.translation import english_captions, tiny_nllb, tiny_t5, tiny_t5_tokenizer, write_data
+from tests.translation import english_captions, learn, tiny_nllb, tiny_t5, tiny_t5_tokenizer, write_data
 
 
 @pytest.fixture(scope="module")
@@ -59,14 +59,36 @@ def test_from_the_command_line_to_rows(folder, tmp_path, capsys):
     assert "\n0 texts translated" in capsys.readouterr().out
 
 
+def test_what_a_model_has_learnt_comes_out_right(tmp_path, capsys):
+    texts = {
+        "eng_Latn": ["A dog barks.", "Rain falls.", "A dog barks while rain falls."],
+        "fra_Latn": ["Un chien aboie.", "La pluie tombe.", "Un chien aboie sous la pluie."],
+        "jpn_Jpan": ["犬が吠えている。", "雨の中で。", "雨の中で犬が吠えている。"],
+    }
+    model = tiny_nllb()
+    learn(model, texts)
+    for part in (model, tiny_tokenizer()):
+        part.save_pretrained(tmp_path / "nllb")
+    write_data(tmp_path / "data", [{"eng_Latn": texts["eng_Latn"]}])
+    words = ["translate", str(tmp_path / "data"), str(tmp_path / "out"), "--model", str(tmp_path / "nllb")]
+    capsys.readouterr()
+    assert main([*words, "--languages", "fr", "ja", "--quality", "round_trip"]) == 0
+    table = [line.split() for line in capsys.readouterr().out.splitlines()[:3]]
+    assert table == [["language", "captions", "flagged"], ["French", "3", "0"], ["Japanese", "3", "0"]]
+    (row,) = load_rows(tmp_path / "out")
+    assert row["captions"] == texts
+    assert [line["score"] for line in journal(tmp_path / "out")] == [1.0] * 6
+
+
 def test_madlad_has_its_licence_and_the_captions_theirs(folder, tmp_path):
     data = write_data(tmp_path / "data", english_captions(3))
-    (data / "README.md").write_text("---\nlicense: cc-by-4.0\n---\n# Captions\n")
+    (data / "README.md").write_text("---\nlicense:\n- cc-by-4.0\n- cc-by-nc-4.0\n---\n# Captions\n")
     words = arguments(folder, tmp_path / "out", model="madlad")
     words[1] = str(data)
     assert main(words) == 0
     card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
-    assert "license:\n- cc-by-4.0\n- apache-2.0\n" in card
+    assert "license:\n- cc-by-4.0\n- cc-by-nc-4.0\n- apache-2.0\n" in card
+    assert "original captions: data, licence `cc-by-4.0` and `cc-by-nc-4.0`\n" in card
     assert "translated by machine: madlad, licence `apache-2.0`" in card
 
 

@@ -63,10 +63,11 @@ def test_without_a_fact_its_lines_are_gone(name, line):
 
 def test_several_licences_and_a_model_that_is_not_on_the_hub():
     licenses = ["cc-by-4.0", "cc-by-nc-4.0"]
-    card = make_dataset_card(FACTS | {"license": licenses, "translation_model": "ours"})
+    card = make_dataset_card(FACTS | {"license": licenses, "source_license": licenses, "translation_model": "ours"})
     assert card.data.license == licenses
     assert card_problems(str(card)) == []
     assert "\n`cc-by-4.0` and `cc-by-nc-4.0`." in str(card)
+    assert "tester/scenes)), licence `cc-by-4.0` and `cc-by-nc-4.0`\n" in str(card)
     assert "- translated by machine: ours, licence" in str(card)
 
 

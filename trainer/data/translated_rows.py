@@ -136,7 +136,7 @@ def write_translated(
     how: Mapping[str, Any],
     min_score: float | None = None,
     license: str | None = None,
-    source_license: str | None = None,
+    source_license: str | list[str] | None = None,
 ) -> None:
     """Write `metadata.jsonl`, `flagged.jsonl` and `README.md`, each whole or not at all.
 
@@ -177,7 +177,7 @@ def _card_facts(
     how: Mapping[str, Any],
     min_score: float | None,
     license: str | None,
-    source_license: str | None,
+    source_license: str | list[str] | None,
 ) -> dict[str, Any]:
     licenses = list(dict.fromkeys([*as_list(source_license), *as_list(license)]))
     return {

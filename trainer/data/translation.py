@@ -77,7 +77,7 @@ def translate_captions(
     drop_flagged: bool = False,
     retranslate: bool = False,
     license: str | None = None,
-    source_license: str | None = None,
+    source_license: str | list[str] | None = None,
     left_out: list[BadRow] | None = None,
     progress: bool = False,
 ) -> TranslationSummary:
@@ -106,7 +106,8 @@ def translate_captions(
             captions stay parallel. What has no translation at all always is.
         retranslate (`bool`, *optional*, defaults to `False`): translate again what `output` holds of another model,
             decoding or scorer, instead of raising.
-        license, source_license (`str`, *optional*): of the model and of the captions, for the card.
+        license, source_license (`str`, *optional*): of the model and of the captions (a list where several hold), for
+            the card.
         left_out (`list`, *optional*): takes the rows that cannot be used, see `load_rows`.
         progress (`bool`, *optional*, defaults to `False`): show a progress bar.
 
@@ -137,12 +138,12 @@ def translate_captions(
         stale = {key for key in wanted & entries.keys() if _identity(entries[key].made) != _identity(made)}
         if stale and not retranslate:
             _refuse_mixture(journal.path, entries[min(stale)].made, made, len(stale))
-        done = wanted & (entries.keys() - stale)
+        missing = wanted - (entries.keys() - stale)
         lengths = model.count_tokens(texts)
-        with tqdm(total=len(wanted - done), desc="captions", disable=not progress) as bar:
+        with tqdm(total=len(missing), desc="captions", disable=not progress) as bar:
             for code in codes:
-                missing = [(code, hash_text(text)) not in done for text in texts]
-                for batch in plan_batches(texts, lengths, missing, batch_size, batch_tokens):
+                is_missing = [(code, hash_text(text)) in missing for text in texts]
+                for batch in plan_batches(texts, lengths, is_missing, batch_size, batch_tokens):
                     new = _translate_batch(model, scorer, [texts[index] for index in batch], source, code, made)
                     journal.append(new)
                     entries |= {entry.key: entry for entry in new}
@@ -150,7 +151,7 @@ def translate_captions(
         limit = None if scorer is None else scorer.min_score if min_score is None else min_score
         translated = assemble(rows, entries, source, codes, limit, drop_flagged)
         write_translated(translated, output, _name_of(data, split), made, limit, license, source_license)
-    return _summarize(translated, len(wanted - done), time.perf_counter() - began)
+    return _summarize(translated, len(missing), time.perf_counter() - began)
 
 
 def plan_batches(
@@ -193,16 +194,30 @@ def _cut(order: list[int], lengths: Sequence[int], batch_size: int, batch_tokens
 def _translate_batch(
     model: Translator, scorer: Scorer | None, texts: list[str], source: str, language: str, made: dict[str, Any]
 ) -> list[Entry]:
-    translations = model.translate(texts, source, language)
-    scores: list[float | None] = [None] * len(texts)
-    if scorer is not None and (there := [index for index, found in enumerate(translations) if found.text]):
-        pair = [texts[index] for index in there], [translations[index].text for index in there]
-        for index, score in zip(there, scorer(*pair, source, language), strict=True):
-            scores[index] = round(score, 4)
+    try:
+        translations = model.translate(texts, source, language)
+        scores = _score(scorer, texts, translations, source, language)
+    except torch.OutOfMemoryError as error:
+        raise ValueError(
+            f"There is too little memory for a batch of {len(texts)} captions. What is translated is kept: go on with "
+            "a smaller `batch_size` or `batch_tokens`."
+        ) from error
     return [
         Entry(language, hash_text(text), found.text, score, _flags(text, found, source, language), made)
         for text, found, score in zip(texts, translations, scores, strict=True)
     ]
+
+
+def _score(
+    scorer: Scorer | None, texts: list[str], translations: list[Translation], source: str, language: str
+) -> list[float | None]:
+    scores: list[float | None] = [None] * len(texts)
+    there = [index for index, found in enumerate(translations) if found.text]
+    if scorer is not None and there:
+        pair = [texts[index] for index in there], [translations[index].text for index in there]
+        for index, score in zip(there, scorer(*pair, source, language), strict=True):
+            scores[index] = round(score, 4)
+    return scores
 
 
 def _flags(text: str, translation: Translation, source: str, language: str) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from transformers import (
 from transformers.utils import cached_file
 
 from modeling_atri.fingerprints import weights_fingerprint
+from modeling_atri.hub_cards.facts import as_list
 from modeling_atri.languages_atri import LANGUAGES
 
 from .translation_quality import CUT_OFF, SOURCE_TOO_LONG, UNKNOWN_TOKEN
@@ -316,7 +317,8 @@ def translation_license(name_or_path: str | os.PathLike, given: str | None = Non
     """
     name = _checked_name(name_or_path)
     known = next((licence for pattern, licence in _LICENSES if pattern.search(name)), None)
-    known = known or read_license(name_or_path, revision)
+    found = [known] if known else read_licenses(name_or_path, revision)
+    known = found[0] if len(found) == 1 else None
     if known is None and given is None:
         raise ValueError(
             f"The licence of {name} is not known: it has no model card that says it. Pass it as --license, such as "
@@ -327,8 +329,8 @@ def translation_license(name_or_path: str | os.PathLike, given: str | None = Non
     return known or given
 
 
-def read_license(name_or_path: str | os.PathLike, revision: str | None = None) -> str | None:
-    """The licence in the metadata of the README.md of a folder or Hub repository; None if it does not say."""
+def read_licenses(name_or_path: str | os.PathLike, revision: str | None = None) -> list[str]:
+    """The licences in the metadata of the README.md of a folder or Hub repository; none if it does not say."""
     path = cached_file(
         os.fspath(name_or_path),
         "README.md",
@@ -337,9 +339,9 @@ def read_license(name_or_path: str | os.PathLike, revision: str | None = None) -
         _raise_exceptions_for_connection_errors=False,
     )
     if path is None:
-        return None
-    licence = ModelCard.load(path, ignore_metadata_errors=True).data.license
-    return licence if isinstance(licence, str) and licence != "other" else None
+        return []
+    found = as_list(ModelCard.load(path, ignore_metadata_errors=True).data.license)
+    return [name for name in found if name != "other"]
 
 
 def _checked_name(name_or_path: str | os.PathLike) -> str:
@@ -364,4 +366,4 @@ def _refuse_missing(missing: list[str], name: str) -> None:
         raise ValueError(f"{name} has no token for {languages}. Leave them out, or name a model that knows them.")
 
 
-__all__ = ["TranslationModel", "load_translation_model", "read_license", "translation_license"]
+__all__ = ["TranslationModel", "load_translation_model", "read_licenses", "translation_license"]

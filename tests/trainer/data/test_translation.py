@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 from filelock import FileLock
 
 from modeling_atri.trainer import load_rows
@@ -262,6 +263,20 @@ def test_two_at_once_are_refused(data, tmp_path):
         with pytest.raises(ValueError, match="Another process is translating into"):
             translate_captions(data, tmp_path / "out", Dictionary(TABLE), ["fr"])
     translate_captions(data, tmp_path / "out", Dictionary(TABLE), ["fr"])
+
+
+def test_too_little_memory_is_said_and_smaller_batches_go_on(data, tmp_path):
+    class Small(Dictionary):
+        def translate(self, texts, source, target):
+            if len(texts) > 1:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return super().translate(texts, source, target)
+
+    with pytest.raises(ValueError, match="too little memory for a batch of 3 captions. What is translated is kept"):
+        translate_captions(data, tmp_path / "out", Small(TABLE), ["fr"], batch_tokens=9)  # 5, then 3 + 2 + 1
+    model = Small(TABLE)
+    translate_captions(data, tmp_path / "out", model, ["fr"], batch_size=1)
+    assert len(model.batches) == 3, "the first was kept"
 
 
 # Changes
