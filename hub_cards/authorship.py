@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from huggingface_hub import ModelCard
+from huggingface_hub import RepoCard
 
 from modeling_atri.files import written_whole
 
@@ -31,8 +31,8 @@ def is_made_here(text: str) -> bool:
     return found is not None and found[1] == _digest(text[: found.start()])
 
 
-def write_card(card: ModelCard, folder: str | os.PathLike) -> None:
-    """Write the card of a model into its folder, unless one lies there that was written or changed by hand."""
+def write_card(card: RepoCard, folder: str | os.PathLike) -> None:
+    """Write a card into its folder, unless one lies there that was written or changed by hand."""
     path = Path(folder) / CARD_NAME
     if path.is_file() and not is_made_here(path.read_text(encoding="utf-8")):
         logger.warning("%s was written or changed by hand and stays; delete it to have a card made.", path)

@@ -27,11 +27,11 @@ def make_dataset_card(facts: dict[str, Any]) -> DatasetCard:
     Args:
         facts: all optional but the first two:
             title; languages (codes); source_language (code);
-            source, source_id (Hub id), source_license: the captions that were translated;
-            translation_model (Hub id), translation_license;
+            source, source_id (Hub id), source_license (or a list): the captions that were translated;
+            translation_model (Hub id, or the name of a model that is not there), translation_license;
             num_clips, num_captions_per_language; splits {name: number of clips};
             columns {name: what it holds}; provenance (list of sentences on how it was made); known_issues (list);
-            license: of this data set.
+            license: of this data set; a list where several hold together.
 
     Raises:
         ValueError: no title, no languages, or an unknown language.
@@ -46,7 +46,7 @@ def make_dataset_card(facts: dict[str, Any]) -> DatasetCard:
         ("Columns", "\n".join(f"- `{name}`: {meaning}" for name, meaning in facts.get("columns", {}).items())),
         ("How it was made", _provenance(facts)),
         ("Known issues", "\n".join(f"- {issue}" for issue in facts.get("known_issues", []))),
-        ("Licence", f"`{facts['license']}`." if facts.get("license") else ""),
+        ("Licence", f"{_quoted(as_list(facts['license']))}." if facts.get("license") else ""),
     )
     content = read_template("dataset_card.md").substitute(
         title=facts["title"],
@@ -124,15 +124,21 @@ def _size_lines(facts: dict[str, Any]) -> str:
 def _provenance(facts: dict[str, Any]) -> str:
     lines = []
     if facts.get("source"):
-        licensed = f", licence `{facts['source_license']}`" if facts.get("source_license") else ""
+        names = as_list(facts.get("source_license"))
+        licensed = f", licence {_quoted(names)}" if names else ""
         source = facts["source"]
         if name := facts.get("source_id"):
             source += f" ([{name}](https://huggingface.co/datasets/{name}))"
         lines.append(f"- original captions: {source}{licensed}")
     if model := facts.get("translation_model"):
         licensed = f", licence `{facts['translation_license']}`" if facts.get("translation_license") else ""
-        lines.append(f"- translated by machine: [{model}](https://huggingface.co/{model}){licensed}")
+        linked = f"[{model}](https://huggingface.co/{model})" if "/" in model else model
+        lines.append(f"- translated by machine: {linked}{licensed}")
     return "\n".join([*lines, *(f"- {sentence}" for sentence in facts.get("provenance", []))])
+
+
+def _quoted(names: list[str]) -> str:
+    return " and ".join(f"`{name}`" for name in names)
 
 
 def _size_category(num_clips: int | None) -> str | None:

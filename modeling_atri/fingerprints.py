@@ -28,6 +28,11 @@ def model_fingerprint(model: AtriModel, processor: AtriProcessor) -> str:
     return _digest(settings, (model,))
 
 
+def weights_fingerprint(module: nn.Module, settings: Mapping[str, Any]) -> str:
+    """32 hexadecimal digits of any module's weights and buffers, with the settings that count beside them."""
+    return _digest(settings, (module,))
+
+
 def _audio_settings(model: AtriModel, processor: AtriProcessor) -> dict[str, Any]:
     settings = {name: getattr(model.config.audio_config, name) for name in _AUDIO_SETTINGS}
     numbers = processor.feature_extractor.to_dict().items()
@@ -43,4 +48,4 @@ def _digest(settings: Mapping[str, Any], modules: Iterable[nn.Module]) -> str:
     return digest.hexdigest()
 
 
-__all__ = ["audio_fingerprint", "model_fingerprint"]
+__all__ = ["audio_fingerprint", "model_fingerprint", "weights_fingerprint"]

@@ -168,9 +168,9 @@ def card_problems(content: str) -> list[str]:
         return [str(error)]
     if not isinstance(data, dict):
         return ["metadata must be a mapping"]
-    texts = ("library_name", "license")
-    problems = [f'"{name}" must be a string' for name in texts if not isinstance(data.get(name, ""), str)]
-    if data.get("license", "mit") not in _LICENSES:
+    problems = [] if isinstance(data.get("library_name", ""), str) else ['"library_name" must be a string']
+    # Of a data set, several may hold together.
+    if not all(isinstance(name, str) and name in _LICENSES for name in as_list(data.get("license", "mit"))):
         problems.append(f'"license" must be one of {sorted(_LICENSES)}')
     # `no` without quotes is read as False
     codes = [str(code) for code in as_list(data.get("language", [])) if not re.fullmatch("[a-z]{2,3}", str(code))]

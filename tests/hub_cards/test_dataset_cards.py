@@ -61,6 +61,16 @@ def test_without_a_fact_its_lines_are_gone(name, line):
     assert line not in str(make_dataset_card({key: value for key, value in FACTS.items() if key != name}))
 
 
+def test_several_licences_and_a_model_that_is_not_on_the_hub():
+    licenses = ["cc-by-4.0", "cc-by-nc-4.0"]
+    card = make_dataset_card(FACTS | {"license": licenses, "source_license": licenses, "translation_model": "ours"})
+    assert card.data.license == licenses
+    assert card_problems(str(card)) == []
+    assert "\n`cc-by-4.0` and `cc-by-nc-4.0`." in str(card)
+    assert "tester/scenes)), licence `cc-by-4.0` and `cc-by-nc-4.0`\n" in str(card)
+    assert "- translated by machine: ours, licence" in str(card)
+
+
 @pytest.mark.parametrize(
     "count, category", [(999, "n<1K"), (1000, "1K<n<10K"), (99_999, "10K<n<100K"), (10_000_000, "10M<n<100M")]
 )

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from modeling_atri import AtriFeatureExtractor, AtriModel, AtriProcessor
-from modeling_atri.fingerprints import audio_fingerprint, model_fingerprint
+from modeling_atri.fingerprints import audio_fingerprint, model_fingerprint, weights_fingerprint
 from tests.tiny import tiny_model, tiny_processor, tiny_tokenizer
 
 
@@ -48,3 +48,14 @@ def test_what_embeds_captions_counts_where_captions_do():
     ]
     assert len({model_fingerprint(*maker) for maker in makers}) == len(makers)
     assert len({audio_fingerprint(*maker) for maker in makers}) == 1
+
+
+def test_of_any_module_weights_and_settings_count():
+    makers = [
+        (tiny_model(), {"a": 1}),
+        (tiny_model(), {"a": 2}),
+        (nudged("text_projection"), {"a": 1}),
+        (tiny_model().to(torch.bfloat16), {"a": 1}),
+    ]
+    assert len({weights_fingerprint(*maker) for maker in makers}) == len(makers)
+    assert weights_fingerprint(tiny_model(), {"a": 1}) == weights_fingerprint(*makers[0])

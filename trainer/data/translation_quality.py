@@ -1,0 +1,220 @@
+"""What may be wrong with a translation: rules on the two texts, and scores of how much of the meaning came through.
+
+The rules find what a translation model does when it fails (the source again, loops, an early end), not what a
+translator gets wrong, and not another language in the right script. A flag is a reason to look, not a proof.
+"""
+
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Sequence
+from difflib import SequenceMatcher
+from typing import Any, Protocol
+
+import numpy as np
+
+from modeling_atri.languages_atri import LANGUAGES
+
+from .writing_systems import UNSPACED_SCRIPTS, is_wrong_script
+
+
+EMPTY = "empty"
+CUT_OFF = "cut off"
+SOURCE_TOO_LONG = "source too long"
+UNKNOWN_TOKEN = "unknown token"
+COPIED = "copied source"
+WRONG_SCRIPT = "wrong script"
+REPETITION = "repetition"
+LENGTH = "length"
+LOW_SCORE = "low score"
+
+# A name or two are the same in many languages ("piano solo"), a sentence is not.
+_MIN_COPIED_WORDS, _MIN_COPIED_CHARACTERS = 3, 6
+_COPIED_SHARE = 0.8
+_CHINESE = {"zho_Hans", "zho_Hant", "yue_Hant"}  # of one another, a sentence may well be the same
+_MIN_REPEATS, _MAX_PERIOD = 4, 20
+_MIN_REPEATED_CHARACTERS, _MIN_REPEATED_INSIDE_WORDS = 8, 24
+# What a character is worth in letters of an alphabet.
+_LETTERS_PER_CHARACTER = {"Hans": 3, "Hant": 3, "Jpan": 2, "Hang": 2}
+_LENGTH_SLACK, _MAX_LENGTH_RATIO = 10, 3
+_CHRF_ORDER, _CHRF_BETA = 6, 2
+
+
+def rule_flags(source: str, text: str, source_language: str, language: str) -> list[str]:
+    """What looks wrong with a translation, by the two texts alone.
+
+    Args:
+        source, text (`str`): a caption and its translation.
+        source_language, language (`str`): their FLORES-200 codes.
+
+    Returns:
+        list of `str`: of `EMPTY` (nothing is left but punctuation; then nothing else is looked at), `COPIED`,
+        `WRONG_SCRIPT`, `REPETITION` and `LENGTH`, in this order.
+    """
+    if not any(map(str.isalnum, text)):
+        return [EMPTY]
+    found = {
+        COPIED: is_copied(source, text, source_language, language),
+        WRONG_SCRIPT: is_wrong_script(text, language),
+        REPETITION: is_repetitive(source, text, source_language, language),
+        LENGTH: not 1 / _MAX_LENGTH_RATIO
+        <= length_ratio(source, text, source_language, language)
+        <= _MAX_LENGTH_RATIO,
+    }
+    return [flag for flag, is_found in found.items() if is_found]
+
+
+def is_copied(source: str, text: str, source_language: str, language: str) -> bool:
+    """Whether four fifths of the source's words or more stand in the translation, in their order.
+
+    Of sources without spaces, characters are compared. Sources below three words, or six characters, may stay as they
+    are; so may Chinese that is turned into other Chinese.
+    """
+    if {source_language, language} <= _CHINESE:
+        return False
+    units, others = split_units(source, source_language), split_units(text, source_language)
+    is_unspaced = LANGUAGES[source_language].script in UNSPACED_SCRIPTS
+    if len(units) < (_MIN_COPIED_CHARACTERS if is_unspaced else _MIN_COPIED_WORDS):
+        return False
+    blocks = SequenceMatcher(None, units, others, autojunk=False).get_matching_blocks()
+    return sum(block.size for block in blocks) >= _COPIED_SHARE * len(units)
+
+
+def is_repetitive(source: str, text: str, source_language: str, language: str) -> bool:
+    """Whether the same words, or characters, follow each other four times or more, and more often than in the source.
+
+    Together they are eight characters or more (「哈哈哈哈」 is no loop); inside words that are written with spaces,
+    24 (neither is "hahahaha").
+    """
+    units, before = split_units(text, language), split_units(source, source_language)
+    is_unspaced = LANGUAGES[language].script in UNSPACED_SCRIPTS
+    limits = [(units, before, _MIN_REPEATED_CHARACTERS)]
+    limits += [] if is_unspaced else [("".join(units), "".join(before), _MIN_REPEATED_INSIDE_WORDS)]
+    for repeated, original, limit in limits:
+        repeats, length = longest_repeat(repeated)
+        if repeats >= _MIN_REPEATS and length >= limit and repeats > longest_repeat(original)[0]:
+            return True
+    return False
+
+
+def longest_repeat(units: Sequence[str]) -> tuple[int, int]:
+    """How often, at most, the same up to 20 units follow each other, and how many characters that makes."""
+    best = (min(len(units), 1), 0)
+    for period in range(1, min(len(units) // 2, _MAX_PERIOD) + 1):
+        same = "".join("=" if unit == later else " " for unit, later in zip(units, units[period:], strict=False))
+        longest = max(map(len, same.split()), default=0)
+        repeats = longest // period + 1
+        if longest >= period and repeats > best[0]:
+            end = same.index("=" * longest) + longest + period
+            best = repeats, sum(map(len, units[end - repeats * period : end]))
+    return best
+
+
+def length_ratio(source: str, text: str, source_language: str, language: str) -> float:
+    """Length of the translation over that of the source, in letters, with ten added to both.
+
+    A Chinese character counts for three letters, a Japanese or Korean one for two.
+    """
+    return (_LENGTH_SLACK + _num_letters(text, language)) / (_LENGTH_SLACK + _num_letters(source, source_language))
+
+
+def split_units(text: str, language: str) -> list[str]:
+    """The words of a text, or its characters where the language has no spaces; no case, no punctuation."""
+    text = unicodedata.normalize("NFKC", text).casefold()
+    words = "".join(char if unicodedata.category(char)[0] in "LMN" else " " for char in text).split()
+    return list("".join(words)) if LANGUAGES[language].script in UNSPACED_SCRIPTS else words
+
+
+def _num_letters(text: str, language: str) -> int:
+    return sum(map(len, split_units(text, language))) * _LETTERS_PER_CHARACTER.get(LANGUAGES[language].script, 1)
+
+
+# Scores
+
+
+def chrf(hypothesis: str, reference: str) -> float:
+    """Character n-gram F-score of a text against another, from 0 to 1.
+
+    (1 + b^2) P R / (b^2 P + R) with b = 2; P and R are the means, over n = 1 to 6, of the shares of the hypothesis'
+    and the reference's character n-grams that the other has too. White space is left out, and so is an n that one of
+    the texts is too short for (Popović, WMT 2015; sacrebleu's chrF2, which gives percent). Here case and the form of
+    characters (NFKC) do not count either.
+    """
+    texts = ["".join(unicodedata.normalize("NFKC", text).casefold().split()) for text in (hypothesis, reference)]
+    precisions, recalls = [], []
+    for order in range(1, _CHRF_ORDER + 1):
+        found, wanted = (
+            Counter(text[start : start + order] for start in range(len(text) - order + 1)) for text in texts
+        )
+        if found and wanted:
+            num_common = (found & wanted).total()
+            precisions.append(num_common / found.total())
+            recalls.append(num_common / wanted.total())
+    precision, recall = (sum(values) / max(len(values), 1) for values in (precisions, recalls))
+    if precision + recall == 0:
+        return 0.0
+    return (1 + _CHRF_BETA**2) * precision * recall / (_CHRF_BETA**2 * precision + recall)
+
+
+class Scorer(Protocol):
+    """Scores translations; the higher, the more of the meaning came through.
+
+    Attributes:
+        settings: what tells scores apart that cannot be compared: the method, a model and its fingerprint.
+        min_score: below it a translation is flagged, unless another limit is given.
+    """
+
+    settings: dict[str, Any]
+    min_score: float
+
+    def __call__(
+        self, sources: Sequence[str], texts: Sequence[str], source_language: str, language: str
+    ) -> list[float]:
+        """One score a translation; none of the texts is empty."""
+        ...
+
+
+class RoundTripScorer:
+    """chrF of what the same model makes of the translation, on the way back, against the source.
+
+    Args:
+        model (`TranslationModel`): translates in both directions.
+    """
+
+    min_score = 0.3
+
+    def __init__(self, model: Any):
+        self.settings = {"method": "round_trip"}
+        self._model = model
+
+    def __call__(
+        self, sources: Sequence[str], texts: Sequence[str], source_language: str, language: str
+    ) -> list[float]:
+        back = self._model.translate(texts, language, source_language)
+        return [chrf(translation.text, source) for translation, source in zip(back, sources, strict=True)]
+
+
+class EmbeddingScorer:
+    """Cosine similarity of the translation's embedding and the source's.
+
+    Args:
+        encode: takes texts and the FLORES-200 code of their language, returns embeddings `(len(texts), width)`.
+        name (`str`): of the encoder.
+        fingerprint (`str`): that tells it from others.
+    """
+
+    min_score = 0.5
+
+    def __init__(self, encode: Callable[[Sequence[str], str], np.ndarray], name: str, fingerprint: str):
+        self.settings = {"method": "embedding", "model": name, "fingerprint": fingerprint}
+        self._encode = encode
+
+    def __call__(
+        self, sources: Sequence[str], texts: Sequence[str], source_language: str, language: str
+    ) -> list[float]:
+        pair = [self._encode(sources, source_language), self._encode(texts, language)]
+        first, second = (np.asarray(embeddings, dtype=np.float64) for embeddings in pair)
+        lengths = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
+        return ((first * second).sum(axis=1) / np.maximum(lengths, np.finfo(np.float64).tiny)).tolist()
+
+
+__all__ = ["EmbeddingScorer", "RoundTripScorer", "Scorer", "chrf", "rule_flags"]

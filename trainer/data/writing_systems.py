@@ -1,0 +1,97 @@
+"""In which script a text is written, against the script that its language's FLORES-200 code names."""
+
+import unicodedata
+from collections import Counter
+
+from modeling_atri.languages_atri import LANGUAGES, resolve_language
+
+
+_KANA = {"HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA"}
+_HAN = {"CJK", "IDEOGRAPHIC"}
+# By ISO 15924 code: the first words of the Unicode names of a script's letters. Python has no script property, but
+# the names begin with the script.
+_LETTERS = {
+    "Arab": {"ARABIC"},
+    "Armn": {"ARMENIAN"},
+    "Beng": {"BENGALI"},
+    "Cyrl": {"CYRILLIC"},
+    "Deva": {"DEVANAGARI"},
+    "Ethi": {"ETHIOPIC"},
+    "Geor": {"GEORGIAN"},
+    "Grek": {"GREEK"},
+    "Gujr": {"GUJARATI"},
+    "Guru": {"GURMUKHI"},
+    "Hang": {"HANGUL"},
+    "Hans": _HAN,
+    "Hant": _HAN,
+    "Hebr": {"HEBREW"},
+    "Jpan": _KANA | _HAN,
+    "Khmr": {"KHMER"},
+    "Knda": {"KANNADA"},
+    "Laoo": {"LAO"},
+    "Latn": {"LATIN"},
+    "Mlym": {"MALAYALAM"},
+    "Mymr": {"MYANMAR"},
+    "Orya": {"ORIYA"},
+    "Sinh": {"SINHALA"},
+    "Taml": {"TAMIL"},
+    "Telu": {"TELUGU"},
+    "Tfng": {"TIFINAGH"},
+    "Thai": {"THAI"},
+    "Tibt": {"TIBETAN"},
+}
+_LETTERS_OF_LANGUAGE = {"sat_Beng": {"OL"}}  # NLLB's code says Bengali, its text is in Ol Chiki
+
+# Written without spaces between words.
+UNSPACED_SCRIPTS = {"Hans", "Hant", "Jpan", "Khmr", "Laoo", "Mymr", "Thai", "Tibt"}
+
+# Common characters that were simplified, each beside its traditional form, where neither is used in the other script.
+_SIMPLIFIED_AND_TRADITIONAL = (
+    "个個们們这這来來时時会會说說对對发發声聲车車马馬鸟鳥风風鸡雞门門开開关關电電话話铃鈴钟鐘响響乐樂飞飛机機动動间間听聽远遠"
+    "处處边邊过過还還进進讲講婴嬰儿兒猫貓击擊轰轟鸣鳴轮輪铁鐵阵陣雾霧闪閃东東长長学學气氣摇搖战戰枪槍弹彈吗嗎叹嘆唤喚鸭鴨鹅鵝"
+    "猪豬驴驢龙龍鱼魚场場厅廳锅鍋锤錘锯鋸键鍵盘盤顶頂颗顆题題经經继繼续續绕繞终終线線细細纸紙练練组組语語论論读讀谁誰请請谈談"
+    "连連运運轻輕转轉阳陽难難"
+)
+_ONLY_IN = {"Hans": set(_SIMPLIFIED_AND_TRADITIONAL[0::2]), "Hant": set(_SIMPLIFIED_AND_TRADITIONAL[1::2])}
+
+_MIN_RIGHT_LETTERS = 0.5  # share of the letters; names and abbreviations are often left in Latin letters
+_MIN_LETTERS_FOR_KANA = 6  # a word may be all Chinese characters in Japanese, a sentence is not
+
+
+def script_words(text: str) -> Counter[str]:
+    """How many letters of a text have a Unicode name that begins with a word such as `LATIN`; modifiers are none."""
+    letters = (char for char in unicodedata.normalize("NFKC", text) if unicodedata.category(char).startswith("L"))
+    words = (unicodedata.name(letter, "").partition(" ")[0] for letter in letters)
+    return Counter(word for word in words if word != "MODIFIER")
+
+
+def is_wrong_script(text: str, language: str) -> bool:
+    """Whether a text is not in the script of a language.
+
+    Its script is wrong if fewer than half of its letters are of the language's; in Japanese, if it has six letters or
+    more, and no kana among them; in Chinese, if it has more characters that only the other of the two scripts has (of
+    96 common pairs) than of its own. A text without letters is in no wrong script.
+
+    Args:
+        text (`str`): any.
+        language (`str`): whatever `resolve_language` takes.
+
+    Raises:
+        ValueError: an unknown language.
+    """
+    code = resolve_language(language)
+    script = LANGUAGES[code].script
+    found = script_words(text)
+    num_letters = found.total()
+    num_right = sum(found[word] for word in _LETTERS_OF_LANGUAGE.get(code, _LETTERS[script]))
+    if num_right < _MIN_RIGHT_LETTERS * num_letters:
+        return True
+    if script == "Jpan" and num_letters >= _MIN_LETTERS_FOR_KANA:
+        return not any(found[word] for word in _KANA)
+    if script in _ONLY_IN:
+        other = "Hant" if script == "Hans" else "Hans"
+        return sum(char in _ONLY_IN[other] for char in text) > sum(char in _ONLY_IN[script] for char in text)
+    return False
+
+
+__all__ = ["UNSPACED_SCRIPTS", "is_wrong_script", "script_words"]
