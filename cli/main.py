@@ -9,6 +9,7 @@ from importlib import import_module
 COMMANDS = {
     "quickstart": "make sounds, train a small model on them and query it in eight languages (minutes on a CPU)",
     "train": "train or fine-tune a model on a folder of recordings or a Hub dataset",
+    "prepare": "AudioCaps, Clotho, WavCaps and others, as they are on disk, to folders to train and test on",
     "convert": "make a model of the released weights of CED, SONAR or ML-CLAP",
     "evaluate": "retrieval and consistency of a model on a folder of recordings or a Hub dataset",
     "encode": "embed every sound file below a folder, from where the last run was stopped",

@@ -1,0 +1,104 @@
+import json
+
+import pytest
+import soundfile
+import soxr
+
+from modeling_atri.trainer.data.bad_rows import read_bad_rows
+from modeling_atri.trainer.data.corpora.clips import OVERLAP, Clip, Corpus
+from modeling_atri.trainer.data.corpora.overlap import drop_overlaps, find_overlaps, read_clips
+from modeling_atri.trainer.data.corpora.writing import write_corpus
+from modeling_atri.trainer.data.rows import load_rows
+from tests.corpora import noise, write_sound
+
+
+def prepare(folder, sounds, **source_ids):
+    """A prepared folder of these files by name."""
+    clips = [
+        Clip(name, path, {"eng_Latn": [f"{name} {path.stem}"]}, tuple(source_ids.get(name, ())))
+        for name, path in sounds.items()
+    ]
+    write_corpus(Corpus(folder.name, clips, [], [], {}), folder)
+    return read_clips(folder)
+
+
+@pytest.fixture
+def sets(tmp_path):
+    """Training clips of which one is a test clip by its id, one by its samples, one re-encoded, and two are none."""
+    sounds = tmp_path / "sounds"
+    paths = {number: write_sound(sounds / f"{number}.wav", number, seconds=4.0) for number in range(6)}
+    soundfile.write(sounds / "same.flac", *soundfile.read(paths[1], dtype="int16"))
+    soundfile.write(sounds / "like.ogg", 0.5 * soxr.resample(noise(2, 4.0), 16_000, 22_050), 22_050)
+    train = prepare(
+        tmp_path / "train",
+        {"a": paths[3], "b": sounds / "same.flac", "c": sounds / "like.ogg", "d": paths[4], "e": paths[5]},
+        a=["freesound:7"],
+        d=["youtube:7"],
+    )
+    test = prepare(tmp_path / "test", {"x": paths[0], "y": paths[1], "z": paths[2]}, x=["clotho:x.wav", "freesound:7"])
+    return train, test
+
+
+def test_overlaps(sets):
+    overlaps, unread = find_overlaps(*sets)
+    assert unread == []
+    assert [(item.train.audio_id, item.test.audio_id, item.by) for item in overlaps] == [
+        ("a", "x", ("id",)),
+        ("b", "y", ("samples", "sound")),
+        ("c", "z", ("sound",)),
+    ]
+    assert overlaps[0].bit_errors is None
+    assert overlaps[1].bit_errors == 0.0
+    assert 0 < overlaps[2].bit_errors < 0.2
+    assert overlaps[0].describe() == {
+        "train": {"data": str(overlaps[0].train.folder), "audio_id": "a"},
+        "test": {"data": str(overlaps[0].test.folder), "audio_id": "x"},
+        "by": ["id"],
+        "bit_errors": None,
+    }
+
+
+def test_ids_alone_need_no_recordings(sets):
+    train, test = sets
+    for clip in (*train, *test):
+        clip.sound.unlink(missing_ok=True)
+    overlaps, unread = find_overlaps(train, test, by_sound=False)
+    assert [(item.train.audio_id, item.by) for item in overlaps] == [("a", ("id",))]
+    assert unread == []
+    overlaps, unread = find_overlaps(train, test)
+    assert [item.by for item in overlaps] == [("id",)]
+    assert {row.audio_id for row in unread} == set("abcdexyz")
+
+
+def test_dropped_rows_are_kept_aside_and_counted(sets, tmp_path):
+    overlaps, _ = find_overlaps(*sets)
+    folder = tmp_path / "train"
+    before = [json.loads(line) for line in (folder / "metadata.jsonl").read_text("utf-8").splitlines()]
+    assert drop_overlaps(overlaps[:1]) == {folder: 1}
+    assert drop_overlaps(overlaps[1:]) == {folder: 2}
+    assert load_rows(folder)["audio_id"][:] == ["d", "e"]
+    dropped = [json.loads(line) for line in (folder / "overlap.jsonl").read_text("utf-8").splitlines()]
+    assert dropped == before[:3]
+    report = json.loads((folder / "report.json").read_text("utf-8"))
+    assert (report["clips"], report["captions"], report["left_out"]) == (2, {"eng_Latn": 2}, {OVERLAP: 3})
+    assert report["hours"] == round(8 / 3600, 4)
+    rows = read_bad_rows(folder / "left_out.jsonl")
+    assert rows[0].reason == f"it is x of {tmp_path / 'test'}, by id"
+    assert find_overlaps(read_clips(folder), sets[1])[0] == []
+
+
+def test_a_set_is_not_emptied(sets, tmp_path):
+    _, test = sets
+    both, _ = find_overlaps(test, test)
+    before = (tmp_path / "test" / "metadata.jsonl").read_bytes()
+    with pytest.raises(ValueError, match="All clips of .*test are in the test data too"):
+        drop_overlaps(both)
+    assert (tmp_path / "test" / "metadata.jsonl").read_bytes() == before
+
+
+def test_folders_that_are_none(tmp_path):
+    with pytest.raises(ValueError, match="There is no file"):
+        read_clips(tmp_path)
+    (tmp_path / "metadata.jsonl").write_text('\n{"audio_id": "x"}\n')
+    with pytest.raises(ValueError, match="line 2: this is no row with a `file_name`"):
+        read_clips(tmp_path)
