@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 DESCRIPTION = """\
-usage: atri prepare audiocaps|clotho|wavcaps|mlclap|hub|check [options]
+usage: atri prepare audiocaps|clotho|wavcaps|mlclap|hub|join|check [options]
 
 Write a folder that `atri train --train_data` reads, from a corpus as it is on your disk: caption files, one for each
 language, and a folder of recordings. Recordings stay where they are. What cannot be used (clips that are missing or
@@ -26,6 +26,7 @@ broken, captions that a language lacks) is left out, counted in the report and l
   wavcaps     JSON files of its four subsets
   mlclap      JSON files in ml-clap's layout, which has its AudioCaps and Clotho in it
   hub         a data set of the Hub (or of files of `datasets`), by naming its columns
+  join        several such folders as one
   check       what training and test folders share, by ids at the source and by sound; --drop takes it out of training
 
 examples:
@@ -35,6 +36,7 @@ examples:
   atri prepare wavcaps --captions en=fsd_final.json --subset freesound --audio FreeSound_flac/ --output data/freesound
   atri prepare mlclap --captions AudioCaps/test.json --audio AudioCaps/waveforms --output data/audiocaps/test
   atri prepare hub --name owner/name --split train --captions en=caption fr=caption_fr --output data/mine
+  atri prepare join --folders data/audiocaps/train data/clotho/train --output data/train
   atri prepare check --train data/freesound --test data/clotho/test data/audiocaps/test --drop
 
 `atri prepare audiocaps --help` explains the options of one of them, `--help_all` those of all.
@@ -153,6 +155,14 @@ class HubArguments(OutputArguments):
 
 
 @dataclass
+class JoinArguments:
+    """Options of `atri prepare join`."""
+
+    folders: list[str] = field(metadata={"help": "Folders that `atri prepare` wrote, of the same languages."})
+    output: str = field(metadata={"help": "Folder for metadata.jsonl and report.json."})
+
+
+@dataclass
 class CheckArguments:
     """Options of `atri prepare check`."""
 
@@ -170,7 +180,7 @@ _CORPORA = {
     "mlclap": MlclapArguments,
     "hub": HubArguments,
 }
-_KINDS = {**_CORPORA, "check": CheckArguments}
+_KINDS = {**_CORPORA, "join": JoinArguments, "check": CheckArguments}
 
 
 def main(argv: list[str]) -> None:
@@ -189,6 +199,8 @@ def main(argv: list[str]) -> None:
     arguments = _parse(kind, rest)
     if isinstance(arguments, CheckArguments):
         check(arguments)
+    elif isinstance(arguments, JoinArguments):
+        join(arguments)
     else:
         prepare(arguments)
 
@@ -212,6 +224,15 @@ def prepare(args: OutputArguments) -> dict[str, Any]:
 
     check_output(Path(args.output))  # told before anything is read
     report = write_corpus(args.read(), args.output, copy_audio=args.copy_audio, progress=True)
+    print_report(report, Path(args.output))
+    return report
+
+
+def join(args: JoinArguments) -> dict[str, Any]:
+    """Put folders together, print the report; returns it."""
+    from modeling_atri.trainer.data.corpora.joining import join_folders
+
+    report = join_folders(args.folders, args.output)
     print_report(report, Path(args.output))
     return report
 

@@ -76,6 +76,9 @@ def test_the_other_corpora(tmp_path):
     assert load_rows(tmp_path / "data", "2")[0]["audio_id"] == "12"
     assert load_rows(tmp_path / "data", "3")[0]["captions"] == {"eng_Latn": ["a"], "fra_Latn": ["A"]}
     assert load_rows(tmp_path / "data", "4")[0]["captions"] == {"fra_Latn": ["A"]}
+    folders = [tmp_path / "data" / number for number in "12"]
+    assert run("join", "--folders", *folders, "--output", tmp_path / "data" / "both") == 0
+    assert load_rows(tmp_path / "data", "both")["audio_id"][:] == ["A b.wav", "12"]
 
 
 def test_a_data_set_by_its_columns(tmp_path):
