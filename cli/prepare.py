@@ -271,11 +271,13 @@ def check(args: CheckArguments) -> list[dict[str, Any]]:
     if both:
         raise ValueError(f"{', '.join(map(str, sorted(both)))} is given to train and to test on.")
     train, test = ([clip for folder in folders for clip in read_clips(folder)] for folders in (args.train, args.test))
-    overlaps, unread = find_overlaps(train, test, by_sound=args.by_sound, progress=True)
+    overlaps, unread, unheard = find_overlaps(train, test, by_sound=args.by_sound, progress=True)
     _print_overlaps(args, train, overlaps)
     for name, clips in (("training", train), ("test", test)):
         if nameless := sum(not clip.row.get("source_ids") for clip in clips):
             print(f"{nameless} of {len(clips)} {name} clips have no id at a source: only their sound was compared.")
+    if unheard:
+        print(f"{len(unheard)} clips are too short, quiet or steady (less than 2 s of change) to be known by sound.")
     if unread:
         print(f"{len(unread)} clips could not be read: {describe_kinds(unread)}.")
     found = [overlap.describe() for overlap in overlaps]

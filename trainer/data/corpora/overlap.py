@@ -19,7 +19,7 @@ from modeling_atri.files import written_whole
 from ..bad_rows import BadRow, count_kinds, kind_of, read_bad_rows, write_bad_rows
 from ..rows import METADATA_FILE
 from .clips import OVERLAP
-from .sound_fingerprints import FingerprintIndex, SoundFingerprint, fingerprint
+from .sound_fingerprints import MIN_SECONDS, FingerprintIndex, SoundFingerprint, fingerprint
 from .writing import LEFT_OUT_FILE, REPORT_FILE, summary
 
 
@@ -90,48 +90,85 @@ def read_clips(folder: str | Path) -> list[PreparedClip]:
     return clips
 
 
+class Comparison(NamedTuple):
+    """What `find_overlaps` found.
+
+    Args:
+        overlaps: in the order of the training clips.
+        unread: clips that could not be decoded.
+        unheard: clips that are too short, quiet or steady to be known by their sound.
+    """
+
+    overlaps: list[Overlap]
+    unread: list[BadRow]
+    unheard: list[PreparedClip]
+
+
 def find_overlaps(
     train: Sequence[PreparedClip], test: Sequence[PreparedClip], *, by_sound: bool = True, progress: bool = False
-) -> tuple[list[Overlap], list[BadRow]]:
+) -> Comparison:
     """Compares all training clips with all test clips.
 
     Args:
         train, test: clips of any number of folders.
-        by_sound: decode all of them, 10 ms of a core for a clip of 10 s; else only the ids are compared.
+        by_sound: decode and compare all recordings; else only the ids are compared.
         progress: show bars.
-
-    Returns:
-        the overlaps in the order of `train`, and the clips that could not be decoded.
     """
-    ids: dict[str, list[int]] = defaultdict(list)
-    for index, clip in enumerate(test):
-        for source_id in clip.row.get("source_ids") or ():
-            ids[source_id].append(index)
-    unread: list[BadRow] = []
-    tested = list(_fingerprints(test, unread, "test clips", progress)) if by_sound else []
-    places = [index for index, item in enumerate(tested) if item is not None]
+    same_source = _by_source(test)
+    found = Comparison([], [], [])
+    tested = list(_fingerprints(test, found, "test clips", progress)) if by_sound else []
+    places = [place for place, item in enumerate(tested) if item is not None]  # in `test`, of those in the index
     index = FingerprintIndex([tested[place] for place in places])
-    heard = _fingerprints(train, unread, "training clips", progress) if by_sound else [None] * len(train)
-    overlaps = []
+    heard = _fingerprints(train, found, "training clips", progress) if by_sound else [None] * len(train)
     for clip, sound in zip(train, heard, strict=True):
-        found: dict[int, list[str]] = defaultdict(list)
+        by: dict[int, list[str]] = {place: [BY_ID] for place in same_source(clip)}
         errors: dict[int, float] = {}
-        for source_id in clip.row.get("source_ids") or ():
-            for place in ids.get(source_id, ()):
-                if BY_ID not in found[place]:
-                    found[place].append(BY_ID)
         if sound is not None:
-            for place in index.same_samples(sound):
-                found[places[place]].append(BY_SAMPLES)
+            for number in index.same_samples(sound):
+                by.setdefault(places[number], []).append(BY_SAMPLES)
             for match in index.find(sound):
-                found[places[match.index]].append(BY_SOUND)
+                by.setdefault(places[match.index], []).append(BY_SOUND)
                 errors[places[match.index]] = round(match.bit_errors, 3)
-        overlaps += [Overlap(clip, test[place], tuple(by), errors.get(place)) for place, by in found.items()]
-    return overlaps, unread
+        found.overlaps.extend(
+            Overlap(clip, test[place], tuple(kinds), errors.get(place)) for place, kinds in by.items()
+        )
+    return found
+
+
+def _by_source(test: Sequence[PreparedClip]) -> Callable[[PreparedClip], list[int]]:
+    """What gives the test clips that come from where a clip comes from."""
+    ids = [_ids_by_source(clip) for clip in test]
+    places: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for place, of_clip in enumerate(ids):
+        for source, names in of_clip.items():
+            for name in names:
+                places[source, name].append(place)
+
+    def find(clip: PreparedClip) -> list[int]:
+        own = _ids_by_source(clip)
+        found = dict.fromkeys(
+            place for source, names in own.items() for name in names for place in places.get((source, name), ())
+        )
+        # A file name may recur; where the numbers on Freesound are known, they decide.
+        return [
+            place
+            for place in found
+            if "freesound" not in own.keys() & ids[place].keys() or own["freesound"] & ids[place]["freesound"]
+        ]
+
+    return find
+
+
+def _ids_by_source(clip: PreparedClip) -> dict[str, set[str]]:
+    ids: dict[str, set[str]] = defaultdict(set)
+    for source_id in clip.row.get("source_ids") or ():
+        source, _, name = source_id.partition(":")
+        ids[source].add(name)
+    return dict(ids)
 
 
 def _fingerprints(
-    clips: Sequence[PreparedClip], unread: list[BadRow], name: str, progress: bool
+    clips: Sequence[PreparedClip], found: Comparison, name: str, progress: bool
 ) -> Iterator[SoundFingerprint | None]:
     """In order; None, and a note, for a clip that cannot be decoded."""
 
@@ -141,9 +178,12 @@ def _fingerprints(
         except ValueError as error:
             return BadRow(str(clip.folder), clip.audio_id, kind_of(error), str(error))
 
-    for item in tqdm(_in_threads(read, clips), desc=name, total=len(clips), disable=not progress):
+    items = tqdm(_in_threads(read, clips), desc=name, total=len(clips), disable=not progress)
+    for clip, item in zip(clips, items, strict=True):
         if isinstance(item, BadRow):
-            unread.append(item)
+            found.unread.append(item)
+        elif item.heard_seconds < MIN_SECONDS:
+            found.unheard.append(clip)
         yield None if isinstance(item, BadRow) else item
 
 

@@ -44,6 +44,11 @@ class SoundFingerprint(NamedTuple):
     words: np.ndarray
     is_heard: np.ndarray
 
+    @property
+    def heard_seconds(self) -> float:
+        """How long something is heard."""
+        return float(self.is_heard.sum() * HOP / SAMPLING_RATE)
+
 
 class Match(NamedTuple):
     """Two recordings that are one sound.

@@ -1,12 +1,14 @@
 import json
+from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 import soxr
 
 from modeling_atri.trainer.data.bad_rows import read_bad_rows
 from modeling_atri.trainer.data.corpora.clips import OVERLAP, Clip, Corpus
-from modeling_atri.trainer.data.corpora.overlap import drop_overlaps, find_overlaps, read_clips
+from modeling_atri.trainer.data.corpora.overlap import PreparedClip, drop_overlaps, find_overlaps, read_clips
 from modeling_atri.trainer.data.corpora.writing import write_corpus
 from modeling_atri.trainer.data.rows import load_rows
 from tests.corpora import noise, write_sound
@@ -40,8 +42,8 @@ def sets(tmp_path):
 
 
 def test_overlaps(sets):
-    overlaps, unread = find_overlaps(*sets)
-    assert unread == []
+    overlaps, unread, unheard = find_overlaps(*sets)
+    assert unread == unheard == []
     assert [(item.train.audio_id, item.test.audio_id, item.by) for item in overlaps] == [
         ("a", "x", ("id",)),
         ("b", "y", ("samples", "sound")),
@@ -62,16 +64,50 @@ def test_ids_alone_need_no_recordings(sets):
     train, test = sets
     for clip in (*train, *test):
         clip.sound.unlink(missing_ok=True)
-    overlaps, unread = find_overlaps(train, test, by_sound=False)
+    overlaps, unread, _ = find_overlaps(train, test, by_sound=False)
     assert [(item.train.audio_id, item.by) for item in overlaps] == [("a", ("id",))]
     assert unread == []
-    overlaps, unread = find_overlaps(train, test)
+    overlaps, unread, _ = find_overlaps(train, test)
     assert [item.by for item in overlaps] == [("id",)]
     assert {row.audio_id for row in unread} == set("abcdexyz")
 
 
+@pytest.mark.parametrize(
+    "train_ids, test_ids, is_shared",
+    [
+        (["clotho:Rain.wav"], ["clotho:Rain.wav"], True),
+        (["clotho:Rain.wav"], ["clotho:Rain.wav", "freesound:1"], True),
+        (["clotho:Rain.wav", "freesound:2"], ["clotho:Rain.wav", "freesound:1"], False),
+        (["clotho:Wind.wav", "freesound:1"], ["clotho:Rain.wav", "freesound:1"], True),
+        (["freesound:1"], ["clotho:Rain.wav", "freesound:1"], True),
+        (["freesound:1"], ["soundbible:1"], False),
+        ([], [], False),
+    ],
+)
+def test_numbers_on_freesound_go_before_names(train_ids, test_ids, is_shared):
+    train, test = (
+        [PreparedClip(Path("none"), {"file_name": "a.wav", "source_ids": ids})] for ids in (train_ids, test_ids)
+    )
+    assert len(find_overlaps(train, test, by_sound=False).overlaps) == is_shared
+
+
+def test_what_cannot_be_known_by_sound_is_told(tmp_path):
+    short, steady = write_sound(tmp_path / "short.wav", seconds=1.0), tmp_path / "steady.wav"
+    soundfile.write(steady, np.sin(np.arange(64_000) / 5), 16_000)
+    clips = prepare(
+        tmp_path / "data", {"short": short, "steady": steady, "long": write_sound(tmp_path / "l.wav", 1, 4)}
+    )
+    found = find_overlaps(clips, clips)
+    assert [clip.audio_id for clip in found.unheard] == 2 * ["short", "steady"]
+    assert [(item.train.audio_id, item.by) for item in found.overlaps] == [
+        ("short", ("samples",)),
+        ("steady", ("samples",)),
+        ("long", ("samples", "sound")),
+    ]
+
+
 def test_dropped_rows_are_kept_aside_and_counted(sets, tmp_path):
-    overlaps, _ = find_overlaps(*sets)
+    overlaps = find_overlaps(*sets).overlaps
     folder = tmp_path / "train"
     before = [json.loads(line) for line in (folder / "metadata.jsonl").read_text("utf-8").splitlines()]
     assert drop_overlaps(overlaps[:1]) == {folder: 1}
@@ -84,12 +120,12 @@ def test_dropped_rows_are_kept_aside_and_counted(sets, tmp_path):
     assert report["hours"] == round(8 / 3600, 4)
     rows = read_bad_rows(folder / "left_out.jsonl")
     assert rows[0].reason == f"it is x of {tmp_path / 'test'}, by id"
-    assert find_overlaps(read_clips(folder), sets[1])[0] == []
+    assert find_overlaps(read_clips(folder), sets[1]).overlaps == []
 
 
 def test_a_set_is_not_emptied(sets, tmp_path):
     _, test = sets
-    both, _ = find_overlaps(test, test)
+    both = find_overlaps(test, test).overlaps
     before = (tmp_path / "test" / "metadata.jsonl").read_bytes()
     with pytest.raises(ValueError, match="All clips of .*test are in the test data too"):
         drop_overlaps(both)
