@@ -137,6 +137,7 @@ class HubArguments(OutputArguments):
         },
     )
     split: str | None = field(default=None, metadata={"help": "Needed where there are several."})
+    subset: str | None = field(default=None, metadata={"help": "Configuration of the data set, where it has several."})
     audio_column: str = field(default="audio", metadata={"help": "Column of recordings."})
     id_column: str | None = field(
         default=None, metadata={"help": "Column of clips' names: rows of one are one clip. Default: every row is one."}
@@ -150,7 +151,7 @@ class HubArguments(OutputArguments):
         from modeling_atri.trainer.data.corpora.hub_columns import open_dataset, read_columns
 
         columns = {language: names.split(",") for language, names in parse_files(self.captions).items()}
-        dataset = open_dataset(self.name, self.split)
+        dataset = open_dataset(self.name, self.split, self.subset)
         return read_columns(dataset, columns, self.audio_column, self.id_column, self.source, self.name)
 
 

@@ -16,7 +16,15 @@ from tests.tiny import CAPTIONS, tiny_model, tiny_processor
 
 BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
 # What a walk through the README leaves out: what is downloaded, and fragments that begin in the middle of a program.
-NOT_WALKED = ("from_audio_text_pretrained", "mispeech/ced-base", "--mlclap", "make ", "benchmarks/", '"eng_Latn": ...')
+NOT_WALKED = (
+    "from_audio_text_pretrained",
+    "mispeech/ced-base",
+    "--mlclap",
+    "make ",
+    "benchmarks/",
+    "atri prepare",
+    '"eng_Latn": ...',
+)
 # Small enough for a test; from scratch, the model would have 3 M parameters and train for ten epochs.
 SMALL_RUN = "--max_steps 2 --use_cpu true --audio_hidden_size 24 --text_hidden_size 16 --audio_heads 3 --text_heads 2"
 

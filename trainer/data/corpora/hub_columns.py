@@ -16,21 +16,21 @@ from ..bad_rows import EMPTY_CAPTION, MISSING_LANGUAGE, MISSING_RECORDING, UNEQU
 from .clips import OTHER_CLIP, Clip, Corpus
 
 
-def open_dataset(name: str, split: str | None) -> datasets.Dataset:
+def open_dataset(name: str, split: str | None = None, subset: str | None = None) -> datasets.Dataset:
     """A data set of the Hub (`owner/name`), a folder of its files, or one that `save_to_disk` wrote.
+
+    Of several splits only the one that is named is fetched.
 
     Raises:
         ValueError: it cannot be had, or has several splits and none was named.
     """
+    is_saved = any((Path(name) / file).exists() for file in ("dataset_info.json", "dataset_dict.json"))
     try:
-        if (Path(name) / "dataset_info.json").exists() or (Path(name) / "dataset_dict.json").exists():
-            loaded = datasets.load_from_disk(name)
-        else:
-            loaded = datasets.load_dataset(name)
+        loaded = datasets.load_from_disk(name) if is_saved else datasets.load_dataset(name, subset, split=split)
     except (FileNotFoundError, ConnectionError) as error:
         raise ValueError(f"{name!r} is no data set, neither here nor on the Hub: {error}") from error
     if isinstance(loaded, datasets.Dataset):
-        if split is not None:
+        if is_saved and split is not None:
             raise ValueError(f"{name!r} has no splits: please leave `split` out (got {split!r}).")
         return loaded
     if split is None and len(loaded) == 1:

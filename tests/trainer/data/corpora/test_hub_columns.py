@@ -72,13 +72,32 @@ def test_faulty_columns():
         read_columns(rows, {"eng_Latn": ["en", "en"], "fra_Latn": ["fr"]})
 
 
+def test_only_the_split_that_was_asked_for_is_fetched(monkeypatch):
+    asked = []
+
+    def load_dataset(*args, **kwargs):
+        asked.append((args, kwargs))
+        return dataset(en=["a"])
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    assert open_dataset("owner/name", "dev", "small")["en"][:] == ["a"]
+    assert asked == [(("owner/name", "small"), {"split": "dev"})]
+
+
 def test_data_sets_on_disk(tmp_path):
     rows = dataset(audio=[sound(0)], en=["a"])
     datasets.DatasetDict(train=rows, test=rows).save_to_disk(tmp_path / "saved")
     (tmp_path / "files").mkdir()
     rows.to_parquet(tmp_path / "files" / "train.parquet")
     assert open_dataset(str(tmp_path / "saved"), "test")["en"][:] == ["a"]
-    assert open_dataset(str(tmp_path / "files"), None)["en"][:] == ["a"]
+    assert open_dataset(str(tmp_path / "files"))["en"][:] == ["a"]
+    assert open_dataset(str(tmp_path / "files"), "train")["en"][:] == ["a"]
+    rows.save_to_disk(tmp_path / "single")
+    assert open_dataset(str(tmp_path / "single"))["en"][:] == ["a"]
+    with pytest.raises(ValueError, match="has no splits: please leave `split` out"):
+        open_dataset(str(tmp_path / "single"), "train")
+    with pytest.raises(ValueError, match="dev"):
+        open_dataset(str(tmp_path / "files"), "dev")
     with pytest.raises(ValueError, match="has the splits train, test: please name one"):
         open_dataset(str(tmp_path / "saved"), None)
     with pytest.raises(ValueError, match="is no data set, neither here nor on the Hub"):
