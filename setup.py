@@ -14,6 +14,7 @@ PACKAGE_DIR = {
     "modeling_atri": "modeling_atri",
     "modeling_atri.trainer": "trainer",
     "modeling_atri.trainer.data": "trainer/data",
+    "modeling_atri.trainer.data.corpora": "trainer/data/corpora",
     "modeling_atri.hub_cards": "hub_cards",
     "modeling_atri.cli": "cli",
 }

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 import shutil
 import sys
@@ -66,6 +67,13 @@ class ConvertArguments:
     projection_dim: int | None = field(
         default=None, metadata={"help": "Width of the embedding space, 1024 unless given. ML-CLAP brings its own."}
     )
+    temperature: float | None = field(
+        default=None,
+        metadata={
+            "help": "Softmax temperature to go on training from, e.g. the paper's 0.07. Default: that of ML-CLAP's "
+            "checkpoint; 0.07 under fresh heads."
+        },
+    )
     seed: int = field(default=0, metadata={"help": "Of the fresh projection heads."})
     overwrite: bool = field(
         default=False, metadata={"help": "Write into a folder that holds more than an earlier conversion."}
@@ -77,6 +85,8 @@ class ConvertArguments:
             raise ValueError(f"Pass either --mlclap, or both --ced and --sonar; got {' '.join(given) or 'none'}.")
         if self.mlclap is not None and self.projection_dim is not None:
             raise ValueError("--projection_dim is for fresh heads; those of ML-CLAP are in its checkpoint.")
+        if self.temperature is not None and not 0 < self.temperature < math.inf:
+            raise ValueError(f"--temperature must be a finite number above 0; got {self.temperature}.")
         if self.tokenizer is None and (self.sonar is None or os.path.isfile(self.sonar)):
             raise ValueError(
                 "Name the text tower's tokenizer with --tokenizer; ML-CLAP's and SONAR's is that of "
@@ -106,6 +116,9 @@ def convert(args: ConvertArguments) -> dict[str, Any]:
         processor = make_processor(args.tokenizer or args.sonar, normalize_text=args.mlclap is not None)
         print(f"{args.tokenizer or args.sonar}: {len(processor.tokenizer)} tokens")
         model = _make_model(args)
+        if args.temperature is not None:
+            model.config.logit_scale_init_value = -math.log(args.temperature)
+            model.logit_scale.data.fill_(model.config.logit_scale_init_value)
     check_vocabulary(model, processor)
     facts = _facts(args, model)
     _print_model(model)
@@ -169,6 +182,7 @@ def _facts(args: ConvertArguments, model: "AtriModel") -> dict[str, Any]:
         "conversion": {
             **{name: data_name(path, None) for name, path in sources.items()},
             **fresh,
+            **({} if args.temperature is None else {"temperature": args.temperature}),
         },
         "environment": describe_environment(),
     }

@@ -8,6 +8,7 @@ from importlib import import_module
 
 COMMANDS = {
     "quickstart": "make sounds, train a small model on them and query it in eight languages (minutes on a CPU)",
+    "prepare": "AudioCaps, Clotho, WavCaps and others, as they are on disk, to folders to train and test on",
     "translate": "the captions of a folder of recordings into other languages, with NLLB-200 or MADLAD-400",
     "train": "train or fine-tune a model on a folder of recordings or a Hub dataset",
     "convert": "make a model of the released weights of CED, SONAR or ML-CLAP",

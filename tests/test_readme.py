@@ -23,6 +23,7 @@ NOT_WALKED = (
     "make ",
     "benchmarks/",
     "atri translate",
+    "atri prepare",
     '"eng_Latn": ...',
 )
 # Small enough for a test; from scratch, the model would have 3 M parameters and train for ten epochs.

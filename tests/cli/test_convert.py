@@ -152,6 +152,18 @@ def test_the_weights_are_those_of_the_file(mlclap, tmp_path):
     assert torch.equal(written["audio_model.layers.1.attention.k_proj.weight"], qkv[12:24])
 
 
+def test_the_temperature_to_go_on_from(mlclap, tmp_path, capsys):
+    assert main([*mlclap, str(tmp_path / "own")]) == 0
+    assert main([*mlclap, "--temperature", "0.07", str(tmp_path / "given")]) == 0
+    own, given = (AtriModel.from_pretrained(tmp_path / name) for name in ("own", "given"))
+    assert own.logit_scale.exp().item() == pytest.approx(1 / 0.05)
+    assert given.logit_scale.exp().item() == pytest.approx(1 / 0.07)
+    assert given.config.logit_scale_init_value == pytest.approx(given.logit_scale.item())
+    assert json.loads((tmp_path / "given" / "atri_results.json").read_text())["conversion"]["temperature"] == 0.07
+    assert main([*mlclap, "--temperature", "0", str(tmp_path / "none")]) == 2
+    assert "--temperature must be a finite number above 0; got 0.0" in capsys.readouterr().err
+
+
 def test_towers_may_be_folders_and_bring_their_tokenizer(sources, tmp_path):
     config, sonar = convert_sonar_state_dict(torch.load(sources / "sonar.pt", weights_only=True)["model"], heads=2)
     folder = save_folder(tmp_path / "my-sonar", config.to_dict(), sonar, "model.safetensors")

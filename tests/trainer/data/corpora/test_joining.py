@@ -1,0 +1,38 @@
+import pytest
+
+from modeling_atri.trainer.data.corpora.clips import Clip, Corpus
+from modeling_atri.trainer.data.corpora.joining import join_folders
+from modeling_atri.trainer.data.corpora.overlap import read_clips
+from modeling_atri.trainer.data.corpora.writing import write_corpus
+from modeling_atri.trainer.data.rows import load_rows
+from tests.corpora import write_sound
+
+
+def prepare(folder, name: str, language: str = "eng_Latn", copy_audio: bool = False):
+    sound = write_sound(folder.parent / "sounds" / f"{name}.wav")
+    clip = Clip(name, sound, {language: [f"{name} one", f"{name} two"]}, (f"youtube:{name}",))
+    write_corpus(Corpus("Corpus", [clip], [], [], {}), folder, copy_audio=copy_audio)
+    return folder
+
+
+def test_rows_and_recordings_of_all(tmp_path):
+    first, second = prepare(tmp_path / "1", "a"), prepare(tmp_path / "2", "b", copy_audio=True)
+    report = join_folders([first, second], tmp_path / "both")
+    assert (report["clips"], report["captions"], report["hours"]) == (2, {"eng_Latn": 4}, round(1 / 3600, 4))
+    rows = load_rows(tmp_path / "both")
+    assert rows["audio_id"][:] == ["a", "b"]
+    assert [row["audio"]["path"] for row in rows] == [
+        str(tmp_path / "sounds" / "a.wav"),
+        str(tmp_path / "2" / "sounds" / "b.wav"),
+    ]
+    assert [clip.row["source_ids"] for clip in read_clips(tmp_path / "both")] == [["youtube:a"], ["youtube:b"]]
+    assert join_folders([first], tmp_path / "both")["clips"] == 1
+
+
+def test_what_does_not_fit_together(tmp_path):
+    first, french = prepare(tmp_path / "1", "a"), prepare(tmp_path / "2", "b", "fra_Latn")
+    with pytest.raises(ValueError, match="2: b has captions in fra_Latn, those before in eng_Latn"):
+        join_folders([first, french], tmp_path / "both")
+    with pytest.raises(ValueError, match="the `audio_id` 'a' is in a folder before"):
+        join_folders([first, first], tmp_path / "both")
+    assert not (tmp_path / "both").exists()
