@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import Trainer, TrainerCallback, TrainerState
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
@@ -34,8 +34,11 @@ class SaveAfterEpochEnd(TrainerCallback):
     def __init__(self):
         self.is_due = False
 
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.is_due = False  # what was due when an earlier call failed is not
+
     def on_step_end(self, args, state, control, **kwargs):
-        if control.should_save and (control.should_training_stop or ends_epoch(state)):
+        if control.should_save and leaves_epoch(state, control):
             control.should_save, self.is_due = False, True
 
     def on_epoch_end(self, args, state, control, **kwargs):
@@ -43,9 +46,9 @@ class SaveAfterEpochEnd(TrainerCallback):
             control.should_save, self.is_due = True, False
 
 
-def ends_epoch(state: TrainerState) -> bool:
-    """Whether the step that was just made is the last of its epoch."""
-    return state.epoch == int(state.epoch)
+def leaves_epoch(state: TrainerState, control: TrainerControl) -> bool:
+    """Whether the step that was just made is the last of its epoch, or of the run."""
+    return control.should_training_stop or state.epoch == int(state.epoch)
 
 
 class ResumableTrainer(Trainer):

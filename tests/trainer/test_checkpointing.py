@@ -24,6 +24,7 @@ from modeling_atri.trainer.checkpointing import (
 from modeling_atri.trainer.data.sampling import EpochBatchSampler
 from modeling_atri.trainer.divergence import TrainingDivergedError
 from modeling_atri.trainer.preemption import TrainingStopped, stop_on_signal
+from modeling_atri.trainer.resuming import SaveAfterEpochEnd
 from tests.trainer.training import assert_same_weights, make_arguments, make_rows, make_trainer
 
 
@@ -387,3 +388,56 @@ def test_a_signal_lets_the_step_end_and_saves(tmp_path, finished, number, step):
     resumed.train(resume_from_checkpoint=True)
     assert_same_weights(resumed.model, finished.model)
     assert curve(resumed) == curve(finished)
+
+
+def test_a_signal_in_the_last_step_loses_no_evaluation(tmp_path):
+    options = {"max_steps": 5, "eval_strategy": "epoch"}
+    whole = trainer_in(tmp_path / "whole", ROWS[:3], **options)
+    whole.train()
+    assert [entry["step"] for entry in curve(whole) if "eval_mrv" in entry] == [3, 5]
+    stopped = trainer_in(tmp_path / "run", ROWS[:3], [Signal(5, signal.SIGTERM)], **options)
+    with pytest.raises(TrainingStopped, match="after step 5 .*checkpoint-5 is saved"), stop_on_signal(stopped):
+        stopped.train()
+    resumed = trainer_in(tmp_path / "run", ROWS[:3], **options)
+    resumed.train(resume_from_checkpoint=True)
+    assert_same_weights(resumed.model, whole.model)
+    assert curve(resumed) == curve(whole)
+
+
+def test_signal_handlers_are_given_back(tmp_path, monkeypatch):
+    def heard(number, frame):
+        pass
+
+    def foreign(number):
+        """SIGINT is handled by something else than Python."""
+        return None if number == signal.SIGINT else known(number)
+
+    known, set_handler, taken = signal.getsignal, signal.signal, []
+    before = set_handler(signal.SIGCHLD, heard)
+    monkeypatch.setattr(signal, "getsignal", foreign)
+    monkeypatch.setattr(signal, "signal", lambda number, handler: taken.append(number) or set_handler(number, handler))
+    try:
+        trainer = trainer_in(tmp_path, callbacks=[Signal(1, signal.SIGTERM)])
+        with pytest.raises(TrainingStopped), stop_on_signal(trainer):
+            trainer.train()
+        assert known(signal.SIGCHLD) is heard
+        assert signal.SIGINT not in taken
+    finally:
+        set_handler(signal.SIGCHLD, before)
+
+
+def test_a_checkpoint_that_was_due_when_a_call_failed_is_not_due_in_the_next(tmp_path):
+    def fail(*args, **kwargs):
+        raise ConnectionResetError("the machine is gone")
+
+    trainer = trainer_in(tmp_path, ROWS[:3], save_steps=3)
+    due = next(item for item in trainer.callback_handler.callbacks if isinstance(item, SaveAfterEpochEnd))
+    breaks = type("Break", (TrainerCallback,), {"on_epoch_end": fail})()
+    trainer.callback_handler.callbacks.insert(0, breaks)
+    with pytest.raises(ConnectionResetError):
+        trainer.train()
+    assert due.is_due
+    trainer.callback_handler.callbacks.remove(breaks)
+    trainer.args.save_strategy, trainer.args.max_steps = "no", 1
+    trainer.train()
+    assert not checkpoints(tmp_path)
