@@ -28,7 +28,8 @@ from transformers.utils import is_peft_available
 
 from modeling_atri import AtriModel
 from modeling_atri.trainer import AtriTrainer
-from modeling_atri.trainer.checkpointing import SavingError, checkpoint_fault, checkpoints
+from modeling_atri.trainer.checkpointing import SavingError, checkpoints
+from modeling_atri.trainer.manifest import checkpoint_fault
 from tests.tiny import tiny_config
 from tests.trainer.training import make_arguments, make_rows, make_trainer
 
