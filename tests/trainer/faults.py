@@ -1,9 +1,9 @@
 """Training runs that are killed and resumed until they end; what the tests of checkpoints run as a script.
 
 `python -m tests.trainer.faults kill FOLDER [KILLS] [SEED]` kills runs of every case at random points with SIGKILL,
-KILLS times or more (20), resumes each from its last checkpoint, and compares what they leave with runs that nobody
-stopped, bit for bit. `... places FOLDER` breaks runs at chosen places, and writes down what was found. `... full
-FOLDER` saves until there is no room.
+KILLS times or more (20) and each case at least once, resumes each from its last checkpoint, and compares what they
+leave with runs that nobody stopped, bit for bit. `... places FOLDER` breaks runs at chosen places, and writes down
+what was found. `... full FOLDER` saves until there is no room.
 
 Every run is a process of its own, forked once everything is imported.
 """
@@ -206,11 +206,11 @@ def kill_at_random(case: str, folder: Path, seconds: float, rng: random.Random) 
 
 
 def kill_randomly(folder: Path, num_kills: int, seed: int) -> None:
-    """Runs of all cases in turn, until as many were killed."""
+    """Runs of all cases in turn, until each was killed, and all together as many times."""
     rng = random.Random(seed)
-    killed = killed_inside = number = 0
+    killed, killed_inside, number = dict.fromkeys(CASES, 0), 0, 0
     durations: dict[str, float] = {}
-    while killed < num_kills or number < len(CASES):
+    while sum(killed.values()) < num_kills or not all(killed.values()):
         case = list(CASES)[number % len(CASES)]
         expected, broken = (folder / name for name in (f"expected {number % len(CASES)}", f"killed {number}"))
         if case not in durations:
@@ -218,11 +218,13 @@ def kill_randomly(folder: Path, num_kills: int, seed: int) -> None:
             check_ended(finish(start(lambda case=case, expected=expected: run(case, expected), log)), log)
             durations[case] = time.monotonic() - begin
         kills, inside = kill_at_random(case, broken, durations[case], rng)
-        killed, killed_inside, number = killed + kills, killed_inside + inside, number + 1
+        killed[case] += kills
+        killed_inside, number = killed_inside + inside, number + 1
         print(f"{case}: killed {kills} times, {inside} inside a save", flush=True)
         if different := differences(expected, broken):
             sys.exit(f"{case}: not what a run that nobody stopped leaves: {different}")
-    print(json.dumps({"runs": number, "kills": killed, "kills inside a save": killed_inside, "all equal": True}))
+    counts = {"runs": number, "kills": sum(killed.values()), "kills inside a save": killed_inside}
+    print(json.dumps(counts | {"all equal": True}))
 
 
 # Chosen places
