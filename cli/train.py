@@ -84,7 +84,8 @@ def main(argv: list[str]) -> int:
     try:
         train(data, sizes, args)
     except TrainingStopped as stop:
-        print(f"\natri train: {stop} To go on, add --resume_from_checkpoint true.", file=sys.stderr)
+        advice = "" if stop.checkpoint is None else " To go on, add --resume_from_checkpoint true."
+        print(f"\natri train: {stop}{advice}", file=sys.stderr)
         return 128 + stop.signal
     return 0
 

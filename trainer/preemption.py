@@ -16,14 +16,14 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class TrainingStopped(Exception):  # noqa: N818 - nothing went wrong
-    """Training was asked to stop; `signal` says by what, the message what to go on from."""
+    """Training was asked to stop; `signal` says by what, `checkpoint`, if there is one, what to go on from."""
 
     def __init__(self, trainer: ResumableTrainer, number: int):
         # Not to read it again: there may be no time, and it was written just now.
         last, _ = last_whole_checkpoint(Path(trainer.args.output_dir), reads_all=False)
         kept = "there is no checkpoint to go on from" if last is None else f"{last} is saved"
         super().__init__(f"stopped after step {trainer.state.global_step} by {signal.Signals(number).name}; {kept}.")
-        self.signal = number
+        self.signal, self.checkpoint = number, last
 
 
 class _SaveAndStop(TrainerCallback):

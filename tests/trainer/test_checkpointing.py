@@ -641,3 +641,11 @@ def test_a_checkpoint_that_was_due_when_a_call_failed_is_not_due_in_the_next(tmp
     trainer.args.save_strategy, trainer.args.max_steps = "no", 1
     trainer.train()
     assert not checkpoints(tmp_path)
+
+
+def test_a_stopped_run_that_saves_models_alone_promises_nothing(tmp_path):
+    trainer = trainer_in(tmp_path, callbacks=[Signal(1, signal.SIGTERM)], save_only_model=True)
+    with pytest.raises(TrainingStopped, match="by SIGTERM; there is no checkpoint to go on from") as raised:
+        with stop_on_signal(trainer):
+            trainer.train()
+    assert raised.value.checkpoint is None
