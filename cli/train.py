@@ -84,7 +84,8 @@ def main(argv: list[str]) -> int:
     try:
         train(data, sizes, args)
     except TrainingStopped as stop:
-        print(f"\natri train: {stop} To go on, add --resume_from_checkpoint true.", file=sys.stderr)
+        advice = "" if stop.checkpoint is None else " To go on, add --resume_from_checkpoint true."
+        print(f"\natri train: {stop}{advice}", file=sys.stderr)
         return 128 + stop.signal
     return 0
 
@@ -103,13 +104,15 @@ def train(data: DataArguments, sizes, args) -> None:
     from modeling_atri.trainer.adapters import has_adapter, train_adapter
     from modeling_atri.trainer.checkpointing import resolve_checkpoint
     from modeling_atri.trainer.data.rows import load_rows
+    from modeling_atri.trainer.distributed import told_by_main
     from modeling_atri.trainer.preemption import stop_on_signal
     from modeling_atri.trainer.scratch import caption_texts, model_from_scratch
     from modeling_atri.trainer.trainer import AtriTrainer
 
     from .report import save_run
 
-    checkpoint = resolve_checkpoint(_checkpoint(args.resume_from_checkpoint), Path(args.output_dir))
+    wanted = _checkpoint(args.resume_from_checkpoint)
+    checkpoint = told_by_main(lambda: resolve_checkpoint(wanted, Path(args.output_dir)))
     languages = [resolve_language(language) for language in args.languages]
     options = {"languages": languages, "group_column": args.group_column}
     left_out = {"train": [], "eval": []}

@@ -59,10 +59,15 @@ def sync_folder(folder: Path, recursive: bool = True) -> None:
                 os.close(descriptor)
 
 
+def files_in(folder: Path) -> list[Path]:
+    """All files in a folder and below it, in one order everywhere."""
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
 def remove_unfinished(folder: Path) -> None:
     """Remove what a process that was killed inside `written_whole` left in a folder."""
     for path in folder.glob(f".*.{'[0-9a-f]' * 32}.tmp"):
         path.unlink()
 
 
-__all__ = ["folder_written_whole", "remove_unfinished", "sync_folder", "written_whole"]
+__all__ = ["files_in", "folder_written_whole", "remove_unfinished", "sync_folder", "written_whole"]

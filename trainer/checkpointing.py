@@ -1,38 +1,29 @@
 """Checkpoints that are there whole or not at all, and what training is resumed from."""
 
 import errno
-import json
 import logging
+import math
 import os
 import shutil
-import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME, TRAINING_ARGS_NAME
+from safetensors import SafetensorError
+from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from modeling_atri.files import sync_folder
+from modeling_atri.files import files_in, sync_folder
 
-from .arguments import AtriTrainingArguments
+from .manifest import checkpoint_fault, damage, read_manifest, write_manifest
 
 
 logger = logging.getLogger(__name__)
 
-MANIFEST_NAME = "atri_checkpoint.json"
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_UNFINISHED = ".unfinished"  # in a run's folder: what is being written, or deleted
-_WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
-_RNG_STATES = "rng_state*.pth"
-_RUN_ARGUMENTS = (
-    *("learning_rate", "lr_scheduler_type", "warmup_steps", "weight_decay", "optim", "max_grad_norm"),
-    *("adam_beta1", "adam_beta2", "adam_epsilon", "num_train_epochs", "max_steps", "seed", "data_seed"),
-    *("per_device_train_batch_size", "gradient_accumulation_steps", "dataloader_drop_last", "bf16", "fp16"),
-)
-_NOT_OF_THE_RUN = {"feature_cache_dir", "text_cache_dir", "remove_unused_columns", "logging_nan_inf_filter"}
+_UNFINISHED = ".unfinished"  # in a run's folder: what is being written, replaced, or deleted
+_REPLACED = "replaced-"
 
 
 class SavingError(OSError):
@@ -63,45 +54,61 @@ class SavingError(OSError):
 
 @contextmanager
 def checkpoint_written_whole(
-    folder: Path, facts: dict[str, Any], is_writer: bool = True, barrier: Callable[[], None] = lambda: None
+    folder: Path,
+    facts: dict[str, Any],
+    is_writer: bool = True,
+    anyone: Callable[[bool], bool] = lambda is_so: is_so,
 ) -> Iterator[Path]:
     """A folder to write a checkpoint to, which takes the name `folder` once all of it is on the disk.
 
     Until then it stands in `.unfinished` beside it, where nobody looks for checkpoints. The manifest that is added
-    holds the size of every file, so that a copy that was cut off can be told from a whole one. Neither a killed
-    process nor a power cut leaves a checkpoint that is not whole, and one of the same name is replaced by a whole one
-    only.
+    holds size and checksum of every file, so that a copy that was cut off or damaged can be told from a whole one, and
+    the number of the save, so that the last can be told from others of the folder. Neither a killed process nor a
+    power cut leaves a checkpoint that is not whole, and one of the same name is replaced by a whole one only.
 
     Args:
         folder: of the checkpoint.
         facts: what else the manifest says.
         is_writer: whether this process renames; the others may write into the folder too.
-        barrier: waits for all processes.
+        anyone: waits for all processes, and says whether any of them called it with True.
 
     Raises:
-        SavingError: the disk is full, or refuses. Nothing of it is left.
+        SavingError: the disk is full, or refuses, here or where another process writes. Nothing of it is left.
     """
     run_folder = folder.parent
     part = run_folder / _UNFINISHED / folder.name
     try:
         with _clear_errors(str(folder), run_folder):
-            if is_writer:
-                remove_unfinished_saves(run_folder)
-                part.mkdir(parents=True)
-            barrier()
-            yield part
-            barrier()
-            if is_writer:
-                _write_manifest(part, facts)
-                sync_folder(part)
-                if folder.exists():
-                    folder.rename(part.with_name(f"replaced-{folder.name}"))
-                part.rename(folder)
-                sync_folder(run_folder, recursive=False)
+            with _together(anyone):
+                if is_writer:
+                    remove_unfinished_saves(run_folder)
+                    part.mkdir(parents=True)
+            with _together(anyone):
+                yield part
+            with _together(anyone):
+                if is_writer:
+                    numbers = [_save_number(path) for path in checkpoints(run_folder)]
+                    write_manifest(part, {"save": 1 + max(numbers, default=0)} | facts)
+                    sync_folder(part)
+                    if folder.exists():
+                        folder.rename(part.with_name(f"{_REPLACED}{folder.name}"))
+                    part.rename(folder)
+                    sync_folder(run_folder, recursive=False)
     finally:
         if is_writer:
             remove_unfinished_saves(run_folder)
-    barrier()
+
+
+@contextmanager
+def _together(anyone: Callable[[bool], bool]) -> Iterator[None]:
+    """All processes go on from here or none: one that waited for another that failed would wait forever."""
+    try:
+        yield
+    except Exception:
+        anyone(True)
+        raise
+    if anyone(False):
+        raise OSError("another process failed, and says why")
 
 
 @contextmanager
@@ -126,7 +133,7 @@ def model_written_whole(folder: Path, run_folder: Path) -> Iterator[Path]:
             for path in part.rglob("*.safetensors"):
                 path.chmod(mode)
             sync_folder(part)
-            for path in sorted(_files(part), key=lambda path: (path.match("*.safetensors"), path)):
+            for path in sorted(files_in(part), key=lambda path: (path.match("*.safetensors"), path)):
                 target = folder / path.relative_to(part)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 os.replace(path, target)
@@ -146,7 +153,7 @@ def full_disk_explained(run_folder: Path) -> Iterator[None]:
 
 
 def rotate_checkpoints(newest: Path, best: str | None, limit: int | None) -> None:
-    """Delete checkpoints until there are `limit` in the folder of `newest`: damaged ones first, then the oldest.
+    """Delete checkpoints until there are `limit` in the folder of `newest`: damaged ones, then those saved first.
 
     Neither `newest`, which is whole, nor the best is deleted.
     """
@@ -154,8 +161,8 @@ def rotate_checkpoints(newest: Path, best: str | None, limit: int | None) -> Non
         return
     kept = {newest.resolve()} | ({Path(best).resolve()} if best else set())
     found = checkpoints(newest.parent)
-    others = [path for path in found if path.resolve() not in kept]
-    others.sort(key=lambda path: (checkpoint_fault(path) is None, path.stat().st_mtime_ns, _step(path)))
+    others = [path for path in reversed(found) if path.resolve() not in kept]
+    others.sort(key=lambda path: damage(path, reads_all=False) is None)
     for path in others[: max(0, len(found) - max(limit, len(found) - len(others)))]:
         delete_checkpoint(path)
 
@@ -172,7 +179,17 @@ def delete_checkpoint(folder: Path) -> None:
 
 def remove_unfinished_saves(run_folder: Path) -> None:
     """Remove what a process that was killed while it saved, or deleted, has left in a run's folder."""
+    restore_replaced(run_folder)
     shutil.rmtree(run_folder / _UNFINISHED, ignore_errors=True)
+
+
+def restore_replaced(run_folder: Path) -> None:
+    """Give a checkpoint back its name, if a process was killed before the one that was to replace it had taken it."""
+    for replaced in (run_folder / _UNFINISHED).glob(f"{_REPLACED}*"):
+        folder = run_folder / replaced.name.removeprefix(_REPLACED)
+        if not folder.exists():
+            with suppress(FileNotFoundError):  # another process did it
+                replaced.rename(folder)
 
 
 @contextmanager
@@ -188,66 +205,50 @@ def _clear_errors(what: str, run_folder: Path) -> Iterator[None]:
         raise SavingError(what, reason, run_folder) from error
 
 
-def _write_manifest(folder: Path, facts: dict[str, Any]) -> None:
-    sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in _files(folder)}
-    # It holds the hub token, so it is not pushed with a checkpoint, and nothing is resumed from it.
-    sizes.pop(TRAINING_ARGS_NAME, None)
-    (folder / MANIFEST_NAME).write_text(f"{json.dumps({'files': sizes} | facts, indent=2)}\n", encoding="utf-8")
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file())
-
-
 # Reading
 
 
 def checkpoints(run_folder: Path) -> list[Path]:
-    """The checkpoints of a run, whole or not, the one of the last step first."""
+    """The checkpoints of a folder, whole or not, the one that was saved last first.
+
+    It need not be that of the last step: another run may have been there before, or this one have gone back. Of those
+    that were saved by Trainer itself, or an earlier version, only steps are known; they count as saved before others.
+    """
     found = [path for path in run_folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*") if path.is_dir() and _step(path) >= 0]
-    return sorted(found, key=_step, reverse=True)
+    return sorted(found, key=lambda path: (_save_number(path) or _unknown_number(path), _step(path)), reverse=True)
 
 
-def last_whole_checkpoint(run_folder: Path) -> tuple[Path | None, dict[str, str]]:
-    """The whole checkpoint of the last step, and what is wrong with each later one."""
+def _save_number(folder: Path) -> int:
+    """Which save of its folder a checkpoint was, 0 if it does not say so."""
+    number = read_manifest(folder).get("save")
+    return number if isinstance(number, int) else 0
+
+
+def _unknown_number(folder: Path) -> float:
+    """A damaged one may have been the last: first, it is passed over and named, not overlooked."""
+    return 0 if damage(folder, reads_all=False) is None else math.inf
+
+
+def last_whole_checkpoint(run_folder: Path, reads_all: bool = True) -> tuple[Path | None, dict[str, str]]:
+    """The checkpoint that was saved last of those that can be resumed from, and what is wrong with each later one.
+
+    `reads_all` as in `checkpoint_fault`.
+    """
     faults: dict[str, str] = {}
     for folder in checkpoints(run_folder):
-        fault = checkpoint_fault(folder)
+        fault = checkpoint_fault(folder, reads_all)
         if fault is None:
             return folder, faults
         faults[folder.name] = fault
     return None, faults
 
 
-def checkpoint_fault(folder: Path) -> str | None:
-    """Why training cannot be resumed from a folder, None if it can.
-
-    By the sizes in its manifest; without one (of earlier versions, or of Trainer itself), by the files that belong
-    together, and by how safetensors, torch and JSON files end.
-    """
-    manifest = folder / MANIFEST_NAME
-    if not folder.is_dir():
-        return "there is no such folder"
-    if not manifest.is_file():
-        return _fault_without_manifest(folder)
-    try:
-        sizes = json.loads(manifest.read_text(encoding="utf-8"))["files"]
-    except ValueError:
-        return f"{MANIFEST_NAME} is cut off"
-    for name, size in sizes.items():
-        path = folder / name
-        if not path.is_file():
-            return f"{name} is missing"
-        if path.stat().st_size != size:
-            return f"{name} has {path.stat().st_size:,} of {size:,} bytes"
-    return None
-
-
 def resolve_checkpoint(wanted: str | os.PathLike | bool | None, run_folder: Path) -> str | None:
     """The whole checkpoint that training is to be resumed from, None for none.
 
     Args:
-        wanted: a folder; True for the last whole checkpoint of the run, with a warning that names those after it.
+        wanted: a folder; True for the last whole checkpoint that was saved, with a warning that names those that are
+            passed over.
         run_folder: with the checkpoints of the run.
 
     Raises:
@@ -256,6 +257,7 @@ def resolve_checkpoint(wanted: str | os.PathLike | bool | None, run_folder: Path
     if wanted is None or wanted is False:
         return None
     if wanted is True:
+        restore_replaced(run_folder)
         last, faults = last_whole_checkpoint(run_folder)
         passed_over = "; ".join(f"{name}: {fault}" for name, fault in faults.items())
         if last is None:
@@ -265,9 +267,11 @@ def resolve_checkpoint(wanted: str | os.PathLike | bool | None, run_folder: Path
                 "from the beginning."
             )
         if faults:
-            logger.warning("Resuming from %s; passed over, since they are damaged: %s.", last, passed_over)
+            logger.warning("Resuming from %s; passed over: %s.", last, passed_over)
+        _report_later_steps(last)
         return str(last)
     folder = Path(wanted)
+    restore_replaced(folder.parent)
     fault = checkpoint_fault(folder)
     if fault is not None:
         last, _ = last_whole_checkpoint(folder.parent)
@@ -276,72 +280,46 @@ def resolve_checkpoint(wanted: str | os.PathLike | bool | None, run_folder: Path
     return str(folder)
 
 
-def best_checkpoint(best_step: int | None, resumed_from: str) -> str | None:
-    """The checkpoint of the best step beside the one that was resumed from, also where the run's folder has moved."""
-    if not best_step:
-        return None
-    folder = Path(resumed_from).with_name(f"{PREFIX_CHECKPOINT_DIR}-{best_step}")
-    fault = checkpoint_fault(folder)
+def _report_later_steps(last: Path) -> None:
+    """Say so if the last checkpoint that was saved is not that of the last step."""
+    found = checkpoints(last.parent)
+    later = [path.name for path in found[found.index(last) + 1 :] if _step(path) > _step(last)]
+    if later:
+        logger.warning(
+            "Resuming from %s, which was saved last; %s of later steps are from before. To go on from one of them, "
+            "name it as `resume_from_checkpoint`.",
+            *(last, ", ".join(later)),
+        )
+
+
+def report_earlier_run(run_folder: Path) -> None:
+    """Warn of checkpoints that are there already when a run starts from the beginning."""
+    if names := [path.name for path in checkpoints(run_folder)]:
+        logger.warning(
+            "%s holds checkpoints of an earlier run (%s). Until this one has saved its first, they are what "
+            "`resume_from_checkpoint=True` goes on from; choose another `output_dir`, or move them away, to be sure.",
+            *(run_folder, ", ".join(names)),
+        )
+
+
+def best_checkpoint(recorded: str, resumed_from: str) -> str | None:
+    """A run's best checkpoint beside the one it is resumed from, also where its folder has moved; None if it is lost.
+
+    Args:
+        recorded: where it was.
+        resumed_from: a checkpoint of the same run.
+    """
+    folder = Path(resumed_from).with_name(Path(recorded).name)
+    fault = damage(folder)
+    runs = {read_manifest(path).get("run") for path in (folder, Path(resumed_from))}
+    if fault is None and len(runs - {None}) == 2:
+        fault = "that of this name is another run's"
     if fault is None:
         return str(folder)
-    logger.warning("The best model so far, %s, is lost: %s.", folder, fault)
+    logger.warning("The best model so far, %s, is lost: %s. The best is chosen anew from here on.", folder, fault)
     return None
-
-
-def _fault_without_manifest(folder: Path) -> str | None:
-    names = {path.name for path in folder.iterdir()}
-    if TRAINER_STATE_NAME not in names:  # the last that Trainer writes
-        return f"{TRAINER_STATE_NAME} is missing"
-    if not any(path for pattern in _WEIGHTS for path in folder.glob(pattern)):
-        return "it holds no weights"
-    has_part = {name: name in names for name in (OPTIMIZER_NAME, SCHEDULER_NAME)}
-    has_part[_RNG_STATES] = any(folder.glob(_RNG_STATES))
-    if any(has_part.values()) and not all(has_part.values()):  # `save_only_model` saves none of them
-        return f"{next(name for name, is_there in has_part.items() if not is_there)} is missing"
-    return next((f"{path.name} is cut off" for path in _files(folder) if _is_cut_off(path)), None)
-
-
-def _is_cut_off(path: Path) -> bool:
-    try:
-        if path.suffix == ".safetensors":
-            with safe_open(path, "pt"):
-                return False
-        if path.suffix == ".json":
-            json.loads(path.read_text(encoding="utf-8"))
-    except (SafetensorError, ValueError):
-        return True
-    return path.suffix in (".pt", ".pth", ".bin") and not zipfile.is_zipfile(path)
 
 
 def _step(folder: Path) -> int:
     number = folder.name.removeprefix(f"{PREFIX_CHECKPOINT_DIR}-")
     return int(number) if number.isdecimal() else -1
-
-
-# What a run is
-
-
-def run_arguments(args: AtriTrainingArguments, num_clips: int) -> dict[str, Any]:
-    """The arguments, and the number of clips, that decide what training computes, as JSON has them."""
-    given = args.to_dict()
-    own = [name for name in AtriTrainingArguments.__annotations__ if name not in _NOT_OF_THE_RUN]
-    chosen = {name: given[name] for name in dict.fromkeys([*own, *_RUN_ARGUMENTS])}
-    return json.loads(json.dumps(chosen | {"processes": args.world_size, "training clips": num_clips}))
-
-
-def warn_of_other_arguments(checkpoint: str, arguments: dict[str, Any]) -> None:
-    """Log a warning that names the arguments which are others than those of the run that is resumed."""
-    manifest = Path(checkpoint) / MANIFEST_NAME
-    if not manifest.is_file():
-        return
-    before = json.loads(manifest.read_text(encoding="utf-8")).get("arguments", {})
-    changed = [
-        f"{name} is {arguments[name]!r}, was {before[name]!r}"
-        for name in arguments.keys() & before.keys()
-        if arguments[name] != before[name]
-    ]
-    if changed:
-        logger.warning(
-            "The run resumed from %s had other arguments: %s. It goes on, but not as it would have without a stop.",
-            *(checkpoint, "; ".join(sorted(changed))),
-        )

@@ -1,12 +1,16 @@
-"""What several processes exchange in a step: rows of the batch, and gradients."""
+"""What several processes exchange: rows of the batch and gradients in a step, and what they must agree on."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from modeling_atri.loss_atri import Shard
+
+
+_Told = TypeVar("_Told")
 
 
 class _GatherRows(torch.autograd.Function):
@@ -79,3 +83,20 @@ def _used_by_any(parameters: list[nn.Parameter]) -> list[nn.Parameter]:
     counts = used.int()
     dist.all_reduce(counts)
     return [parameter for parameter, count in zip(parameters, counts.tolist(), strict=True) if count]
+
+
+def told_by_main(ask: Callable[[], _Told]) -> _Told:
+    """What the main process found, on all processes; if it found an error, they all raise it."""
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return ask()
+    told = [None, None]
+    if dist.get_rank() == 0:
+        try:
+            told = [ask(), None]
+        except (ValueError, OSError) as error:
+            told = [None, error]
+    dist.broadcast_object_list(told)
+    found, error = told
+    if error is not None:
+        raise error
+    return found

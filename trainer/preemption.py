@@ -9,20 +9,21 @@ from pathlib import Path
 from transformers import TrainerCallback
 
 from .checkpointing import last_whole_checkpoint
-from .resuming import ResumableTrainer, ends_epoch
+from .resuming import ResumableTrainer, leaves_epoch
 
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class TrainingStopped(Exception):  # noqa: N818 - nothing went wrong
-    """Training was asked to stop; `signal` says by what, the message what to go on from."""
+    """Training was asked to stop; `signal` says by what, `checkpoint`, if there is one, what to go on from."""
 
     def __init__(self, trainer: ResumableTrainer, number: int):
-        last, _ = last_whole_checkpoint(Path(trainer.args.output_dir))
-        kept = "there is no checkpoint yet" if last is None else f"{last} is saved"
+        # Not to read it again: there may be no time, and it was written just now.
+        last, _ = last_whole_checkpoint(Path(trainer.args.output_dir), reads_all=False)
+        kept = "there is no checkpoint to go on from" if last is None else f"{last} is saved"
         super().__init__(f"stopped after step {trainer.state.global_step} by {signal.Signals(number).name}; {kept}.")
-        self.signal = number
+        self.signal, self.checkpoint = number, last
 
 
 class _SaveAndStop(TrainerCallback):
@@ -31,7 +32,7 @@ class _SaveAndStop(TrainerCallback):
         self.asked_by: int | None = None
 
     def on_step_end(self, args, state, control, **kwargs):
-        if self.asked_by is not None and not ends_epoch(state):
+        if self.asked_by is not None and not leaves_epoch(state, control):
             control.should_save = True
 
     def on_epoch_end(self, args, state, control, **kwargs):
@@ -60,20 +61,23 @@ def stop_on_signal(trainer: ResumableTrainer) -> Iterator[None]:
         yield
         return
     callback, process = _SaveAndStop(trainer), os.getpid()
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    # One that was not handled from Python could not be given back: it acts as ever.
+    before = {number: handler for number in _SIGNALS if (handler := signal.getsignal(number)) is not None}
 
     def ask(number: int, frame: object) -> None:
         if os.getpid() == process:
             callback.asked_by = number
             _handle(before)
-            if os.name == "posix":  # torch would break off the step, or the save, where it hears of a worker's end
+            if os.name == "posix" and (handler := signal.getsignal(signal.SIGCHLD)) is not None:
+                # torch's would break off the step, or the save, where it hears of a worker's end.
+                before[signal.SIGCHLD] = handler
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         elif number == signal.SIGTERM:  # a loader's worker; Ctrl-C is none of its business
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
 
     trainer.add_callback(callback)
-    _handle(dict.fromkeys(_SIGNALS, ask))
+    _handle(dict.fromkeys(before, ask))
     try:
         yield
     except RuntimeError as error:  # the step waited for a loader's worker that got the signal too

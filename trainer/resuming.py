@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import Trainer, TrainerCallback, TrainerState
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
@@ -18,10 +18,13 @@ from .checkpointing import (
     best_checkpoint,
     checkpoint_written_whole,
     model_written_whole,
+    report_earlier_run,
     rotate_checkpoints,
-    run_arguments,
 )
+from .distributed import told_by_main
 from .divergence import LossWatch, check_weights
+from .run_identity import run_facts, warn_of_other_run
+from .weights import check_weights_fit
 
 
 class SaveAfterEpochEnd(TrainerCallback):
@@ -34,8 +37,11 @@ class SaveAfterEpochEnd(TrainerCallback):
     def __init__(self):
         self.is_due = False
 
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.is_due = False  # what was due when an earlier call failed is not
+
     def on_step_end(self, args, state, control, **kwargs):
-        if control.should_save and (control.should_training_stop or ends_epoch(state)):
+        if control.should_save and leaves_epoch(state, control):
             control.should_save, self.is_due = False, True
 
     def on_epoch_end(self, args, state, control, **kwargs):
@@ -43,9 +49,9 @@ class SaveAfterEpochEnd(TrainerCallback):
             control.should_save, self.is_due = True, False
 
 
-def ends_epoch(state: TrainerState) -> bool:
-    """Whether the step that was just made is the last of its epoch."""
-    return state.epoch == int(state.epoch)
+def leaves_epoch(state: TrainerState, control: TrainerControl) -> bool:
+    """Whether the step that was just made is the last of its epoch, or of the run."""
+    return control.should_training_stop or state.epoch == int(state.epoch)
 
 
 class ResumableTrainer(Trainer):
@@ -59,6 +65,7 @@ class ResumableTrainer(Trainer):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self._loss_watch = LossWatch(self)
+        self._run_facts: dict[str, Any] = {}  # what the manifests of its checkpoints say
         self.add_callback(SaveAfterEpochEnd())
         self.add_callback(self._loss_watch)
 
@@ -78,6 +85,15 @@ class ResumableTrainer(Trainer):
 
     # Resuming
 
+    def _begin_run(self, checkpoint: str | None) -> None:
+        """Name the run, or take the name of the one that goes on; warn of what is another than it was."""
+        facts = run_facts(self.args, self.train_dataset, checkpoint)
+        self._run_facts = facts | {"run": told_by_main(lambda: facts["run"])}
+        if checkpoint is not None:
+            warn_of_other_run(checkpoint, facts)
+        elif self.args.should_save:
+            report_earlier_run(Path(self.args.output_dir))
+
     def _init_training_state(
         self,
         max_steps: int,
@@ -90,10 +106,24 @@ class ResumableTrainer(Trainer):
             max_steps, num_update_steps_per_epoch, num_train_epochs, resume_from_checkpoint, trial
         )
         if resume_from_checkpoint is not None:
-            self.state.best_model_checkpoint = best_checkpoint(self.state.best_global_step, resume_from_checkpoint)
+            self._find_best_checkpoint(resume_from_checkpoint)
             if self.state.global_step >= max_steps:  # Trainer would make one more
                 return num_train_epochs, 0
         return start
+
+    def _find_best_checkpoint(self, checkpoint: str) -> None:
+        """Where it is now; without it, none is the best, lest a figure stay unbeaten whose model is gone."""
+        # As it was saved: Trainer has forgotten one that is not where it was.
+        recorded = TrainerState.load_from_json(str(Path(checkpoint) / TRAINER_STATE_NAME)).best_model_checkpoint
+        if recorded is None:
+            return
+        self.state.best_model_checkpoint = told_by_main(lambda: best_checkpoint(recorded, checkpoint))
+        if self.state.best_model_checkpoint is None:
+            self.state.best_metric = self.state.best_global_step = None
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        check_weights_fit(self.model if model is None else model, resume_from_checkpoint)
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         super()._load_rng_state(checkpoint)
@@ -121,9 +151,7 @@ class ResumableTrainer(Trainer):
         folder = Path(self._get_output_dir(trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         if self.state.best_global_step == self.state.global_step:
             self.state.best_model_checkpoint = str(folder)
-        facts = {"arguments": run_arguments(self.args, len(self.train_dataset))}
-        barrier = self.accelerator.wait_for_everyone
-        with checkpoint_written_whole(folder, facts, self.args.should_save, barrier) as part:
+        with checkpoint_written_whole(folder, self._run_facts, self.args.should_save, self._anyone) as part:
             self.save_model(str(part), _internal_call=True)
             if not self.args.save_only_model:
                 self._save_progress(part)
@@ -136,6 +164,10 @@ class ResumableTrainer(Trainer):
             self._push_from_checkpoint(str(folder))
         if self.args.should_save:
             rotate_checkpoints(folder, self.state.best_model_checkpoint, self.args.save_total_limit)
+
+    def _anyone(self, is_so: bool) -> bool:
+        """Whether it is so on any process; waits for all."""
+        return bool(self.accelerator.gather(torch.tensor([int(is_so)], device=self.args.device)).any())
 
     def _save_progress(self, folder: Path) -> None:
         """What the next step depends on beside the model."""

@@ -18,19 +18,13 @@ from modeling_atri.processing_atri import AtriProcessor
 
 from .adapters import has_adapter, load_adapter_weights
 from .arguments import AtriTrainingArguments
-from .checkpointing import (
-    full_disk_explained,
-    remove_unfinished_saves,
-    resolve_checkpoint,
-    run_arguments,
-    warn_of_other_arguments,
-)
+from .checkpointing import full_disk_explained, remove_unfinished_saves, resolve_checkpoint
 from .checks import check_best_metric, check_tokenizer, checked_rows, report_excerpts
 from .data.bad_rows import LEFT_OUT_NAME, BadRow, BadRowError, BadRowLog
 from .data.collator import AtriDataCollator
 from .data.feature_cache import FeatureCache
 from .data.sampling import EXCERPT, DrawnRows, EpochBatchSampler, random_stream
-from .distributed import average_gradients
+from .distributed import average_gradients, told_by_main
 from .engines import check_engine
 from .evaluation import RetrievalEmbeddings, RetrievalSet
 from .measuring import embed_on_all_processes, measure
@@ -235,30 +229,33 @@ class AtriTrainer(ResumableTrainer):
         """Train as [`~transformers.Trainer.train`] does, with mel statistics set first where the model has none.
 
         A run that is resumed goes on as if it had never stopped, bit for bit on a CPU: data, languages, captions,
-        dropout, optimizer, logged losses. It warns of arguments that are others than before.
+        dropout, optimizer, logged losses. It warns of arguments, and of captions and clips, that are others than
+        before.
 
         Args:
-            resume_from_checkpoint (`str` or `bool`, *optional*): a checkpoint, or True for the last whole one of
-                `args.output_dir`.
+            resume_from_checkpoint (`str` or `bool`, *optional*): a checkpoint, or True for the whole one that was
+                saved last in `args.output_dir`.
             trial, ignore_keys_for_eval: the parent's.
 
         Raises:
-            ValueError: there is no such checkpoint, or it is damaged; the message says which is whole. A clip that
-                cannot be used, which only decoding shows; the message names its row.
+            ValueError: there is no such checkpoint, it is damaged, or holds a model alone; the message says which is
+                whole. It is of another model than this one. A clip that cannot be used, which only decoding shows; the
+                message names its row.
             TrainingDivergedError: a loss or a weight is no finite number; a `ValueError`.
             SavingError: the disk is full, or refuses; an `OSError`. The last checkpoint is whole.
         """
-        checkpoint = resolve_checkpoint(resume_from_checkpoint, Path(self.args.output_dir))
+        run_folder = Path(self.args.output_dir)
+        checkpoint = told_by_main(lambda: resolve_checkpoint(resume_from_checkpoint, run_folder))
         if self.args.should_save:
-            remove_unfinished_saves(Path(self.args.output_dir))
+            remove_unfinished_saves(run_folder)
+        if self.train_dataset is not None:
+            self._begin_run(checkpoint)
         if checkpoint is None:
             self._set_mel_statistics()
-        elif self.train_dataset is not None:
-            warn_of_other_arguments(checkpoint, run_arguments(self.args, len(self.train_dataset)))
         self.measured.clear()  # steps are counted from the start again
         self.bad_rows.begin(self.is_world_process_zero(), resumed=checkpoint is not None)
         try:
-            with full_disk_explained(Path(self.args.output_dir)):
+            with full_disk_explained(run_folder):
                 output = super().train(checkpoint, trial, ignore_keys_for_eval)
         except BadRowError as error:
             traceback.clear_frames(error.__traceback__)  # lets go of the workers, which end now

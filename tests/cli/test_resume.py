@@ -10,6 +10,7 @@ from modeling_atri import AtriProcessor
 from modeling_atri.cli.main import main
 from modeling_atri.trainer import AtriTrainer
 from modeling_atri.trainer.data.soundscapes import write_soundscapes
+from modeling_atri.trainer.manifest import MANIFEST_NAME
 from tests.cli.test_train import SIZES
 
 
@@ -60,3 +61,28 @@ def test_mistakes_and_misfortunes_are_one_line(tmp_path, words, capsys):
     assert len(lines) == 1
     assert "Likely causes: a learning rate that is too high (it is 1e+30)" in lines[0]
     assert "go on from it with resume_from_checkpoint" in lines[0] or "There is no checkpoint" in lines[0]
+
+
+def test_a_damaged_checkpoint_and_one_of_another_model_are_a_sentence(tmp_path, words, capsys):
+    run_folder = tmp_path / "run"
+    assert main([*words, str(run_folder)]) == 0
+    state = run_folder / "checkpoint-4" / "trainer_state.json"
+    state.write_bytes(bytes(state.stat().st_size))
+    assert main([*words, str(run_folder), "--resume_from_checkpoint", "true"]) == 0  # from the one before
+    capsys.readouterr()
+    state.write_bytes(bytes(state.stat().st_size))
+    (run_folder / "checkpoint-3" / MANIFEST_NAME).write_text("{}")
+    for wanted in ("true", str(state.parent)):
+        assert main([*words, str(run_folder), "--resume_from_checkpoint", wanted]) == 2
+        said = capsys.readouterr().err
+        assert "trainer_state.json is damaged" in said
+        assert "Traceback" not in said
+
+    assert main([*words, str(tmp_path / "small")]) == 0
+    assert main([*words, str(tmp_path / "other"), "--audio_hidden_size", "32"]) == 0
+    other = ["--model", str(tmp_path / "other"), "--resume_from_checkpoint", "true"]
+    capsys.readouterr()
+    assert main([*words, str(tmp_path / "small"), *other]) == 2
+    said = capsys.readouterr().err
+    assert "it is a checkpoint of another model." in said
+    assert "Traceback" not in said

@@ -1,9 +1,9 @@
 """Training runs that are killed and resumed until they end; what the tests of checkpoints run as a script.
 
 `python -m tests.trainer.faults kill FOLDER [KILLS] [SEED]` kills runs of every case at random points with SIGKILL,
-KILLS times or more (20), resumes each from its last checkpoint, and compares what they leave with runs that nobody
-stopped, bit for bit. `... places FOLDER` breaks runs at chosen places, and writes down what was found. `... full
-FOLDER` saves until there is no room.
+KILLS times or more (20) and each case at least once, resumes each from its last checkpoint, and compares what they
+leave with runs that nobody stopped, bit for bit. `... places FOLDER` breaks runs at chosen places, and writes down
+what was found. `... full FOLDER` saves until there is no room.
 
 Every run is a process of its own, forked once everything is imported.
 """
@@ -28,7 +28,8 @@ from transformers.utils import is_peft_available
 
 from modeling_atri import AtriModel
 from modeling_atri.trainer import AtriTrainer
-from modeling_atri.trainer.checkpointing import SavingError, checkpoint_fault, checkpoints
+from modeling_atri.trainer.checkpointing import SavingError, checkpoints
+from modeling_atri.trainer.manifest import checkpoint_fault
 from tests.tiny import tiny_config
 from tests.trainer.training import make_arguments, make_rows, make_trainer
 
@@ -71,6 +72,15 @@ CASES: dict[str, dict[str, Any]] = {
     "mlclap, at every epoch's end": {
         **{"objective": "mlclap", "save_strategy": "epoch", "eval_strategy": "epoch", "logging_steps": 4},
     },
+    "kcl, two workers, accumulation": {
+        **{"objective": "kcl", "dataloader_num_workers": 2, "gradient_accumulation_steps": 2, **_AUGMENTATION},
+        **{"save_steps": 1, "num_train_epochs": 2},
+    },
+    "mlclap, bad rows": {
+        **{"objective": "mlclap", "on_bad_row": "skip", "bad_rows": (3, 11, 12), "dataloader_num_workers": 1},
+        **{"max_audio_seconds": 0.3},
+    },
+    "akcl, one checkpoint": {"objective": "akcl", "save_total_limit": 1, "save_steps": 1, "num_train_epochs": 2},
     "cacl, in chunks": {
         **{"objective": "cacl", "audio_chunk_size": 2, "text_chunk_size": 3, "save_steps": 4, "max_steps": 11},
     },
@@ -87,6 +97,8 @@ def make_run(case: str, folder: Path) -> AtriTrainer:
         if name in options:
             options[name] = str(folder / options[name])
     rows = make_rows(NUM_CLIPS, num_groups=8 if "mix_probability" in options else None)
+    for item in options.pop("bad_rows", ()):
+        rows[item]["audio"] = {"path": None, "bytes": b"no sound"}
     args = make_arguments(folder / "run", **options)
     return make_trainer(args, rows, make_rows(6, seed=1) if "eval_strategy" in options else None, model=model)
 
@@ -130,7 +142,11 @@ def differences(first: Path, second: Path) -> list[str]:
     patterns = ("*.safetensors", "checkpoint-*/*.safetensors", "checkpoint-*/*.pt", "checkpoint-*/rng_state*.pth")
     names = [path.relative_to(first).as_posix() for pattern in patterns for path in first.glob(f"run/{pattern}")]
     names.append("history.json")
-    return sorted(name for name in names if _content(first / name) != _content(second / name))
+    different = [name for name in names if _content(first / name) != _content(second / name)]
+    # A clip is noted when it is trained on, before the next checkpoint: those that are come in any order.
+    log = "run/train_left_out.jsonl"
+    lines = [sorted((_content(folder / log) or b"").splitlines()) for folder in (first, second)]
+    return sorted([*different, log] if lines[0] != lines[1] else different)
 
 
 def _content(path: Path) -> bytes | None:
@@ -190,11 +206,11 @@ def kill_at_random(case: str, folder: Path, seconds: float, rng: random.Random) 
 
 
 def kill_randomly(folder: Path, num_kills: int, seed: int) -> None:
-    """Runs of all cases in turn, until as many were killed."""
+    """Runs of all cases in turn, until each was killed, and all together as many times."""
     rng = random.Random(seed)
-    killed = killed_inside = number = 0
+    killed, killed_inside, number = dict.fromkeys(CASES, 0), 0, 0
     durations: dict[str, float] = {}
-    while killed < num_kills or number < len(CASES):
+    while sum(killed.values()) < num_kills or not all(killed.values()):
         case = list(CASES)[number % len(CASES)]
         expected, broken = (folder / name for name in (f"expected {number % len(CASES)}", f"killed {number}"))
         if case not in durations:
@@ -202,11 +218,13 @@ def kill_randomly(folder: Path, num_kills: int, seed: int) -> None:
             check_ended(finish(start(lambda case=case, expected=expected: run(case, expected), log)), log)
             durations[case] = time.monotonic() - begin
         kills, inside = kill_at_random(case, broken, durations[case], rng)
-        killed, killed_inside, number = killed + kills, killed_inside + inside, number + 1
+        killed[case] += kills
+        killed_inside, number = killed_inside + inside, number + 1
         print(f"{case}: killed {kills} times, {inside} inside a save", flush=True)
         if different := differences(expected, broken):
             sys.exit(f"{case}: not what a run that nobody stopped leaves: {different}")
-    print(json.dumps({"runs": number, "kills": killed, "kills inside a save": killed_inside, "all equal": True}))
+    counts = {"runs": number, "kills": sum(killed.values()), "kills inside a save": killed_inside}
+    print(json.dumps(counts | {"all equal": True}))
 
 
 # Chosen places
@@ -347,6 +365,30 @@ def two_processes(folder: Path) -> dict[str, Any]:
     return found | {"differences": differences(*folders.values()), "rng states": sorted(rng_states)}
 
 
+def full_processes(folder: Path) -> dict[str, Any]:
+    """The first of two has no room for the second checkpoint; the second has, and would wait for the first."""
+
+    def task(rank: int) -> None:
+        trainer = make_run("mlclap, at every epoch's end", folder)
+        if rank == 0:
+            trainer.add_callback(FullDisk(5, 150_000))
+        trainer.train()
+
+    statuses = [finish(process) for process in as_ranks(task, folder)]
+    said = [(folder / f"rank {rank}.log").read_text()[-1500:] for rank in range(2)]
+    return {"statuses": statuses, "said": said, "left": listing(folder / "run")}
+
+
+def processes_without_a_checkpoint(folder: Path) -> dict[str, Any]:
+    """Two are to go on from nothing; the first looks, both end."""
+
+    def task(rank: int) -> None:
+        make_run("mlclap, at every epoch's end", folder).train(resume_from_checkpoint=True)
+
+    statuses = [finish(process) for process in as_ranks(task, folder)]
+    return {"statuses": statuses, "said": [(folder / f"rank {rank}.log").read_text()[-1500:] for rank in range(2)]}
+
+
 def diverging_processes(folder: Path) -> dict[str, Any]:
     """One of two computes a loss that is no number in the second step."""
 
@@ -360,7 +402,8 @@ def diverging_processes(folder: Path) -> dict[str, Any]:
     return {"statuses": statuses, "said": [(folder / f"rank {rank}.log").read_text()[-1500:] for rank in range(2)]}
 
 
-PLACES = {part.__name__: part for part in (inside_a_checkpoint, full_disk, two_processes, diverging_processes)}
+_MULTIPLE = (full_processes, processes_without_a_checkpoint, two_processes, diverging_processes)
+PLACES = {part.__name__: part for part in (inside_a_checkpoint, full_disk, *_MULTIPLE)}
 
 
 def break_at_places(folder: Path) -> None:

@@ -2,8 +2,11 @@
 
 import json
 import os
+import re
 import shutil
 import signal
+import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -12,18 +15,21 @@ from safetensors.torch import load_file
 from transformers import TrainerCallback
 
 from modeling_atri.trainer.checkpointing import (
-    MANIFEST_NAME,
     SavingError,
-    checkpoint_fault,
+    best_checkpoint,
     checkpoint_written_whole,
     checkpoints,
     last_whole_checkpoint,
+    remove_unfinished_saves,
     resolve_checkpoint,
     rotate_checkpoints,
 )
 from modeling_atri.trainer.data.sampling import EpochBatchSampler
 from modeling_atri.trainer.divergence import TrainingDivergedError
+from modeling_atri.trainer.manifest import MANIFEST_NAME, checkpoint_fault
 from modeling_atri.trainer.preemption import TrainingStopped, stop_on_signal
+from modeling_atri.trainer.resuming import SaveAfterEpochEnd
+from tests.tiny import tiny_model
 from tests.trainer.training import assert_same_weights, make_arguments, make_rows, make_trainer
 
 
@@ -41,9 +47,9 @@ OPTIONS = {
 }
 
 
-def trainer_in(folder: Path, eval_rows=None, callbacks=None, **changes):
+def trainer_in(folder: Path, eval_rows=None, callbacks=None, rows=ROWS, model=None, **changes):
     args = make_arguments(folder, **OPTIONS | changes)
-    return make_trainer(args, ROWS, eval_rows, callbacks=callbacks)
+    return make_trainer(args, rows, eval_rows, model, callbacks=callbacks)
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +68,16 @@ def run_folder(finished, tmp_path) -> Path:
 
 def cut(path: Path, num_bytes: int = 1) -> None:
     os.truncate(path, path.stat().st_size - num_bytes)
+
+
+def clear(path: Path) -> None:
+    """What is left of a file whose blocks were lost: its size."""
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def warnings(caplog) -> list[str]:
+    """What this package warned of."""
+    return [record.getMessage() for record in caplog.records if record.name.startswith("modeling_atri")]
 
 
 def curve(trainer) -> list[dict]:
@@ -86,9 +102,16 @@ def test_every_file_of_a_checkpoint_is_checked(run_folder):
         assert checkpoint_fault(folder) == f"{name} has {size - 1:,} of {size:,} bytes"
         (folder / name).unlink()
         assert checkpoint_fault(folder) == f"{name} is missing"
+        (folder / name).write_bytes(bytes(size))
+        assert checkpoint_fault(folder, reads_all=False) is None
+        assert checkpoint_fault(folder) == f"{name} is damaged"
         (folder / name).write_bytes(content)
+    assert checkpoint_fault(folder) is None
     cut(folder / MANIFEST_NAME, 10)
-    assert checkpoint_fault(folder) == f"{MANIFEST_NAME} is cut off"
+    assert checkpoint_fault(folder) == f"{MANIFEST_NAME} is damaged"
+    for content in ("{}", "[]", "null", '{"files": {}}', '{"files": ["a"]}', '{"files": {"a": "b"}}', "\0\0"):
+        (folder / MANIFEST_NAME).write_text(content)
+        assert checkpoint_fault(folder) == f"{MANIFEST_NAME} is damaged"
     assert checkpoint_fault(run_folder / "checkpoint-8") == "there is no such folder"
 
 
@@ -112,7 +135,38 @@ def test_checkpoints_of_trainer_itself_are_checked_by_their_files(run_folder):
         (folder / name).write_bytes(content)
     for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):  # as `save_only_model` leaves it
         (folder / name).unlink()
+    assert checkpoint_fault(folder) == NO_OPTIMIZER
+
+
+def test_lost_blocks_are_found_without_checksums(run_folder):
+    """In checkpoints of earlier versions, and of Trainer itself."""
+    folder = run_folder / "checkpoint-6"
+    manifest = json.loads((folder / MANIFEST_NAME).read_text())
+    (folder / MANIFEST_NAME).write_text(json.dumps({"files": manifest["files"]}))
     assert checkpoint_fault(folder) is None
+    for name in ("model.safetensors", "optimizer.pt", "rng_state.pth", "trainer_state.json"):
+        content = (folder / name).read_bytes()
+        clear(folder / name)
+        assert checkpoint_fault(folder) == f"{name} is damaged"
+        (folder / name).write_bytes(content)
+    content = (folder / "optimizer.pt").read_bytes()
+    (folder / "optimizer.pt").write_bytes(content[:20_000] + bytes(4096) + content[24_096:])
+    assert checkpoint_fault(folder) == "optimizer.pt is damaged"
+    (folder / MANIFEST_NAME).unlink()
+    assert checkpoint_fault(folder) == "optimizer.pt is cut off"
+
+
+NO_OPTIMIZER = "it holds no optimizer state (`save_only_model`); start from it as `model`"
+
+
+def test_nothing_is_resumed_from_a_model_alone(tmp_path):
+    trainer = trainer_in(tmp_path, save_only_model=True, save_total_limit=2)
+    trainer.train()
+    assert [path.name for path in checkpoints(tmp_path)] == ["checkpoint-6", "checkpoint-4"]
+    with pytest.raises(ValueError, match=f"that is whole .checkpoint-6: {re.escape(NO_OPTIMIZER)}"):
+        trainer_in(tmp_path).train(resume_from_checkpoint=True)
+    with pytest.raises(ValueError, match=f"checkpoint-4: {re.escape(NO_OPTIMIZER)}. There is no whole"):
+        trainer_in(tmp_path).train(str(tmp_path / "checkpoint-4"))
 
 
 def test_the_last_whole_checkpoint_is_chosen(run_folder, caplog):
@@ -170,8 +224,48 @@ def test_a_checkpoint_of_the_same_name_is_replaced(run_folder):
     ]
     assert sorted(found) == [f"checkpoint-6/{MANIFEST_NAME}", "checkpoint-6/folder/file"]
     manifest = json.loads((run_folder / "checkpoint-6" / MANIFEST_NAME).read_text())
-    assert manifest == {"files": {"folder/file": 3}, "arguments": {"seed": 1}}
+    checksums = {"folder/file": zlib.crc32(b"123")}
+    assert manifest == {"files": {"folder/file": 3}, "crc32": checksums, "save": 4, "arguments": {"seed": 1}}
     assert not (run_folder / ".unfinished").exists()
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["interrupted", "killed"])
+def test_a_checkpoint_that_was_about_to_be_replaced_is_kept(run_folder, monkeypatch, killed):
+    folder = run_folder / "checkpoint-6"
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    rename = Path.rename
+
+    def stopped(path, target):
+        if target == folder and path.name == folder.name:
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", stopped)
+        if killed:  # nothing is put in order
+            patch.setattr("modeling_atri.trainer.checkpointing.remove_unfinished_saves", lambda folder: None)
+        with pytest.raises(KeyboardInterrupt), checkpoint_written_whole(folder, {}) as part:
+            (part / "file").write_bytes(b"123")
+    if killed:
+        assert not folder.exists()
+        assert resolve_checkpoint(True, run_folder) == str(folder)
+        remove_unfinished_saves(run_folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert not (run_folder / ".unfinished").exists()
+
+
+def test_no_process_waits_for_one_that_could_not_write(tmp_path):
+    """What two processes say to one another, as each of them sees it."""
+    said = []
+    with pytest.raises(SavingError, match="checkpoint-2 could not be written .*No space left"):
+        with checkpoint_written_whole(tmp_path / "checkpoint-2", {}, anyone=lambda is_so: said.append(is_so) or is_so):
+            raise OSError(28, "No space left on device")
+    assert said == [False, True]
+    answers = iter([False, True])
+    with pytest.raises(SavingError, match="checkpoint-2 could not be written .*another process failed"):
+        with checkpoint_written_whole(tmp_path / "checkpoint-2", {}, False, anyone=lambda is_so: next(answers)):
+            pass
+    assert not checkpoints(tmp_path)
 
 
 def test_rotation_keeps_the_new_and_the_best_and_drops_damaged_ones_first(run_folder):
@@ -210,6 +304,52 @@ class Interrupt(TrainerCallback):
     def on_step_begin(self, args, state, control, **kwargs):
         if state.global_step == self.step:
             raise ConnectionResetError("the machine is gone")
+
+
+def manifest(folder: Path) -> dict:
+    return json.loads((folder / MANIFEST_NAME).read_text())
+
+
+def test_what_was_saved_last_goes_on_not_what_an_earlier_run_left(run_folder, tmp_path, caplog):
+    other = {"seed": 1, "learning_rate": 5e-3}
+    with pytest.raises(ConnectionResetError):
+        trainer_in(run_folder, callbacks=[Interrupt(3)], **other).train()
+    assert (
+        f"{run_folder} holds checkpoints of an earlier run (checkpoint-6, checkpoint-4, checkpoint-2)"
+        in (warnings(caplog)[0])
+    )
+    assert [path.name for path in checkpoints(run_folder)] == ["checkpoint-2", "checkpoint-6", "checkpoint-4"]
+    assert str(SavingError("x", "y", run_folder)).startswith(
+        f"x could not be written (y). {run_folder}/checkpoint-2 is"
+    )
+    caplog.clear()
+    resumed = trainer_in(run_folder, **other)
+    resumed.train(resume_from_checkpoint=True)
+    assert warnings(caplog) == [
+        f"Resuming from {run_folder}/checkpoint-2, which was saved last; checkpoint-6, checkpoint-4 of later steps "
+        "are from before. To go on from one of them, name it as `resume_from_checkpoint`."
+    ]
+    whole = trainer_in(tmp_path / "whole", **other)
+    whole.train()
+    assert_same_weights(resumed.model, whole.model)
+    runs = {step: manifest(run_folder / f"checkpoint-{step}")["run"] for step in (2, 4, 6)}
+    assert len(set(runs.values())) == 1, "a run that goes on keeps its name"
+    assert runs[2] != manifest(tmp_path / "whole" / "checkpoint-2")["run"]
+
+
+def test_a_run_that_went_back_goes_on_from_there(run_folder):
+    options = {"num_train_epochs": 3, "callbacks": [Interrupt(5)]}
+    with pytest.raises(ConnectionResetError):
+        trainer_in(run_folder, **options).train(str(run_folder / "checkpoint-2"))
+    assert resolve_checkpoint(True, run_folder) == str(run_folder / "checkpoint-4")
+    assert manifest(run_folder / "checkpoint-4")["arguments"]["num_train_epochs"] == 3
+
+
+def test_saves_are_counted_though_older_checkpoints_are_not(run_folder):
+    """Those of Trainer itself, or an earlier version, count as saved before, by their steps."""
+    for step in (4, 6):
+        (run_folder / f"checkpoint-{step}" / MANIFEST_NAME).unlink()
+    assert [path.name for path in checkpoints(run_folder)] == [f"checkpoint-{step}" for step in (2, 6, 4)]
 
 
 @pytest.mark.parametrize("step, resumed_from", [(3, 2), (4, 4), (5, 4)])
@@ -266,6 +406,67 @@ def test_the_best_model_is_found_where_the_run_was_moved_to(tmp_path):
     again.train(resume_from_checkpoint=True)
     assert again.state.best_model_checkpoint == str(moved / Path(whole.state.best_model_checkpoint).name)
     assert_same_weights(again.model, whole.model)
+
+
+def test_a_lost_best_model_is_forgotten(tmp_path, caplog):
+    options = {"eval_strategy": "steps", "eval_steps": 2, "load_best_model_at_end": True, "greater_is_better": True}
+    options |= {"metric_for_best_model": "embedding_gap", "num_train_epochs": 2}
+    whole = trainer_in(tmp_path, ROWS[:4], **options)
+    whole.train()
+    state_path = tmp_path / "checkpoint-6" / "trainer_state.json"
+    state = json.loads(state_path.read_text())
+    state |= {"best_global_step": 2, "best_metric": 1e9, "best_model_checkpoint": "/before/checkpoint-2"}
+    state_path.write_text(json.dumps(state))
+    (tmp_path / "checkpoint-6" / MANIFEST_NAME).unlink()
+    clear(tmp_path / "checkpoint-2" / "model.safetensors")
+    again = trainer_in(tmp_path, ROWS[:4], **options | {"num_train_epochs": 3})
+    again.train(str(tmp_path / "checkpoint-6"))
+    assert f"{tmp_path}/checkpoint-2, is lost: model.safetensors is damaged. The best is chosen anew" in caplog.text
+    assert again.state.best_global_step == 8
+    assert again.state.best_model_checkpoint == str(tmp_path / "checkpoint-8")
+    assert again.state.best_metric < 1e9
+
+
+def test_a_best_model_of_another_run_is_none(run_folder, tmp_path, caplog):
+    for folder in ("checkpoint-2", "checkpoint-4"):
+        assert best_checkpoint(f"/before/{folder}", str(run_folder / "checkpoint-6")) == str(run_folder / folder)
+    content = manifest(run_folder / "checkpoint-4") | {"run": "another"}
+    (run_folder / "checkpoint-4" / MANIFEST_NAME).write_text(json.dumps(content))
+    assert best_checkpoint("/before/checkpoint-4", str(run_folder / "checkpoint-6")) is None
+    assert "checkpoint-4, is lost: that of this name is another run's." in caplog.text
+
+
+def test_a_checkpoint_of_another_model_is_refused(run_folder):
+    folder = str(run_folder / "checkpoint-4")
+    with pytest.raises(
+        ValueError, match="another model. [0-9]+ weights differ, such as .* in the checkpoint, .*in the"
+    ):
+        trainer_in(run_folder, model=tiny_model(hidden_size=48)).train(folder)
+    with pytest.raises(ValueError, match="such as audio_model.layers.*in the model alone"):
+        trainer_in(run_folder, model=tiny_model(num_hidden_layers=4)).train(folder)
+
+
+def test_other_data_is_named(run_folder, caplog):
+    folder = str(run_folder / "checkpoint-4")
+    recaptioned = [*ROWS[:-1], ROWS[-1] | {"captions": ROWS[0]["captions"]}]
+    for rows in (ROWS[::-1], recaptioned, [row | {"group_id": "one"} for row in ROWS]):
+        trainer_in(run_folder, rows=rows).train(folder)
+        assert [said for said in warnings(caplog) if f"{folder} had other training data: ids, captions" in said]
+        shutil.rmtree(run_folder / "checkpoint-6")
+        caplog.clear()
+    for rows in (ROWS, tuple(ROWS), NotInMemory()):
+        trainer_in(run_folder, rows=rows).train(folder)
+        assert not warnings(caplog)
+
+
+class NotInMemory(Sequence):
+    """Rows that may take long to look up."""
+
+    def __len__(self):
+        return len(ROWS)
+
+    def __getitem__(self, item):
+        return ROWS[item]
 
 
 def test_other_arguments_are_named(run_folder, caplog):
@@ -387,3 +588,64 @@ def test_a_signal_lets_the_step_end_and_saves(tmp_path, finished, number, step):
     resumed.train(resume_from_checkpoint=True)
     assert_same_weights(resumed.model, finished.model)
     assert curve(resumed) == curve(finished)
+
+
+def test_a_signal_in_the_last_step_loses_no_evaluation(tmp_path):
+    options = {"max_steps": 5, "eval_strategy": "epoch"}
+    whole = trainer_in(tmp_path / "whole", ROWS[:3], **options)
+    whole.train()
+    assert [entry["step"] for entry in curve(whole) if "eval_mrv" in entry] == [3, 5]
+    stopped = trainer_in(tmp_path / "run", ROWS[:3], [Signal(5, signal.SIGTERM)], **options)
+    with pytest.raises(TrainingStopped, match="after step 5 .*checkpoint-5 is saved"), stop_on_signal(stopped):
+        stopped.train()
+    resumed = trainer_in(tmp_path / "run", ROWS[:3], **options)
+    resumed.train(resume_from_checkpoint=True)
+    assert_same_weights(resumed.model, whole.model)
+    assert curve(resumed) == curve(whole)
+
+
+def test_signal_handlers_are_given_back(tmp_path, monkeypatch):
+    def heard(number, frame):
+        pass
+
+    def foreign(number):
+        """SIGINT is handled by something else than Python."""
+        return None if number == signal.SIGINT else known(number)
+
+    known, set_handler, taken = signal.getsignal, signal.signal, []
+    before = set_handler(signal.SIGCHLD, heard)
+    monkeypatch.setattr(signal, "getsignal", foreign)
+    monkeypatch.setattr(signal, "signal", lambda number, handler: taken.append(number) or set_handler(number, handler))
+    try:
+        trainer = trainer_in(tmp_path, callbacks=[Signal(1, signal.SIGTERM)])
+        with pytest.raises(TrainingStopped), stop_on_signal(trainer):
+            trainer.train()
+        assert known(signal.SIGCHLD) is heard
+        assert signal.SIGINT not in taken
+    finally:
+        set_handler(signal.SIGCHLD, before)
+
+
+def test_a_checkpoint_that_was_due_when_a_call_failed_is_not_due_in_the_next(tmp_path):
+    def fail(*args, **kwargs):
+        raise ConnectionResetError("the machine is gone")
+
+    trainer = trainer_in(tmp_path, ROWS[:3], save_steps=3)
+    due = next(item for item in trainer.callback_handler.callbacks if isinstance(item, SaveAfterEpochEnd))
+    breaks = type("Break", (TrainerCallback,), {"on_epoch_end": fail})()
+    trainer.callback_handler.callbacks.insert(0, breaks)
+    with pytest.raises(ConnectionResetError):
+        trainer.train()
+    assert due.is_due
+    trainer.callback_handler.callbacks.remove(breaks)
+    trainer.args.save_strategy, trainer.args.max_steps = "no", 1
+    trainer.train()
+    assert not checkpoints(tmp_path)
+
+
+def test_a_stopped_run_that_saves_models_alone_promises_nothing(tmp_path):
+    trainer = trainer_in(tmp_path, callbacks=[Signal(1, signal.SIGTERM)], save_only_model=True)
+    with pytest.raises(TrainingStopped, match="by SIGTERM; there is no checkpoint to go on from") as raised:
+        with stop_on_signal(trainer):
+            trainer.train()
+    assert raised.value.checkpoint is None

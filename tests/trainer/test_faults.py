@@ -54,6 +54,23 @@ def test_a_full_disk_leaves_the_last_checkpoint(found, file):
     assert "run/checkpoint-5 is whole: make room" in said
 
 
+def test_two_processes_end_together_where_one_cannot_write(found):
+    full = found["full_processes"]
+    assert full["statuses"] == [1, 1]
+    assert [name for name in full["left"] if "checkpoint" in name or "unfinished" in name] == ["checkpoint-3"]
+    for said in full["said"]:
+        assert "checkpoint-6 could not be written (" in said
+        assert "run/checkpoint-3 is whole: make room" in said
+    assert "another process failed, and says why" in full["said"][1]
+
+
+def test_two_processes_end_together_where_there_is_nothing_to_resume(found):
+    nothing = found["processes_without_a_checkpoint"]
+    assert nothing["statuses"] == [1, 1]
+    for said in nothing["said"]:
+        assert "ValueError: There is no checkpoint in " in said
+
+
 def test_two_processes_are_resumed(found):
     two = found["two_processes"]
     assert two["status"] == -signal.SIGKILL

@@ -1,0 +1,40 @@
+"""Whether a checkpoint's weights are those of a model."""
+
+from pathlib import Path
+
+from safetensors import safe_open
+from torch import nn
+from transformers.utils import SAFE_WEIGHTS_NAME
+
+
+def check_weights_fit(model: nn.Module, folder: str) -> None:
+    """Refuse to load weights into a model of another make, before any of them is.
+
+    Raises:
+        ValueError: some differ in name or shape; the message says which.
+    """
+    path = Path(folder) / SAFE_WEIGHTS_NAME
+    if not path.is_file():  # of an adapter, or in several files: what loads them checks
+        return
+    own = model.state_dict()
+    with safe_open(path, "pt") as file:
+        saved = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 - no mapping
+    places = {own[name].data_ptr() for name in saved.keys() & own.keys()}
+    # Of weights that are one under several names, one is saved.
+    missing = [name for name in own.keys() - saved.keys() if own[name].data_ptr() not in places]
+    other = dict.fromkeys(missing, "in the model alone")
+    other |= dict.fromkeys(saved.keys() - own.keys(), "in the checkpoint alone")
+    for name in saved.keys() & own.keys():
+        if saved[name] != list(own[name].shape):
+            other[name] = f"{_size(saved[name])} in the checkpoint, {_size(own[name].shape)} in the model"
+    if other:
+        first = min(other)
+        raise ValueError(
+            f"Training cannot be resumed from {folder}: it is a checkpoint of another model. {len(other)} weights "
+            f"differ, such as {first} ({other[first]}). Resume with the model that the run began with, or start a new "
+            "run from this one in another `output_dir`."
+        )
+
+
+def _size(shape) -> str:
+    return "x".join(map(str, shape)) or "one number"
