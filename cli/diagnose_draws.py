@@ -138,11 +138,12 @@ def _print_table(results: dict[str, Any]) -> None:
     shown = sorted({*(2**power for power in range(num_epochs.bit_length())), num_epochs})[-_SHOWN_EPOCHS:]
     header = "".join(f"{f'1-{epoch}':>8}" for epoch in shown)
     for name, title in {"languages": "over languages", "pairs": "over language and caption"}.items():
-        print(f"\n{title:<28}{'an epoch':>9}   so far, epochs{'':<0}\n{'':<37}{header}")
+        print(f"\n{title:<28}{'an epoch':>9}   so far, epochs\n{'':<37}{header}")
         for objective, epochs in results["distribution_error"].items():
             mean = sum(epoch[name] for epoch in epochs) / len(epochs)
             so_far = "".join(f"{epochs[epoch - 1][f'{name}_so_far']:>8.3f}" for epoch in shown)
             print(f"  {objective:<26}{mean:>9.3f}{so_far}")
     left_out = {epoch["left_out"] for epochs in results["distribution_error"].values() for epoch in epochs}
     if left_out != {0}:
-        print(f"\nAn epoch leaves out up to {max(left_out)} clips, of a last step that is too small.")
+        clips = f"{max(left_out)} clip{'s' * (max(left_out) > 1)}"
+        print(f"\nAn epoch leaves out up to {clips} of a last step that is too small, or dropped.")

@@ -90,15 +90,14 @@ def plot_twins(results: dict[str, Any], path: Path) -> None:
     full, sampled = (_NAMES[figures["objectives"][twin]] for twin in ("full", "sampled"))
     distances.set(xlabel="step", ylabel="distance of weights", title=f"{full} in all languages and {sampled}")
     distances.legend(frameon=False)
-    powers = [(step["step"], step["log10_bound"]) for step in steps if step["log10_bound"] is not None]
-    if powers:
-        bound.plot(*zip(*powers, strict=True), color="gray", linestyle="--", label="upper bound (estimated constants)")
-    measured = [(step["step"], step["total"]) for step in steps if step["total"] > 0]
-    if measured:
-        places, values = zip(*measured, strict=True)
-        bound.plot(places, [log10(value) for value in values], color="#08519c", linewidth=2, label="measured")
+    # Weights that are the same, and a bound that is 0, have no logarithm.
+    bounds = {step["step"]: step["log10_bound"] for step in steps if step["log10_bound"] is not None}
+    measured = {step["step"]: log10(step["total"]) for step in steps if step["total"] > 0}
+    if bounds:
+        bound.plot(*zip(*bounds.items(), strict=True), "--", color="gray", label="upper bound (estimated constants)")
+        bound.plot(list(measured), list(measured.values()), color="#08519c", linewidth=2, label="measured")
+        bound.legend(frameon=False)
     bound.set(xlabel="step", ylabel="log10 of the distance", title="Weight error and its bound")
-    bound.legend(frameon=False)
     for panel in (distances, bound):
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.grid(alpha=0.3)
