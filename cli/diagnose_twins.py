@@ -42,11 +42,6 @@ class TwinArguments:
         default=4, metadata={"help": "Pairs of clip and caption whose gradients are taken at each of them."}
     )
 
-    def __post_init__(self):
-        for name in ("num_probes", "num_pairs"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must be at least 1; got {getattr(self, name)}.")
-
 
 def main(argv: list[str]) -> None:
     """Run the mode."""

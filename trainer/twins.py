@@ -7,7 +7,8 @@ differ. So the distance of their weights is the weight error of ATRI's theory, a
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from transformers.trainer_utils import unwrap_peft_model
 from modeling_atri.modeling_atri import AtriModel
 from modeling_atri.processing_atri import AtriProcessor
 
-from .arguments import AtriTrainingArguments
+from .arguments import METRIC_SCHEDULERS, AtriTrainingArguments
 from .data.sampling import PROBE, Draw, draw_languages, random_stream
 from .distribution_error import Sampling, caption_counts, epoch_shares
 from .trainer import AtriTrainer
@@ -70,41 +71,15 @@ def twin_weight_error(
         the full loss on one batch; `largest_gradient`, of one pair; `objectives`, `optimizer`.
 
     Raises:
-        ValueError: arguments that the twins do not know.
+        ValueError: arguments that the twins do not know; a learning rate at which they diverge.
     """
-    _check(args)
-    devices = [args.device.index or 0] if args.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
+    _check(args, num_probes, num_pairs)
+    counts = caption_counts(rows, args.languages)
+    with torch.random.fork_rng(devices=[args.device] if args.device.type == "cuda" else []):
         full, sampled = _make_twins(model, args, processor, rows)
-        probe = _Probe(full, sampled, num_pairs)
-        probed = set(np.linspace(0, full.num_steps - 1, min(num_probes, full.num_steps)).round().astype(int).tolist())
-        start = [parameter.detach().clone() for parameter in full.model.parameters()]
-        steps, errors = [], []
-        bar = tqdm(total=full.num_steps, desc="twin steps", disable=not progress)
-        while len(steps) < full.num_steps:
-            epoch = len(errors)
-            errors.append(_distance_of_distributions(full, sampled, rows, epoch))
-            for place, batch in enumerate(full.epoch(epoch)):
-                if len(steps) == full.num_steps:
-                    break
-                if len(steps) in probed:
-                    probe.measure(batch, seed=args.seed + len(steps))
-                rate = max(group["lr"] for group in full.trainer.optimizer.param_groups)
-                full.step(batch, seed=args.seed + len(steps))
-                sampled.step(_drawn_part(sampled, batch, epoch, place), seed=args.seed + len(steps))
-                distances = weight_distances(full.model, sampled.model)
-                travelled = math.sqrt(sum(map(_squared, full.model.parameters(), start)))
-                steps.append(
-                    {
-                        "step": len(steps) + 1,
-                        "epoch": epoch,
-                        "learning_rate": rate,
-                        **distances,
-                        "travelled": travelled,
-                    }
-                )
-                bar.update()
-        bar.close()
+        probe = _Probe(full, sampled, num_probes, num_pairs)
+        steps = list(tqdm(_train(full, sampled, probe), "twin steps", full.num_steps, disable=not progress))
+    errors = [_distance_of_distributions(full, sampled, counts, epoch) for epoch in range(steps[-1]["epoch"] + 1)]
     bounds = weight_error_bound(
         [step["learning_rate"] for step in steps],
         [errors[step["epoch"]] for step in steps],
@@ -123,6 +98,35 @@ def twin_weight_error(
     }
 
 
+def _train(full: "_Twin", sampled: "_Twin", probe: "_Probe") -> Iterator[dict[str, Any]]:
+    """Make the steps of both, and say after each where the weights are."""
+    start = [parameter.detach().clone() for parameter in full.model.parameters()]
+    step = 0
+    for epoch in count():
+        for place, batch in enumerate(full.epoch(epoch)):
+            seed = full.trainer.args.seed + step  # of the dropout of both twins
+            probe.measure(step, batch, seed)
+            rate = max(group["lr"] for group in full.trainer.optimizer.param_groups)
+            full.step(batch, seed)
+            sampled.step(_drawn_part(sampled, batch, epoch, place), seed)
+            step += 1
+            distances = weight_distances(full.model, sampled.model)
+            if not math.isfinite(distances["total"]):
+                raise ValueError(
+                    f"After step {step} weights of the twins are no finite numbers: the learning rate of {rate:g} is "
+                    "too high. Lower `learning_rate`."
+                )
+            yield {
+                "step": step,
+                "epoch": epoch,
+                "learning_rate": rate,
+                **distances,
+                "travelled": math.sqrt(sum(map(_squared, full.model.parameters(), start))),
+            }
+            if step == full.num_steps:
+                return
+
+
 def weight_distances(first: nn.Module, second: nn.Module) -> dict[str, float]:
     """Euclidean distance of the weights of two models of one architecture: `total`, and `audio`, `text`, `heads`."""
     squares = {"audio": 0.0, "text": 0.0, "heads": 0.0}
@@ -136,10 +140,18 @@ def _squared(x: Tensor, y: Tensor) -> float:
     return (x.detach().double() - y.detach().double()).square().sum().item()
 
 
-def _check(args: AtriTrainingArguments) -> None:
+def _check(args: AtriTrainingArguments, num_probes: int, num_pairs: int) -> None:
+    for name, value in {"num_probes": num_probes, "num_pairs": num_pairs}.items():
+        if value < 1:
+            raise ValueError(f"`{name}` must be at least 1, else there is no bound; got {value}.")
     for name, allowed in _NEEDED.items():
         if getattr(args, name) not in allowed:
             raise ValueError(f"Twin runs need `{name}` to be {allowed[-1]!r}; got {getattr(args, name)!r}.")
+    if args.lr_scheduler_type in METRIC_SCHEDULERS:
+        raise ValueError(
+            f"`lr_scheduler_type` {args.lr_scheduler_type.value!r} follows evaluations, and twin runs have none. "
+            "Choose another, such as 'constant'."
+        )
 
 
 class _Twin:
@@ -159,7 +171,7 @@ class _Twin:
         trainer.create_optimizer_and_scheduler(self.num_steps)
         trainer.optimizer = trainer.accelerator.prepare_optimizer(trainer.optimizer)
 
-    def epoch(self, epoch: int):
+    def epoch(self, epoch: int) -> Iterable[dict[str, Any]]:
         """The batches of an epoch."""
         self.trainer._batch_sampler.set_epoch(epoch)
         return self.loader
@@ -168,7 +180,7 @@ class _Twin:
         """Put the gradient of the batch where the optimizer finds it; with `args`, of their objective."""
         own_args = self.trainer.args
         self.trainer.args = own_args if args is None else args
-        torch.manual_seed(seed)  # the dropout of both twins is the same
+        torch.manual_seed(seed)
         try:
             self.trainer.training_step(self.trainer.model, dict(batch))
         finally:
@@ -206,27 +218,29 @@ def _drawn_part(twin: _Twin, batch: dict[str, Any], epoch: int, step: int) -> di
     return batch | tokens | {"languages": codes}
 
 
-def _distance_of_distributions(full: _Twin, sampled: _Twin, rows: Sequence[dict], epoch: int) -> float:
+def _distance_of_distributions(full: _Twin, sampled: _Twin, counts: np.ndarray, epoch: int) -> float:
     """The data distribution error between the twins, over languages: both draw the same captions."""
-    counts = caption_counts(rows, full.trainer.args.languages)
     p, drawn = (epoch_shares(Sampling.from_arguments(twin.trainer.args), counts, epoch) for twin in (full, sampled))
     return float(np.abs(p / p.sum() - drawn / drawn.sum()).sum())
 
 
 class _Probe:
-    """The constants of the bound, estimated as the largest of what a run shows.
+    """The constants of the bound, estimated as the largest of what a run shows at some of its steps, evenly spread.
 
     Attributes:
         lipschitz: of the gradient, between the weights of the twins.
         largest_gradient: norm of the gradient of one pair's loss at the weights of the full twin.
     """
 
-    def __init__(self, full: _Twin, sampled: _Twin, num_pairs: int):
+    def __init__(self, full: _Twin, sampled: _Twin, num_probes: int, num_pairs: int):
         self.full, self.sampled, self.num_pairs = full, sampled, num_pairs
+        self.steps = set(np.linspace(0, full.num_steps - 1, num_probes).round().astype(int).tolist())
         self.lipschitz = self.largest_gradient = 0.0
 
-    def measure(self, batch: dict[str, Any], seed: int) -> None:
-        """At the weights as they are, before the step with this batch and seed."""
+    def measure(self, step: int, batch: dict[str, Any], seed: int) -> None:
+        """At the weights as they are before a step with this batch and seed, if it is one of those."""
+        if step not in self.steps:
+            return
         distance = weight_distances(self.full.model, self.sampled.model)["total"]
         if distance > 0:
             gradients = []

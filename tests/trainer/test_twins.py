@@ -123,6 +123,9 @@ def test_distances_by_part():
         ({"gradient_accumulation_steps": 2}, "Twin runs need `gradient_accumulation_steps` to be 1; got 2"),
         ({"embed_regularization": True}, "`embed_regularization` to be False; got True"),
         ({"on_bad_row": "skip"}, "`on_bad_row` to be 'raise'; got 'skip'"),
+        ({"lr_scheduler_type": "greedy", "eval_strategy": "epoch"}, "'greedy' follows evaluations"),
+        ({"num_probes": 0}, "`num_probes` must be at least 1"),
+        ({"learning_rate": 1e30}, "no finite numbers: the learning rate of 1e\\+30 is too high"),
     ],
 )
 def test_what_is_refused(options, message, tmp_path):
