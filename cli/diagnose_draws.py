@@ -71,7 +71,7 @@ def diagnose_draws(args: DrawsArguments) -> dict[str, Any]:
     """Replay, count, print; returns the figures."""
     from modeling_atri.trainer.data.rows import load_rows
     from modeling_atri.trainer.distribution_error import DistributionErrors, caption_counts
-    from modeling_atri.trainer.results import save_json
+    from modeling_atri.trainer.results import describe_environment, save_json
 
     from .diagnose_plots import plot_draws
 
@@ -100,6 +100,7 @@ def diagnose_draws(args: DrawsArguments) -> dict[str, Any]:
             "anchor_language": samplings[args.objective[0]].anchor_language,
             **{name: getattr(args, name) for name in (*options, "dataloader_drop_last")},
         },
+        "environment": describe_environment(),
     }
     _print_table(results)
     folder = Path(args.output_dir)

@@ -10,6 +10,7 @@ from transformers import TrainerCallback
 from modeling_atri.files import written_whole
 
 from .alignment_error import summarize_alignment
+from .data.collator import AtriDataCollator
 from .distribution_error import DistributionErrors, Sampling, caption_counts
 from .evaluation import RetrievalEmbeddings, RetrievalSet
 
@@ -26,7 +27,8 @@ class DiagnosticsCallback(TrainerCallback):
     """Logs the errors of the theory, and writes them to `{output_dir}/diagnostics.jsonl`, a line a measurement.
 
     - At the end of an epoch the data distribution error, `{"kind": "distribution", "epoch", "step", ...}` with the
-      keys of `DistributionErrors.of_epoch`: exact, of what was drawn. Logged as `distribution_error_{key}`.
+      keys of `DistributionErrors.of_epoch`: exact, of what was drawn (with `on_bad_row="skip"`, before others took the
+      place of clips that cannot be read). Logged as `distribution_error_{key}`.
     - At every evaluation the modality alignment direction error, `{"kind": "alignment", "epoch", "step", "set", ...}`
       with the keys of `summarize_alignment`, of the embeddings that the evaluation made anyway. Logged as
       `{set}_alignment_error`, the mean angle of the clips in degrees.
@@ -36,6 +38,9 @@ class DiagnosticsCallback(TrainerCallback):
     Args:
         trainer (`AtriTrainer`): whose callback it is to be.
 
+    Raises:
+        ValueError: a collator that is no `AtriDataCollator`: what another draws is not known.
+
     Example:
 
     ```python
@@ -44,6 +49,11 @@ class DiagnosticsCallback(TrainerCallback):
     """
 
     def __init__(self, trainer: "AtriTrainer"):
+        if not isinstance(trainer.data_collator, AtriDataCollator):
+            raise ValueError(
+                f"The draws of a {type(trainer.data_collator).__name__} are not known. Use an AtriDataCollator, or "
+                "leave out the DiagnosticsCallback."
+            )
         self.trainer = trainer
         self._errors: DistributionErrors | None = None
         trainer.embedding_listeners.append(self._on_embeddings)

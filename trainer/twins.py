@@ -161,7 +161,7 @@ class _Twin:
         self, model: AtriModel, args: AtriTrainingArguments, processor: AtriProcessor, rows: Sequence[dict], **changes
     ):
         args = copy.copy(args)
-        for name, value in {"push_to_hub": False, **changes}.items():
+        for name, value in {"push_to_hub": False, "text_cache_dir": None, **changes}.items():
             setattr(args, name, value)
         self.trainer = trainer = AtriTrainer(copy.deepcopy(model), args, processor, rows)
         self.model = unwrap_peft_model(trainer.accelerator.prepare_model(trainer.model))  # in place: bf16
@@ -260,6 +260,8 @@ class _Probe:
         language = int(rng.integers(len(batch["input_ids"])))
         clips = rng.choice(num_clips, size=min(self.num_pairs, num_clips), replace=False).tolist()
         inputs = trainer._prepare_inputs(dict(batch))
+        trainer.model.train()
+        trainer._rest_frozen_text()
         torch.manual_seed(seed)
         with trainer.compute_loss_context_manager():
             outputs = trainer.model(

@@ -2,14 +2,17 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from modeling_atri.trainer import evaluation, measuring
+from modeling_atri.trainer import AtriDataCollator, evaluation, measuring
 from modeling_atri.trainer.alignment_error import alignment_error
 from modeling_atri.trainer.diagnostics import DIAGNOSTICS_NAME, DiagnosticsCallback, read_diagnostics
+from modeling_atri.trainer.distribution_error import DistributionErrors, Sampling, caption_counts
 from modeling_atri.trainer.evaluation import RetrievalSet
+from tests.tiny import tiny_processor
 from tests.trainer.training import LANGUAGES, make_arguments, make_rows, make_trainer
 
 
@@ -132,3 +135,19 @@ def test_accumulated_batches_count_one_by_one(tmp_path):
 
 def test_without_a_file_there_are_no_measurements(tmp_path):
     assert read_diagnostics(tmp_path / "none.jsonl") == []
+
+
+def test_the_draws_of_another_collator_are_not_known(tmp_path):
+    trainer = make_trainer(make_arguments(tmp_path), ROWS, data_collator=SimpleNamespace(seed=0))
+    with pytest.raises(ValueError, match="The draws of a SimpleNamespace are not known. Use an AtriDataCollator"):
+        DiagnosticsCallback(trainer)
+
+
+def test_draws_are_those_of_the_collator_that_was_given(tmp_path):
+    collator = AtriDataCollator(tiny_processor(), LANGUAGES, "cacl", caption_choice="first", seed=9)
+    trainer = make_trainer(make_arguments(tmp_path, objective="cacl"), ROWS, data_collator=collator)
+    trainer.add_callback(DiagnosticsCallback(trainer))
+    trainer.train()
+    (line,) = read_diagnostics(tmp_path / DIAGNOSTICS_NAME)
+    sampling = Sampling("cacl", LANGUAGES, caption_choice="first", batch_size=4, seed=9)
+    assert line.items() >= DistributionErrors(sampling, caption_counts(ROWS, LANGUAGES)).of_epoch(0).items()

@@ -7,7 +7,15 @@ import pytest
 import torch
 
 from modeling_atri.loss_atri import info_nce_loss
-from modeling_atri.trainer.twins import pair_losses, twin_weight_error, weight_distances
+from modeling_atri.trainer.losses import kcl_loss
+from modeling_atri.trainer.twins import (
+    _drawn_part,
+    _make_twins,
+    _Probe,
+    pair_losses,
+    twin_weight_error,
+    weight_distances,
+)
 from tests.tiny import tiny_model, tiny_processor
 from tests.trainer.training import LANGUAGES, assert_same_weights, make_arguments, make_rows, train
 
@@ -135,3 +143,46 @@ def test_what_is_refused(options, message, tmp_path):
 
 def test_languages_are_those_of_the_arguments(tmp_path):
     assert twins(tmp_path, languages=LANGUAGES[:2], max_steps=1)["distribution_error"] == pytest.approx([1.0])
+
+
+def test_the_constants_are_what_a_run_by_hand_finds(tmp_path):
+    """At the second of two steps: gradients of the full loss at both weights, and of every pair in every language."""
+    args = make_arguments(tmp_path, objective="mlclap", max_steps=2)
+    full, sampled = _make_twins(tiny_model(), args, tiny_processor(), ROWS)
+    first, second, *_ = full.epoch(0)
+    full.step(first, seed=0)
+    sampled.step(_drawn_part(sampled, first, epoch=0, step=0), seed=0)
+    probe = _Probe(full, sampled, num_probes=2, num_pairs=100)
+    probe.measure(1, second, seed=0)
+
+    of_all = []
+    for twin in (full, sampled):
+        audio, texts = embed(twin.model, second)
+        loss = kcl_loss(audio, texts, twin.model.logit_scale.exp(), second["group_ids"])
+        of_all.append(torch.cat([gradient.flatten() for gradient in gradients(loss, twin.model)]))
+    audio, texts = embed(full.model, second)
+    norms = []
+    for text in texts:
+        losses = pair_losses(audio, text, full.model.logit_scale.exp(), second["group_ids"])
+        norms.append(
+            max(torch.cat([g.flatten() for g in gradients(loss, full.model)]).norm().item() for loss in losses)
+        )
+    distance = weight_distances(full.model, sampled.model)["total"]
+    assert probe.lipschitz == pytest.approx(((of_all[0] - of_all[1]).norm() / distance).item(), rel=1e-3)
+    assert any(probe.largest_gradient == pytest.approx(largest, rel=1e-3) for largest in norms)
+
+
+def embed(model, batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
+    audio = model(
+        input_features=batch["input_features"], input_features_mask=batch["input_features_mask"]
+    ).audio_embeds
+    texts = [
+        model(input_ids=ids, attention_mask=mask).text_embeds
+        for ids, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True)
+    ]
+    return audio, torch.stack(texts)
+
+
+def gradients(loss: torch.Tensor, model) -> list[torch.Tensor]:
+    parameters = list(model.parameters())
+    return torch.autograd.grad(loss, parameters, retain_graph=True, materialize_grads=True, allow_unused=True)
