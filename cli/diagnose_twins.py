@@ -14,8 +14,9 @@ DESCRIPTION = """\
 Weight error: train two models from the same start on the same clips, one on all languages in every step, one as
 --objective draws them, and measure how far apart their weights are; beside it the upper bound of the paper, its
 constants estimated on the way. The bound grows exponentially and is told as a power of ten. It holds for full-batch
-gradient descent on a sum of losses of pairs; for contrastive losses and for Adam it is a heuristic. Plain SGD, the
-default here, is nearest to it. Nothing is saved but figures and plot. Takes the options of `atri train` (--help_all).
+gradient descent on a sum of losses of pairs; for contrastive losses it is a heuristic, and Adam can go beyond it.
+Plain SGD, the default here, is nearest to its premises. Nothing is saved but figures and plot. Takes the options of
+`atri train` too (--help_all).
 
 examples:
   atri diagnose twins --train_data clips/train --languages en fr --max_steps 20
@@ -118,7 +119,9 @@ def _print_table(figures: dict[str, Any]) -> None:
         numbers = "".join(f"{value:>13.4g}" for value in [figures["distribution_error"][epoch], *values])
         bound = "0" if step["log10_bound"] is None else f"10^{step['log10_bound']:.1f}"
         print(f"{epoch + 1:>5}{step['step']:>7}{numbers}{bound:>13}")
+    above, num_steps = figures["steps_above_bound"], len(figures["steps"])
     print(
         f"\nEstimated on the way: Lipschitz constant of the gradient {figures['lipschitz']:.3g}, largest gradient of "
-        f"a pair {figures['largest_gradient']:.3g}. With these, the bound is a heuristic (--help)."
+        f"a pair {figures['largest_gradient']:.3g}.\nWith these the bound is a heuristic (--help): |w - w'| was above it "
+        f"after {above} of {num_steps} steps."
     )

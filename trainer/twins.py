@@ -68,7 +68,8 @@ def twin_weight_error(
         `steps`, for each step a dict of `step`, `epoch`, `learning_rate`, the distances `total`, `audio`, `text` and
         `heads`, `travelled` (of the full twin from the start) and `log10_bound` (None where the bound is 0);
         `distribution_error`, of each epoch; `lipschitz`, the largest ||g(w) - g(w')|| / ||w - w'||, g the gradient of
-        the full loss on one batch; `largest_gradient`, of one pair; `objectives`, `optimizer`.
+        the full loss on one batch; `largest_gradient`, of one pair; `steps_above_bound`, after which the distance was
+        larger than the bound; `objectives`, `optimizer`.
 
     Raises:
         ValueError: arguments that the twins do not know; a learning rate at which they diverge.
@@ -86,14 +87,17 @@ def twin_weight_error(
         probe.lipschitz,
         probe.largest_gradient,
     )
+    above = 0
     for step, bound in zip(steps, bounds.tolist(), strict=True):
         step["log10_bound"] = None if math.isinf(bound) else bound
+        above += step["total"] > 0 and math.log10(step["total"]) > bound
     return {
         "objectives": {"full": full.trainer.args.objective, "sampled": args.objective},
         "optimizer": str(getattr(args.optim, "value", args.optim)),
         "distribution_error": errors,
         "lipschitz": probe.lipschitz,
         "largest_gradient": probe.largest_gradient,
+        "steps_above_bound": above,
         "steps": steps,
     }
 

@@ -96,6 +96,7 @@ def test_twins(data, tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "Weights w of kcl in all languages, w' of mlclap, both by sgd" in shown
     assert f"10^{figures['steps'][-1]['log10_bound']:.1f}" in shown
+    assert "above it after 0 of 6 steps" in shown
 
 
 def test_twins_that_stay_the_same_are_plotted_too(data, tmp_path):
