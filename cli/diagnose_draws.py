@@ -38,7 +38,11 @@ class DrawsArguments:
         metadata={"help": "Objectives to compare.", "choices": ["mlclap", "cacl", "kcl", "akcl"]},
     )
     languages: list[str] | None = field(
-        default=None, metadata={"help": "Languages of the run. Default: those of the data's first row."}
+        default=None,
+        metadata={
+            "help": "Languages of the run, in its order: the draws depend on it. Default: those of the data's first row, "
+            "in the paper's order, as in `atri train`."
+        },
     )
     anchor_language: str = field(default="eng_Latn", metadata={"help": "Anchor of akcl and cacl."})
     languages_per_step: int | None = field(
@@ -76,7 +80,7 @@ def diagnose_draws(args: DrawsArguments) -> dict[str, Any]:
     from .diagnose_plots import plot_draws
 
     rows = load_rows(args.train_data, args.train_split, languages=args.languages)
-    languages = list(rows[0]["captions"])
+    languages = _languages(args, list(rows[0]["captions"]))
     samplings = {objective: _sampling(args, objective, languages) for objective in args.objective}
     counts = caption_counts(rows, languages)
     errors: dict[str, list[dict[str, float]]] = {}
@@ -108,6 +112,15 @@ def diagnose_draws(args: DrawsArguments) -> dict[str, Any]:
     plot_draws(results, folder / "draws.png")
     print(f"\nFigures and plot: {folder / 'draws.json'}, {folder / 'draws.png'}")
     return results
+
+
+def _languages(args: DrawsArguments, of_data: list[str]) -> list[str]:
+    from modeling_atri.languages_atri import ATRI_LANGUAGES, resolve_language
+
+    if args.languages is not None:
+        return [resolve_language(language) for language in args.languages]
+    of_paper = [language for language in ATRI_LANGUAGES if language in of_data]
+    return of_paper + [language for language in of_data if language not in of_paper]
 
 
 def _sampling(args: DrawsArguments, objective: str, languages: list[str]):

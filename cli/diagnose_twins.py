@@ -122,6 +122,6 @@ def _print_table(figures: dict[str, Any]) -> None:
     above, num_steps = figures["steps_above_bound"], len(figures["steps"])
     print(
         f"\nEstimated on the way: Lipschitz constant of the gradient {figures['lipschitz']:.3g}, largest gradient of "
-        f"a pair {figures['largest_gradient']:.3g}.\nWith these the bound is a heuristic (--help): |w - w'| was above it "
-        f"after {above} of {num_steps} steps."
+        f"a pair {figures['largest_gradient']:.3g}.\nWith these the bound is a heuristic (--help): |w - w'| was above "
+        f"it after {above} of {num_steps} steps."
     )

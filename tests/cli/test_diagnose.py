@@ -2,12 +2,15 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from modeling_atri.cli.main import main
 from modeling_atri.encode import encode_audio, encode_text
+from modeling_atri.languages_atri import ATRI_LANGUAGES
 from modeling_atri.trainer.alignment_error import summarize_alignment
 from modeling_atri.trainer.data.soundscapes import write_soundscapes
+from modeling_atri.trainer.distribution_error import DistributionErrors, Sampling
 from tests.tiny import tiny_model, tiny_processor
 
 
@@ -42,8 +45,22 @@ def test_draws(data, tmp_path, capsys):
     assert "leaves out" not in shown
 
 
-def test_draws_are_those_of_a_training_run(data, tmp_path, capsys):
-    """With the options that change them: languages of a step, a clip left out, processes."""
+@pytest.mark.parametrize(
+    ("given", "languages"),
+    [([], ATRI_LANGUAGES), (["--languages", "ja", "en", "fr"], ["jpn_Jpan", "eng_Latn", "fra_Latn"])],
+)
+def test_draws_depend_on_the_order_of_languages(data, tmp_path, given, languages):
+    argv = ["diagnose", "draws", "--train_data", str(data / "clips"), "--output_dir", str(tmp_path), *given]
+    assert main([*argv, "--objective", "mlclap", "--epochs", "2", "--seed", "5"]) == 0
+    results = json.loads((tmp_path / "draws.json").read_text())
+    assert results["data"]["languages"] == list(languages)
+    counts = np.full((9, len(languages)), results["data"]["captions_per_language"][0])
+    expected = DistributionErrors(Sampling("mlclap", languages, seed=5), counts).of_epoch(1)
+    assert results["distribution_error"]["mlclap"][1].items() >= expected.items()
+
+
+def test_draws_with_the_options_of_a_training_run(data, tmp_path, capsys):
+    """With those that change them: languages of a step, a clip left out, processes."""
     argv = ["diagnose", "draws", "--train_data", str(data / "clips"), "--output_dir", str(tmp_path)]
     argv += ["--objective", "akcl", "--languages", "en", "fr", "ja", "--languages_per_step", "2"]
     argv += ["--per_device_train_batch_size", "2", "--num_processes", "2", "--epochs", "2", "--seed", "3"]

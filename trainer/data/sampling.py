@@ -19,9 +19,8 @@ Objective = Literal["kcl", "akcl", "cacl", "mlclap"]
 OBJECTIVES: tuple[Objective, ...] = ("kcl", "akcl", "cacl", "mlclap")
 
 # One stream of random numbers per kind of draw, so that adding one kind never moves another.
-(_ORDER, _CAPTION, _LANGUAGE, _BATCH_LANGUAGES, AUGMENTATION, MEL_STATISTICS, _MIX, EXCERPT, _STAND_IN, PROBE) = range(
-    10
-)
+_ORDER, _CAPTION, _LANGUAGE, _BATCH_LANGUAGES = range(4)
+AUGMENTATION, MEL_STATISTICS, _MIX, EXCERPT, _STAND_IN, PROBE = range(4, 10)
 
 
 class Draw(NamedTuple):
