@@ -40,8 +40,8 @@ class DrawsArguments:
     languages: list[str] | None = field(
         default=None,
         metadata={
-            "help": "Languages of the run, in its order: the draws depend on it. Default: those of the data's first row, "
-            "in the paper's order, as in `atri train`."
+            "help": "Languages of the run, in its order: the draws depend on it. Default: those of the data's first "
+            "row, in the paper's order, as in `atri train`."
         },
     )
     anchor_language: str = field(default="eng_Latn", metadata={"help": "Anchor of akcl and cacl."})
