@@ -13,6 +13,7 @@ COMMANDS = {
     "train": "train or fine-tune a model on a folder of recordings or a Hub dataset",
     "convert": "make a model of the released weights of CED, SONAR or ML-CLAP",
     "evaluate": "retrieval and consistency of a model on a folder of recordings or a Hub dataset",
+    "diagnose": "the errors that ATRI's theory is about, measured on draws, on a model, or on two runs",
     "encode": "embed every sound file below a folder, from where the last run was stopped",
     "export": "both towers of a saved model to ONNX graphs, as they are or in int8",
     "push": "a saved model to the Hugging Face Hub, with processor, results and card, in one commit",

@@ -83,6 +83,7 @@ def parse_options(
     parser.add_argument("-h", "--help", action="store_true", help="Explain the options people use most, and stop.")
     parser.add_argument("--help_all", action="store_true", help="Explain every option, and stop.")
     if "--help_all" in argv or {"-h", "--help"} & set(argv):
+        parser.set_defaults(**defaults(set()))
         _print_help(parser, shown if "--help_all" not in argv else None)
         sys.exit(0)
     known = {field.name for dataclass in dataclasses for field in fields(dataclass) if field.init}

@@ -23,7 +23,7 @@ from .metrics import PRECISION_CUTOFF, RECALL_CUTOFFS
 logger = logging.getLogger(__name__)
 
 _BEST_METRIC = "mean_text_to_audio_R@1"  # what the best model is chosen by unless the user says
-_METRIC_SCHEDULERS = ("reduce_lr_on_plateau", "greedy")  # the rate follows `metric_for_best_model`
+METRIC_SCHEDULERS = ("reduce_lr_on_plateau", "greedy")  # the rate follows `metric_for_best_model`
 _CONSISTENCY = ("mrv", "mean_rank_std", "embedding_gap", "embedding_distance")
 _LOWER_IS_BETTER = ("_mean_rank", "_median_rank", *_CONSISTENCY)
 
@@ -45,7 +45,10 @@ class AtriTrainingArguments(TrainingArguments):
     """
 
     learning_rate: float = field(
-        default=5e-6, metadata={"help": "Peak learning rate. Default: 5e-6; `atri train` from scratch: 1e-3."}
+        default=5e-6,
+        metadata={
+            "help": "Peak learning rate. Default: 5e-6; `atri train` from scratch: 1e-3; `atri diagnose twins`: 0.01."
+        },
     )
     per_device_train_batch_size: int = field(
         default=24,
@@ -217,7 +220,7 @@ class AtriTrainingArguments(TrainingArguments):
         check_chosen_engine(self)  # before the parent sets it up
         super().__post_init__()
         check_processes(self)
-        if self.lr_scheduler_type in _METRIC_SCHEDULERS:  # their own default is that lower is better
+        if self.lr_scheduler_type in METRIC_SCHEDULERS:  # their own default is that lower is better
             mode = {"mode": "max" if self.greater_is_better else "min"}
             self.lr_scheduler_kwargs = mode | (self.lr_scheduler_kwargs or {})
         if self.bf16 and self.device.type == "cpu" and not _cpu_computes_bf16():
@@ -287,7 +290,7 @@ class AtriTrainingArguments(TrainingArguments):
 
     def _choose_best_metric(self) -> None:
         needed = (
-            self.load_best_model_at_end or self.save_strategy == "best" or self.lr_scheduler_type in _METRIC_SCHEDULERS
+            self.load_best_model_at_end or self.save_strategy == "best" or self.lr_scheduler_type in METRIC_SCHEDULERS
         )
         if self.metric_for_best_model is None and needed:
             self.metric_for_best_model = _BEST_METRIC

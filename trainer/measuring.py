@@ -35,6 +35,8 @@ def measure(
     retrieval_set = RetrievalSet.from_rows(rows, trainer.args.languages)
     embeddings = embed_on_all_processes(trainer, retrieval_set, skip_unreadable=trainer.args.on_bad_row == "skip")
     retrieval_set, embeddings, unreadable = leave_out_unreadable(retrieval_set, embeddings)
+    for listener in trainer.embedding_listeners:
+        listener(prefix, retrieval_set, embeddings)
     left_out = [*left_out, *unreadable]
     if trainer.is_world_process_zero():
         write_bad_rows(Path(trainer.args.output_dir) / f"{prefix}_{LEFT_OUT_NAME}", left_out)

@@ -2,7 +2,7 @@
 
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,6 +85,9 @@ class AtriTrainer(ResumableTrainer):
             `modeling_atri.hub_cards.facts`.
         kwargs: further arguments of [`~transformers.Trainer`], but for `compute_metrics` and `compute_loss_func`.
 
+    What an evaluation embeds is shown, on every process, to the functions in the attribute `embedding_listeners`: they
+    take the prefix of its figures, the `RetrievalSet`, and its `RetrievalEmbeddings`.
+
     Raises:
         ValueError: faulty rows; arguments that do not fit, or that have no meaning here; a tokenizer without one of
             the languages or of another model; steps of one clip; an engine the exact step cannot work in; an adapter
@@ -136,6 +139,7 @@ class AtriTrainer(ResumableTrainer):
         self.processor = processor
         self.facts = dict(facts or {})
         self.measured: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}  # by `measure`
+        self.embedding_listeners: list[Callable[[str, RetrievalSet, RetrievalEmbeddings], None]] = []
         self._text_cache: TextCache | None = None
         prepare_model(model, args, is_trained=train_dataset is not None)
         super().__init__(

@@ -17,6 +17,7 @@ from accelerate.parallelism_config import ParallelismConfig
 from transformers.utils import is_peft_available
 
 from modeling_atri import AtriModel
+from modeling_atri.trainer.diagnostics import DIAGNOSTICS_NAME, DiagnosticsCallback, read_diagnostics
 from modeling_atri.trainer.distributed import average_gradients, batch_shard
 from modeling_atri.trainer.evaluation import RetrievalSet
 from tests.tiny import tiny_config, tiny_model
@@ -114,6 +115,18 @@ def run_evaluation(folder: Path, world_size: int) -> dict[str, Any]:
     }
 
 
+def run_diagnostics(folder: Path, world_size: int) -> list[dict]:
+    """Two epochs, each evaluated after; what rank zero writes, seen by all."""
+    options = {"objective": "mlclap", "num_train_epochs": 2, "eval_strategy": "epoch", "learning_rate": 0.01}
+    args = make_arguments(folder / "diagnosed", per_device_train_batch_size=BATCH_SIZE // world_size, **options)
+    trainer = make_trainer(args, make_rows(NUM_CLIPS), make_rows(5, seed=1))
+    check_processes(trainer, world_size)
+    trainer.add_callback(DiagnosticsCallback(trainer))
+    trainer.train()
+    trainer.accelerator.wait_for_everyone()
+    return read_diagnostics(folder / "diagnosed" / DIAGNOSTICS_NAME)
+
+
 def run_primitives(rank: int) -> dict[str, Any]:
     """Of two: rank 0 has one row, rank 1 three; each has a parameter that the other's loss does not use."""
     rows = torch.arange(6.0).view(3, 2).add(10 * rank)[: 1 + 2 * rank].requires_grad_()
@@ -180,6 +193,7 @@ def run_all(rank: int, world_size: int, port: int, folder: Path) -> None:
     os.environ |= {name: str(value) for name, value in ranks.items()} | {"MASTER_ADDR": "127.0.0.1"}
     found = {name: run_case(name, folder, world_size) for name in WORLDS[world_size]}
     found["evaluation"] = run_evaluation(folder, world_size)
+    found["diagnostics"] = run_diagnostics(folder, world_size)
     if world_size == 2:
         found["primitives"] = run_primitives(rank)
         found["layer drop"] = run_layer_drop(folder)

@@ -12,7 +12,16 @@ import torch
 from modeling_atri.trainer.data.sampling import EpochBatchSampler
 from modeling_atri.trainer.distributed import batch_shard
 from tests.tiny import tiny_model
-from tests.trainer.processes import BATCH_SIZE, CASES, NUM_CLIPS, TEN_STEPS, WORLDS, run_case, run_evaluation
+from tests.trainer.processes import (
+    BATCH_SIZE,
+    CASES,
+    NUM_CLIPS,
+    TEN_STEPS,
+    WORLDS,
+    run_case,
+    run_diagnostics,
+    run_evaluation,
+)
 from tests.trainer.training import assert_same_gradients, assert_same_weights
 
 
@@ -94,6 +103,19 @@ def test_evaluation_equals_one_process(tmp_path, worlds, world_size):
         for name, value in alone["metrics"].items():
             if "runtime" not in name:
                 assert found["metrics"][name] == pytest.approx(value, abs=1e-6), name
+
+
+@pytest.mark.parametrize("world_size", WORLDS)
+def test_diagnostics_are_written_once_and_equal_one_process(tmp_path, worlds, world_size):
+    alone = run_diagnostics(tmp_path, world_size=1)
+    assert [line["kind"] for line in alone] == ["distribution", "alignment"] * 2
+    for found in (rank["diagnostics"] for rank in worlds[world_size]):
+        assert len(found) == len(alone)
+        for ours, theirs in zip(found, alone, strict=True):
+            if ours["kind"] == "distribution":
+                assert ours == pytest.approx(theirs)
+            else:
+                assert (ours["step"], ours["audio"]) == (theirs["step"], pytest.approx(theirs["audio"], abs=1e-2))
 
 
 @pytest.mark.parametrize("world_size", WORLDS)

@@ -22,9 +22,8 @@ from .sampling import (
     OBJECTIVES,
     Draw,
     Objective,
-    draw_batch_languages,
-    draw_caption_index,
-    draw_clip_language,
+    choose_caption_index,
+    draw_languages,
     group_of,
     random_stream,
 )
@@ -110,7 +109,9 @@ class AtriDataCollator:
         left_out = list(chain.from_iterable(row_candidates.left_out for row_candidates in candidates))
         rows, draws, features = zip(*clips, strict=True)
         input_features, input_features_mask = self.processor.feature_extractor.pad_features(features)
-        languages = self._languages(draws)
+        languages = draw_languages(
+            self.objective, self.languages, self.anchor_language, self.languages_per_step, self.seed, draws
+        )
         of_clip = zip(*languages, strict=True)  # K languages of each clip
         captions = [self._captions(row, draw, codes) for row, draw, codes in zip(rows, draws, of_clip, strict=True)]
         batch = {
@@ -188,27 +189,12 @@ class AtriDataCollator:
         except ValueError as error:
             raise BadRowError(f"{name}: {error}", kind_of(error)) from error
 
-    def _languages(self, draws: Sequence[Draw]) -> list[list[str]]:
-        """Language of every caption, K rows of N."""
-        if self.objective in ("kcl", "akcl"):
-            anchor = self.anchor_language if self.objective == "akcl" else None
-            drawn = draw_batch_languages(self.languages, self.languages_per_step, anchor, self.seed, draws[0])
-            return [[language] * len(draws) for language in drawn]
-        if self.objective == "mlclap":
-            return [[draw_clip_language(self.languages, self.seed, draw) for draw in draws]]
-        others = [language for language in self.languages if language != self.anchor_language]
-        return [
-            [self.anchor_language] * len(draws),
-            [draw_clip_language(others, self.seed, draw) for draw in draws],
-        ]
-
     def _captions(self, row: dict, draw: Draw, languages: Sequence[str]) -> list[str]:
         """The row's captions in `languages`, all of one index."""
         _check_captions(row, draw, languages)
-        index = 0
-        if self.caption_choice == "random":
-            # Parallel lists have one length; were one shorter, an index that exists in all is still the same caption.
-            index = draw_caption_index(min(len(row["captions"][code]) for code in languages), self.seed, draw)
+        # Parallel lists have one length; were one shorter, an index that exists in all is still the same caption.
+        shortest = min(len(row["captions"][code]) for code in languages)
+        index = choose_caption_index(self.caption_choice, shortest, self.seed, draw)
         return [row["captions"][language][index] for language in languages]
 
     def _tokens(self, captions: list[list[str]], languages: list[list[str]]) -> dict[str, torch.Tensor]:

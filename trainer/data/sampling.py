@@ -19,7 +19,8 @@ Objective = Literal["kcl", "akcl", "cacl", "mlclap"]
 OBJECTIVES: tuple[Objective, ...] = ("kcl", "akcl", "cacl", "mlclap")
 
 # One stream of random numbers per kind of draw, so that adding one kind never moves another.
-_ORDER, _CAPTION, _LANGUAGE, _BATCH_LANGUAGES, AUGMENTATION, MEL_STATISTICS, _MIX, EXCERPT, _STAND_IN = range(9)
+_ORDER, _CAPTION, _LANGUAGE, _BATCH_LANGUAGES = range(4)
+AUGMENTATION, MEL_STATISTICS, _MIX, EXCERPT, _STAND_IN, PROBE = range(4, 10)
 
 
 class Draw(NamedTuple):
@@ -64,6 +65,39 @@ def draw_batch_languages(
     rng = random_stream(seed, _BATCH_LANGUAGES, draw.epoch, draw.step)
     drawn = {*fixed, *rng.choice(free, size=per_step - len(fixed), replace=False).tolist()}
     return [language for language in languages if language in drawn]
+
+
+def draw_languages(
+    objective: Objective,
+    languages: Sequence[str],
+    anchor: str,
+    per_step: int | None,
+    seed: int,
+    draws: Sequence[Draw],
+) -> list[list[str]]:
+    """Language of every caption that the N clips of a batch take part with, rows of N.
+
+    `kcl` and `akcl` have a row for each language of the step, `cacl` the anchor's and one of others, `mlclap` one.
+
+    Args:
+        objective: of the run.
+        languages, per_step: see `draw_batch_languages`.
+        anchor: of `akcl` and `cacl`.
+        seed: of the run.
+        draws: the clips.
+    """
+    if objective in ("kcl", "akcl"):
+        drawn = draw_batch_languages(languages, per_step, anchor if objective == "akcl" else None, seed, draws[0])
+        return [[language] * len(draws) for language in drawn]
+    if objective == "mlclap":
+        return [[draw_clip_language(languages, seed, draw) for draw in draws]]
+    others = [language for language in languages if language != anchor]
+    return [[anchor] * len(draws), [draw_clip_language(others, seed, draw) for draw in draws]]
+
+
+def choose_caption_index(caption_choice: str, num_captions: int, seed: int, draw: Draw) -> int:
+    """Index of the caption of this clip in this epoch: drawn (`"random"`), or 0 (`"first"`)."""
+    return draw_caption_index(num_captions, seed, draw) if caption_choice == "random" else 0
 
 
 class EpochBatchSampler(Sampler[list[Draw]]):
