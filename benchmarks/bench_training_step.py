@@ -13,7 +13,8 @@ Memory is what autograd keeps for backward, as its saved-tensor hooks see it: th
 at the same time, each counted once, the largest sum of the step; weights and batch, which are there anyway, are not
 counted. It does not depend on the machine. Where batches of different size are compared, it is what the encoders keep:
 what the loss keeps of a batch, embeddings and a few matrices of clips x clips, stands beside it (`loss`), and so do
-the embeddings with their gradients, which no graph holds (`embeddings`). Both are there with and without chunks.
+the embeddings with their gradients, which no graph holds (`embeddings`). Both are there with and without chunks. A
+ratio is below 1 where the last chunk, the one that lives beside the loss, is smaller than the others.
 
 Time is CPU seconds on one thread, the ways taking turns. Gradients of the ways that are timed must agree, in float64,
 to 1e-6 of the largest entry, or the benchmark fails. It prints one JSON line. `--plot` prints nothing: it measures
