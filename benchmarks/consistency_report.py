@@ -105,8 +105,7 @@ def _head(runs: dict[str, Runs]) -> str:
     one = runs["mlclap"].reports[0]
     done = sum(len(found.seeds) for found in runs.values())
     planned = sum(cell.num_seeds for cell in CELLS.values())
-    environment = one["environment"]
-    versions = ", ".join(f"{name} {environment[name]}" for name in ("torch", "transformers") if name in environment)
+    versions = ", ".join(f"{name} {one['environment']['versions'][name]}" for name in ("torch", "transformers"))
     return (
         "# Who finds the same sounds in every language?\n\n"
         "Made by `python benchmarks/consistency.py --data $ATRI_SCENES` and `--report`: a model of "
@@ -157,13 +156,13 @@ def by_language(runs: dict[str, Runs]) -> str:
 
 def differences(runs: dict[str, Runs], bootstrap: Bootstrap) -> str:
     """Every cell against ML-CLAP of its table."""
-    compared = []
+    titles: dict[tuple[str, str], str] = {}  # by the cell and what it is compared with, each pair once
     for part in PARTS:
         baseline = BASELINES.get(part, "mlclap")
         for name, cell in CELLS.items():
-            if part == cell.parts[0] and name in runs and baseline in runs and name != baseline:
-                compared.append((f"{cell.title} ({part})", name, baseline))
-    return _compared(compared, runs, bootstrap)
+            if part in cell.parts and name in runs and baseline in runs and name != baseline:
+                titles.setdefault((name, baseline), f"{cell.title} ({part})")
+    return _compared([(title, *pair) for pair, title in titles.items()], runs, bootstrap)
 
 
 def claims(runs: dict[str, Runs], bootstrap: Bootstrap) -> str:

@@ -144,7 +144,12 @@ def test_report_of_made_up_runs(load, tmp_path, capsys):
     for (name, top), seed in itertools.product({"mlclap": 8, "cacl": 4, "kcl-2": 4}.items(), range(2)):
         ranks = rng.integers(1, top, size=(8, 950), endpoint=True)
         np.savez_compressed(folder / f"{name}-{seed}.npz", doubled_ranks=(2 * ranks).astype(np.uint16))
-        cell = {"num_parameters": 1234, "cpu_seconds": 90.0, "peak_memory_mb": 700, "environment": {"torch": "2"}}
+        cell = {
+            "num_parameters": 1234,
+            "cpu_seconds": 90.0,
+            "peak_memory_mb": 700,
+        }
+        cell["environment"] = {"versions": {"torch": "2.13", "transformers": "5.23"}}
         (folder / f"{name}-{seed}.json").write_text(json.dumps(cell | {"metrics": figures}))
     (folder / "weight_errors.json").write_text(json.dumps({"cacl-0": 0.5, "cacl-1": 0.75}))
     report.report(folder)
