@@ -19,7 +19,7 @@ from modeling_atri.files import remove_unfinished
 from modeling_atri.languages_atri import LANGUAGES, resolve_language
 
 from .bad_rows import BadRow
-from .rows import METADATA_FILE, load_rows
+from .rows import METADATA_FILE, load_rows, read_other_columns
 from .translated_rows import FLAGGED_NAME, TranslatedSet, assemble, write_translated
 from .translation_journal import JOURNAL_NAME, Entry, TranslationJournal, hash_text
 from .translation_models import Translation
@@ -87,7 +87,7 @@ def translate_captions(
     and each is kept on the disk when it is made: a run that is stopped, by whatever, loses the batch it was at, and
     the next one goes on from there to the same files, bit for bit. Captions that are new or were changed are
     translated when the function is called again; translations of captions that are gone stay in the journal, and out
-    of the data set.
+    of the data set. Columns that rows have beside their own are written as they are.
 
     Args:
         data (`str` or `Path`): folder with `metadata.jsonl`, or such a file; see `load_rows`. Languages that it has
@@ -126,7 +126,9 @@ def translate_captions(
     if min_score is not None and scorer is None:
         raise ValueError("`min_score` is a limit for scores, but no scorer was given: pass one, or leave it out.")
     _check_output(data, split, output)
+    known_bad = len(left_out or ())
     rows = load_rows(data, split, left_out=left_out)
+    others = read_other_columns(Path(data), split, (left_out or [])[known_bad:])
     _check_languages(rows, source, codes)
     model.check_languages([source, *codes])
     made = _how_made(model, scorer, source)
@@ -149,7 +151,7 @@ def translate_captions(
                     entries |= {entry.key: entry for entry in new}
                     bar.update(len(new))
         limit = None if scorer is None else scorer.min_score if min_score is None else min_score
-        translated = assemble(rows, entries, source, codes, limit, drop_flagged)
+        translated = assemble(rows, others, entries, source, codes, limit, drop_flagged)
         write_translated(translated, output, _name_of(data, split), made, limit, license, source_license)
     return _summarize(translated, len(missing), time.perf_counter() - began)
 

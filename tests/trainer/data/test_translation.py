@@ -8,6 +8,7 @@ from filelock import FileLock
 
 from modeling_atri.trainer import load_rows
 from modeling_atri.trainer.data.bad_rows import BadRow
+from modeling_atri.trainer.data.corpora.overlap import PreparedClip, find_overlaps, read_clips
 from modeling_atri.trainer.data.translation import plan_batches, translate_captions
 from modeling_atri.trainer.data.translation_journal import TranslationJournal
 from modeling_atri.trainer.data.translation_models import Translation
@@ -97,6 +98,45 @@ def test_other_languages_of_the_data_are_kept(tmp_path):
         ("deu_Latn", ["ein Hund bellt"]),
         ("fra_Latn", ["un chien aboie"]),
     ]
+
+
+def add_columns(data, *columns: dict) -> None:
+    """Give the rows of a data set further columns."""
+    rows = read_lines(data / "metadata.jsonl")
+    lines = [json.dumps(row | more) + "\n" for row, more in zip(rows, columns, strict=True)]
+    (data / "metadata.jsonl").write_text("".join(lines))
+
+
+COLUMNS = [
+    {"source_ids": ["youtube:a"], "seconds": 0.25, "group_id": "dogs"},
+    {"source_ids": ["freesound:1"], "seconds": 0.5, "tags": {"who": "犬\ud800"}},
+]
+
+
+def test_other_columns_are_carried_over(data, tmp_path):
+    add_columns(data, *COLUMNS)
+    translate_captions(data, tmp_path / "out", Dictionary(TABLE), ["fr"])
+    rows = read_lines(tmp_path / "out" / "metadata.jsonl")
+    assert [list(row)[:4] for row in rows] == [["file_name", "audio_id", "group_id", "captions"]] * 2
+    assert all(row.items() >= columns.items() for row, columns in zip(rows, COLUMNS, strict=True))
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert card.count("`: as in the source") == 3 and "- `source_ids`: as in the source\n" in card
+    shared = [PreparedClip(tmp_path, {"file_name": "x.wav", "source_ids": ["freesound:1"]})]
+    (overlap,) = find_overlaps(read_clips(tmp_path / "out"), shared, by_sound=False).overlaps
+    assert overlap.train.audio_id == "1"
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.json"])
+def test_other_columns_are_those_of_the_same_row(data, tmp_path, name):
+    """Of a file, where lines are empty or wrong."""
+    add_columns(data, *COLUMNS)
+    lines = (data / "metadata.jsonl").read_text().splitlines()
+    wrong = json.dumps({"file_name": "none.wav", "captions": ROWS[0], "seconds": 9})
+    lines = [lines[0], "[]", "" if name.endswith("l") else "0", wrong, lines[1]]
+    (data / name).write_text("\n".join(lines) if name.endswith("l") else f"[{','.join(lines)}]")
+    left_out = [BadRow("line 1", None, "wrong line", "of another set"), BadRow("item 0", None, "wrong line", "")]
+    translate_captions(data / name, tmp_path / "out", Dictionary(TABLE), ["fr"], left_out=left_out)
+    assert [row["seconds"] for row in read_lines(tmp_path / "out" / "metadata.jsonl")] == [0.25, 0.5]
 
 
 # What is flagged and left out
