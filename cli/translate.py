@@ -116,7 +116,9 @@ def translate(args: TranslateArguments) -> "TranslationSummary":
     if not Path(args.data).exists():  # told before the model is loaded
         raise ValueError(f"There is no folder or file {args.data!r}.")
     languages = [resolve_language(language) for language in args.languages]
-    from modeling_atri.trainer.data.bad_rows import LEFT_OUT_NAME, write_bad_rows
+    from modeling_atri.trainer.data.bad_rows import LEFT_OUT_NAME, read_bad_rows, write_bad_rows
+    from modeling_atri.trainer.data.corpora.clips import OVERLAP
+    from modeling_atri.trainer.data.corpora.overlap import OVERLAP_FILE
     from modeling_atri.trainer.data.translation import FLAGGED_NAME, translate_captions
     from modeling_atri.trainer.data.translation_models import (
         load_translation_model,
@@ -152,7 +154,8 @@ def translate(args: TranslateArguments) -> "TranslationSummary":
     )
     if left_out is not None:
         path = Path(args.output, LEFT_OUT_NAME)
-        write_bad_rows(path, left_out)
+        overlaps = [row for row in read_bad_rows(path) if row.kind == OVERLAP]  # of `atri prepare check --drop`
+        write_bad_rows(path, left_out + overlaps)
         print_left_out(left_out, "source", path)
     print(summary_table(summary))
     rate = summary.num_translated / summary.seconds
@@ -164,6 +167,9 @@ def translate(args: TranslateArguments) -> "TranslationSummary":
             f"Left out in all languages: {summary.num_dropped_captions} captions, and {summary.num_dropped_clips} "
             "clips without others."
         )
+    if summary.num_overlaps:
+        count = "1 clip that is" if summary.num_overlaps == 1 else f"{summary.num_overlaps} clips that are"
+        print(f"Left out: {count} in the test data too, by {Path(args.output, OVERLAP_FILE)}.")
     return summary
 
 

@@ -8,6 +8,8 @@ import pytest
 
 from modeling_atri.cli.main import main
 from modeling_atri.trainer import load_rows
+from modeling_atri.trainer.data.bad_rows import read_bad_rows
+from modeling_atri.trainer.data.corpora.overlap import Overlap, drop_overlaps, read_clips
 from modeling_atri.trainer.data.translation_journal import hash_text
 from tests.tiny import tiny_model, tiny_processor, tiny_tokenizer
 from tests.translation import english_captions, learn, tiny_nllb, tiny_t5, tiny_t5_tokenizer, write_data
@@ -90,6 +92,17 @@ def test_madlad_has_its_licence_and_the_captions_theirs(folder, tmp_path):
     assert "license:\n- cc-by-4.0\n- cc-by-nc-4.0\n- apache-2.0\n" in card
     assert "original captions: data, licence `cc-by-4.0` and `cc-by-nc-4.0`\n" in card
     assert "translated by machine: madlad, licence `apache-2.0`" in card
+
+
+def test_clips_taken_out_of_the_output_are_told(folder, tmp_path, capsys):
+    words = [*arguments(folder, tmp_path / "out", "--license", "mit"), "--on_bad_row", "skip"]
+    assert main(words) == 0
+    assert "test data too" not in capsys.readouterr().out
+    first = read_clips(tmp_path / "out")[0]
+    drop_overlaps([Overlap(first, first, ("id",), None)])
+    assert main(words) == 0
+    assert "\nLeft out: 1 clip that is in the test data too, by " in capsys.readouterr().out
+    assert [row.audio_id for row in read_bad_rows(tmp_path / "out" / "left_out.jsonl")] == [first.audio_id]
 
 
 def test_quality_by_round_trip_and_by_embedding(folder, tmp_path):

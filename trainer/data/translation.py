@@ -1,5 +1,6 @@
 """Captions of a data set into other languages, from where the last run was stopped."""
 
+import json
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -19,8 +20,9 @@ from modeling_atri.files import remove_unfinished
 from modeling_atri.languages_atri import LANGUAGES, resolve_language
 
 from .bad_rows import BadRow
+from .corpora.overlap import OVERLAP_FILE
 from .rows import METADATA_FILE, load_rows, read_other_columns
-from .translated_rows import FLAGGED_NAME, TranslatedSet, assemble, write_translated
+from .translated_rows import FLAGGED_NAME, TranslatedSet, assemble, file_name_in, write_translated
 from .translation_journal import JOURNAL_NAME, Entry, TranslationJournal, hash_text
 from .translation_models import Translation
 from .translation_quality import Scorer, rule_flags
@@ -46,6 +48,7 @@ class TranslationSummary:
     Args:
         num_clips, num_captions: that were written, in each language as many.
         num_dropped_clips, num_dropped_captions: that were not, since a translation failed or was flagged.
+        num_overlaps: clips that were not, since `atri prepare check --drop` took them out of the output before.
         flags: how many captions of each language were flagged, and why; some for more than one reason.
         num_flagged: how many captions of each language were flagged.
         num_translated: texts that this run translated, over all languages; the others were there.
@@ -56,6 +59,7 @@ class TranslationSummary:
     num_captions: int = 0
     num_dropped_clips: int = 0
     num_dropped_captions: int = 0
+    num_overlaps: int = 0
     flags: dict[str, Counter[str]] = field(default_factory=dict)
     num_flagged: dict[str, int] = field(default_factory=dict)
     num_translated: int = 0
@@ -87,7 +91,8 @@ def translate_captions(
     and each is kept on the disk when it is made: a run that is stopped, by whatever, loses the batch it was at, and
     the next one goes on from there to the same files, bit for bit. Captions that are new or were changed are
     translated when the function is called again; translations of captions that are gone stay in the journal, and out
-    of the data set. Columns that rows have beside their own are written as they are.
+    of the data set. Columns that rows have beside their own are written as they are. Clips that were taken out of the
+    source or the output as ones of the test data (`drop_overlaps`) stay out.
 
     Args:
         data (`str` or `Path`): folder with `metadata.jsonl`, or such a file; see `load_rows`. Languages that it has
@@ -129,6 +134,8 @@ def translate_captions(
     known_bad = len(left_out or ())
     rows = load_rows(data, split, left_out=left_out)
     others = read_other_columns(Path(data), split, (left_out or [])[known_bad:])
+    num_rows = len(rows)
+    rows, others = _without_overlaps(rows, others, output)
     _check_languages(rows, source, codes)
     model.check_languages([source, *codes])
     made = _how_made(model, scorer, source)
@@ -153,7 +160,7 @@ def translate_captions(
         limit = None if scorer is None else scorer.min_score if min_score is None else min_score
         translated = assemble(rows, others, entries, source, codes, limit, drop_flagged)
         write_translated(translated, output, _name_of(data, split), made, limit, license, source_license)
-    return _summarize(translated, len(missing), time.perf_counter() - began)
+    return _summarize(translated, num_rows - len(rows), len(missing), time.perf_counter() - began)
 
 
 def plan_batches(
@@ -274,6 +281,27 @@ def _check_languages(rows: datasets.Dataset, source: str, codes: list[str]) -> N
         raise ValueError(f"The data has captions in {names} already, which are kept as they are: leave out those.")
 
 
+def _without_overlaps(
+    rows: datasets.Dataset, others: list[dict[str, Any]], output: Path
+) -> tuple[datasets.Dataset, list[dict[str, Any]]]:
+    """Rows but for those that `drop_overlaps` took out of the output: made anew from the source, they would be back.
+
+    What it took out of the source is not among the rows.
+    """
+    path = output / OVERLAP_FILE
+    if not path.exists():
+        return rows, others
+    dropped = {json.loads(line)["file_name"] for line in path.read_bytes().splitlines()}
+    names = [file_name_in(output, row["audio"]["path"]) for row in rows.select_columns("audio")]
+    kept = [place for place, name in enumerate(names) if name not in dropped]
+    if not kept:
+        raise ValueError(
+            f"{path} lists every clip of the data as one of the test data too: none is left to translate. Remove the "
+            "file to have them all the same, or name another folder."
+        )
+    return rows.select(kept), [others[place] for place in kept]
+
+
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Keeps other processes from a folder, which is made when it is missing."""
@@ -296,12 +324,15 @@ def _name_of(data: str | PathLike, split: str | None) -> str:
     return f"{name}/{split}" if split else name
 
 
-def _summarize(translated: TranslatedSet, num_translated: int, seconds: float) -> TranslationSummary:
+def _summarize(
+    translated: TranslatedSet, num_overlaps: int, num_translated: int, seconds: float
+) -> TranslationSummary:
     return TranslationSummary(
         num_clips=len(translated.rows),
         num_captions=translated.num_captions,
         num_dropped_clips=translated.num_dropped_clips,
         num_dropped_captions=translated.num_dropped_captions,
+        num_overlaps=num_overlaps,
         flags=translated.count_flags(),
         num_flagged=translated.count_flagged(),
         num_translated=num_translated,

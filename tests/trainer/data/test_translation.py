@@ -8,7 +8,7 @@ from filelock import FileLock
 
 from modeling_atri.trainer import load_rows
 from modeling_atri.trainer.data.bad_rows import BadRow
-from modeling_atri.trainer.data.corpora.overlap import PreparedClip, find_overlaps, read_clips
+from modeling_atri.trainer.data.corpora.overlap import PreparedClip, drop_overlaps, find_overlaps, read_clips
 from modeling_atri.trainer.data.translation import plan_batches, translate_captions
 from modeling_atri.trainer.data.translation_journal import TranslationJournal
 from modeling_atri.trainer.data.translation_models import Translation
@@ -137,6 +137,29 @@ def test_other_columns_are_those_of_the_same_row(data, tmp_path, name):
     left_out = [BadRow("line 1", None, "wrong line", "of another set"), BadRow("item 0", None, "wrong line", "")]
     translate_captions(data / name, tmp_path / "out", Dictionary(TABLE), ["fr"], left_out=left_out)
     assert [row["seconds"] for row in read_lines(tmp_path / "out" / "metadata.jsonl")] == [0.25, 0.5]
+
+
+@pytest.mark.parametrize("dropped_from", ["data", "out"])
+def test_clips_of_the_test_data_do_not_come_back(data, tmp_path, dropped_from):
+    add_columns(data, {"source_ids": ["youtube:a"]}, {"source_ids": ["freesound:1"]})
+    out = tmp_path / "out"
+    translate_captions(data, out, Dictionary(TABLE), ["fr"])
+    shared = [PreparedClip(tmp_path, {"file_name": "x.wav", "source_ids": ["freesound:1"]})]
+    drop_overlaps(find_overlaps(read_clips(tmp_path / dropped_from), shared, by_sound=False).overlaps)
+    before = files(out)
+    summary = translate_captions(data, out, Dictionary(TABLE), ["fr"])
+    assert (summary.num_clips, summary.num_overlaps) == (1, int(dropped_from == "out"))
+    assert [row["source_ids"] for row in read_lines(out / "metadata.jsonl")] == [["youtube:a"]]
+    assert files(out).keys() == before.keys(), "nothing of the source is copied"
+    assert dropped_from == "data" or files(out)["overlap.jsonl"] == before["overlap.jsonl"]
+
+
+def test_no_clip_left_of_those_in_the_test_data_is_an_error(data, tmp_path):
+    out = tmp_path / "out"
+    translate_captions(data, out, Dictionary(TABLE), ["fr"])
+    (out / "overlap.jsonl").write_bytes((out / "metadata.jsonl").read_bytes())
+    with pytest.raises(ValueError, match="overlap.jsonl lists every clip of the data"):
+        translate_captions(data, out, Dictionary(TABLE), ["fr"])
 
 
 # What is flagged and left out
