@@ -5,6 +5,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -193,7 +194,9 @@ def _card_facts(
     source_license: str | list[str] | None,
 ) -> dict[str, Any]:
     own = {*_COLUMNS, "audio"}
-    licenses = list(dict.fromkeys([*as_list(source_license), *as_list(license)]))
+    parts = [as_list(source_license), as_list(license)]
+    # Translations are the work of both: where one licence is not known, neither is the whole's.
+    licenses = list(dict.fromkeys(chain.from_iterable(parts))) if all(parts) else []
     return {
         "title": f"{name}, translated",
         "languages": made.languages,
