@@ -134,6 +134,7 @@ def translate(args: TranslateArguments) -> "TranslationSummary":
     )
     left_out = [] if args.on_bad_row == "skip" else None
     folder = Path(args.data).parent if Path(args.data).is_file() else Path(args.data)
+    source_license = args.source_license or read_licenses(folder)
     summary = translate_captions(
         args.data,
         args.output,
@@ -148,7 +149,7 @@ def translate(args: TranslateArguments) -> "TranslationSummary":
         drop_flagged=args.drop_flagged,
         retranslate=args.retranslate,
         license=license,
-        source_license=args.source_license or read_licenses(folder),
+        source_license=source_license,
         left_out=left_out,
         progress=True,
     )
@@ -160,6 +161,8 @@ def translate(args: TranslateArguments) -> "TranslationSummary":
     print(summary_table(summary))
     rate = summary.num_translated / summary.seconds
     print(f"\n{summary.num_translated} texts translated in {summary.seconds:.0f} s ({rate:.1f}/s).")
+    if not source_license:
+        print("The captions' own licence is unknown, so the card gives the set none: say it with --source_license.")
     if any(summary.num_flagged.values()):
         print(f"{Path(args.output, FLAGGED_NAME)} lists what is flagged, and why.")
     if summary.num_dropped_captions:
@@ -174,11 +177,12 @@ def translate(args: TranslateArguments) -> "TranslationSummary":
 
 
 def summary_table(summary: "TranslationSummary") -> str:
-    """One row a language: captions, how many of all were flagged, and why."""
+    """One row a language: captions of the source, how many were flagged and how many kept, and why flagged."""
     reasons = sorted({flag for counts in summary.flags.values() for flag in counts})
-    rows = [["language", "captions", "flagged", *reasons]]
+    total = summary.num_captions + summary.num_dropped_captions
+    rows = [["language", "total", "flagged", "kept", *reasons]]
     for code, counts in summary.flags.items():
-        numbers = [summary.num_captions, summary.num_flagged[code], *(counts[flag] for flag in reasons)]
+        numbers = [total, summary.num_flagged[code], summary.num_captions, *(counts[flag] for flag in reasons)]
         rows.append([language_name(code), *map(str, numbers)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
