@@ -22,8 +22,8 @@ OUTPUT, a data set that `atri train` reads: metadata.jsonl with parallel caption
 translations.jsonl with how each translation was made, flagged.jsonl with those that may be wrong, and a card.
 
 Models are NLLB-200 (cc-by-nc-4.0) and MADLAD-400 (apache-2.0). Stop it at any moment, also with kill -9, and give the
-same command again: nothing is translated twice or lost. A caption that has no translation in one language is left out
-in all.
+same command again: nothing is translated twice or lost. Give other --languages to add them: those that OUTPUT has
+stay. A caption that has no translation in one language is left out in all.
 
 examples:
   atri translate clips/train clips/train_8 --model facebook/nllb-200-distilled-600M --languages fr de es nl ca ja zh
@@ -43,7 +43,9 @@ class TranslateArguments:
     data: str = field(metadata={"help": "Folder with metadata.jsonl, or JSON lines file.", "positional": True})
     output: str = field(metadata={"help": "Folder for the translated data set.", "positional": True})
     model: str = field(metadata={"help": "Folder or Hub id of the translation model."})
-    languages: list[str] = field(metadata={"help": "Languages to translate into, e.g. fr de ja zh."})
+    languages: list[str] = field(
+        metadata={"help": "Languages to translate into, e.g. fr de ja zh; others that OUTPUT has stay."}
+    )
     source: str = field(default="eng_Latn", metadata={"help": "Language to translate from."})
     split: str | None = field(default=None, metadata={"help": "Subfolder of DATA."})
     revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of the model."})

@@ -101,7 +101,8 @@ def translate_captions(
             `translations.jsonl`, see `TranslationJournal`; `flagged.jsonl`, the captions that may be wrong; and
             `README.md`, the data set's card.
         model (`TranslationModel`): that translates.
-        languages (list of `str`): to translate into, in any writing that `resolve_language` takes.
+        languages (list of `str`): to translate into, in any writing that `resolve_language` takes. Others that
+            `output` has already stay.
         source (`str`, *optional*, defaults to `"eng_Latn"`): to translate from.
         split (`str`, *optional*): subfolder of `data`.
         scorer (`Scorer`, *optional*): of `translation_quality`; its scores are kept with the translations.
@@ -121,7 +122,8 @@ def translate_captions(
 
     Raises:
         ValueError: wrong rows; unknown languages, those that the model lacks, or the data has already; an `output`
-            that is `data`, holds another data set or other translations, or is in use; no caption that is left.
+            that is `data`, holds another data set, other translations or languages that would be lost, or is in use;
+            no caption that is left.
     """
     began, output = time.perf_counter(), Path(output)
     source, codes = resolve_language(source), [resolve_language(language) for language in languages]
@@ -143,6 +145,8 @@ def translate_captions(
     with _locked(output):
         journal = TranslationJournal(output)
         entries = journal.read()
+        earlier = _earlier_languages(entries, {*rows[0]["captions"], *codes}, set(map(hash_text, texts)), made)
+        _refuse_loss(output, earlier, codes)
         wanted = {(code, hash_text(text)) for code in codes for text in texts}
         stale = {key for key in wanted & entries.keys() if _identity(entries[key].made) != _identity(made)}
         if stale and not retranslate:
@@ -158,7 +162,11 @@ def translate_captions(
                     entries |= {entry.key: entry for entry in new}
                     bar.update(len(new))
         limit = None if scorer is None else scorer.min_score if min_score is None else min_score
-        translated = assemble(rows, others, entries, source, codes, limit, drop_flagged)
+        targets = codes
+        if kept := {code for code, lacking in earlier.items() if not lacking}:
+            # In the order in which they came, so that another one leaves that of the others as it was.
+            targets = [code for code in dict.fromkeys(code for code, _ in entries) if code in kept | {*codes}]
+        translated = assemble(rows, others, entries, source, targets, limit, drop_flagged)
         write_translated(translated, output, _name_of(data, split), made, limit, license, source_license)
     return _summarize(translated, num_rows - len(rows), len(missing), time.perf_counter() - began)
 
@@ -243,6 +251,37 @@ def _how_made(model: Translator, scorer: Scorer | None, source: str) -> dict[str
 def _identity(made: dict[str, Any]) -> dict[str, Any]:
     """What must be the same in all translations of a data set."""
     return {name: value for name, value in made.items() if name != "with"}
+
+
+def _earlier_languages(
+    entries: dict[tuple[str, str], Entry], known: set[str], hashes: set[str], made: dict[str, Any]
+) -> dict[str, int]:
+    """Languages of the journal beside those that are known, and how many of these texts, made so, each lacks."""
+    identity = _identity(made)
+    lacking = {code: len(hashes) for code, _ in entries if code not in known}
+    for (code, source_hash), entry in entries.items():
+        if code in lacking and source_hash in hashes and _identity(entry.made) == identity:
+            lacking[code] -= 1
+    return lacking
+
+
+def _refuse_loss(output: Path, earlier: dict[str, int], codes: Sequence[str]) -> None:
+    """Raise a ValueError for languages that the data set in `output` has and would not have any more."""
+    path = output / METADATA_FILE
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        try:
+            there = json.loads(file.readline())["captions"]
+        except (ValueError, KeyError, TypeError):  # spoilt by hand; it is made anew
+            return
+    if lost := {code: lacking for code, lacking in earlier.items() if lacking and code in there}:
+        names = ", ".join(f"{code} ({LANGUAGES[code].name}; {lacking} captions)" for code, lacking in lost.items())
+        raise ValueError(
+            f"{str(output)!r} has languages that are not asked for now, and of which captions are missing, or were "
+            f"translated in another way: {names}. They would be lost: name them too "
+            f"({' '.join([*lost, *codes])}), or name another folder."
+        )
 
 
 def _refuse_mixture(path: Path, theirs: dict[str, Any], made: dict[str, Any], count: int) -> None:

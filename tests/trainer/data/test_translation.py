@@ -395,6 +395,59 @@ def test_new_captions_and_languages_are_translated_and_no_others(data, tmp_path)
     assert list(load_rows(tmp_path / "out")[0]["captions"]) == ["eng_Latn", "jpn_Jpan", "fra_Latn"]
 
 
+@pytest.mark.parametrize("languages", [["fra_Latn", "jpn_Jpan"], ["jpn_Jpan", "fra_Latn"]])
+def test_languages_that_are_there_stay_when_others_are_added(data, tmp_path, languages):
+    out = tmp_path / "out"
+    for added in languages:
+        model = Dictionary(TABLE)
+        summary = translate_captions(data, out, model, [added], drop_flagged=True)
+        assert [language for language, _ in model.batches] == [added]
+    assert list(summary.num_flagged) == languages
+    translate_captions(data, tmp_path / "at_once", Dictionary(TABLE), languages, drop_flagged=True)
+    assert files(out) == files(tmp_path / "at_once")
+    translate_captions(data, out, Dictionary(TABLE), languages[:1], drop_flagged=True)
+    assert files(out) == files(tmp_path / "at_once"), "in the same order"
+
+
+def test_languages_stay_that_the_journal_has_whole_and_no_others(data, tmp_path):
+    """A run that was stopped in the second of two languages, and never wrote a data set."""
+    translate_captions(data, tmp_path / "out", Dictionary(TABLE), ["fr", "ja"], batch_size=3)
+    (tmp_path / "out" / "metadata.jsonl").unlink()
+    journal = tmp_path / "out" / "translations.jsonl"
+    journal.write_bytes(b"".join(journal.read_bytes().splitlines(keepends=True)[:7]))
+    translate_captions(data, tmp_path / "out", Dictionary(TABLE), ["de"])
+    assert list(load_rows(tmp_path / "out")[0]["captions"]) == ["eng_Latn", "fra_Latn", "deu_Latn"]
+
+
+@pytest.mark.parametrize("changed", ["captions", "model"])
+def test_languages_that_would_be_lost_are_refused(data, tmp_path, changed):
+    out, model, options = tmp_path / "out", Dictionary(TABLE), {}
+    translate_captions(data, out, model, ["fr", "ja"])
+    if changed == "model":
+        model, options = Dictionary(TABLE, fingerprint="1"), {"retranslate": True}
+    else:
+        lines = (data / "metadata.jsonl").read_text().replace("a man speaks", "a woman speaks")
+        (data / "metadata.jsonl").write_text(lines)
+    before, model.batches = files(out), []
+    with pytest.raises(ValueError, match="They would be lost: name them too") as error:
+        translate_captions(data, out, model, ["de"], **options)
+    lacking = 1 if changed == "captions" else 4
+    assert f"fra_Latn (French; {lacking} captions), jpn_Jpan (Japanese; {lacking} captions)" in str(error.value)
+    assert "(fra_Latn jpn_Jpan deu_Latn)" in str(error.value)
+    assert files(out) == before and model.batches == []
+    translate_captions(data, out, model, ["fr", "ja", "de"], **options)
+    assert list(load_rows(out)[0]["captions"]) == ["eng_Latn", "fra_Latn", "jpn_Jpan", "deu_Latn"]
+
+
+def test_a_language_that_the_source_has_got_since_is_the_sources(data, tmp_path):
+    translate_captions(data, tmp_path / "out", Dictionary(TABLE), ["fr"])
+    for number, row in enumerate(rows := read_lines(data / "metadata.jsonl")):
+        row["captions"]["fra_Latn"] = [f"{number} {text}" for text in row["captions"]["eng_Latn"]]
+    (data / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    translate_captions(data, tmp_path / "out", Dictionary(TABLE), ["ja"])
+    assert load_rows(tmp_path / "out")[1]["captions"]["fra_Latn"] == ["1 a dog barks", "1 a man speaks"]
+
+
 # Batches
 
 
