@@ -4,6 +4,8 @@ from math import log10
 from pathlib import Path
 from typing import Any
 
+from matplotlib.axes import Axes
+from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -58,11 +60,13 @@ def plot_alignment(results: dict[str, Any], path: Path) -> None:
         [max(one["q95"] - one["mean"], 0) for one in bars.values()],
     ]
     colors = ["#d94801", *["#4292c6"] * len(alignment["text"])]
-    angles.bar(range(len(bars)), means, yerr=whiskers, color=colors, ecolor="#555555", capsize=3)
+    drawn = angles.bar(range(len(bars)), means, yerr=whiskers, color=colors, ecolor="#555555", capsize=3)
+    _write_values(angles, drawn)
     angles.set_xticks(range(len(bars)), list(bars), rotation=30, ha="right")
     angles.set(ylabel="degrees", title="Angle to the mean text direction (mean, 5 to 95 %)")
     names = list(alignment["pulls"])
-    pulls.bar(range(len(names)), list(alignment["pulls"].values()), color=[_COLORS[name] for name in names])
+    drawn = pulls.bar(range(len(names)), list(alignment["pulls"].values()), color=[_COLORS[name] for name in names])
+    _write_values(pulls, drawn)
     pulls.set_xticks(range(len(names)), [_NAMES[name] for name in names])
     pulls.set(ylabel="degrees", title="What a step pulls clips to")
     figure.savefig(path, dpi=120)
@@ -88,7 +92,8 @@ def plot_twins(results: dict[str, Any], path: Path) -> None:
         numbers, [step["travelled"] for step in steps], color="gray", linestyle=":", label="full twin from the start"
     )
     full, sampled = (_NAMES[figures["objectives"][twin]] for twin in ("full", "sampled"))
-    distances.set(xlabel="step", ylabel="distance of weights", title=f"{full} in all languages and {sampled}")
+    title = f"Distance between the weights of\n{full} in all languages and {sampled} in drawn ones"
+    distances.set(xlabel="step", ylabel="distance of weights", title=title)
     distances.legend(frameon=False)
     # Weights that are the same, and a bound that is 0, have no logarithm.
     bounds = {step["step"]: step["log10_bound"] for step in steps if step["log10_bound"] is not None}
@@ -102,3 +107,9 @@ def plot_twins(results: dict[str, Any], path: Path) -> None:
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.grid(alpha=0.3)
     figure.savefig(path, dpi=120)
+
+
+def _write_values(panel: Axes, bars: BarContainer) -> None:
+    """Above the bars, as one of 0 would look as if it were missing."""
+    panel.bar_label(bars, fmt="%.1f", padding=2)
+    panel.margins(y=0.1)

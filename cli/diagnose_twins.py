@@ -79,6 +79,7 @@ def diagnose_twins(options: TwinArguments, sizes, args) -> dict[str, Any]:
     from .diagnose_plots import plot_twins
 
     languages = [resolve_language(language) for language in args.languages]
+    _refuse_equal_twins(args, len(languages))
     rows = load_rows(options.train_data, options.train_split, languages=languages, group_column=args.group_column)
     args.group_column = None  # `load_rows` made it the column `group_id`
     if options.model is None:
@@ -107,6 +108,20 @@ def diagnose_twins(options: TwinArguments, sizes, args) -> dict[str, Any]:
     plot_twins(results, folder / "twins.png")
     print(f"\nFigures and plot: {folder / 'twins.json'}, {folder / 'twins.png'}")
     return results
+
+
+def _refuse_equal_twins(args, num_languages: int) -> None:
+    """Raise a ValueError for an objective that draws what the full twin trains on: all figures would be 0."""
+    if num_languages < 2:
+        raise ValueError(
+            "With one language there is nothing to draw, and no weight error: give two `languages` or more."
+        )
+    if args.objective in ("kcl", "akcl") and (args.languages_per_step or num_languages) >= num_languages:
+        raise ValueError(
+            f"`objective` {args.objective!r} takes all {num_languages} languages in every step, as does the run it "
+            "is compared with: their weights would be the same. Choose 'mlclap' or 'cacl', or a `languages_per_step` "
+            f"below {num_languages}."
+        )
 
 
 def _print_table(figures: dict[str, Any]) -> None:

@@ -22,8 +22,8 @@ OUTPUT, a data set that `atri train` reads: metadata.jsonl with parallel caption
 translations.jsonl with how each translation was made, flagged.jsonl with those that may be wrong, and a card.
 
 Models are NLLB-200 (cc-by-nc-4.0) and MADLAD-400 (apache-2.0). Stop it at any moment, also with kill -9, and give the
-same command again: nothing is translated twice or lost. A caption that has no translation in one language is left out
-in all.
+same command again: nothing is translated twice or lost. Give other --languages to add them: those that OUTPUT has
+stay. A caption that has no translation in one language is left out in all.
 
 examples:
   atri translate clips/train clips/train_8 --model facebook/nllb-200-distilled-600M --languages fr de es nl ca ja zh
@@ -43,7 +43,9 @@ class TranslateArguments:
     data: str = field(metadata={"help": "Folder with metadata.jsonl, or JSON lines file.", "positional": True})
     output: str = field(metadata={"help": "Folder for the translated data set.", "positional": True})
     model: str = field(metadata={"help": "Folder or Hub id of the translation model."})
-    languages: list[str] = field(metadata={"help": "Languages to translate into, e.g. fr de ja zh."})
+    languages: list[str] = field(
+        metadata={"help": "Languages to translate into, e.g. fr de ja zh; others that OUTPUT has stay."}
+    )
     source: str = field(default="eng_Latn", metadata={"help": "Language to translate from."})
     split: str | None = field(default=None, metadata={"help": "Subfolder of DATA."})
     revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of the model."})
@@ -116,7 +118,9 @@ def translate(args: TranslateArguments) -> "TranslationSummary":
     if not Path(args.data).exists():  # told before the model is loaded
         raise ValueError(f"There is no folder or file {args.data!r}.")
     languages = [resolve_language(language) for language in args.languages]
-    from modeling_atri.trainer.data.bad_rows import LEFT_OUT_NAME, write_bad_rows
+    from modeling_atri.trainer.data.bad_rows import LEFT_OUT_NAME, read_bad_rows, write_bad_rows
+    from modeling_atri.trainer.data.corpora.clips import OVERLAP
+    from modeling_atri.trainer.data.corpora.overlap import OVERLAP_FILE
     from modeling_atri.trainer.data.translation import FLAGGED_NAME, translate_captions
     from modeling_atri.trainer.data.translation_models import (
         load_translation_model,
@@ -132,6 +136,7 @@ def translate(args: TranslateArguments) -> "TranslationSummary":
     )
     left_out = [] if args.on_bad_row == "skip" else None
     folder = Path(args.data).parent if Path(args.data).is_file() else Path(args.data)
+    source_license = args.source_license or read_licenses(folder)
     summary = translate_captions(
         args.data,
         args.output,
@@ -146,17 +151,20 @@ def translate(args: TranslateArguments) -> "TranslationSummary":
         drop_flagged=args.drop_flagged,
         retranslate=args.retranslate,
         license=license,
-        source_license=args.source_license or read_licenses(folder),
+        source_license=source_license,
         left_out=left_out,
         progress=True,
     )
     if left_out is not None:
         path = Path(args.output, LEFT_OUT_NAME)
-        write_bad_rows(path, left_out)
+        overlaps = [row for row in read_bad_rows(path) if row.kind == OVERLAP]  # of `atri prepare check --drop`
+        write_bad_rows(path, left_out + overlaps)
         print_left_out(left_out, "source", path)
     print(summary_table(summary))
     rate = summary.num_translated / summary.seconds
     print(f"\n{summary.num_translated} texts translated in {summary.seconds:.0f} s ({rate:.1f}/s).")
+    if not source_license:
+        print("The captions' own licence is unknown, so the card gives the set none: say it with --source_license.")
     if any(summary.num_flagged.values()):
         print(f"{Path(args.output, FLAGGED_NAME)} lists what is flagged, and why.")
     if summary.num_dropped_captions:
@@ -164,15 +172,19 @@ def translate(args: TranslateArguments) -> "TranslationSummary":
             f"Left out in all languages: {summary.num_dropped_captions} captions, and {summary.num_dropped_clips} "
             "clips without others."
         )
+    if summary.num_overlaps:
+        count = "1 clip that is" if summary.num_overlaps == 1 else f"{summary.num_overlaps} clips that are"
+        print(f"Left out: {count} in the test data too, by {Path(args.output, OVERLAP_FILE)}.")
     return summary
 
 
 def summary_table(summary: "TranslationSummary") -> str:
-    """One row a language: captions, how many of all were flagged, and why."""
+    """One row a language: captions of the source, how many were flagged and how many kept, and why flagged."""
     reasons = sorted({flag for counts in summary.flags.values() for flag in counts})
-    rows = [["language", "captions", "flagged", *reasons]]
+    total = summary.num_captions + summary.num_dropped_captions
+    rows = [["language", "total", "flagged", "kept", *reasons]]
     for code, counts in summary.flags.items():
-        numbers = [summary.num_captions, summary.num_flagged[code], *(counts[flag] for flag in reasons)]
+        numbers = [total, summary.num_flagged[code], summary.num_captions, *(counts[flag] for flag in reasons)]
         rows.append([language_name(code), *map(str, numbers)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(

@@ -31,7 +31,8 @@ def make_dataset_card(facts: dict[str, Any]) -> DatasetCard:
             translation_model (Hub id, or the name of a model that is not there), translation_license;
             num_clips, num_captions_per_language; splits {name: number of clips};
             columns {name: what it holds}; provenance (list of sentences on how it was made); known_issues (list);
-            license: of this data set; a list where several hold together.
+            license: of this data set; a list where several hold together. Without it, the card of translations says
+            which of the two licences that it depends on is unknown.
 
     Raises:
         ValueError: no title, no languages, or an unknown language.
@@ -46,7 +47,7 @@ def make_dataset_card(facts: dict[str, Any]) -> DatasetCard:
         ("Columns", "\n".join(f"- `{name}`: {meaning}" for name, meaning in facts.get("columns", {}).items())),
         ("How it was made", _provenance(facts)),
         ("Known issues", "\n".join(f"- {issue}" for issue in facts.get("known_issues", []))),
-        ("Licence", f"{_quoted(as_list(facts['license']))}." if facts.get("license") else ""),
+        ("Licence", _license(facts)),
     )
     content = read_template("dataset_card.md").substitute(
         title=facts["title"],
@@ -135,6 +136,17 @@ def _provenance(facts: dict[str, Any]) -> str:
         linked = f"[{model}](https://huggingface.co/{model})" if "/" in model else model
         lines.append(f"- translated by machine: {linked}{licensed}")
     return "\n".join([*lines, *(f"- {sentence}" for sentence in facts.get("provenance", []))])
+
+
+def _license(facts: dict[str, Any]) -> str:
+    if facts.get("license"):
+        return f"{_quoted(as_list(facts['license']))}."
+    parts = {"captions' own": "source_license", "translation model's": "translation_license"}
+    names = {part: _quoted(as_list(facts.get(name))) for part, name in parts.items()}
+    if facts.get("translation_model") is None or all(names.values()):
+        return ""
+    lines = [f"- {part} licence: {licensed or 'unknown'}" for part, licensed in names.items()]
+    return "\n".join(["That of the whole is not known.\n", *lines])
 
 
 def _quoted(names: list[str]) -> str:

@@ -4,7 +4,9 @@ import json
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
+from modeling_atri.cli.diagnose_plots import plot_alignment, plot_twins
 from modeling_atri.cli.main import main
 from modeling_atri.encode import encode_audio, encode_text
 from modeling_atri.languages_atri import ATRI_LANGUAGES
@@ -118,12 +120,71 @@ def test_twins(data, tmp_path, capsys):
 
 def test_twins_that_stay_the_same_are_plotted_too(data, tmp_path):
     """From scratch, and with no error there is no logarithm."""
-    argv = ["diagnose", "twins", "--train_data", str(data / "clips"), "--objective", "kcl", "--languages", "en", "fr"]
+    argv = [
+        "diagnose",
+        "twins",
+        "--train_data",
+        str(data / "clips"),
+        "--learning_rate",
+        "0",
+        "--languages",
+        "en",
+        "fr",
+    ]
     argv += ["--max_steps", "1", "--per_device_train_batch_size", "3", "--use_cpu", "--output_dir", str(tmp_path)]
     argv += ["--audio_hidden_size", "16", "--audio_heads", "2", "--text_hidden_size", "16", "--text_heads", "2"]
     assert main(argv) == 0
     (step,) = json.loads((tmp_path / "twins.json").read_text())["weight_error"]["steps"]
     assert (step["total"], step["log10_bound"]) == (0, None)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--objective", "kcl"], "`objective` 'kcl' takes all 2 languages in every step"),
+        (["--objective", "kcl", "--languages_per_step", "2"], "or a `languages_per_step` below 2"),
+        (["--objective", "akcl"], "`objective` 'akcl' takes all 2 languages in every step"),
+        (["--languages", "en"], "With one language there is nothing to draw"),
+    ],
+)
+def test_a_run_is_not_compared_with_itself(options, message, tmp_path, capsys):
+    argv = ["diagnose", "twins", "--train_data", str(tmp_path), "--languages", "en", "fr", "--use_cpu"]
+    assert main([*argv, "--output_dir", str(tmp_path / "out"), *options]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_twins_of_one_objective_differ_by_the_languages_of_a_step(data, tmp_path):
+    argv = ["diagnose", "twins", "--model", str(data / "model"), "--train_data", str(data / "clips"), "--use_cpu"]
+    argv += ["--languages", "en", "fr", "--objective", "kcl", "--languages_per_step", "1", "--max_steps", "1"]
+    argv += ["--num_probes", "1", "--num_pairs", "1", "--per_device_train_batch_size", "3"]
+    assert main([*argv, "--output_dir", str(tmp_path)]) == 0
+    assert json.loads((tmp_path / "twins.json").read_text())["weight_error"]["steps"][0]["total"] > 0
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """Plots that are saved, as matplotlib has them."""
+    saved = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **options: saved.append(figure))
+    return saved
+
+
+def test_bars_have_their_values(figures, tmp_path):
+    """Also one of 0, which cannot be seen."""
+    angles = {"mean": 40.04, "q05": 30.0, "q50": 40.0, "q95": 50.0}
+    pulls = {"mlclap": 20.0, "cacl": 10.06, "kcl": 0.0}
+    plot_alignment({"alignment": {"audio": angles, "text": {"eng_Latn": angles}, "pulls": pulls}}, tmp_path / "a.png")
+    values = [[text.get_text() for text in panel.texts] for panel in figures[0].axes]
+    assert values == [["40.0", "40.0"], ["20.0", "10.1", "0.0"]]
+
+
+def test_the_plot_of_twins_says_whose_weights(figures, tmp_path):
+    step = dict.fromkeys(("total", "audio", "text", "heads", "travelled"), 1.0) | {"step": 1, "log10_bound": 2.0}
+    error = {"objectives": {"full": "kcl", "sampled": "mlclap"}, "steps": [step]}
+    plot_twins({"weight_error": error}, tmp_path / "twins.png")
+    title = "Distance between the weights of KCL in all languages and ML-CLAP in drawn ones"
+    assert figures[0].axes[0].get_title().replace("\n", " ") == title
 
 
 def test_help_explains_every_mode(capsys):

@@ -3,11 +3,16 @@
 import json
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 
 from modeling_atri.cli.main import main
+from modeling_atri.cli.translate import summary_table
 from modeling_atri.trainer import load_rows
+from modeling_atri.trainer.data.bad_rows import read_bad_rows
+from modeling_atri.trainer.data.corpora.overlap import Overlap, drop_overlaps, read_clips
+from modeling_atri.trainer.data.translation import TranslationSummary
 from modeling_atri.trainer.data.translation_journal import hash_text
 from tests.tiny import tiny_model, tiny_processor, tiny_tokenizer
 from tests.translation import english_captions, learn, tiny_nllb, tiny_t5, tiny_t5_tokenizer, write_data
@@ -40,13 +45,16 @@ def test_from_the_command_line_to_rows(folder, tmp_path, capsys):
     out = tmp_path / "out"
     assert main(arguments(folder, out, "--license", "cc-by-nc-4.0")) == 0
     shown = capsys.readouterr().out.splitlines()
-    assert shown[0].split()[:3] == ["language", "captions", "flagged"]
+    assert shown[0].split()[:4] == ["language", "total", "flagged", "kept"]
     rows = load_rows(out)
     num_captions = str(sum(len(row["captions"]["eng_Latn"]) for row in rows))
-    assert [line.split()[:2] for line in shown[1:3]] == [["French", num_captions], ["Japanese", num_captions]]
+    table = [line.split() for line in shown[1:3]]
+    assert [line[0] for line in table] == ["French", "Japanese"]
+    assert all((line[1], line[3]) == ("20", num_captions) for line in table)
     num_texts = len({text for row in english_captions(10) for text in row["eng_Latn"]})
     assert shown[4].startswith(f"{2 * num_texts} texts translated in ")
-    assert shown[5].endswith("flagged.jsonl lists what is flagged, and why.")
+    assert shown[5].startswith("The captions' own licence is unknown") and "--source_license" in shown[5]
+    assert shown[6].endswith("flagged.jsonl lists what is flagged, and why.")
     assert list(rows[0]["captions"]) == ["eng_Latn", "fra_Latn", "jpn_Jpan"]
     text_of = {(line["language"], line["source_hash"]): line["text"] for line in journal(out)}
     for row in rows:
@@ -54,7 +62,10 @@ def test_from_the_command_line_to_rows(folder, tmp_path, capsys):
         for language in ("fra_Latn", "jpn_Jpan"):
             english = row["captions"]["eng_Latn"]
             assert row["captions"][language] == [text_of[language, hash_text(text)] for text in english]
-    assert "translated by machine: model, licence `cc-by-nc-4.0`" in (out / "README.md").read_text(encoding="utf-8")
+    card = (out / "README.md").read_text(encoding="utf-8")
+    assert "translated by machine: model, licence `cc-by-nc-4.0`" in card
+    assert "\nlicense:" not in card
+    assert "- captions' own licence: unknown\n- translation model's licence: `cc-by-nc-4.0`\n" in card
     assert main(arguments(folder, out, "--license", "cc-by-nc-4.0")) == 0
     assert "\n0 texts translated" in capsys.readouterr().out
 
@@ -74,22 +85,44 @@ def test_what_a_model_has_learnt_comes_out_right(tmp_path, capsys):
     capsys.readouterr()
     assert main([*words, "--languages", "fr", "ja", "--quality", "round_trip"]) == 0
     table = [line.split() for line in capsys.readouterr().out.splitlines()[:3]]
-    assert table == [["language", "captions", "flagged"], ["French", "3", "0"], ["Japanese", "3", "0"]]
+    assert table == [["language", "total", "flagged", "kept"], ["French", *"303"], ["Japanese", *"303"]]
     (row,) = load_rows(tmp_path / "out")
     assert row["captions"] == texts
     assert [line["score"] for line in journal(tmp_path / "out")] == [1.0] * 6
 
 
-def test_madlad_has_its_licence_and_the_captions_theirs(folder, tmp_path):
+def test_more_captions_flagged_than_kept():
+    flags = {"fra_Latn": Counter({"low score": 100, "empty": 20})}
+    summary = TranslationSummary(num_captions=93, num_dropped_captions=107, num_flagged={"fra_Latn": 117}, flags=flags)
+    assert [line.split() for line in summary_table(summary).splitlines()] == [
+        ["language", "total", "flagged", "kept", "empty", "low", "score"],
+        ["French", "200", "117", "93", "20", "100"],
+    ]
+
+
+def test_madlad_has_its_licence_and_the_captions_theirs(folder, tmp_path, capsys):
     data = write_data(tmp_path / "data", english_captions(3))
     (data / "README.md").write_text("---\nlicense:\n- cc-by-4.0\n- cc-by-nc-4.0\n---\n# Captions\n")
     words = arguments(folder, tmp_path / "out", model="madlad")
     words[1] = str(data)
+    capsys.readouterr()
     assert main(words) == 0
+    assert "--source_license" not in capsys.readouterr().out
     card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     assert "license:\n- cc-by-4.0\n- cc-by-nc-4.0\n- apache-2.0\n" in card
     assert "original captions: data, licence `cc-by-4.0` and `cc-by-nc-4.0`\n" in card
     assert "translated by machine: madlad, licence `apache-2.0`" in card
+
+
+def test_clips_taken_out_of_the_output_are_told(folder, tmp_path, capsys):
+    words = [*arguments(folder, tmp_path / "out", "--license", "mit"), "--on_bad_row", "skip"]
+    assert main(words) == 0
+    assert "test data too" not in capsys.readouterr().out
+    first = read_clips(tmp_path / "out")[0]
+    drop_overlaps([Overlap(first, first, ("id",), None)])
+    assert main(words) == 0
+    assert "\nLeft out: 1 clip that is in the test data too, by " in capsys.readouterr().out
+    assert [row.audio_id for row in read_bad_rows(tmp_path / "out" / "left_out.jsonl")] == [first.audio_id]
 
 
 def test_quality_by_round_trip_and_by_embedding(folder, tmp_path):

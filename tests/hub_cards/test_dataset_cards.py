@@ -71,6 +71,17 @@ def test_several_licences_and_a_model_that_is_not_on_the_hub():
     assert "- translated by machine: ours, licence" in str(card)
 
 
+@pytest.mark.parametrize("missing", ["source_license", "translation_license"])
+def test_where_one_of_two_licences_is_unknown_the_card_gives_none(missing):
+    card = make_dataset_card({key: value for key, value in FACTS.items() if key not in (missing, "license")})
+    assert "license" not in card.data.to_dict()
+    assert card_problems(str(card)) == []
+    own, model = ("unknown", "`cc-by-nc-4.0`") if missing == "source_license" else ("`cc-by-4.0`", "unknown")
+    lines = f"- captions' own licence: {own}\n- translation model's licence: {model}"
+    assert f"## Licence\n\nThat of the whole is not known.\n\n{lines}" in str(card)
+    assert make_dataset_card({**FACTS, missing: None}).data.license == "cc-by-nc-4.0", "unless it is given"
+
+
 @pytest.mark.parametrize(
     "count, category", [(999, "n<1K"), (1000, "1K<n<10K"), (99_999, "10K<n<100K"), (10_000_000, "10M<n<100M")]
 )

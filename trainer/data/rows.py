@@ -29,6 +29,7 @@ from .row_checks import Problem, RowChecker, recording_length
 logger = logging.getLogger(__name__)
 
 METADATA_FILE = "metadata.jsonl"
+_OWN_COLUMNS = {"file_name", "audio", "audio_id", "captions", "group_id"}
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 
 
@@ -81,6 +82,20 @@ def load_rows(
         logger.warning("%s: %s", name, describe(checker.bad_rows, len(rows) + len(checker.bad_rows)))
         left_out.extend(checker.bad_rows)
     return rows
+
+
+def read_other_columns(path: Path, split: str | None, bad_rows: Sequence[BadRow] = ()) -> list[dict[str, Any]]:
+    """What a file holds beside the columns of `load_rows`: a dict, as it stands there, for each row of its.
+
+    Args:
+        path, split: that `load_rows` was given; a folder or file.
+        bad_rows: that it left out.
+    """
+    file = _metadata_file(path, split)
+    wrong = {row.place for row in bad_rows}
+    items = _json_lines(file, RowChecker(None, None)) if file.suffix == ".jsonl" else _json_items(file)
+    rows = [row for place, row in items if place not in wrong]
+    return [{name: value for name, value in row.items() if name not in _OWN_COLUMNS} for row in rows]
 
 
 def count_longer(rows: datasets.Dataset, seconds: float) -> int:
@@ -239,4 +254,4 @@ def _audio_sources(audio: datasets.Dataset) -> Iterator[tuple[str | None, Binary
                 yield path.as_py(), pyarrow.BufferReader(content.as_buffer()) if content.is_valid else None
 
 
-__all__ = ["METADATA_FILE", "count_longer", "load_rows"]
+__all__ = ["METADATA_FILE", "count_longer", "load_rows", "read_other_columns"]

@@ -5,6 +5,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ class TranslatedSet:
     Args:
         languages: codes: the source, what else the data had, what was translated into.
         targets: those that were translated into.
-        rows: of `metadata.jsonl`, with the recording's path as `audio`.
+        rows: of `metadata.jsonl`, with the recording's path as `audio`, and what other columns the source has.
         flagged: rows of `flagged.jsonl`.
         num_captions: in each language.
         num_dropped_clips, num_dropped_captions: that are not in `rows`; of the latter, in each language.
@@ -72,6 +73,7 @@ class TranslatedSet:
 
 def assemble(
     rows: datasets.Dataset,
+    others: Sequence[Mapping[str, Any]],
     entries: Mapping[tuple[str, str], Entry],
     source: str,
     targets: Sequence[str],
@@ -85,6 +87,7 @@ def assemble(
 
     Args:
         rows: of `load_rows`.
+        others: further columns of each row, which stay as they are.
         entries: translations by language and hash of the source text; all that are needed.
         source, targets: codes.
         min_score (`float`, *optional*): what scores less is flagged.
@@ -95,7 +98,7 @@ def assemble(
     """
     made = TranslatedSet([*rows[0]["captions"], *targets], list(targets))
     made.languages.sort(key=lambda code: code != source)  # the source first, the others as they were
-    for row in rows:
+    for row, more in zip(rows, others, strict=True):
         kept: dict[str, list[str]] = {code: [] for code in made.languages}
         for number, text in enumerate(row["captions"][source]):
             found = [entries[code, hash_text(text)] for code in targets]
@@ -118,7 +121,7 @@ def assemble(
         made.num_captions += len(kept[source])
         if kept[source]:
             names = {"audio": row["audio"]["path"], "audio_id": row["audio_id"], "group_id": row["group_id"]}
-            made.rows.append(names | {"captions": kept})
+            made.rows.append(names | {"captions": kept} | more)
         else:
             made.num_dropped_clips += 1
     if not made.rows:
@@ -160,15 +163,26 @@ def _all_flags(entry: Entry, min_score: float | None) -> list[str]:
 
 def _with_file_name(row: dict[str, Any], output: Path) -> dict[str, Any]:
     """The row with its recording's path relative to the folder."""
-    path = Path(row["audio"])  # both are resolved: `..` of a link leads elsewhere
-    file_name = Path(os.path.relpath(path.parent.resolve() / path.name, output.resolve())).as_posix()
-    return {"file_name": file_name} | {column: value for column, value in row.items() if column != "audio"}
+    others = {column: value for column, value in row.items() if column != "audio"}
+    return {"file_name": file_name_in(output, row["audio"])} | others
+
+
+def file_name_in(output: Path, audio: str) -> str:
+    """What a recording is called in the `metadata.jsonl` of a folder."""
+    path = Path(audio)  # both are resolved: `..` of a link leads elsewhere
+    return Path(os.path.relpath(path.parent.resolve() / path.name, output.resolve())).as_posix()
 
 
 def _write_lines(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     with written_whole(path) as file:
-        for row in rows:
-            file.write((json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8"))
+        file.writelines(map(_as_line, rows))
+
+
+def _as_line(row: dict[str, Any]) -> bytes:
+    try:
+        return f"{json.dumps(row, ensure_ascii=False)}\n".encode()
+    except UnicodeEncodeError:  # half of a character, in a column that nobody has checked
+        return f"{json.dumps(row)}\n".encode()
 
 
 def _card_facts(
@@ -179,7 +193,10 @@ def _card_facts(
     license: str | None,
     source_license: str | list[str] | None,
 ) -> dict[str, Any]:
-    licenses = list(dict.fromkeys([*as_list(source_license), *as_list(license)]))
+    own = {*_COLUMNS, "audio"}
+    parts = [as_list(source_license), as_list(license)]
+    # Translations are the work of both: where one licence is not known, neither is the whole's.
+    licenses = list(dict.fromkeys(chain.from_iterable(parts))) if all(parts) else []
     return {
         "title": f"{name}, translated",
         "languages": made.languages,
@@ -190,7 +207,7 @@ def _card_facts(
         "translation_license": license,
         "num_clips": len(made.rows),
         "num_captions_per_language": made.num_captions,
-        "columns": _COLUMNS,
+        "columns": _COLUMNS | {name: "as in the source" for row in made.rows for name in row if name not in own},
         "provenance": _provenance(made, how, min_score),
         "known_issues": [
             "Nobody who speaks the languages has read the translations.",
@@ -226,4 +243,4 @@ def _provenance(made: TranslatedSet, how: Mapping[str, Any], min_score: float | 
     return sentences
 
 
-__all__ = ["FLAGGED_NAME", "TranslatedSet", "assemble", "write_translated"]
+__all__ = ["FLAGGED_NAME", "TranslatedSet", "assemble", "file_name_in", "write_translated"]

@@ -1,5 +1,6 @@
 """Captions of a data set into other languages, from where the last run was stopped."""
 
+import json
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -19,8 +20,9 @@ from modeling_atri.files import remove_unfinished
 from modeling_atri.languages_atri import LANGUAGES, resolve_language
 
 from .bad_rows import BadRow
-from .rows import METADATA_FILE, load_rows
-from .translated_rows import FLAGGED_NAME, TranslatedSet, assemble, write_translated
+from .corpora.overlap import OVERLAP_FILE
+from .rows import METADATA_FILE, load_rows, read_other_columns
+from .translated_rows import FLAGGED_NAME, TranslatedSet, assemble, file_name_in, write_translated
 from .translation_journal import JOURNAL_NAME, Entry, TranslationJournal, hash_text
 from .translation_models import Translation
 from .translation_quality import Scorer, rule_flags
@@ -46,6 +48,7 @@ class TranslationSummary:
     Args:
         num_clips, num_captions: that were written, in each language as many.
         num_dropped_clips, num_dropped_captions: that were not, since a translation failed or was flagged.
+        num_overlaps: clips that were not, since `atri prepare check --drop` took them out of the output before.
         flags: how many captions of each language were flagged, and why; some for more than one reason.
         num_flagged: how many captions of each language were flagged.
         num_translated: texts that this run translated, over all languages; the others were there.
@@ -56,6 +59,7 @@ class TranslationSummary:
     num_captions: int = 0
     num_dropped_clips: int = 0
     num_dropped_captions: int = 0
+    num_overlaps: int = 0
     flags: dict[str, Counter[str]] = field(default_factory=dict)
     num_flagged: dict[str, int] = field(default_factory=dict)
     num_translated: int = 0
@@ -87,7 +91,8 @@ def translate_captions(
     and each is kept on the disk when it is made: a run that is stopped, by whatever, loses the batch it was at, and
     the next one goes on from there to the same files, bit for bit. Captions that are new or were changed are
     translated when the function is called again; translations of captions that are gone stay in the journal, and out
-    of the data set.
+    of the data set. Columns that rows have beside their own are written as they are. Clips that were taken out of the
+    source or the output as ones of the test data (`drop_overlaps`) stay out.
 
     Args:
         data (`str` or `Path`): folder with `metadata.jsonl`, or such a file; see `load_rows`. Languages that it has
@@ -96,7 +101,8 @@ def translate_captions(
             `translations.jsonl`, see `TranslationJournal`; `flagged.jsonl`, the captions that may be wrong; and
             `README.md`, the data set's card.
         model (`TranslationModel`): that translates.
-        languages (list of `str`): to translate into, in any writing that `resolve_language` takes.
+        languages (list of `str`): to translate into, in any writing that `resolve_language` takes. Others that
+            `output` has already stay.
         source (`str`, *optional*, defaults to `"eng_Latn"`): to translate from.
         split (`str`, *optional*): subfolder of `data`.
         scorer (`Scorer`, *optional*): of `translation_quality`; its scores are kept with the translations.
@@ -116,7 +122,8 @@ def translate_captions(
 
     Raises:
         ValueError: wrong rows; unknown languages, those that the model lacks, or the data has already; an `output`
-            that is `data`, holds another data set or other translations, or is in use; no caption that is left.
+            that is `data`, holds another data set, other translations or languages that would be lost, or is in use;
+            no caption that is left.
     """
     began, output = time.perf_counter(), Path(output)
     source, codes = resolve_language(source), [resolve_language(language) for language in languages]
@@ -126,7 +133,11 @@ def translate_captions(
     if min_score is not None and scorer is None:
         raise ValueError("`min_score` is a limit for scores, but no scorer was given: pass one, or leave it out.")
     _check_output(data, split, output)
+    known_bad = len(left_out or ())
     rows = load_rows(data, split, left_out=left_out)
+    others = read_other_columns(Path(data), split, (left_out or [])[known_bad:])
+    num_rows = len(rows)
+    rows, others = _without_overlaps(rows, others, output)
     _check_languages(rows, source, codes)
     model.check_languages([source, *codes])
     made = _how_made(model, scorer, source)
@@ -134,6 +145,8 @@ def translate_captions(
     with _locked(output):
         journal = TranslationJournal(output)
         entries = journal.read()
+        earlier = _earlier_languages(entries, {*rows[0]["captions"], *codes}, set(map(hash_text, texts)), made)
+        _refuse_loss(output, earlier, codes)
         wanted = {(code, hash_text(text)) for code in codes for text in texts}
         stale = {key for key in wanted & entries.keys() if _identity(entries[key].made) != _identity(made)}
         if stale and not retranslate:
@@ -149,9 +162,13 @@ def translate_captions(
                     entries |= {entry.key: entry for entry in new}
                     bar.update(len(new))
         limit = None if scorer is None else scorer.min_score if min_score is None else min_score
-        translated = assemble(rows, entries, source, codes, limit, drop_flagged)
+        targets = codes
+        if kept := {code for code, lacking in earlier.items() if not lacking}:
+            # In the order in which they came, so that another one leaves that of the others as it was.
+            targets = [code for code in dict.fromkeys(code for code, _ in entries) if code in kept | {*codes}]
+        translated = assemble(rows, others, entries, source, targets, limit, drop_flagged)
         write_translated(translated, output, _name_of(data, split), made, limit, license, source_license)
-    return _summarize(translated, len(missing), time.perf_counter() - began)
+    return _summarize(translated, num_rows - len(rows), len(missing), time.perf_counter() - began)
 
 
 def plan_batches(
@@ -236,6 +253,37 @@ def _identity(made: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in made.items() if name != "with"}
 
 
+def _earlier_languages(
+    entries: dict[tuple[str, str], Entry], known: set[str], hashes: set[str], made: dict[str, Any]
+) -> dict[str, int]:
+    """Languages of the journal beside those that are known, and how many of these texts, made so, each lacks."""
+    identity = _identity(made)
+    lacking = {code: len(hashes) for code, _ in entries if code not in known}
+    for (code, source_hash), entry in entries.items():
+        if code in lacking and source_hash in hashes and _identity(entry.made) == identity:
+            lacking[code] -= 1
+    return lacking
+
+
+def _refuse_loss(output: Path, earlier: dict[str, int], codes: Sequence[str]) -> None:
+    """Raise a ValueError for languages that the data set in `output` has and would not have any more."""
+    path = output / METADATA_FILE
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        try:
+            there = json.loads(file.readline())["captions"]
+        except (ValueError, KeyError, TypeError):  # spoilt by hand; it is made anew
+            return
+    if lost := {code: lacking for code, lacking in earlier.items() if lacking and code in there}:
+        names = ", ".join(f"{code} ({LANGUAGES[code].name}; {lacking} captions)" for code, lacking in lost.items())
+        raise ValueError(
+            f"{str(output)!r} has languages that are not asked for now, and of which captions are missing, or were "
+            f"translated in another way: {names}. They would be lost: name them too "
+            f"({' '.join([*lost, *codes])}), or name another folder."
+        )
+
+
 def _refuse_mixture(path: Path, theirs: dict[str, Any], made: dict[str, Any], count: int) -> None:
     differing = [
         f"{name} was {theirs.get(name)!r}, is {value!r}"
@@ -272,6 +320,27 @@ def _check_languages(rows: datasets.Dataset, source: str, codes: list[str]) -> N
         raise ValueError(f"The data has captions in {names} already, which are kept as they are: leave out those.")
 
 
+def _without_overlaps(
+    rows: datasets.Dataset, others: list[dict[str, Any]], output: Path
+) -> tuple[datasets.Dataset, list[dict[str, Any]]]:
+    """Rows but for those that `drop_overlaps` took out of the output: made anew from the source, they would be back.
+
+    What it took out of the source is not among the rows.
+    """
+    path = output / OVERLAP_FILE
+    if not path.exists():
+        return rows, others
+    dropped = {json.loads(line)["file_name"] for line in path.read_bytes().splitlines()}
+    names = [file_name_in(output, row["audio"]["path"]) for row in rows.select_columns("audio")]
+    kept = [place for place, name in enumerate(names) if name not in dropped]
+    if not kept:
+        raise ValueError(
+            f"{path} lists every clip of the data as one of the test data too: none is left to translate. Remove the "
+            "file to have them all the same, or name another folder."
+        )
+    return rows.select(kept), [others[place] for place in kept]
+
+
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Keeps other processes from a folder, which is made when it is missing."""
@@ -294,12 +363,15 @@ def _name_of(data: str | PathLike, split: str | None) -> str:
     return f"{name}/{split}" if split else name
 
 
-def _summarize(translated: TranslatedSet, num_translated: int, seconds: float) -> TranslationSummary:
+def _summarize(
+    translated: TranslatedSet, num_overlaps: int, num_translated: int, seconds: float
+) -> TranslationSummary:
     return TranslationSummary(
         num_clips=len(translated.rows),
         num_captions=translated.num_captions,
         num_dropped_clips=translated.num_dropped_clips,
         num_dropped_captions=translated.num_dropped_captions,
+        num_overlaps=num_overlaps,
         flags=translated.count_flags(),
         num_flagged=translated.count_flagged(),
         num_translated=num_translated,

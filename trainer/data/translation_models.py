@@ -341,7 +341,7 @@ def read_licenses(name_or_path: str | os.PathLike, revision: str | None = None) 
     if path is None:
         return []
     found = as_list(ModelCard.load(path, ignore_metadata_errors=True).data.license)
-    return [name for name in found if name != "other"]
+    return [name for name in found if name not in ("other", "unknown")]
 
 
 def _checked_name(name_or_path: str | os.PathLike) -> str:

@@ -8,6 +8,7 @@ from filelock import FileLock
 
 from modeling_atri.trainer import load_rows
 from modeling_atri.trainer.data.bad_rows import BadRow
+from modeling_atri.trainer.data.corpora.overlap import PreparedClip, drop_overlaps, find_overlaps, read_clips
 from modeling_atri.trainer.data.translation import plan_batches, translate_captions
 from modeling_atri.trainer.data.translation_journal import TranslationJournal
 from modeling_atri.trainer.data.translation_models import Translation
@@ -97,6 +98,68 @@ def test_other_languages_of_the_data_are_kept(tmp_path):
         ("deu_Latn", ["ein Hund bellt"]),
         ("fra_Latn", ["un chien aboie"]),
     ]
+
+
+def add_columns(data, *columns: dict) -> None:
+    """Give the rows of a data set further columns."""
+    rows = read_lines(data / "metadata.jsonl")
+    lines = [json.dumps(row | more) + "\n" for row, more in zip(rows, columns, strict=True)]
+    (data / "metadata.jsonl").write_text("".join(lines))
+
+
+COLUMNS = [
+    {"source_ids": ["youtube:a"], "seconds": 0.25, "group_id": "dogs"},
+    {"source_ids": ["freesound:1"], "seconds": 0.5, "tags": {"who": "犬\ud800"}},
+]
+
+
+def test_other_columns_are_carried_over(data, tmp_path):
+    add_columns(data, *COLUMNS)
+    translate_captions(data, tmp_path / "out", Dictionary(TABLE), ["fr"])
+    rows = read_lines(tmp_path / "out" / "metadata.jsonl")
+    assert [list(row)[:4] for row in rows] == [["file_name", "audio_id", "group_id", "captions"]] * 2
+    assert all(row.items() >= columns.items() for row, columns in zip(rows, COLUMNS, strict=True))
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert card.count("`: as in the source") == 3 and "- `source_ids`: as in the source\n" in card
+    shared = [PreparedClip(tmp_path, {"file_name": "x.wav", "source_ids": ["freesound:1"]})]
+    (overlap,) = find_overlaps(read_clips(tmp_path / "out"), shared, by_sound=False).overlaps
+    assert overlap.train.audio_id == "1"
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.json"])
+def test_other_columns_are_those_of_the_same_row(data, tmp_path, name):
+    """Of a file, where lines are empty or wrong."""
+    add_columns(data, *COLUMNS)
+    lines = (data / "metadata.jsonl").read_text().splitlines()
+    wrong = json.dumps({"file_name": "none.wav", "captions": ROWS[0], "seconds": 9})
+    lines = [lines[0], "[]", "" if name.endswith("l") else "0", wrong, lines[1]]
+    (data / name).write_text("\n".join(lines) if name.endswith("l") else f"[{','.join(lines)}]")
+    left_out = [BadRow("line 1", None, "wrong line", "of another set"), BadRow("item 0", None, "wrong line", "")]
+    translate_captions(data / name, tmp_path / "out", Dictionary(TABLE), ["fr"], left_out=left_out)
+    assert [row["seconds"] for row in read_lines(tmp_path / "out" / "metadata.jsonl")] == [0.25, 0.5]
+
+
+@pytest.mark.parametrize("dropped_from", ["data", "out"])
+def test_clips_of_the_test_data_do_not_come_back(data, tmp_path, dropped_from):
+    add_columns(data, {"source_ids": ["youtube:a"]}, {"source_ids": ["freesound:1"]})
+    out = tmp_path / "out"
+    translate_captions(data, out, Dictionary(TABLE), ["fr"])
+    shared = [PreparedClip(tmp_path, {"file_name": "x.wav", "source_ids": ["freesound:1"]})]
+    drop_overlaps(find_overlaps(read_clips(tmp_path / dropped_from), shared, by_sound=False).overlaps)
+    before = files(out)
+    summary = translate_captions(data, out, Dictionary(TABLE), ["fr"])
+    assert (summary.num_clips, summary.num_overlaps) == (1, int(dropped_from == "out"))
+    assert [row["source_ids"] for row in read_lines(out / "metadata.jsonl")] == [["youtube:a"]]
+    assert files(out).keys() == before.keys(), "nothing of the source is copied"
+    assert dropped_from == "data" or files(out)["overlap.jsonl"] == before["overlap.jsonl"]
+
+
+def test_no_clip_left_of_those_in_the_test_data_is_an_error(data, tmp_path):
+    out = tmp_path / "out"
+    translate_captions(data, out, Dictionary(TABLE), ["fr"])
+    (out / "overlap.jsonl").write_bytes((out / "metadata.jsonl").read_bytes())
+    with pytest.raises(ValueError, match="overlap.jsonl lists every clip of the data"):
+        translate_captions(data, out, Dictionary(TABLE), ["fr"])
 
 
 # What is flagged and left out
@@ -330,6 +393,59 @@ def test_new_captions_and_languages_are_translated_and_no_others(data, tmp_path)
     translate_captions(data, tmp_path / "out", model, ["ja", "fr"], batch_size=8)
     assert [language for language, _ in model.batches] == ["jpn_Jpan"]
     assert list(load_rows(tmp_path / "out")[0]["captions"]) == ["eng_Latn", "jpn_Jpan", "fra_Latn"]
+
+
+@pytest.mark.parametrize("languages", [["fra_Latn", "jpn_Jpan"], ["jpn_Jpan", "fra_Latn"]])
+def test_languages_that_are_there_stay_when_others_are_added(data, tmp_path, languages):
+    out = tmp_path / "out"
+    for added in languages:
+        model = Dictionary(TABLE)
+        summary = translate_captions(data, out, model, [added], drop_flagged=True)
+        assert [language for language, _ in model.batches] == [added]
+    assert list(summary.num_flagged) == languages
+    translate_captions(data, tmp_path / "at_once", Dictionary(TABLE), languages, drop_flagged=True)
+    assert files(out) == files(tmp_path / "at_once")
+    translate_captions(data, out, Dictionary(TABLE), languages[:1], drop_flagged=True)
+    assert files(out) == files(tmp_path / "at_once"), "in the same order"
+
+
+def test_languages_stay_that_the_journal_has_whole_and_no_others(data, tmp_path):
+    """A run that was stopped in the second of two languages, and never wrote a data set."""
+    translate_captions(data, tmp_path / "out", Dictionary(TABLE), ["fr", "ja"], batch_size=3)
+    (tmp_path / "out" / "metadata.jsonl").unlink()
+    journal = tmp_path / "out" / "translations.jsonl"
+    journal.write_bytes(b"".join(journal.read_bytes().splitlines(keepends=True)[:7]))
+    translate_captions(data, tmp_path / "out", Dictionary(TABLE), ["de"])
+    assert list(load_rows(tmp_path / "out")[0]["captions"]) == ["eng_Latn", "fra_Latn", "deu_Latn"]
+
+
+@pytest.mark.parametrize("changed", ["captions", "model"])
+def test_languages_that_would_be_lost_are_refused(data, tmp_path, changed):
+    out, model, options = tmp_path / "out", Dictionary(TABLE), {}
+    translate_captions(data, out, model, ["fr", "ja"])
+    if changed == "model":
+        model, options = Dictionary(TABLE, fingerprint="1"), {"retranslate": True}
+    else:
+        lines = (data / "metadata.jsonl").read_text().replace("a man speaks", "a woman speaks")
+        (data / "metadata.jsonl").write_text(lines)
+    before, model.batches = files(out), []
+    with pytest.raises(ValueError, match="They would be lost: name them too") as error:
+        translate_captions(data, out, model, ["de"], **options)
+    lacking = 1 if changed == "captions" else 4
+    assert f"fra_Latn (French; {lacking} captions), jpn_Jpan (Japanese; {lacking} captions)" in str(error.value)
+    assert "(fra_Latn jpn_Jpan deu_Latn)" in str(error.value)
+    assert files(out) == before and model.batches == []
+    translate_captions(data, out, model, ["fr", "ja", "de"], **options)
+    assert list(load_rows(out)[0]["captions"]) == ["eng_Latn", "fra_Latn", "jpn_Jpan", "deu_Latn"]
+
+
+def test_a_language_that_the_source_has_got_since_is_the_sources(data, tmp_path):
+    translate_captions(data, tmp_path / "out", Dictionary(TABLE), ["fr"])
+    for number, row in enumerate(rows := read_lines(data / "metadata.jsonl")):
+        row["captions"]["fra_Latn"] = [f"{number} {text}" for text in row["captions"]["eng_Latn"]]
+    (data / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    translate_captions(data, tmp_path / "out", Dictionary(TABLE), ["ja"])
+    assert load_rows(tmp_path / "out")[1]["captions"]["fra_Latn"] == ["1 a dog barks", "1 a man speaks"]
 
 
 # Batches

@@ -182,6 +182,9 @@ def test_licences(tmp_path):
     with pytest.raises(ValueError, match="licence of ours is not known"):
         translation_license(folder)
     assert translation_license(folder, "mit") == "mit"
+    (folder / "README.md").write_text("---\nlicense: unknown\n---\n# Ours")
+    with pytest.raises(ValueError, match="licence of ours is not known"):
+        translation_license(folder)
     ModelCard(f"---\n{ModelCardData(license='cc-by-4.0').to_yaml()}\n---\n# Ours").save(folder / "README.md")
     assert translation_license(folder) == "cc-by-4.0"
     (folder / "README.md").write_text("# No metadata")
