@@ -240,7 +240,13 @@ def join(args: JoinArguments) -> dict[str, Any]:
 
 def print_report(report: dict[str, Any], folder: Path) -> None:
     """What is in a folder and what is not."""
-    from modeling_atri.trainer.data.corpora.writing import LEFT_OUT_FILE, LOST_CAPTIONS_FILE, REPORT_FILE
+    from modeling_atri.trainer.data.corpora.clips import OVERLAP
+    from modeling_atri.trainer.data.corpora.writing import (
+        LEFT_OUT_FILE,
+        LOST_CAPTIONS_FILE,
+        OVERLAP_FILE,
+        REPORT_FILE,
+    )
 
     print(f"{report['corpus']}: {report['clips']} clips, {report['hours']:.2f} hours, in {folder}\n")
     _print_counts("language", "captions", report["captions"])
@@ -253,6 +259,11 @@ def print_report(report: dict[str, Any], folder: Path) -> None:
             print()
             _print_counts("left out", unit, report[name])
             print(f"{folder / file} lists them.")
+    if kept_out := report["left_out"].get(OVERLAP):
+        print(
+            f"\n{kept_out} clips stay out since {folder / OVERLAP_FILE} lists them: `check --drop` found them in test"
+        )
+        print("data. What is new here was not compared yet: run `atri prepare check` again.")
     print(f"\n{folder / REPORT_FILE} says all this.")
 
 

@@ -123,6 +123,9 @@ def test_check_and_drop(audiocaps, capsys):
     assert load_rows(train)["audio_id"][:] == [f"Y{youtube_id(7)}"]
     assert run(*check) == 0
     assert capsys.readouterr().out.splitlines()[1].split()[3:] == ["0", "0", "0", "0"]
+    assert run("wavcaps", *options, "--output", train) == 0
+    assert f"2 clips stay out since {train / 'overlap.jsonl'} lists them" in capsys.readouterr().out
+    assert load_rows(train)["audio_id"][:] == [f"Y{youtube_id(7)}"]
 
 
 @pytest.mark.parametrize(
