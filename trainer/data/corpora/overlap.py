@@ -22,6 +22,7 @@ from ..row_checks import recording_length
 from ..rows import METADATA_FILE
 from .clips import OVERLAP
 from .sound_fingerprints import MIN_SECONDS, FingerprintIndex, SoundFingerprint, fingerprint
+from .source_ids import source_id
 from .writing import LEFT_OUT_FILE, OVERLAP_FILE, REPORT_FILE, read_left_out, read_prepared_rows, row_id, summary
 
 
@@ -169,8 +170,8 @@ def _by_source(test: Sequence[PreparedClip]) -> Callable[[PreparedClip], list[in
 
 def _ids_by_source(clip: PreparedClip) -> dict[str, set[str]]:
     ids: dict[str, set[str]] = defaultdict(set)
-    for source_id in clip.row.get("source_ids") or ():
-        source, _, name = source_id.partition(":")
+    for item in clip.row.get("source_ids") or ():
+        source, _, name = source_id(*item.partition(":")[::2]).partition(":")  # a folder may be of another make
         ids[source].add(name)
     return dict(ids)
 

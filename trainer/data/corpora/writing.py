@@ -134,8 +134,8 @@ def read_kept_out(folder: Path, known: Iterable[str | None]) -> dict[str, BadRow
     if unknown := list(names.keys() - set(known)):
         raise ValueError(
             f"{path} lists {len(names)} clips that were taken out since they are in test data; {len(unknown)} of "
-            f"them, such as {min(unknown)!r}, are none of these clips. Under other names they would be back in training: "
-            "write to another folder, or delete the file, and run `atri prepare check` afterwards."
+            f"them, such as {min(unknown)!r}, are none of these clips. Under other names they would be back in "
+            "training: write to another folder, or delete the file, and run `atri prepare check` afterwards."
         )
     before = {row.audio_id: row for row in read_left_out(folder) if row.kind == OVERLAP}
     return {name: before.get(name, BadRow(None, name, OVERLAP, f"{OVERLAP_FILE} lists it")) for name in names}

@@ -82,6 +82,7 @@ def test_ids_alone_need_no_recordings(sets):
         (["clotho:Wind.wav", "freesound:1"], ["clotho:Rain.wav", "freesound:1"], True),
         (["freesound:1"], ["clotho:Rain.wav", "freesound:1"], True),
         (["freesound:1"], ["soundbible:1"], False),
+        (["youtube:Yabcdefghijk.wav"], ["youtube:abcdefghijk"], True),
         ([], [], False),
     ],
 )
