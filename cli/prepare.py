@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .options import parse_options
+from .prepare_help import DESCRIPTIONS
 
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ examples:
   atri prepare join --folders data/audiocaps/train data/clotho/train --output data/train
   atri prepare check --train data/freesound --test data/clotho/test data/audiocaps/test --drop
 
-`atri prepare audiocaps --help` explains the options of one of them, `--help_all` those of all.
+`atri prepare audiocaps --help` explains one of them: files, columns, options, `--help_all` those of all.
 """
 
 _CAPTIONS_HELP = "LANGUAGE=FILE, one for each language; all of them parallel."
@@ -209,7 +210,7 @@ def main(argv: list[str]) -> None:
 def _parse(kind: str, argv: Sequence[str]) -> Any:
     arguments = _KINDS[kind]
     shown = set(arguments.__dataclass_fields__)
-    return parse_options(argv, (arguments,), arguments.__doc__, f"atri prepare {kind}", shown)[0]
+    return parse_options(argv, (arguments,), DESCRIPTIONS[kind], f"atri prepare {kind}", shown)[0]
 
 
 def _print_options(kind: str) -> None:
