@@ -179,9 +179,11 @@ def _print_help(parser: argparse.ArgumentParser, shown: set[str] | None) -> None
 
 
 def _with_default(action: argparse.Action) -> str:
-    """The help of an option, and its default where neither the help says it nor everybody would guess it."""
+    """The help of an option, that it is required, or its default if neither the help nor common sense says it."""
     if action.const is False:  # the `--no_...` of a switch, which argparse gives the help of the switch
         return f"The same as --{action.dest} false."
+    if action.required and action.help:
+        return f"{action.help} Required."
     default = action.default
     is_plain = default in (None, argparse.SUPPRESS, "", []) or isinstance(default, bool)
     if not action.help or is_plain or "efault" in action.help:

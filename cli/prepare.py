@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .options import parse_options
+from .prepare_help import DESCRIPTIONS
 
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ examples:
   atri prepare join --folders data/audiocaps/train data/clotho/train --output data/train
   atri prepare check --train data/freesound --test data/clotho/test data/audiocaps/test --drop
 
-`atri prepare audiocaps --help` explains the options of one of them, `--help_all` those of all.
+`atri prepare audiocaps --help` explains one of them: files, columns, options, `--help_all` those of all.
 """
 
 _CAPTIONS_HELP = "LANGUAGE=FILE, one for each language; all of them parallel."
@@ -209,7 +210,7 @@ def main(argv: list[str]) -> None:
 def _parse(kind: str, argv: Sequence[str]) -> Any:
     arguments = _KINDS[kind]
     shown = set(arguments.__dataclass_fields__)
-    return parse_options(argv, (arguments,), arguments.__doc__, f"atri prepare {kind}", shown)[0]
+    return parse_options(argv, (arguments,), DESCRIPTIONS[kind], f"atri prepare {kind}", shown)[0]
 
 
 def _print_options(kind: str) -> None:
@@ -240,7 +241,13 @@ def join(args: JoinArguments) -> dict[str, Any]:
 
 def print_report(report: dict[str, Any], folder: Path) -> None:
     """What is in a folder and what is not."""
-    from modeling_atri.trainer.data.corpora.writing import LEFT_OUT_FILE, LOST_CAPTIONS_FILE, REPORT_FILE
+    from modeling_atri.trainer.data.corpora.clips import OVERLAP
+    from modeling_atri.trainer.data.corpora.writing import (
+        LEFT_OUT_FILE,
+        LOST_CAPTIONS_FILE,
+        OVERLAP_FILE,
+        REPORT_FILE,
+    )
 
     print(f"{report['corpus']}: {report['clips']} clips, {report['hours']:.2f} hours, in {folder}\n")
     _print_counts("language", "captions", report["captions"])
@@ -253,6 +260,11 @@ def print_report(report: dict[str, Any], folder: Path) -> None:
             print()
             _print_counts("left out", unit, report[name])
             print(f"{folder / file} lists them.")
+    if kept_out := report["left_out"].get(OVERLAP):
+        print(
+            f"\n{kept_out} clips stay out since {folder / OVERLAP_FILE} lists them: `check --drop` found them in test"
+        )
+        print("data. What is new here was not compared yet: run `atri prepare check` again.")
     print(f"\n{folder / REPORT_FILE} says all this.")
 
 

@@ -96,7 +96,7 @@ def test_help_shows_the_common_options_and_help_all_every_one(capsys):
         assert ("A rate. Default: 0.5." in shown) == rate_shown
         assert "A number. Default: 1.\n" in shown
         assert ("Languages. Default: en.\n" in shown) == rate_shown
-        assert "A name.\n" in shown, "it has no default"
+        assert "A name. Required.\n" in shown
         assert "--help_all " in shown and "--help-all" not in shown
 
 

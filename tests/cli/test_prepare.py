@@ -1,9 +1,13 @@
 """`atri prepare`, from files as people have them to a model that was trained on them."""
 
+import dataclasses
 import json
+import re
+import shlex
 
 import pytest
 
+from modeling_atri.cli import prepare
 from modeling_atri.cli.main import main
 from modeling_atri.trainer.data.rows import load_rows
 from tests.corpora import write_audiocaps, write_clotho, write_items, write_sound, youtube_id
@@ -123,6 +127,9 @@ def test_check_and_drop(audiocaps, capsys):
     assert load_rows(train)["audio_id"][:] == [f"Y{youtube_id(7)}"]
     assert run(*check) == 0
     assert capsys.readouterr().out.splitlines()[1].split()[3:] == ["0", "0", "0", "0"]
+    assert run("wavcaps", *options, "--output", train) == 0
+    assert f"2 clips stay out since {train / 'overlap.jsonl'} lists them" in capsys.readouterr().out
+    assert load_rows(train)["audio_id"][:] == [f"Y{youtube_id(7)}"]
 
 
 @pytest.mark.parametrize(
@@ -144,6 +151,32 @@ def test_mistakes(argv, message, capsys, tmp_path, monkeypatch):
     error = capsys.readouterr().err
     assert message in error
     assert "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    "kind, words",
+    [
+        ("audiocaps", ["audiocap_id", "start_time", "Y7fmOlUlwoNg_20000_30000.wav", '""stop""']),
+        ("clotho", ["file_name", "caption_5", "sound_id"]),
+        ("wavcaps", ['{"data": [{"id", "caption"', "80399.flac"]),
+        ("mlclap", ["source_lang_1", '{"data": [{"wav"']),
+        ("hub", ["lists of strings", "youtube"]),
+        ("join", ["audio_id"]),
+        ("check", ["overlap.jsonl"]),
+    ],
+)
+def test_help_of_one_kind(capsys, kind, words):
+    """It tells of files and columns, its example is one that is understood, and required options are marked."""
+    with pytest.raises(SystemExit):
+        run(kind, "--help")
+    printed = capsys.readouterr().out
+    assert all(word in printed for word in words)
+    assert max(map(len, printed.splitlines())) <= 120
+    (example,) = re.findall(rf"atri prepare ({kind} --[^\\\n]*(?:\\\n.*)?)\n", printed)
+    prepare._parse(kind, shlex.split(example.replace("\\\n", ""))[1:])
+    fields = prepare._KINDS[kind].__dataclass_fields__.values()
+    required = sum(field.default is dataclasses.MISSING for field in fields)
+    assert " ".join(printed.split()).count(" Required.") == required > 0
 
 
 def test_help(capsys):

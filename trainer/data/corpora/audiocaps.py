@@ -4,15 +4,16 @@ A caption is a line `audiocap_id,youtube_id,start_time,caption`; a clip is a vid
 lasts 10 s or to the end of the video. ml-audiocaps (Japanese) has the same columns and is parallel by `audiocap_id`.
 """
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from ..bad_rows import MISSING_RECORDING
+from ..bad_rows import MISSING_RECORDING, BadRow
 from .assembling import assemble
 from .caption_files import Caption, read_csv
-from .clips import AMBIGUOUS_RECORDING, Corpus
+from .clips import AMBIGUOUS_RECORDING, DUPLICATE_LINE, Corpus
 from .sound_folder import RecordingError, SoundFolder
 
 
@@ -51,31 +52,45 @@ def read_audiocaps(captions: Mapping[str, str | Path], audio: str | Path) -> Cor
     Raises:
         ValueError: a file that cannot be read, or is of another split than the first.
     """
-    by_language = {language: _read_captions(path) for language, path in captions.items()}
+    repeated: list[BadRow] = []
+    by_language = {language: _read_captions(path, repeated) for language, path in captions.items()}
     ids = _ids_of_captions(by_language)
     sounds = ClipFiles(SoundFolder(audio), ids)
-    return assemble(
+    corpus = assemble(
         "AudioCaps",
         by_language,
         find=lambda segment: sounds.find(segment, ids[segment]),
         describe=lambda segment: {"source_ids": (f"youtube:{segment.youtube_id}",)},
         made_from={"captions": {language: str(path) for language, path in captions.items()}, "audio": str(audio)},
     )
+    return corpus._replace(lost_captions=repeated + corpus.lost_captions)
 
 
-def _read_captions(path: str | Path) -> dict[str, Caption]:
+def _read_captions(path: str | Path, repeated: list[BadRow]) -> dict[str, Caption]:
+    """Captions by `audiocap_id`; notes the lines that say again what one before them says."""
     captions: dict[str, Caption] = {}
     for place, row in read_csv(path, COLUMNS):
-        try:
-            segment = Segment(row["youtube_id"], float(row["start_time"]))
-        except ValueError as error:
+        audiocap_id, youtube_id, start, text = (row[column].strip() for column in COLUMNS)
+        caption = Caption(Segment(youtube_id, _seconds(start, f"{path}, {place}")), text)
+        if captions.setdefault(audiocap_id, caption) != caption:
             raise ValueError(
-                f"{path}, {place}: `start_time` must be seconds, but is {row['start_time']!r}."
-            ) from error
-        if row["audiocap_id"] in captions:
-            raise ValueError(f"{path}, {place}: the `audiocap_id` {row['audiocap_id']!r} is there twice.")
-        captions[row["audiocap_id"]] = Caption(segment, row["caption"])
+                f"{path}, {place}: the `audiocap_id` {audiocap_id!r} is there twice, with another caption or clip. "
+                "Every caption needs its own."
+            )
+        if captions[audiocap_id] is not caption:
+            reason = f"the `audiocap_id` {audiocap_id!r} is there before, with the same caption"
+            repeated.append(BadRow(f"{path}, {place}", str(caption.clip), DUPLICATE_LINE, reason))
     return captions
+
+
+def _seconds(text: str, place: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:  # nor NaN
+        raise ValueError(f"{place}: `start_time` must be seconds, 0 or more, but is {text!r}.")
+    return seconds
 
 
 def _ids_of_captions(by_language: Mapping[str, Mapping[str, Caption]]) -> dict[Segment, list[str]]:

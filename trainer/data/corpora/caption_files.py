@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +11,9 @@ from modeling_atri.languages_atri import resolve_language
 
 from ..bad_rows import EMPTY_CAPTION, MISSING_LANGUAGE, BadRow
 from .clips import OTHER_CLIP
+
+
+_LINE_BREAK = re.compile(r"[\r\n]")
 
 
 class Caption(NamedTuple):
@@ -29,30 +33,58 @@ def read_csv(
 ) -> Iterator[tuple[str, dict[str, str]]]:
     """The rows of a CSV file, each with its place (`"line 2"`).
 
+    What a missing quote can do to a row (cut a caption at its comma, make one of several lines) is an error: the text
+    that is gone could not be told from what was written.
+
     Args:
         path: of the file, in UTF-8.
-        columns: that it must have.
+        columns: that it must have; spaces around the names in its first line do not matter.
         fallback_encoding (*optional*): read a file that is not UTF-8 in this encoding.
 
     Raises:
-        ValueError: there is no such file, it lacks one of `columns`, it is not UTF-8, or a row has too few cells.
+        ValueError: there is no such file, it lacks one of `columns`, it is not UTF-8 or CSV, or a row has too few or
+            too many cells, or one of several lines.
     """
     _check_file(path)
-    with open(path, encoding=_encoding(path, fallback_encoding), newline="") as file:
-        reader = csv.DictReader(file)
-        try:
-            missing = [column for column in columns if column not in (reader.fieldnames or ())]
-            if missing:
+    first = 1  # line of the row that is being read
+    try:
+        with open(path, encoding=_encoding(path, fallback_encoding), newline="") as file:
+            reader = csv.reader(file, strict=True)
+            names = [name.strip() for name in next(reader, [])]
+            if missing := [column for column in columns if column not in names]:
                 raise ValueError(
                     f"{path} must have the columns {', '.join(columns)}, but lacks {', '.join(missing)}; it has "
-                    f"{', '.join(reader.fieldnames or ()) or 'none'}."
+                    f"{', '.join(names) or 'none'}."
                 )
-            for row in reader:
-                if any(row[column] is None for column in columns):
-                    raise ValueError(f"{path}, line {reader.line_num}: it has too few cells: {row}.")
-                yield f"line {reader.line_num}", row
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise ValueError(f"{path} cannot be read as CSV in UTF-8: {error}") from error
+            first = reader.line_num + 1
+            for cells in reader:
+                if cells:  # no empty line
+                    _check_cells(cells, names, columns, f"{path}, line {first}")
+                    yield f"line {first}", dict(zip(names, cells, strict=False))
+                first = reader.line_num + 1
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} cannot be read as CSV in UTF-8: {error}") from error
+    except csv.Error as error:
+        raise ValueError(
+            f"{path}, line {first}: this cannot be read as CSV ({error}). Close every quote, and write one inside a "
+            'quoted caption twice: "A man says ""stop""".'
+        ) from error
+
+
+def _check_cells(cells: Sequence[str], names: Sequence[str], columns: Sequence[str], place: str) -> None:
+    if any(column not in names[: len(cells)] for column in columns):
+        raise ValueError(f"{place}: it has too few cells, {len(cells)} for the columns {', '.join(names)}: {cells}.")
+    if len(cells) > len(names):
+        raise ValueError(
+            f"{place}: it has too many cells, {len(cells)} for the columns {', '.join(names)}: {cells}. Quote a "
+            'caption that has a comma: "Rain falls, then thunder".'
+        )
+    for name, cell in zip(names, cells, strict=False):
+        if _LINE_BREAK.search(cell.strip()):
+            raise ValueError(
+                f"{place}: `{name}` goes over several lines: {cell!r:.200}. Close the quote that it begins with, or "
+                "write it in one line."
+            )
 
 
 def _encoding(path: str | Path, fallback: str | None) -> str:

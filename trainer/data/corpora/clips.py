@@ -11,6 +11,7 @@ from ..bad_rows import BadRow
 AMBIGUOUS_RECORDING = "ambiguous recording"  # several files fit, or a file fits several clips
 OTHER_CLIP = "other clip"  # languages disagree on which clip a caption is of
 OVERLAP = "overlap"  # also in a test set
+DUPLICATE_LINE = "duplicate line"  # a caption that is there before, in the same words, of the same clip
 
 
 class Clip(NamedTuple):

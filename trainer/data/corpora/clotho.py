@@ -8,9 +8,10 @@ recording of Freesound a clip was cut from (`sound_id`).
 from collections.abc import Mapping
 from pathlib import Path
 
+from ..bad_rows import BadRow
 from .assembling import assemble
 from .caption_files import Caption, read_csv
-from .clips import Corpus
+from .clips import DUPLICATE_LINE, Corpus
 from .sound_folder import SoundFolder, plain_name
 from .source_ids import ids_of_clotho_file
 
@@ -30,27 +31,34 @@ def read_clotho(captions: Mapping[str, str | Path], audio: str | Path, metadata:
     Raises:
         ValueError: a file that cannot be read, or is of another split than the first.
     """
-    by_language = {language: _read_captions(path) for language, path in captions.items()}
+    repeated: list[BadRow] = []
+    by_language = {language: _read_captions(path, repeated) for language, path in captions.items()}
     sounds = SoundFolder(audio)
     sound_ids = {} if metadata is None else _read_sound_ids(metadata)
     made_from = {"captions": {language: str(path) for language, path in captions.items()}, "audio": str(audio)}
-    return assemble(
+    corpus = assemble(
         "Clotho",
         by_language,
         find=sounds.find,
         describe=lambda name: {"source_ids": ids_of_clotho_file(name, sound_ids.get(plain_name(name)))},
         made_from=made_from | ({} if metadata is None else {"metadata": str(metadata)}),
     )
+    return corpus._replace(lost_captions=repeated + corpus.lost_captions)
 
 
-def _read_captions(path: str | Path) -> dict[tuple[str, str], Caption]:
+def _read_captions(path: str | Path, repeated: list[BadRow]) -> dict[tuple[str, str], Caption]:
+    """Captions by file name and column; notes those of lines that say again what one before them says."""
     captions: dict[tuple[str, str], Caption] = {}
     for place, row in read_csv(path, ("file_name", *CAPTION_COLUMNS)):
         name = plain_name(row["file_name"])
-        for column in CAPTION_COLUMNS:
-            if (name, column) in captions:
-                raise ValueError(f"{path}, {place}: the `file_name` {name!r} is there twice.")
-            captions[name, column] = Caption(name, row[column])
+        found = {(name, column): Caption(name, row[column].strip()) for column in CAPTION_COLUMNS}
+        if (name, CAPTION_COLUMNS[0]) not in captions:
+            captions |= found
+        elif all(captions[key] == caption for key, caption in found.items()):
+            reason = f"the `file_name` {name!r} is there before, with the same captions"
+            repeated += [BadRow(f"{path}, {place}, {column}", name, DUPLICATE_LINE, reason) for _, column in found]
+        else:
+            raise ValueError(f"{path}, {place}: the `file_name` {name!r} is there twice, with other captions.")
     return captions
 
 

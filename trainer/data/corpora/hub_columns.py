@@ -12,8 +12,9 @@ from typing import Any
 
 import datasets
 
-from ..bad_rows import EMPTY_CAPTION, MISSING_LANGUAGE, MISSING_RECORDING, UNEQUAL_CAPTIONS, BadRow
+from ..bad_rows import EMPTY_CAPTION, MISSING_LANGUAGE, MISSING_RECORDING, UNEQUAL_CAPTIONS, WRONG_ID, BadRow
 from .clips import OTHER_CLIP, Clip, Corpus
+from .source_ids import source_id
 
 
 def open_dataset(name: str, split: str | None = None, subset: str | None = None) -> datasets.Dataset:
@@ -22,13 +23,19 @@ def open_dataset(name: str, split: str | None = None, subset: str | None = None)
     Of several splits only the one that is named is fetched.
 
     Raises:
-        ValueError: it cannot be had, or has several splits and none was named.
+        ValueError: it cannot be had, or has several splits or configurations and none, or another, was named.
     """
     is_saved = any((Path(name) / file).exists() for file in ("dataset_info.json", "dataset_dict.json"))
     try:
         loaded = datasets.load_from_disk(name) if is_saved else datasets.load_dataset(name, subset, split=split)
     except (FileNotFoundError, ConnectionError) as error:
         raise ValueError(f"{name!r} is no data set, neither here nor on the Hub: {error}") from error
+    except ValueError as error:
+        option = "split" if "split" in str(error) else "subset" if "onfig" in str(error) else None
+        if option is None:
+            raise
+        value = {"split": split, "subset": subset}[option]
+        raise ValueError(f"{name!r}: please name another `{option}` (got {value!r}): {error}") from error
     if isinstance(loaded, datasets.Dataset):
         if is_saved and split is not None:
             raise ValueError(f"{name!r} has no splits: please leave `split` out (got {split!r}).")
@@ -60,12 +67,13 @@ def read_columns(
         name: of the corpus.
 
     Raises:
-        ValueError: a column that is not there, or languages with unequal numbers of columns.
+        ValueError: a column that is not there or of another type, or languages with unequal numbers of columns.
     """
     columns = [column for of_language in captions.values() for column in of_language]
-    wanted = [audio_column, *columns, *([id_column] if id_column else [])]
+    wanted = [audio_column, *columns, *([] if id_column is None else [id_column])]
     if missing := [column for column in wanted if column not in dataset.column_names]:
         raise ValueError(f"There is no column {', '.join(missing)}; there are {', '.join(dataset.column_names)}.")
+    _check_types(dataset.features, columns, audio_column, id_column)
     if len({len(of_language) for of_language in captions.values()}) > 1:
         counts = ", ".join(f"{language} {len(of_language)}" for language, of_language in captions.items())
         raise ValueError(f"Captions are parallel, so every language needs as many columns; there are: {counts}.")
@@ -76,7 +84,10 @@ def read_columns(
     digests: dict[str, bytes] = {}
     left_out, lost = [], []
     for index, row in enumerate(dataset):
-        place, clip_id = f"row {index}", str(row[id_column]) if id_column else f"{index:07d}"
+        place, clip_id = f"row {index}", f"{index:07d}" if id_column is None else str(row[id_column])
+        if id_column is not None and row[id_column] is None:
+            left_out.append(BadRow(place, None, WRONG_ID, f"its `{id_column}` is null"))
+            continue
         sound = row[audio_column] or {}
         if not sound.get("bytes") and not sound.get("path"):
             left_out.append(BadRow(place, clip_id, MISSING_RECORDING, "it holds no sound"))
@@ -88,7 +99,7 @@ def read_columns(
         texts, problems = _parallel_texts(row, captions)
         lost += [BadRow(place, clip_id, *problem) for problem in problems]
         if clip_id not in clips:
-            source_ids = (f"{source}:{clip_id}",) if source and id_column else ()
+            source_ids = (source_id(source, clip_id),) if source and id_column is not None else ()
             # Read again when it is written: all of them together may be larger than memory.
             content = partial(_content, dataset, audio_column, index) if sound.get("bytes") else Path(sound["path"])
             clips[clip_id] = Clip(clip_id, content, {language: [] for language in captions}, source_ids)
@@ -99,6 +110,41 @@ def read_columns(
         left_out.append(BadRow(None, clip_id, MISSING_LANGUAGE, "no caption is there in every language"))
     made_from = {"captions": {language: list(names) for language, names in captions.items()}, "audio": audio_column}
     return Corpus(name, list(clips.values()), left_out, lost, made_from | {"id": id_column, "source": source})
+
+
+def _check_types(
+    features: datasets.Features, columns: Sequence[str], audio_column: str, id_column: str | None
+) -> None:
+    """Raise a ValueError unless each column holds what it is named for."""
+    audio = features[audio_column]
+    is_file = isinstance(audio, dict) and bool(audio.keys() & {"bytes", "path", "array"})
+    if not (isinstance(audio, datasets.Audio) or is_file or _is_value(audio, {"string", "binary", "large_binary"})):
+        raise ValueError(
+            f"The column {audio_column!r} is of type {_type(audio)}, but recordings are Audio, paths (string) or "
+            '{"bytes", "path"}: please name another as `audio_column`.'
+        )
+    texts = {"string", "large_string", "null"}
+    for column in columns:
+        feature = features[column]
+        if not _is_value(feature, texts) and not _is_value(getattr(feature, "feature", None), texts):
+            raise ValueError(
+                f"The column {column!r} is of type {_type(feature)}, but captions are strings or lists of strings: "
+                "please name other columns as `captions`."
+            )
+    names = {"string", "large_string", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))}
+    if id_column is not None and not _is_value(features[id_column], names):
+        raise ValueError(
+            f"The column {id_column!r} is of type {_type(features[id_column])}, but ids are strings or whole numbers: "
+            "please name another as `id_column`, or none."
+        )
+
+
+def _is_value(feature: Any, dtypes: set[str]) -> bool:
+    return isinstance(feature, datasets.Value) and feature.dtype in dtypes
+
+
+def _type(feature: Any) -> str:
+    return feature.dtype if isinstance(feature, datasets.Value) else f"{feature!r:.200}"
 
 
 def _content(dataset: datasets.Dataset, column: str, index: int) -> bytes:

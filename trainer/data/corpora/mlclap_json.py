@@ -96,8 +96,10 @@ def _captions(item: dict[str, Any], place: str) -> dict[str, list[str]]:
     numbers = sorted(int(match[1]) for match in map(_CAPTION.fullmatch, item) if match)
     for number in numbers:
         text, language = item[f"caption_{number}"], item.get(f"source_lang_{number}") or DEFAULT_LANGUAGE
+        if text is None:  # the others stay parallel if it is counted, as an empty one
+            text = ""
         if not isinstance(text, str):
-            raise ValueError(f"{place}: `caption_{number}` must be a string, but is {text!r}.")
+            raise ValueError(f"{place}: `caption_{number}` must be a string or null, but is {text!r}.")
         try:
             texts.setdefault(resolve_language(language), []).append(text)
         except ValueError as error:

@@ -5,6 +5,7 @@ were cut from: who trains on the one and tests on the other measures memory.
 """
 
 import json
+import math
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,14 +17,15 @@ from tqdm.auto import tqdm
 from modeling_atri.decoding import default_num_workers
 from modeling_atri.files import written_whole
 
-from ..bad_rows import BadRow, count_kinds, kind_of, read_bad_rows, write_bad_rows
+from ..bad_rows import BadRow, count_kinds, kind_of, write_bad_rows
+from ..row_checks import recording_length
 from ..rows import METADATA_FILE
 from .clips import OVERLAP
 from .sound_fingerprints import MIN_SECONDS, FingerprintIndex, SoundFingerprint, fingerprint
-from .writing import LEFT_OUT_FILE, REPORT_FILE, summary
+from .source_ids import source_id
+from .writing import LEFT_OUT_FILE, OVERLAP_FILE, REPORT_FILE, read_left_out, read_prepared_rows, row_id, summary
 
 
-OVERLAP_FILE = "overlap.jsonl"  # the rows that were dropped, whole
 BY_ID, BY_SAMPLES, BY_SOUND = "id", "samples", "sound"
 
 
@@ -40,11 +42,27 @@ class PreparedClip(NamedTuple):
 
     @property
     def audio_id(self) -> str:
-        return str(self.row.get("audio_id", self.row["file_name"]))
+        return row_id(self.row)
 
     @property
     def sound(self) -> Path:
         return self.folder / self.row["file_name"]
+
+    @property
+    def seconds(self) -> float:
+        """How long it lasts: what the row says, else the recording.
+
+        Raises:
+            ValueError: neither does.
+        """
+        seconds = self.row.get("seconds")
+        if isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and math.isfinite(seconds):
+            return float(seconds)
+        try:
+            return recording_length(str(self.sound))
+        except (ValueError, OSError) as error:
+            reason = f"its row has no `seconds`, and its recording cannot be read ({error})"
+            raise ValueError(f"How long {self.audio_id} of {self.folder} lasts is not known: {reason}.") from error
 
 
 class Overlap(NamedTuple):
@@ -78,16 +96,7 @@ def read_clips(folder: str | Path) -> list[PreparedClip]:
     path = Path(folder) / METADATA_FILE
     if not path.is_file():
         raise ValueError(f"There is no file {str(path)!r}: name a folder that `atri prepare` wrote.")
-    clips = []
-    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
-        if line.strip():
-            try:
-                row = json.loads(line)
-                row["file_name"]
-            except (ValueError, KeyError, TypeError) as error:
-                raise ValueError(f"{path}, line {number}: this is no row with a `file_name` ({error!r}).") from error
-            clips.append(PreparedClip(Path(folder), row))
-    return clips
+    return [PreparedClip(Path(folder), row) for row in read_prepared_rows(path)]
 
 
 class Comparison(NamedTuple):
@@ -161,8 +170,8 @@ def _by_source(test: Sequence[PreparedClip]) -> Callable[[PreparedClip], list[in
 
 def _ids_by_source(clip: PreparedClip) -> dict[str, set[str]]:
     ids: dict[str, set[str]] = defaultdict(set)
-    for source_id in clip.row.get("source_ids") or ():
-        source, _, name = source_id.partition(":")
+    for item in clip.row.get("source_ids") or ():
+        source, _, name = source_id(*item.partition(":")[::2]).partition(":")  # a folder may be of another make
         ids[source].add(name)
     return dict(ids)
 
@@ -209,46 +218,74 @@ def drop_overlaps(overlaps: Iterable[Overlap]) -> dict[Path, int]:
         how many clips were taken out, by folder.
 
     Raises:
-        ValueError: no clip of a folder would be left; then nothing was changed.
+        ValueError: no clip of a folder would be left, or one of its files cannot be read; then nothing was changed.
     """
     by_folder: dict[Path, dict[str, list[Overlap]]] = defaultdict(lambda: defaultdict(list))
     for overlap in overlaps:
         by_folder[overlap.train.folder][overlap.train.row["file_name"]].append(overlap)
     kept = {
-        folder: [clip.row for clip in read_clips(folder) if clip.row["file_name"] not in dropped]
+        folder: [clip for clip in read_clips(folder) if clip.row["file_name"] not in dropped]
         for folder, dropped in by_folder.items()
     }
-    if empty := [str(folder) for folder, rows in kept.items() if not rows]:
+    if empty := [str(folder) for folder, clips in kept.items() if not clips]:
         raise ValueError(f"All clips of {', '.join(empty)} are in the test data too: nothing was dropped.")
-    for folder, dropped in by_folder.items():
-        _rewrite(folder, kept[folder], [found[0].train.row for found in dropped.values()])
-        reasons = [
-            BadRow(None, found[0].train.audio_id, OVERLAP, "; ".join(map(_reason, found)))
-            for found in dropped.values()
-        ]
-        left_out = read_bad_rows(folder / LEFT_OUT_FILE) + reasons
-        write_bad_rows(folder / LEFT_OUT_FILE, left_out)
-        _update_report(folder / REPORT_FILE, kept[folder], left_out)
+    changes = [_change(folder, kept[folder], list(dropped.values())) for folder, dropped in by_folder.items()]
+    for change in changes:
+        _write(change)
     return {folder: len(dropped) for folder, dropped in by_folder.items()}
+
+
+class _Change(NamedTuple):
+    """What the files of a folder hold once clips are dropped."""
+
+    folder: Path
+    overlap: list[dict[str, Any]]
+    left_out: list[BadRow]
+    report: dict[str, Any] | None  # None of a folder of another make
+    rows: list[dict[str, Any]]
+
+
+def _change(folder: Path, kept: list[PreparedClip], dropped: list[list[Overlap]]) -> _Change:
+    """Reads all that is needed, so that nothing is written where one thing is wrong."""
+    path = folder / OVERLAP_FILE
+    overlap = read_prepared_rows(path) if path.exists() else []
+    # Not again what a call that was stopped has written.
+    overlap += [found[0].train.row for found in dropped if found[0].train.row not in overlap]
+    left_out = read_left_out(folder)
+    reasons = [BadRow(None, found[0].train.audio_id, OVERLAP, "; ".join(map(_reason, found))) for found in dropped]
+    left_out += [reason for reason in reasons if reason not in left_out]
+    rows, report = [clip.row for clip in kept], _read_report(folder / REPORT_FILE)
+    if report is not None:
+        report |= summary(rows, [clip.seconds for clip in kept]) | {"left_out": count_kinds(left_out)}
+    return _Change(folder, overlap, left_out, report, rows)
+
+
+def _read_report(path: Path) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    try:
+        report = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+    if not isinstance(report, dict):
+        raise ValueError(f"{path} is no report of `atri prepare`, but holds a {type(report).__name__}.")
+    return report
 
 
 def _reason(overlap: Overlap) -> str:
     return f"it is {overlap.test.audio_id} of {overlap.test.folder}, by {' and '.join(overlap.by)}"
 
 
-def _rewrite(folder: Path, kept: list[dict[str, Any]], dropped: list[dict[str, Any]]) -> None:
-    before = (folder / OVERLAP_FILE).read_bytes() if (folder / OVERLAP_FILE).exists() else b""
-    with written_whole(folder / OVERLAP_FILE) as file:  # first, so that no row is ever nowhere
-        file.write(before)
-        file.writelines(f"{json.dumps(row, ensure_ascii=False)}\n".encode() for row in dropped)
-    with written_whole(folder / METADATA_FILE) as file:
-        file.writelines(f"{json.dumps(row, ensure_ascii=False)}\n".encode() for row in kept)
+def _write(change: _Change) -> None:
+    """The rows themselves last: if it is stopped before, the same call finds the same overlaps and does it all."""
+    _write_rows(change.overlap, change.folder / OVERLAP_FILE)
+    write_bad_rows(change.folder / LEFT_OUT_FILE, change.left_out)
+    if change.report is not None:
+        with written_whole(change.folder / REPORT_FILE) as file:
+            file.write(f"{json.dumps(change.report, ensure_ascii=False, indent=2)}\n".encode())
+    _write_rows(change.rows, change.folder / METADATA_FILE)
 
 
-def _update_report(path: Path, rows: list[dict[str, Any]], left_out: list[BadRow]) -> None:
-    if not path.exists():  # a folder of another make
-        return
-    report = json.loads(path.read_bytes())
-    report |= summary(rows, [row["seconds"] for row in rows]) | {"left_out": count_kinds(left_out)}
+def _write_rows(rows: list[dict[str, Any]], path: Path) -> None:
     with written_whole(path) as file:
-        file.write(f"{json.dumps(report, ensure_ascii=False, indent=2)}\n".encode())
+        file.writelines(f"{json.dumps(row, ensure_ascii=False)}\n".encode() for row in rows)

@@ -7,7 +7,7 @@ import re
 import shutil
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +22,18 @@ from ..bad_rows import (
     BadRow,
     BadRowError,
     count_kinds,
+    read_bad_rows,
     write_bad_rows,
 )
 from ..row_checks import MIN_SECONDS, recording_length
 from ..rows import METADATA_FILE
-from .clips import Clip, Corpus
+from .clips import OVERLAP, Clip, Corpus
 
 
 REPORT_FILE = "report.json"
 LEFT_OUT_FILE = "left_out.jsonl"  # clips
 LOST_CAPTIONS_FILE = "lost_captions.jsonl"
+OVERLAP_FILE = "overlap.jsonl"  # the rows that `overlap` dropped, whole
 SOUND_FOLDER = "sounds"  # of copies
 TOLERANCE_SECONDS = 1.0  # between what a corpus says of a clip and how long its file is
 
@@ -42,6 +44,8 @@ def write_corpus(
     corpus: Corpus, folder: str | Path, *, copy_audio: bool = False, progress: bool = False
 ) -> dict[str, Any]:
     """Writes `metadata.jsonl`, lists of what is left out, and `report.json`; of each recording the header is read.
+
+    Clips that the folder's `overlap.jsonl` lists, because they are in a test set too, stay out.
 
     Args:
         corpus: that a reader made. Sounds that are no files are written to `sounds/`.
@@ -55,13 +59,19 @@ def write_corpus(
         `lost_captions` by kind, `of_other_length` (clips whose file is not as long as the corpus says), `made_from`.
 
     Raises:
-        ValueError: no clip is left, or the folder holds something else.
+        ValueError: no clip is left, the folder holds something else, or its `overlap.jsonl` lists a clip that the
+            corpus does not have: under another name it might get back in.
     """
     folder = Path(os.path.abspath(folder))
     check_output(folder)
+    absent = [row.audio_id for row in corpus.left_out]
+    kept_out = read_kept_out(folder, [*(clip.audio_id for clip in corpus.clips), *absent])
     folder.mkdir(parents=True, exist_ok=True)
-    rows, seconds, left_out, of_other_length = [], [], list(corpus.left_out), 0
+    rows, seconds, of_other_length = [], [], 0
+    left_out = [*corpus.left_out, *(row for name, row in kept_out.items() if name not in absent)]
     for clip in tqdm(corpus.clips, desc="clips read", disable=not progress):
+        if clip.audio_id in kept_out:
+            continue
         content = clip.sound if isinstance(clip.sound, Path) else clip.sound()
         try:
             length = _length(content)
@@ -105,6 +115,66 @@ def summary(rows: Sequence[dict[str, Any]], seconds: Sequence[float]) -> dict[st
         "captions": dict(captions),
         "captions_per_clip": {str(count): per_clip[count] for count in sorted(per_clip)},
     }
+
+
+def read_kept_out(folder: Path, known: Iterable[str | None]) -> dict[str, BadRow]:
+    """The clips that must not get into a folder again, by `audio_id`: those of its `overlap.jsonl`.
+
+    Args:
+        folder: to be written again.
+        known: names of all clips that may be written, or are left out for another reason.
+
+    Raises:
+        ValueError: one of them is not known.
+    """
+    path = folder / OVERLAP_FILE
+    if not path.exists():
+        return {}
+    names = dict.fromkeys(map(row_id, read_prepared_rows(path)))
+    if unknown := list(names.keys() - set(known)):
+        raise ValueError(
+            f"{path} lists {len(names)} clips that were taken out since they are in test data; {len(unknown)} of "
+            f"them, such as {min(unknown)!r}, are none of these clips. Under other names they would be back in "
+            "training: write to another folder, or delete the file, and run `atri prepare check` afterwards."
+        )
+    before = {row.audio_id: row for row in read_left_out(folder) if row.kind == OVERLAP}
+    return {name: before.get(name, BadRow(None, name, OVERLAP, f"{OVERLAP_FILE} lists it")) for name in names}
+
+
+def read_left_out(folder: Path) -> list[BadRow]:
+    """What a folder's `left_out.jsonl` lists, if there is one.
+
+    Raises:
+        ValueError: a line of it is something else.
+    """
+    path = folder / LEFT_OUT_FILE
+    try:
+        return read_bad_rows(path)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+
+
+def read_prepared_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a `metadata.jsonl` or `overlap.jsonl`.
+
+    Raises:
+        ValueError: a line is no row.
+    """
+    rows = []
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        if line.strip():
+            try:
+                row = json.loads(line)
+                row["file_name"]
+            except (ValueError, KeyError, TypeError) as error:
+                raise ValueError(f"{path}, line {number}: this is no row with a `file_name` ({error!r}).") from error
+            rows.append(row)
+    return rows
+
+
+def row_id(row: Mapping[str, Any]) -> str:
+    """What a row's clip is called."""
+    return str(row.get("audio_id", row["file_name"]))
 
 
 def check_output(folder: Path) -> None:

@@ -2,7 +2,7 @@ import pytest
 
 from modeling_atri.trainer.data.bad_rows import EMPTY_CAPTION, MISSING_LANGUAGE, MISSING_RECORDING, count_kinds
 from modeling_atri.trainer.data.corpora.audiocaps import read_audiocaps
-from modeling_atri.trainer.data.corpora.clips import AMBIGUOUS_RECORDING, OTHER_CLIP
+from modeling_atri.trainer.data.corpora.clips import AMBIGUOUS_RECORDING, DUPLICATE_LINE, OTHER_CLIP
 from modeling_atri.trainer.data.corpora.writing import write_corpus
 from modeling_atri.trainer.data.rows import load_rows
 from tests.corpora import write_audiocaps, write_sound
@@ -102,11 +102,36 @@ def test_a_caption_that_a_language_lacks_is_lost_in_all(tmp_path):
     assert [(row.audio_id, row.kind) for row in corpus.left_out] == [(f"{TWO}_0", MISSING_LANGUAGE)]
 
 
+def test_spaces_around_cells(tmp_path):
+    path, sound = tmp_path / "test.csv", tmp_path / "clips" / f"Y{ONE}.wav"
+    path.write_text(f"audiocap_id, youtube_id ,start_time, caption\n 1, {ONE} , 30 , a \n")
+    sound.parent.mkdir()
+    sound.touch()
+    (clip,) = read_audiocaps({"eng_Latn": path}, sound.parent).clips
+    assert (clip.audio_id, clip.captions, clip.source_ids) == (
+        f"{ONE}_30",
+        {"eng_Latn": ["a"]},
+        (f"youtube:{ONE}",),
+    )
+
+
+def test_a_line_that_is_there_twice_is_dropped_and_told(tmp_path):
+    rows = [(1, ONE, 0, "a"), (2, ONE, 0, "b"), (1, ONE, 0, "a")]
+    corpus, _ = read(tmp_path, rows, [f"Y{ONE}.wav"], rows[:2])
+    assert [clip.captions["eng_Latn"] for clip in corpus.clips] == [["a", "b"]]
+    assert [(row.place, row.audio_id, row.kind) for row in corpus.lost_captions] == [
+        (f"{tmp_path / 'test.csv'}, line 4", f"{ONE}_0", DUPLICATE_LINE)
+    ]
+
+
 @pytest.mark.parametrize(
     "rows, other_rows, message",
     [
-        ([(1, ONE, "soon", "a")], None, r"test\.csv, line 2: `start_time` must be seconds, but is 'soon'"),
-        ([(1, ONE, 0, "a"), (1, ONE, 0, "b")], None, r"line 3: the `audiocap_id` '1' is there twice"),
+        ([(1, ONE, "soon", "a")], None, r"test\.csv, line 2: `start_time` must be seconds, 0 or more, but is 'soon'"),
+        ([(1, ONE, 0, "a"), (2, ONE, "nan", "b")], None, "line 3: `start_time` must be .* 0 or more, but is 'nan'"),
+        ([(1, ONE, 0, "a"), (2, ONE, "inf", "b")], None, "line 3: `start_time` must be .* 0 or more, but is 'inf'"),
+        ([(1, ONE, 0, "a"), (2, ONE, "-1", "b")], None, "line 3: `start_time` must be .* 0 or more, but is '-1'"),
+        ([(1, ONE, 0, "a"), (1, ONE, 0, "b")], None, r"line 3: the `audiocap_id` '1' is there twice, with another"),
         ([(1, ONE, 0)], None, "line 2: it has too few cells"),
         ([(1, ONE, 0, "a")], [(2, ONE, 0, "a")], "No caption in jpn_Jpan is parallel to one in eng_Latn"),
     ],

@@ -24,9 +24,9 @@ def test_other_words(words, message):
 
 def test_places_encodings_and_quotes(tmp_path):
     path = tmp_path / "a.csv"
-    path.write_bytes('\ufeffname,text\r\na,"one, ""two""\r\nthree"\r\né,four\r\n'.encode())
+    path.write_bytes('\ufeffname, text \r\na,"one, ""two"""\r\n\r\né,four\r\n'.encode())
     assert list(read_csv(path, ("name", "text"))) == [
-        ("line 3", {"name": "a", "text": 'one, "two"\r\nthree'}),
+        ("line 2", {"name": "a", "text": 'one, "two"'}),
         ("line 4", {"name": "é", "text": "four"}),
     ]
     path.write_bytes("name,text\né,four\n".encode("latin-1"))
@@ -36,3 +36,21 @@ def test_places_encodings_and_quotes(tmp_path):
     path.write_bytes(b"")
     with pytest.raises(ValueError, match="lacks name; it has none"):
         list(read_csv(path, ("name",)))
+
+
+@pytest.mark.parametrize(
+    "lines, message",
+    [
+        (["a,one", "b,two, three"], r"a\.csv, line 3: it has too many cells, 3 for .*Quote a caption that"),
+        (["a,one", '"b"', "c,d"], r"line 3: it has too few cells, 1 for the columns name, text"),
+        (["a,one", 'b,"two', "c,three", 'd,four"', "e,five"], r"line 3: `text` goes over several lines: 'two"),
+        (["a,one", 'b,"two', "c,three"], "line 3: this cannot be read as CSV .*Close every quote"),
+        (["a,one", 'b,"two', 'c,"three, four"'], "line 3: this cannot be read as CSV"),
+        (["a,one", "", 'b,"two" three'], "line 4: this cannot be read as CSV"),
+    ],
+)
+def test_a_caption_is_whole_or_refused(tmp_path, lines, message):
+    path = tmp_path / "a.csv"
+    path.write_text("\n".join(["name,text", *lines]) + "\n")
+    with pytest.raises(ValueError, match=message):
+        list(read_csv(path, ("name", "text")))

@@ -1,7 +1,7 @@
 import pytest
 
 from modeling_atri.trainer.data.bad_rows import EMPTY_CAPTION, MISSING_RECORDING
-from modeling_atri.trainer.data.corpora.clips import AMBIGUOUS_RECORDING
+from modeling_atri.trainer.data.corpora.clips import AMBIGUOUS_RECORDING, DUPLICATE_LINE
 from modeling_atri.trainer.data.corpora.clotho import read_clotho
 from tests.corpora import write_clotho, write_csv
 
@@ -91,8 +91,13 @@ def test_faulty_files(tmp_path):
         read_clotho({"eng_Latn": path}, tmp_path / "wav")
     path = tmp_path / "twice.csv"
     write_clotho(path, {NAMES[0]: texts("a", "x")})
-    path.write_text(path.read_text() + path.read_text().splitlines()[1] + "\n")
-    with pytest.raises(ValueError, match="line 3: the `file_name` 'Santa Motor.wav' is there twice"):
+    line = path.read_text().splitlines()[1]
+    path.write_text(f"{path.read_text()}{line}\n")
+    corpus = read_clotho({"eng_Latn": path}, tmp_path / "wav")
+    assert [clip.captions["eng_Latn"] for clip in corpus.clips] == [texts("a", "x")]
+    assert [row.kind for row in corpus.lost_captions] == 5 * [DUPLICATE_LINE]
+    path.write_text(f"{path.read_text()}{line}y\n".replace('in x"y', 'in y"'))
+    with pytest.raises(ValueError, match="line 4: the `file_name` 'Santa Motor.wav' is there twice, with other capt"):
         read_clotho({"eng_Latn": path}, tmp_path / "wav")
     with pytest.raises(ValueError, match="There is no file '.*none.csv'"):
         read_clotho({"eng_Latn": tmp_path / "none.csv"}, tmp_path / "wav")

@@ -4,7 +4,7 @@ import datasets
 import pytest
 import soundfile
 
-from modeling_atri.trainer.data.bad_rows import EMPTY_CAPTION, MISSING_RECORDING, UNEQUAL_CAPTIONS
+from modeling_atri.trainer.data.bad_rows import EMPTY_CAPTION, MISSING_RECORDING, UNEQUAL_CAPTIONS, WRONG_ID
 from modeling_atri.trainer.data.corpora.clips import OTHER_CLIP
 from modeling_atri.trainer.data.corpora.hub_columns import open_dataset, read_columns
 from modeling_atri.trainer.data.corpora.writing import write_corpus
@@ -47,6 +47,45 @@ def test_rows_of_one_id_are_one_clip(tmp_path):
         ("y", ["b"], ("freesound:y",)),
     ]
     assert [(row.place, row.kind) for row in corpus.left_out] == [("row 3", OTHER_CLIP)]
+
+
+def test_ids_are_those_that_other_corpora_have():
+    rows = dataset(clip=["Yabcdefghijk.wav", None], audio=[sound(0), sound(1)], en=["a", "b"])
+    corpus = read_columns(rows, {"eng_Latn": ["en"]}, id_column="clip", source="youtube")
+    assert [(clip.audio_id, clip.source_ids) for clip in corpus.clips] == [
+        ("Yabcdefghijk.wav", ("youtube:abcdefghijk",))
+    ]
+    assert [(row.place, row.kind) for row in corpus.left_out] == [("row 1", WRONG_ID)]
+
+
+@pytest.mark.parametrize(
+    "names, message",
+    [
+        ({"audio_column": "number"}, "'number' is of type int64, but recordings are Audio, .* `audio_column`"),
+        ({"audio_column": "en_lists"}, "'en_lists' is of type List.*, but recordings are"),
+        ({"audio_column": "image"}, "'image' is of type Image.*, but recordings are"),
+        ({"column": "number"}, "'number' is of type int64, but captions are strings or lists of .* `captions`"),
+        ({"column": "numbers"}, r"'numbers' is of type List\(Value\('int64'\)\), but captions are"),
+        ({"column": "label"}, "'label' is of type ClassLabel.*, but captions are"),
+        ({"column": "audio"}, "'audio' is of type .*, but captions are"),
+        ({"id_column": "en_lists"}, "'en_lists' is of type List.*, but ids are strings or whole .* `id_column`"),
+        ({"id_column": "share"}, "'share' is of type float64, but ids are"),
+    ],
+)
+def test_columns_of_other_types(names, message):
+    rows = dataset(
+        audio=[sound(0)],
+        image=[sound(0)],
+        en=["a"],
+        en_lists=[["a"]],
+        number=[1],
+        numbers=[[1]],
+        label=[0],
+        share=[0.5],
+    )
+    rows = rows.cast_column("label", datasets.ClassLabel(names=["x"])).cast_column("image", datasets.Image())
+    with pytest.raises(ValueError, match=message):
+        read_columns(rows, {"eng_Latn": [names.pop("column", "en")]}, **names)
 
 
 def test_what_is_missing_is_left_out_in_all_languages():
@@ -96,7 +135,7 @@ def test_data_sets_on_disk(tmp_path):
     assert open_dataset(str(tmp_path / "single"))["en"][:] == ["a"]
     with pytest.raises(ValueError, match="has no splits: please leave `split` out"):
         open_dataset(str(tmp_path / "single"), "train")
-    with pytest.raises(ValueError, match="dev"):
+    with pytest.raises(ValueError, match="please name another `split` .got 'dev'.: .*train"):
         open_dataset(str(tmp_path / "files"), "dev")
     with pytest.raises(ValueError, match="has the splits train, test: please name one"):
         open_dataset(str(tmp_path / "saved"), None)

@@ -1,8 +1,10 @@
+import json
+
 import pytest
 
-from modeling_atri.trainer.data.corpora.clips import Clip, Corpus
+from modeling_atri.trainer.data.corpora.clips import OVERLAP, Clip, Corpus
 from modeling_atri.trainer.data.corpora.joining import join_folders
-from modeling_atri.trainer.data.corpora.overlap import read_clips
+from modeling_atri.trainer.data.corpora.overlap import Overlap, drop_overlaps, read_clips
 from modeling_atri.trainer.data.corpora.writing import write_corpus
 from modeling_atri.trainer.data.rows import load_rows
 from tests.corpora import write_sound
@@ -27,6 +29,30 @@ def test_rows_and_recordings_of_all(tmp_path):
     ]
     assert [clip.row["source_ids"] for clip in read_clips(tmp_path / "both")] == [["youtube:a"], ["youtube:b"]]
     assert join_folders([first], tmp_path / "both")["clips"] == 1
+
+
+def test_rows_without_seconds_are_measured(tmp_path):
+    folder = prepare(tmp_path / "1", "a")
+    row = json.loads((folder / "metadata.jsonl").read_text())
+    del row["seconds"]
+    (folder / "metadata.jsonl").write_text(json.dumps(row))
+    assert join_folders([folder], tmp_path / "both")["hours"] == round(0.5 / 3600, 4)
+    assert read_clips(tmp_path / "both")[0].row["seconds"] == 0.5
+    (tmp_path / "sounds" / "a.wav").unlink()
+    with pytest.raises(ValueError, match="How long a of .*1 lasts is not known: its row has no `seconds`"):
+        join_folders([folder], tmp_path / "both")
+
+
+def test_what_was_dropped_as_an_overlap_stays_out(tmp_path):
+    folders, both = [prepare(tmp_path / "1", "a"), prepare(tmp_path / "2", "b")], tmp_path / "both"
+    join_folders(folders, both)
+    first, second = read_clips(both)
+    drop_overlaps([Overlap(first, second, ("id",), None)])
+    report = join_folders(folders, both)
+    assert (report["clips"], report["left_out"]) == (1, {OVERLAP: 1})
+    assert [clip.audio_id for clip in read_clips(both)] == ["b"]
+    with pytest.raises(ValueError, match="1 of them, such as 'a', are none of these clips"):
+        join_folders(folders[1:], both)
 
 
 def test_what_does_not_fit_together(tmp_path):

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from modeling_atri.trainer.data.bad_rows import MISSING_LANGUAGE, MISSING_RECORDING, UNEQUAL_CAPTIONS
+from modeling_atri.trainer.data.bad_rows import EMPTY_CAPTION, MISSING_LANGUAGE, MISSING_RECORDING, UNEQUAL_CAPTIONS
 from modeling_atri.trainer.data.corpora.mlclap_json import read_mlclap_json
 from tests.corpora import write_items
 
@@ -54,6 +54,13 @@ def test_captions_that_cannot_be_parallel_leave_the_clip_out(tmp_path):
         read(tmp_path, rows[1:])
 
 
+def test_a_null_caption_is_lost_in_all_languages(tmp_path):
+    fields = item("Yaaaaaaaaaaa", ("a", None), ("A", "fra_Latn"), ("b", None), (None, "fra_Latn"))
+    corpus = read(tmp_path, [fields])
+    assert corpus.clips[0].captions == {"eng_Latn": ["a"], "fra_Latn": ["A"]}
+    assert [(row.kind, row.reason) for row in corpus.lost_captions] == [(EMPTY_CAPTION, "it is empty in fra_Latn")]
+
+
 def test_several_files(tmp_path):
     english = [item("Yaaaaaaaaaaa", ("a", None), ("b", None)), item("Ybbbbbbbbbbb", ("c", None))]
     german = [item("Yaaaaaaaaaaa", ("A", "deu_Latn"), ("B", "deu_Latn")), item("Ybbbbbbbbbbb", ("C", "deu_Latn"))]
@@ -73,7 +80,7 @@ def test_where_recordings_are(tmp_path):
     "rows, languages, message",
     [
         ([item("Yaaaaaaaaaaa", ("a", "frensh"))], None, "item 0, `source_lang_1`: .*frensh"),
-        ([item("Yaaaaaaaaaaa", (3, None))], None, "`caption_1` must be a string, but is 3"),
+        ([item("Yaaaaaaaaaaa", (3, None))], None, "`caption_1` must be a string or null, but is 3"),
         ([{"caption_1": "a"}], None, "one of `wav`, `audio` and `id` must name the clip"),
         ([item("Yaaaaaaaaaaa", ("a", None))], ["jpn_Jpan"], "No caption is in jpn_Jpan; there are eng_Latn"),
     ],

@@ -10,7 +10,8 @@ from modeling_atri.trainer.data.bad_rows import (
     BadRow,
     read_bad_rows,
 )
-from modeling_atri.trainer.data.corpora.clips import Clip, Corpus
+from modeling_atri.trainer.data.corpora.clips import OVERLAP, Clip, Corpus
+from modeling_atri.trainer.data.corpora.overlap import Overlap, drop_overlaps, read_clips
 from modeling_atri.trainer.data.corpora.writing import write_corpus
 from modeling_atri.trainer.data.rows import load_rows
 from tests.corpora import write_sound
@@ -95,6 +96,28 @@ def test_what_is_left_out_is_listed(tmp_path):
     # Written again from better data, the old lists are gone.
     write_corpus(corpus(clip(good, "good")), tmp_path / "data")
     assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["metadata.jsonl", "report.json"]
+
+
+def test_clips_that_were_dropped_as_overlaps_stay_out(tmp_path):
+    sounds = {name: write_sound(tmp_path / f"{name}.wav", seed) for seed, name in enumerate("abc")}
+    made, folder = corpus(*(clip(path, name) for name, path in sounds.items())), tmp_path / "data"
+    write_corpus(made, folder)
+    first, second, _ = read_clips(folder)
+    drop_overlaps([Overlap(first, second, ("id",), None)])
+    reasons = (folder / "left_out.jsonl").read_bytes()
+    report = write_corpus(made, folder)
+    assert load_rows(folder)["audio_id"][:] == ["b", "c"]
+    assert (report["clips"], report["left_out"]) == (2, {OVERLAP: 1})
+    assert (folder / "left_out.jsonl").read_bytes() == reasons
+    gone = BadRow(None, "a", MISSING_RECORDING, "there is no file of it")
+    assert write_corpus(made._replace(clips=made.clips[1:], left_out=[gone]), folder)["left_out"] == {
+        MISSING_RECORDING: 1
+    }
+    assert write_corpus(made, folder)["left_out"] == {OVERLAP: 1}
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(ValueError, match="1 of them, such as 'a', are none of these clips"):
+        write_corpus(corpus(clip(sounds["a"], "Ya")), folder)
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
 def test_copies_have_names_of_their_own(tmp_path):
