@@ -20,7 +20,7 @@ from modeling_atri.files import remove_unfinished
 from modeling_atri.languages_atri import LANGUAGES, resolve_language
 
 from .bad_rows import BadRow
-from .corpora.overlap import OVERLAP_FILE
+from .corpora.writing import OVERLAP_FILE
 from .rows import METADATA_FILE, load_rows, read_other_columns
 from .translated_rows import FLAGGED_NAME, TranslatedSet, assemble, file_name_in, write_translated
 from .translation_journal import JOURNAL_NAME, Entry, TranslationJournal, hash_text
