@@ -1,10 +1,11 @@
 """`atri diagnose model`: the modality alignment direction error of a saved model."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from .loading import check_device, data_name, load_model
+from .embedding import EmbeddingArguments, embed_data
+from .loading import data_name
 from .options import parse_options
 
 
@@ -21,24 +22,16 @@ examples:
 
 
 @dataclass
-class ModelArguments:
+class ModelArguments(EmbeddingArguments):
     """Options of `atri diagnose model`."""
 
-    model: str = field(metadata={"help": "Folder or Hub id of the model."})
-    data: str = field(metadata={"help": "Folder with metadata.jsonl, JSON lines file, or Hub dataset id."})
-    split: str | None = field(default=None, metadata={"help": "Split (or subfolder)."})
-    languages: list[str] | None = field(
-        default=None, metadata={"help": "Languages of the mean. Default: those of the data's first row."}
-    )
     anchor_language: str = field(default="eng_Latn", metadata={"help": "Anchor of CACL."})
-    batch_size: int = field(default=16, metadata={"help": "Clips or captions of a forward pass."})
-    device: str = field(default="cpu", metadata={"help": "Where to compute, e.g. cpu or cuda."})
     output_dir: str = field(default="diagnosis", metadata={"help": "Folder for alignment.json and alignment.png."})
 
 
 def main(argv: list[str]) -> None:
     """Run the mode."""
-    shown = set(ModelArguments.__annotations__)
+    shown = {item.name for item in fields(ModelArguments)}
     (args,) = parse_options(argv, (ModelArguments,), DESCRIPTION, "atri diagnose model", shown)
     diagnose_model(args)
 
@@ -47,37 +40,27 @@ def diagnose_model(args: ModelArguments) -> dict[str, Any]:
     """Load, encode, measure, print; returns the figures."""
     from modeling_atri.languages_atri import resolve_language
     from modeling_atri.trainer.alignment_error import summarize_alignment
-    from modeling_atri.trainer.data.feature_cache import FeatureCache
-    from modeling_atri.trainer.data.rows import load_rows
-    from modeling_atri.trainer.evaluation import RetrievalSet, embed_retrieval_set
+    from modeling_atri.trainer.data.bad_rows import LEFT_OUT_NAME, write_bad_rows
     from modeling_atri.trainer.facts import evaluation_facts
     from modeling_atri.trainer.results import describe_environment, save_json
 
     from .diagnose_plots import plot_alignment
+    from .report import print_left_out
 
-    check_device(args.device)
-    rows = load_rows(args.data, args.split, languages=args.languages)
-    model, processor = load_model(args.model)
-    retrieval_set = RetrievalSet.from_rows(rows, list(rows[0]["captions"]))
-    embeddings = embed_retrieval_set(
-        model.to(args.device).eval(),
-        processor,
-        retrieval_set,
-        batch_size=args.batch_size,
-        read_features=FeatureCache(processor.feature_extractor),
-        progress=True,
-    )
+    _, retrieval_set, embeddings, left_out = embed_data(args)
     anchor = resolve_language(args.anchor_language)
     results = {
         "alignment": summarize_alignment(embeddings.audio, embeddings.text, retrieval_set.owners, anchor),
-        "evaluated_on": evaluation_facts(retrieval_set, anchor),
+        "evaluated_on": evaluation_facts(retrieval_set, anchor, left_out),
         "data": {"eval": data_name(args.data, args.split)},
         "model": {"name": data_name(args.model, None)},
         "environment": describe_environment(args.device),
     }
-    _print_table(results)
     folder = Path(args.output_dir)
     save_json(results, folder / "alignment.json")
+    write_bad_rows(folder / f"alignment_{LEFT_OUT_NAME}", left_out)
+    print_left_out(left_out, "evaluation", folder / f"alignment_{LEFT_OUT_NAME}")
+    _print_table(results)
     plot_alignment(results, folder / "alignment.png")
     print(f"\nFigures and plot: {folder / 'alignment.json'}, {folder / 'alignment.png'}")
     return results

@@ -277,6 +277,7 @@ def _print_counts(name: str, unit: str, counts: dict[str, int]) -> None:
 
 def check(args: CheckArguments) -> list[dict[str, Any]]:
     """Compare, print, write and drop; returns what was found."""
+    from modeling_atri.files import write_json_lines
     from modeling_atri.trainer.data.bad_rows import describe_kinds
     from modeling_atri.trainer.data.corpora.overlap import drop_overlaps, find_overlaps, read_clips
 
@@ -295,7 +296,8 @@ def check(args: CheckArguments) -> list[dict[str, Any]]:
         print(f"{len(unread)} clips could not be read: {describe_kinds(unread)}.")
     found = [overlap.describe() for overlap in overlaps]
     if args.output:
-        _write_lines(found, Path(args.output))
+        Path(args.output).parent.mkdir(parents=True, exist_ok=True)
+        write_json_lines(Path(args.output), found)
     if args.drop and overlaps:
         for folder, count in drop_overlaps(overlaps).items():
             print(f"Took {count} clips out of {folder / 'metadata.jsonl'}; their rows are in overlap.jsonl beside it.")
@@ -329,13 +331,3 @@ def _print_overlaps(args: CheckArguments, train: Sequence[Any], overlaps: Sequen
                 f"{train_folder:<{width}}  {test_folder:<{other}}  {num_clips:>7}"
                 + "".join(f"  {count:>10}" for count in counts)
             )
-
-
-def _write_lines(items: Sequence[dict[str, Any]], path: Path) -> None:
-    import json
-
-    from modeling_atri.files import written_whole
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path) as file:
-        file.writelines(f"{json.dumps(item, ensure_ascii=False)}\n".encode() for item in items)

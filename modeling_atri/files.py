@@ -1,12 +1,18 @@
 """Files and folders that appear whole or not at all."""
 
+import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 from uuid import uuid4
+
+
+def json_line(content: Any) -> bytes:
+    """A line of a JSON lines file, in UTF-8; half characters, which UTF-8 has not, stay the escapes of JSON."""
+    return f"{json.dumps(content, ensure_ascii=False)}\n".encode(errors="backslashreplace")
 
 
 @contextmanager
@@ -24,6 +30,12 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_json_lines(path: Path, items: Iterable[Any]) -> None:
+    """A JSON lines file, written whole."""
+    with written_whole(path) as file:
+        file.writelines(map(json_line, items))
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback
 
-from modeling_atri.files import written_whole
+from modeling_atri.files import json_line, write_json_lines
 
 from .alignment_error import summarize_alignment
 from .data.collator import AtriDataCollator
@@ -73,8 +73,7 @@ class DiagnosticsCallback(TrainerCallback):
             # Of an epoch that was not over, the error will be known when it is.
             kept = [line for line in kept if is_over or line["kind"] != "distribution" or line["epoch"] % 1 == 0]
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with written_whole(self.path) as file:
-            file.write(b"".join(map(_as_line, kept)))
+        write_json_lines(self.path, kept)
         self._errors = self._distribution_errors()
 
     def on_epoch_end(self, args, state, control, **kwargs):
@@ -104,7 +103,7 @@ class DiagnosticsCallback(TrainerCallback):
         self.path.parent.mkdir(parents=True, exist_ok=True)
         line = {"kind": kind, "epoch": state.epoch or 0.0, "step": state.global_step, **content}
         with open(self.path, "ab", buffering=0) as file:
-            file.write(_as_line(line))
+            file.write(json_line(line))
         should_log = control.should_log
         self.trainer.log(logs)
         control.should_log = should_log  # a log takes the one that is due, of the loss, for done
@@ -116,7 +115,3 @@ def read_diagnostics(path: Path) -> list[dict[str, Any]]:
         return []
     lines = path.read_bytes().splitlines(keepends=True)
     return [json.loads(line) for line in lines if line.endswith(b"\n")]  # else its process died, amid it
-
-
-def _as_line(content: dict[str, Any]) -> bytes:
-    return f"{json.dumps(content, ensure_ascii=False)}\n".encode()

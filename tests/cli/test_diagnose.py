@@ -99,6 +99,23 @@ def test_model(data, tmp_path, capsys):
     assert str(data) not in (tmp_path / "alignment.json").read_text()
 
 
+def test_model_on_data_with_a_clip_that_cannot_be_read(data, tmp_path, capsys):
+    rows = [json.loads(line) for line in (data / "clips" / "metadata.jsonl").read_text().splitlines()]
+    for row in rows:
+        row["file_name"] = str(data / "clips" / row["file_name"])
+    rows[2]["file_name"] = "gone.flac"
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    argv = ["diagnose", "model", "--model", str(data / "model"), "--data", str(tmp_path / "rows.jsonl")]
+    assert main([*argv, "--output_dir", str(tmp_path)]) == 2
+    assert "gone.flac" in capsys.readouterr().err
+    assert main([*argv, "--output_dir", str(tmp_path), "--on_bad_row", "skip"]) == 0
+    evaluated = json.loads((tmp_path / "alignment.json").read_text())["evaluated_on"]
+    assert evaluated["num_clips"] == 8
+    assert evaluated["left_out"] == {"missing recording": 1}
+    assert "gone.flac" in (tmp_path / "alignment_left_out.jsonl").read_text()
+    assert "missing recording" in capsys.readouterr().out
+
+
 def test_twins(data, tmp_path, capsys):
     argv = ["diagnose", "twins", "--model", str(data / "model"), "--train_data", str(data / "clips")]
     argv += ["--languages", "en", "fr", "--per_device_train_batch_size", "3", "--num_train_epochs", "2", "--use_cpu"]

@@ -1,8 +1,9 @@
+import json
 from pathlib import Path
 
 import pytest
 
-from modeling_atri.files import folder_written_whole, written_whole
+from modeling_atri.files import folder_written_whole, json_line, write_json_lines, written_whole
 
 
 def test_the_file_appears_at_the_end(tmp_path):
@@ -55,3 +56,13 @@ def test_a_folder_appears_at_the_end(tmp_path, monkeypatch, exists):
     found = {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
     assert found == {"config": "new", "deep/weights": "new"} | ({"mine": "mine"} if exists else {})
     assert [path.name for path in folder.parent.iterdir()] == ["b"]
+
+
+def test_json_lines_of_any_text(tmp_path):
+    """Half characters, of which there is no UTF-8, come back as they were."""
+    rows = [{"caption": "犬が吠える", "id": "a\ud800b"}, {"caption": "\udc00 \\ud800"}]
+    path = tmp_path / "rows.jsonl"
+    write_json_lines(path, rows)
+    assert "犬が吠える" in path.read_text(encoding="utf-8")
+    assert [json.loads(line) for line in path.read_bytes().splitlines()] == rows
+    assert json_line([1]) == b"[1]\n"

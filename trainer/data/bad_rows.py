@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from modeling_atri.audio_io import MissingAudioError
-from modeling_atri.files import written_whole
+from modeling_atri.files import json_line, write_json_lines
 
 
 logger = logging.getLogger(__name__)
@@ -102,12 +102,7 @@ def write_bad_rows(path: Path, bad_rows: Sequence[BadRow]) -> None:
         path.unlink(missing_ok=True)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path) as file:
-        file.write(b"".join(map(_as_line, bad_rows)))
-
-
-def _as_line(row: BadRow) -> bytes:
-    return f"{json.dumps(row._asdict(), ensure_ascii=False)}\n".encode()
+    write_json_lines(path, (row._asdict() for row in bad_rows))
 
 
 class BadRowLog:
@@ -145,7 +140,9 @@ class BadRowLog:
             if row[:2] not in self._rows:
                 self._rows[row[:2]] = row
                 with open(self.path, "ab", buffering=0) as file:
-                    file.write(_as_line(row))  # one write at the end of the file: lines of processes never mix
+                    file.write(
+                        json_line(row._asdict())
+                    )  # one write at the end of the file: lines of processes never mix
 
     def report(self) -> None:
         """Warn, once a run is over, of the clips that failed while they were read."""

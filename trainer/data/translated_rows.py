@@ -1,6 +1,5 @@
 """The data set that translations make: parallel rows, the list of what was flagged, and a card."""
 
-import json
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,7 +10,7 @@ from typing import Any
 
 import datasets
 
-from modeling_atri.files import written_whole
+from modeling_atri.files import write_json_lines
 from modeling_atri.hub_cards import make_dataset_card
 from modeling_atri.hub_cards.authorship import write_card
 from modeling_atri.hub_cards.facts import as_list
@@ -151,9 +150,9 @@ def write_translated(
         min_score, license, source_license: for the card; see `translate_captions`.
     """
     # What is listed must be on the disk before the rows are: who finds these, finds all.
-    _write_lines(output / FLAGGED_NAME, made.flagged)
+    write_json_lines(output / FLAGGED_NAME, made.flagged)
     write_card(make_dataset_card(_card_facts(made, name, how, min_score, license, source_license)), output)
-    _write_lines(output / METADATA_FILE, [_with_file_name(row, output) for row in made.rows])
+    write_json_lines(output / METADATA_FILE, [_with_file_name(row, output) for row in made.rows])
 
 
 def _all_flags(entry: Entry, min_score: float | None) -> list[str]:
@@ -171,18 +170,6 @@ def file_name_in(output: Path, audio: str) -> str:
     """What a recording is called in the `metadata.jsonl` of a folder."""
     path = Path(audio)  # both are resolved: `..` of a link leads elsewhere
     return Path(os.path.relpath(path.parent.resolve() / path.name, output.resolve())).as_posix()
-
-
-def _write_lines(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    with written_whole(path) as file:
-        file.writelines(map(_as_line, rows))
-
-
-def _as_line(row: dict[str, Any]) -> bytes:
-    try:
-        return f"{json.dumps(row, ensure_ascii=False)}\n".encode()
-    except UnicodeEncodeError:  # half of a character, in a column that nobody has checked
-        return f"{json.dumps(row)}\n".encode()
 
 
 def _card_facts(

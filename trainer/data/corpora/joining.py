@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from modeling_atri.files import written_whole
+from modeling_atri.files import write_json_lines, written_whole
 
 from ..bad_rows import count_kinds, write_bad_rows
 from ..rows import METADATA_FILE
@@ -60,8 +60,7 @@ def join_folders(folders: Sequence[str | Path], output: str | Path) -> dict[str,
     if not rows:
         raise ValueError(f"No clip is left: {output / OVERLAP_FILE} lists all of them.")
     output.mkdir(parents=True, exist_ok=True)
-    with written_whole(output / METADATA_FILE) as file:
-        file.writelines(f"{json.dumps(row, ensure_ascii=False)}\n".encode() for row in rows.values())
+    write_json_lines(output / METADATA_FILE, rows.values())
     write_bad_rows(output / LEFT_OUT_FILE, left_out)
     report = {
         "corpus": " and ".join(Path(folder).as_posix() for folder in folders),

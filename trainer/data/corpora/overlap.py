@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from tqdm.auto import tqdm
 
 from modeling_atri.decoding import default_num_workers
-from modeling_atri.files import written_whole
+from modeling_atri.files import write_json_lines, written_whole
 
 from ..bad_rows import BadRow, count_kinds, kind_of, write_bad_rows
 from ..row_checks import recording_length
@@ -278,14 +278,9 @@ def _reason(overlap: Overlap) -> str:
 
 def _write(change: _Change) -> None:
     """The rows themselves last: if it is stopped before, the same call finds the same overlaps and does it all."""
-    _write_rows(change.overlap, change.folder / OVERLAP_FILE)
+    write_json_lines(change.folder / OVERLAP_FILE, change.overlap)
     write_bad_rows(change.folder / LEFT_OUT_FILE, change.left_out)
     if change.report is not None:
         with written_whole(change.folder / REPORT_FILE) as file:
             file.write(f"{json.dumps(change.report, ensure_ascii=False, indent=2)}\n".encode())
-    _write_rows(change.rows, change.folder / METADATA_FILE)
-
-
-def _write_rows(rows: list[dict[str, Any]], path: Path) -> None:
-    with written_whole(path) as file:
-        file.writelines(f"{json.dumps(row, ensure_ascii=False)}\n".encode() for row in rows)
+    write_json_lines(change.folder / METADATA_FILE, change.rows)

@@ -13,7 +13,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from modeling_atri.files import written_whole
+from modeling_atri.files import write_json_lines, written_whole
 
 from ..bad_rows import (
     MISSING_RECORDING,
@@ -85,8 +85,7 @@ def write_corpus(
         first = next(iter(left_out), None)
         reason = f" The first of {len(left_out)} that are left out is {first.name}: {first.reason}." if first else ""
         raise ValueError(f"No clip of {corpus.name} can be used.{reason}")
-    with written_whole(folder / METADATA_FILE) as file:
-        file.writelines(f"{json.dumps(row, ensure_ascii=False)}\n".encode() for row in rows)
+    write_json_lines(folder / METADATA_FILE, rows)
     write_bad_rows(folder / LEFT_OUT_FILE, left_out)
     write_bad_rows(folder / LOST_CAPTIONS_FILE, corpus.lost_captions)
     report = {

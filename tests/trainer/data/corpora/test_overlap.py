@@ -157,15 +157,14 @@ def test_nothing_is_written_where_one_thing_is_wrong(sets, tmp_path, broken):
 
 def test_a_drop_that_was_stopped_is_done_by_the_same_call(sets, tmp_path, monkeypatch):
     folder, overlaps = tmp_path / "train", find_overlaps(*sets).overlaps
-    write_rows = overlap_module._write_rows
 
-    def stop(rows, path):
+    def stop(path, rows):
         if path.name == "metadata.jsonl":
             raise KeyboardInterrupt
-        write_rows(rows, path)
+        write_json_lines(path, rows)
 
     with monkeypatch.context() as patch:
-        patch.setattr(overlap_module, "_write_rows", stop)
+        patch.setattr(overlap_module, "write_json_lines", stop)
         with pytest.raises(KeyboardInterrupt):
             drop_overlaps(overlaps)
     assert len(read_clips(folder)) == 5

@@ -1,0 +1,66 @@
+"""What commands that measure a saved model on a set of recordings share: their options, and its embeddings."""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from .loading import check_device, load_model
+
+
+if TYPE_CHECKING:
+    from modeling_atri import AtriModel
+    from modeling_atri.trainer.data.bad_rows import BadRow
+    from modeling_atri.trainer.evaluation import RetrievalEmbeddings, RetrievalSet
+
+
+@dataclass
+class EmbeddingArguments:
+    """A model, and what it is measured on."""
+
+    model: str = field(metadata={"help": "Folder or Hub id of the model."})
+    data: str = field(metadata={"help": "Folder with metadata.jsonl, JSON lines file, or Hub dataset id."})
+    split: str | None = field(default=None, metadata={"help": "Split (or subfolder)."})
+    languages: list[str] | None = field(
+        default=None, metadata={"help": "Languages to take. Default: those of the data's first row."}
+    )
+    batch_size: int = field(default=16, metadata={"help": "Clips or captions of a forward pass."})
+    device: str = field(default="cpu", metadata={"help": "Where to compute, e.g. cpu or cuda."})
+    on_bad_row: str = field(
+        default="raise",
+        metadata={
+            "help": "Rows that cannot be used (missing, broken or too short recordings, wrong captions): raise ends "
+            "with an error that names them; skip leaves clip and captions out of the set and counts them in the "
+            "results.",
+            "choices": ["raise", "skip"],
+        },
+    )
+
+
+def embed_data(
+    args: EmbeddingArguments, group_column: str | None = None
+) -> "tuple[AtriModel, RetrievalSet, RetrievalEmbeddings, list[BadRow]]":
+    """Load model and data and encode each clip and each caption once; with what was left out of the data.
+
+    Raises:
+        ValueError: a model, data or device that is not there, or rows that cannot be used.
+    """
+    from modeling_atri.trainer.data.feature_cache import FeatureCache
+    from modeling_atri.trainer.data.rows import load_rows
+    from modeling_atri.trainer.evaluation import RetrievalSet, embed_retrieval_set, leave_out_unreadable
+
+    check_device(args.device)
+    skips, left_out = args.on_bad_row == "skip", []
+    options = {"languages": args.languages, "group_column": group_column, "left_out": left_out if skips else None}
+    rows = load_rows(args.data, args.split, **options)
+    model, processor = load_model(args.model)
+    retrieval_set = RetrievalSet.from_rows(rows, list(rows[0]["captions"]))
+    embeddings = embed_retrieval_set(
+        model.to(args.device).eval(),
+        processor,
+        retrieval_set,
+        batch_size=args.batch_size,
+        read_features=FeatureCache(processor.feature_extractor),
+        progress=True,
+        skip_unreadable=skips,
+    )
+    retrieval_set, embeddings, unreadable = leave_out_unreadable(retrieval_set, embeddings)
+    return model, retrieval_set, embeddings, [*left_out, *unreadable]
