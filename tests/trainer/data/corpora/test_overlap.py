@@ -7,6 +7,7 @@ import soundfile
 import soxr
 
 import modeling_atri.trainer.data.corpora.overlap as overlap_module
+from modeling_atri.files import write_json_lines
 from modeling_atri.trainer.data.bad_rows import read_bad_rows
 from modeling_atri.trainer.data.corpora.clips import OVERLAP, Clip, Corpus
 from modeling_atri.trainer.data.corpora.overlap import PreparedClip, drop_overlaps, find_overlaps, read_clips
