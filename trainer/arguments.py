@@ -86,6 +86,13 @@ class AtriTrainingArguments(TrainingArguments):
     akcl_weight: float = field(
         default=0.5, metadata={"help": "akcl: weight of the audio-text terms; text-text terms have the rest."}
     )
+    ranking_weight: float = field(
+        default=0.0,
+        metadata={
+            "help": "kcl and akcl: weight of a term that pulls the languages' rankings of the clips together (their "
+            "Jensen-Shannon divergence, nats). 0 leaves it out."
+        },
+    )
     embed_regularization: bool = field(
         default=False, metadata={"help": "mlclap: add ml-clap's regulariser of the embeddings."}
     )
@@ -93,7 +100,8 @@ class AtriTrainingArguments(TrainingArguments):
         default=True,
         metadata={
             "help": "kcl and akcl: go language by language, in the memory of one (akcl: two), with the same gradient. "
-            "False keeps all languages' activations at once."
+            "With ranking_weight, which needs all languages together, captions are encoded twice for it. False keeps "
+            "all languages' activations at once."
         },
     )
     audio_chunk_size: int | None = field(
@@ -237,11 +245,22 @@ class AtriTrainingArguments(TrainingArguments):
             raise ValueError("`remove_unused_columns` must be False: captions and ids are no arguments of the model.")
         if self.embed_regularization and self.objective != "mlclap":
             raise ValueError(f"`embed_regularization` belongs to mlclap; the objective is {self.objective}.")
+        if self.ranking_weight > 0:
+            self._check_rankings()
         if self.label_smoothing_factor != 0:
             raise ValueError(
                 "`label_smoothing_factor` is for losses over class labels; the objectives have none. Leave it 0; got "
                 f"{self.label_smoothing_factor!r}."
             )
+
+    def _check_rankings(self) -> None:
+        if self.objective not in ("kcl", "akcl"):
+            raise ValueError(
+                f"`ranking_weight` compares all languages of a step, as kcl and akcl have them; the objective is "
+                f"{self.objective}."
+            )
+        if min(len(self.languages), self.languages_per_step or len(self.languages)) < 2:
+            raise ValueError("`ranking_weight` compares languages: train two or more of them a step.")
 
     def _check_adapter(self) -> None:
         if self.lora_rank is None:
@@ -266,6 +285,7 @@ class AtriTrainingArguments(TrainingArguments):
             elif not (_is_number(value, Integral) and value >= 0):
                 raise ValueError(f"`{item.name}` must be a whole number >= 0; got {value!r}.")
         _check_finite("learning_rate", self.learning_rate)
+        _check_finite("ranking_weight", self.ranking_weight)
         for name in ("audio_learning_rate", "text_learning_rate", "head_learning_rate"):
             if getattr(self, name) is not None:
                 _check_finite(name, getattr(self, name))

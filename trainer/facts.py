@@ -60,6 +60,7 @@ def training_facts(trainer: "AtriTrainer") -> dict[str, Any]:
         "objective": args.objective,
         "anchor_language": args.anchor_language if args.objective in ("akcl", "cacl") else None,
         "akcl_weight": args.akcl_weight if args.objective == "akcl" else None,
+        "ranking_weight": args.ranking_weight or None,
         "languages": args.languages,
         "languages_per_step": args.languages_per_step,
         "caption_choice": args.caption_choice,

@@ -1,12 +1,15 @@
 """The training objectives, as functions of embeddings: no model, no state.
 
-All of them are means of `info_nce_loss` terms between the audio embeddings and the caption embeddings of K languages.
+The objectives are means of `info_nce_loss` terms between the audio embeddings and the caption embeddings of K
+languages; `ranking_divergence` may be added to those that have all languages of a step at hand.
 """
+
+import math
 
 import torch
 from torch import Tensor
 
-from modeling_atri.loss_atri import Shard, info_nce_loss
+from modeling_atri.loss_atri import Shard, check_same_shape, info_nce_loss
 
 
 def kcl_loss(
@@ -160,6 +163,41 @@ def akcl_weights(
         raise ValueError(f"`weight` must be in [0, 1]; got {weight}.")
     other = (weight * (total - 1) / (total * (num_drawn - 1)), (1 - weight) / (num_drawn - 1))
     return [(weight / total, 0.0) if k == anchor else other for k in range(num_drawn)]
+
+
+def ranking_divergence(
+    audio_embeds: Tensor, text_embeds: Tensor, scale: Tensor | float, shard: Shard | None = None
+) -> Tensor:
+    """How much the languages differ in what they find: the Jensen-Shannon divergence of their rankings of the clips.
+
+    A caption in language k ranks the N clips by its similarities; their softmax is a distribution over the clips,
+    p_k. The divergence of a caption's K distributions is `H(mean_k p_k) - mean_k H(p_k)`, H the entropy: 0 where all
+    languages say the same, at most log K. It asks for no ground truth, and pulls at what the rank variance measures
+    directly. This project's own term.
+
+    Args:
+        audio_embeds (`torch.Tensor` of shape `(N, D)`): L2-normalised.
+        text_embeds (`torch.Tensor` of shape `(K, N, D)`): L2-normalised; row k holds the N captions in language k.
+        scale (`torch.Tensor` or `float`): inverse temperature, 1 / tau.
+        shard (`Shard`, *optional*): this process's place in a batch spread over several.
+
+    Returns:
+        `torch.Tensor` of shape `()`, in nats: mean over the captions, in the dtype of the embeddings, float32 at
+        least.
+
+    Raises:
+        ValueError: fewer than two languages; shapes that do not fit together.
+    """
+    _check_languages(text_embeds, minimum=2)
+    check_same_shape(audio_embeds=audio_embeds, text_embeds=text_embeds[0])
+    every_clip = audio_embeds if shard is None else shard.gather(audio_embeds)
+    dtype = torch.promote_types(text_embeds.dtype, torch.float32)
+    with torch.autocast(text_embeds.device.type, enabled=False):  # as in `info_nce_loss`
+        log_p = (scale * (text_embeds.to(dtype) @ every_clip.to(dtype).T)).log_softmax(dim=-1)  # (K, N, clips)
+        log_mean = log_p.logsumexp(dim=0) - math.log(len(text_embeds))
+        divergence = (log_p.exp() * (log_p - log_mean)).sum(dim=(1, 2)).mean()  # summed over the captions
+    # This process's share of the mean over all captions, as in `info_nce_loss`.
+    return divergence * ((1 if shard is None else shard.world_size) / len(every_clip))
 
 
 def _check_languages(text_embeds: Tensor, minimum: int) -> None:

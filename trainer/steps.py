@@ -1,4 +1,4 @@
-"""Forward and backward of one batch: all at once, language by language, and in chunks."""
+"""Forward and backward of one batch: language by language, or in chunks of all languages together."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +9,7 @@ from modeling_atri.loss_atri import info_nce_loss
 from .cached_step import CachedEmbeddings
 from .distributed import batch_shard
 from .exact_step import language_by_language_backward
-from .losses import akcl_loss, akcl_weights, cacl_loss, kcl_loss, mlclap_loss
+from .losses import akcl_loss, akcl_weights, cacl_loss, kcl_loss, mlclap_loss, ranking_divergence
 from .parameters import is_frozen
 
 
@@ -21,14 +21,18 @@ def objective_loss(trainer: "AtriTrainer", audio: Tensor, text: Tensor, inputs: 
     """The objective of the arguments, of `audio` `(N, D)` and `text` `(K, N, D)`."""
     args, ids = trainer.args, inputs["group_ids"]
     scale, shard = trainer.atri_model.logit_scale.exp(), batch_shard(len(audio), audio.device)
-    if args.objective == "kcl":
-        return kcl_loss(audio, text, scale, ids, shard)
-    if args.objective == "akcl":
-        total = len(args.languages)
-        return akcl_loss(audio, text, scale, ids, _anchor_row(trainer, inputs), args.akcl_weight, total, shard)
     if args.objective == "cacl":
         return cacl_loss(audio, text[0], text[1], scale, ids, shard)
-    return mlclap_loss(audio, text[0], scale, ids, args.embed_regularization, shard)
+    if args.objective == "mlclap":
+        return mlclap_loss(audio, text[0], scale, ids, args.embed_regularization, shard)
+    if args.objective == "kcl":
+        loss = kcl_loss(audio, text, scale, ids, shard)
+    else:
+        total = len(args.languages)
+        loss = akcl_loss(audio, text, scale, ids, _anchor_row(trainer, inputs), args.akcl_weight, total, shard)
+    if args.ranking_weight > 0:
+        loss = loss + args.ranking_weight * ranking_divergence(audio, text, scale, shard)
+    return loss
 
 
 def joint_backward(trainer: "AtriTrainer", model: nn.Module, inputs: dict[str, Any]) -> Tensor:
@@ -39,7 +43,8 @@ def joint_backward(trainer: "AtriTrainer", model: nn.Module, inputs: dict[str, A
     """
     num_languages, num_clips, _ = inputs["input_ids"].shape
     audio = _encode_clips(trainer, model, inputs)
-    text = _encode_captions(trainer, model, inputs["input_ids"].flatten(0, 1), inputs["attention_mask"].flatten(0, 1))
+    captions = (inputs[name].flatten(0, 1) for name in ("input_ids", "attention_mask"))
+    text = _encode_captions(trainer, model, *captions, trainer._joint_chunk_size(num_clips))
     by_language = text.leaf.view(num_languages, num_clips, -1)
     loss = trainer.compute_loss_from_embeddings(audio.leaf, by_language, inputs)
     loss = loss / trainer.current_gradient_accumulation_steps
@@ -63,7 +68,8 @@ def exact_backward(trainer: "AtriTrainer", model: nn.Module, inputs: dict[str, A
         weights = akcl_weights(num_languages, anchor, trainer.args.akcl_weight, len(trainer.args.languages))
 
     def encode_captions(k: int) -> CachedEmbeddings:
-        return _encode_captions(trainer, model, inputs["input_ids"][k], inputs["attention_mask"][k])
+        captions = (inputs[name][k] for name in ("input_ids", "attention_mask"))
+        return _encode_captions(trainer, model, *captions, trainer.args.text_chunk_size)
 
     def pair_loss(x: Tensor, y: Tensor) -> Tensor:
         loss = info_nce_loss(x, y, trainer.atri_model.logit_scale.exp(), inputs["group_ids"], shard)
@@ -97,13 +103,13 @@ def _encode_clips(trainer: "AtriTrainer", model: nn.Module, inputs: dict[str, An
 
 
 def _encode_captions(
-    trainer: "AtriTrainer", model: nn.Module, input_ids: Tensor, attention_mask: Tensor
+    trainer: "AtriTrainer", model: nn.Module, input_ids: Tensor, attention_mask: Tensor, chunk_size: int | None
 ) -> CachedEmbeddings:
     return CachedEmbeddings(
         lambda rows: model(**trainer._caption_inputs(input_ids[rows], attention_mask[rows])).text_embeds,
         len(input_ids),
         input_ids.device,
-        trainer.args.text_chunk_size,
+        chunk_size,
         encodes_twice=_encodes_twice(trainer, trainer.atri_model.text_model),
     )
 

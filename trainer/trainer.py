@@ -162,7 +162,7 @@ class AtriTrainer(ResumableTrainer):
 
     @property
     def _is_exact(self) -> bool:
-        """Whether steps go language by language; a subclass's own loss cannot be taken apart so."""
+        """Whether steps keep to one language's memory; a subclass's own loss may need more."""
         own = type(self)
         has_own_loss = (
             own.compute_loss is not AtriTrainer.compute_loss
@@ -321,8 +321,9 @@ class AtriTrainer(ResumableTrainer):
             self.optimizer.train()  # what is said to a schedule-free one before every step
         inputs = self._prepare_inputs(inputs)
         # Several backward passes a step would each start DDP's reduction: gradients are averaged once, at the end.
+        goes_by_language = self._is_exact and self.args.ranking_weight == 0
         with self.accelerator.no_sync(model):
-            loss = (exact_backward if self._is_exact else joint_backward)(self, model, inputs)
+            loss = (exact_backward if goes_by_language else joint_backward)(self, model, inputs)
         if self.accelerator.sync_gradients and self.args.world_size > 1:
             average_gradients(model.parameters())
         return loss
@@ -364,6 +365,11 @@ class AtriTrainer(ResumableTrainer):
             `torch.Tensor` of shape `()`. Its mean over the processes is what is trained.
         """
         return objective_loss(self, audio_embeds, text_embeds, inputs)
+
+    def _joint_chunk_size(self, num_clips: int) -> int | None:
+        """Captions of a chunk where the loss needs all languages together: at most one's, if the step is exact."""
+        chosen = self.args.text_chunk_size
+        return min(chosen or num_clips, num_clips) if self._is_exact else chosen
 
     def _rest_frozen_text(self) -> None:
         """Without dropout a frozen tower says of a caption always the same, whether it is asked or its cache is."""

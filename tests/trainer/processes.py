@@ -44,6 +44,7 @@ CASES = {
         "time_warp": 0.3,
         "dataloader_num_workers": 1,
     },
+    "akcl, equal rankings": {"objective": "akcl", "ranking_weight": 0.7, "num_groups": 4, **TEN_STEPS},
     "akcl at once": {"objective": "akcl", "exact_step": False},
     "akcl by Adam": {"objective": "akcl", **ADAM, **TEN_STEPS},
     "kcl, frozen audio": {"objective": "kcl", "freeze_audio": True},

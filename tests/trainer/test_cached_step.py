@@ -11,7 +11,7 @@ from torch import nn
 from modeling_atri import AtriModel
 from modeling_atri.trainer import AtriTrainer
 from modeling_atri.trainer.cached_step import CachedEmbeddings
-from modeling_atri.trainer.losses import akcl_loss, cacl_loss, kcl_loss, mlclap_loss
+from modeling_atri.trainer.losses import akcl_loss, cacl_loss, kcl_loss, mlclap_loss, ranking_divergence
 from tests.tiny import tiny_model, tiny_processor
 from tests.trainer.training import assert_same_gradients, losses, make_arguments, make_rows, make_trainer, train
 
@@ -85,6 +85,14 @@ def akcl(model: AtriModel, batch: dict) -> torch.Tensor:
     return akcl_loss(audio, text, model.logit_scale.exp(), batch["group_ids"], anchor=1, weight=0.3)
 
 
+def kcl_rankings(model: AtriModel, batch: dict) -> torch.Tensor:
+    """Chunks of five captions, no more than a language has, go through all three languages."""
+    audio = encode_clips(model, batch)
+    text = torch.stack([encode_captions(model, batch, [list(range(5))], language) for language in range(3)])
+    scale = model.logit_scale.exp()
+    return kcl_loss(audio, text, scale, batch["group_ids"]) + 0.7 * ranking_divergence(audio, text, scale)
+
+
 def kcl_together(model: AtriModel, batch: dict) -> torch.Tensor:
     audio, text = encode_clips(model, batch), encode_captions(model, batch, THREE_LANGUAGES, None)
     return kcl_loss(audio, text.view(3, 5, -1), model.logit_scale.exp(), batch["group_ids"])
@@ -105,6 +113,7 @@ REFERENCES = {
     "kcl": (kcl, {"objective": "kcl"}),
     "kcl, checkpointed": (kcl, {"objective": "kcl", "gradient_checkpointing": True}),
     "akcl": (akcl, {"objective": "akcl", "anchor_language": "fra_Latn", "akcl_weight": 0.3}),
+    "kcl, equal rankings": (kcl_rankings, {"objective": "kcl", "ranking_weight": 0.7, "text_chunk_size": None}),
     "kcl together": (kcl_together, {"objective": "kcl", "exact_step": False}),
     "cacl": (cacl, {"objective": "cacl"}),
     "mlclap": (mlclap, {"objective": "mlclap", "embed_regularization": True}),
@@ -115,7 +124,8 @@ REFERENCES = {
 @pytest.mark.parametrize("reference, options", REFERENCES.values(), ids=REFERENCES)
 def test_with_dropout_equals_one_graph_over_the_same_chunks(tmp_path, reference, options, num_groups):
     rows = make_rows(5, num_groups=num_groups)
-    args = make_arguments(tmp_path, per_device_train_batch_size=5, audio_chunk_size=2, text_chunk_size=3, **options)
+    options = {"audio_chunk_size": 2, "text_chunk_size": 3} | options
+    args = make_arguments(tmp_path, per_device_train_batch_size=5, **options)
     trainer = make_trainer(args, rows, model=dropout_model())
     (batch,) = trainer.get_train_dataloader()
     loss, ours, drawn = run_step(trainer, batch)
@@ -140,6 +150,7 @@ CASES = {
     "akcl": {"objective": "akcl", "anchor_language": "jpn_Jpan"},
     "akcl, captions alone": {"objective": "akcl", "audio_chunk_size": None},
     "akcl draws languages": {"objective": "akcl", "languages_per_step": 2},
+    "akcl, equal rankings": {"objective": "akcl", "ranking_weight": 0.7},
     "akcl together": {"objective": "akcl", "exact_step": False},
     "cacl": {"objective": "cacl"},
     "cacl, accumulation": {"objective": "cacl", "gradient_accumulation_steps": 2, "per_device_train_batch_size": 3},
@@ -214,6 +225,17 @@ def test_what_is_encoded_twice(tmp_path, options, audio, text):
     rows = count_rows(trainer.model)
     run_step(trainer, batch)
     assert rows == {"audio": audio, "text": text}
+
+
+@pytest.mark.parametrize("exact_step", [True, False])
+def test_rankings_are_compared_in_the_memory_of_one_language(tmp_path, exact_step):
+    options = {"objective": "kcl", "ranking_weight": 1.0, "exact_step": exact_step}
+    trainer = make_trainer(make_arguments(tmp_path, per_device_train_batch_size=5, **options), make_rows(5))
+    (batch,) = trainer.get_train_dataloader()
+    rows = count_rows(trainer.model)
+    run_step(trainer, batch)
+    # Of three languages all but the last are encoded again, for their gradients.
+    assert rows == {"audio": [5], "text": [5] * 5 if exact_step else [15]}
 
 
 @pytest.mark.parametrize("objective", ["kcl", "cacl"])

@@ -19,6 +19,14 @@ CASES = {
     "akcl, anchor last": {"objective": "akcl", "anchor_language": "jpn_Jpan", "akcl_weight": 0.3},
     "akcl draws languages": {"objective": "akcl", "anchor_language": "fra_Latn", "languages_per_step": 2},
     "accumulation": {"objective": "akcl", "gradient_accumulation_steps": 2, "per_device_train_batch_size": 2},
+    "equal rankings": {"objective": "kcl", "ranking_weight": 0.7},
+    "akcl, equal rankings": {
+        "objective": "akcl",
+        "ranking_weight": 0.7,
+        "gradient_accumulation_steps": 2,
+        "per_device_train_batch_size": 2,
+    },
+    "equal rankings of drawn languages": {"objective": "akcl", "ranking_weight": 2, "languages_per_step": 2},
     "frozen audio": {"objective": "akcl", "freeze_audio": True},
     "frozen text": {"objective": "akcl", "freeze_text": True},
 }

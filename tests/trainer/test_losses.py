@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from modeling_atri.loss_atri import Shard, info_nce_loss
-from modeling_atri.trainer.losses import akcl_loss, akcl_weights, cacl_loss, kcl_loss, mlclap_loss
+from modeling_atri.trainer.losses import akcl_loss, akcl_weights, cacl_loss, kcl_loss, mlclap_loss, ranking_divergence
 
 
 def embeddings(*shape: int) -> Tensor:
@@ -195,11 +195,34 @@ def test_akcl_weights_known_by_hand():
     assert akcl_weights(2, anchor=0, num_languages=8) == [(0.5 / 8, 0.0), (0.5 * 7 / 8, 0.5)]
 
 
+def test_ranking_divergence_is_that_of_the_entropies():
+    audio, text = embeddings(4, 5), embeddings(3, 4, 5)
+    expected = []
+    for caption in range(4):
+        p = [(7.0 * audio @ language[caption]).softmax(0) for language in text]
+        entropies = [-(one * one.log()).sum() for one in (*p, sum(p) / 3)]
+        expected.append(entropies[3] - sum(entropies[:3]) / 3)
+    assert_equal_with_gradients(ranking_divergence(audio, text, 7.0), torch.stack(expected).mean(), (audio, text))
+
+
+def test_ranking_divergence_known_by_hand():
+    clips = torch.eye(2)
+    same = clips.expand(3, 2, 2)
+    assert ranking_divergence(clips, same, 5.0).item() == pytest.approx(0, abs=1e-6)
+    # Two languages that are sure of different clips: log 2, the most there can be.
+    opposed = torch.stack([clips, clips.flip(0)])
+    assert ranking_divergence(clips, opposed, 100.0).item() == pytest.approx(math.log(2))
+    # Half precision is too coarse for the scale, and an autocast must not bring it in.
+    with torch.autocast("cpu", torch.bfloat16):
+        found = ranking_divergence(clips.bfloat16(), opposed.bfloat16(), torch.tensor(100.0))
+    assert (found.dtype, found.item()) == (torch.float32, pytest.approx(math.log(2)))
+
+
 # Several processes
 
 
 @pytest.mark.parametrize("counts", [(2, 2), (3, 1)])
-@pytest.mark.parametrize("objective", ["kcl", "cacl", "mlclap", "akcl"])
+@pytest.mark.parametrize("objective", ["kcl", "cacl", "mlclap", "akcl", "rankings"])
 def test_mean_over_processes_is_the_whole_batch(objective, counts):
     audio, text, ids = embeddings(4, 5), embeddings(3, 4, 5), torch.tensor([0, 1, 1, 2])
 
@@ -210,6 +233,8 @@ def test_mean_over_processes_is_the_whole_batch(objective, counts):
             return cacl_loss(audio, text[0], text[1], 6.0, ids, shard)
         if objective == "mlclap":
             return mlclap_loss(audio, text[0], 6.0, ids, embed_regularization=True, shard=shard)
+        if objective == "rankings":
+            return ranking_divergence(audio, text, 6.0, shard)
         return akcl_loss(audio, text, 6.0, ids, anchor=1, shard=shard)
 
     whole = {"audio": audio, "ids": ids} | {f"text {k}": text[k] for k in range(3)}
@@ -237,6 +262,8 @@ def test_mean_over_processes_is_the_whole_batch(objective, counts):
         (kcl_loss, (2, 4, 4), r"share one shape \(N, D\)"),
         (akcl_loss, (1, 3, 4), r"\(K, N, D\) with K >= 2"),
         (akcl_loss, (2, 3, 5), r"share one shape \(N, D\)"),
+        (ranking_divergence, (1, 3, 4), r"\(K, N, D\) with K >= 2"),
+        (ranking_divergence, (2, 4, 4), r"share one shape \(N, D\)"),
         (mlclap_loss, (2, 3, 4), r"share one shape \(N, D\)"),
     ],
 )
