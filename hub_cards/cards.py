@@ -21,6 +21,7 @@ _TRAINING_FACTS = (
     ("objective", "objective"),
     ("anchor_language", "anchor language"),
     ("languages_per_step", "languages a step"),
+    ("ranking_weight", "weight of equal rankings"),
     ("num_train_clips", "training clips"),
     ("steps", "optimizer steps"),
     ("best_step", "step of the best model, which this is"),

@@ -35,6 +35,7 @@ _NEEDED = {  # what the loop of the twins does not do
     "n_gpu": (0, 1),
     "fp16": (False,),
     "embed_regularization": (False,),
+    "ranking_weight": (0,),
     "on_bad_row": ("raise",),
 }
 

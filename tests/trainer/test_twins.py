@@ -131,6 +131,10 @@ def test_distances_by_part():
     [
         ({"gradient_accumulation_steps": 2}, "Twin runs need `gradient_accumulation_steps` to be 1; got 2"),
         ({"embed_regularization": True}, "`embed_regularization` to be False; got True"),
+        (
+            {"ranking_weight": 1.0, "objective": "kcl", "languages_per_step": 2},
+            "`ranking_weight` to be 0; got 1.0",
+        ),
         ({"on_bad_row": "skip"}, "`on_bad_row` to be 'raise'; got 'skip'"),
         ({"lr_scheduler_type": "greedy", "eval_strategy": "epoch"}, "'greedy' follows evaluations"),
         ({"num_probes": 0}, "`num_probes` must be at least 1"),
