@@ -90,7 +90,8 @@ class AtriTrainingArguments(TrainingArguments):
         default=0.0,
         metadata={
             "help": "kcl and akcl: weight of a term that pulls the languages' rankings of the clips together (their "
-            "Jensen-Shannon divergence, nats). 0 leaves it out."
+            "Jensen-Shannon divergence, nats). Of the languages of languages_per_step alone it is smaller, and no "
+            "estimate of that of all. 0 leaves it out."
         },
     )
     embed_regularization: bool = field(
@@ -100,8 +101,8 @@ class AtriTrainingArguments(TrainingArguments):
         default=True,
         metadata={
             "help": "kcl and akcl: go language by language, in the memory of one (akcl: two), with the same gradient. "
-            "With ranking_weight, which needs all languages together, captions are encoded twice for it. False keeps "
-            "all languages' activations at once."
+            "ranking_weight needs all embeddings together: the captions of all languages but one are encoded twice, "
+            "unless the text tower is frozen. False keeps all languages' activations at once."
         },
     )
     audio_chunk_size: int | None = field(

@@ -94,7 +94,8 @@ def _check_same(difference: float) -> None:
             f"A chunk of the batch was encoded to other embeddings the second time, by up to {difference:.2g}, so its "
             "gradient would be wrong: something in the model draws random numbers that are not torch's, or "
             "torch.compile gave up compiling one of the two passes. Leave out `audio_chunk_size` and "
-            "`text_chunk_size`, or `torch_compile`, or raise `torch._dynamo.config.recompile_limit`."
+            "`text_chunk_size` (with `ranking_weight`, set `exact_step=False`), or `torch_compile`, or raise "
+            "`torch._dynamo.config.recompile_limit`."
         )
 
 

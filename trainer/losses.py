@@ -172,8 +172,9 @@ def ranking_divergence(
 
     A caption in language k ranks the N clips by its similarities; their softmax is a distribution over the clips,
     p_k. The divergence of a caption's K distributions is `H(mean_k p_k) - mean_k H(p_k)`, H the entropy: 0 where all
-    languages say the same, at most log K. It asks for no ground truth, and pulls at what the rank variance measures
-    directly. This project's own term.
+    languages say the same, at most log K. It asks for no ground truth, and is 0 where the rank variance is. Of fewer
+    languages it is smaller: of a draw of them it is no unbiased estimate. It holds K matrices of N x N. This project's
+    own term.
 
     Args:
         audio_embeds (`torch.Tensor` of shape `(N, D)`): L2-normalised.

@@ -353,7 +353,8 @@ class AtriTrainer(ResumableTrainer):
         """The objective, of embeddings alone; override it for a loss of your own.
 
         A loss of your own needs all embeddings together, so its step never goes language by language; with
-        `audio_chunk_size` and `text_chunk_size` it trains in the memory of one chunk all the same.
+        `audio_chunk_size` and `text_chunk_size` it trains in the memory of one chunk all the same. `ranking_weight`
+        belongs to the objective that it replaces: add `ranking_divergence` yourself.
 
         Args:
             audio_embeds (`torch.Tensor` of shape `(N, D)`): of this process's clips, L2-normalised.
