@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from consistency_grid import OBJECTIVES
+from consistency_grid import BEYOND_PART, BUDGET_PART, OBJECTIVES, STEPS_PART, WEIGHT_PART
 from consistency_statistics import Bootstrap
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
@@ -20,7 +20,7 @@ COLORS = {"mlclap": "#7f8c8d", "cacl": "#c0392b", "kcl": "#2471a3", "akcl": "#1e
 
 
 def draw_all(runs: dict[str, "Runs"], bootstrap: Bootstrap, folder: Path) -> None:
-    """Write consistency.png (figures) and consistency_ranks.png (single queries)."""
+    """Write consistency.png (figures), consistency_ranks.png (single queries), consistency_beyond.png (variants)."""
     main = {name: runs[name] for name in OBJECTIVES if name in runs}
     figure = Figure(figsize=(13, 9), layout="constrained")
     (recall, variance), (curves, prices) = figure.subplots(2, 2, width_ratios=(3, 2))
@@ -32,6 +32,11 @@ def draw_all(runs: dict[str, "Runs"], bootstrap: Bootstrap, folder: Path) -> Non
     figure = Figure(figsize=(13, 6), layout="constrained")
     draw_ranks(figure, main)
     figure.savefig(folder / "consistency_ranks.png", dpi=120)
+    figure = Figure(figsize=(13, 5), layout="constrained")
+    weights, beyond = figure.subplots(1, 2, width_ratios=(2, 3))
+    draw_weights(weights, runs, bootstrap)
+    draw_beyond(beyond, runs, bootstrap)
+    figure.savefig(folder / "consistency_beyond.png", dpi=120)
 
 
 def draw_recall(axes: Axes, main: dict[str, "Runs"], bootstrap: Bootstrap) -> None:
@@ -97,7 +102,7 @@ def draw_prices(axes: Axes, runs: dict[str, "Runs"]) -> None:
     """Recall against time; the larger a dot, the more memory."""
     for found in runs.values():
         cell = found.cell
-        if cell.begins_with or cell.text_encoder or cell.loss:
+        if cell.loss or not {STEPS_PART, BUDGET_PART} & {*cell.parts}:
             continue
         minutes = np.mean([one["cpu_seconds"] for one in found.reports]) / 60
         memory = np.mean([one["peak_memory_mb"] for one in found.reports])
@@ -108,6 +113,57 @@ def draw_prices(axes: Axes, runs: dict[str, "Runs"]) -> None:
         )
     axes.margins(x=0.15)
     axes.set(xlabel="CPU minutes of training", ylabel="T2A R@1, percent", title="Time, memory (size of dots), recall")
+
+
+def draw_weights(axes: Axes, runs: dict[str, "Runs"], bootstrap: Bootstrap) -> None:
+    """R@1 (left) and rank variance (right) by the weight of AKCL's audio-text terms; KCL is weight 1."""
+    found = {
+        1.0 if one.cell.name == "kcl" else one.cell.options.get("akcl_weight", 0.5): one
+        for one in runs.values()
+        if WEIGHT_PART in one.cell.parts
+    }
+    right = axes.twinx()
+    for side, values, factor, color in ((axes, "recall", 100, "#1e8449"), (right, "variance", 1, "#7d3c98")):
+        weights = sorted(found)
+        estimates = [bootstrap.estimate(getattr(found[weight], values)) for weight in weights]
+        ends = np.array([[one.mean - one.low, one.high - one.mean] for one in estimates]).T
+        means = np.array([one.mean for one in estimates])
+        side.errorbar(weights, factor * means, yerr=factor * ends, color=color, marker="o", capsize=3)
+        side.tick_params(axis="y", colors=color)
+    axes.set_ylabel("T2A R@1, percent", color="#1e8449")
+    right.set_ylabel("mean rank variance", color="#7d3c98")
+    right.set_yscale("log")
+    axes.set(
+        xlabel="weight of the audio-text terms (1: KCL, at its own rate)",
+        title="AKCL by its weight",
+        xlim=(-0.05, 1.05),
+    )
+
+
+def draw_beyond(axes: Axes, runs: dict[str, "Runs"], bootstrap: Bootstrap) -> None:
+    """Recall against rank variance of what was tried beyond the paper."""
+    shown = [one for one in runs.values() if BEYOND_PART in one.cell.parts]
+    for one in shown:
+        recall, variance = bootstrap.estimate(one.recall), bootstrap.estimate(one.variance)
+        is_objective = one.cell.name in OBJECTIVES
+        axes.errorbar(
+            100 * recall.mean,
+            variance.mean,
+            xerr=[[100 * (recall.mean - recall.low)], [100 * (recall.high - recall.mean)]],
+            yerr=[[variance.mean - variance.low], [variance.high - variance.mean]],
+            marker="s" if is_objective else "o",
+            color=COLORS[one.cell.name] if is_objective else None,
+            label=one.cell.title,
+            elinewidth=0.6,
+        )
+    axes.set(
+        yscale="log",
+        xlabel="T2A R@1, percent",
+        ylabel="mean rank variance",
+        title="Beyond the paper, equal steps: right and down is better",
+    )
+    if shown:
+        axes.legend(frameon=False, fontsize=8, loc="upper right")
 
 
 def draw_ranks(figure: Figure, main: dict[str, "Runs"]) -> None:
