@@ -1,5 +1,7 @@
 """Losses that `consistency.py` tries beside the objectives of the package: functions of embeddings.
 
+None of them helped, so none is in the package; they stay here to make their rows of the table again.
+
 All take audio embeddings `(N, D)`, caption embeddings `(K, N, D)` of the languages in the order of `ATRI_LANGUAGES`,
 the inverse temperature, group ids `(N,)`, and the number of the step, and return a scalar.
 """
