@@ -111,7 +111,7 @@ def draw_prices(axes: Axes, runs: dict[str, "Runs"]) -> None:
         axes.annotate(
             label, (minutes, 100 * found.recall.mean()), textcoords="offset points", xytext=(6, 3), fontsize=7
         )
-    axes.margins(x=0.15)
+    axes.margins(x=0.25)
     axes.set(xlabel="CPU minutes of training", ylabel="T2A R@1, percent", title="Time, memory (size of dots), recall")
 
 
