@@ -23,7 +23,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from consistency_grid import CELLS, NUM_LANGUAGES, RANKING_CELLS, RATE_CELLS, Cell
+from consistency_grid import CELLS, NUM_LANGUAGES, TUNING_CELLS, Cell
 from esc10 import hold_out_fold
 from safetensors.torch import load_file
 from tqdm import tqdm
@@ -48,7 +48,7 @@ def main() -> None:
     results = RESULTS
     cells = [CELLS[name] for name in options.cells]
     if options.tune:
-        results, cells = TUNING_RESULTS, [*RATE_CELLS.values(), *RANKING_CELLS.values()]
+        results, cells = TUNING_RESULTS, list(TUNING_CELLS.values())
         options.data = held_out(options.data, options.work / "held_out")
     waiting = [run for run in runs_in_order(cells) if not is_done(*run, results)]
     minutes = sum(estimated_seconds(cell) for cell, _ in waiting) / 60

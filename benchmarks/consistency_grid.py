@@ -248,8 +248,8 @@ _ENCODERS = [
     for name, title in OBJECTIVES.items()
 ]
 
-RATE_CELLS = {
-    f"{name}-{rate:g}": _cell(
+_TUNING = [
+    _cell(
         f"{name}-{rate:g}",
         OBJECTIVES[name],
         name,
@@ -259,9 +259,9 @@ RATE_CELLS = {
     )
     for name, rates in RATES.items()
     for rate in rates
-}
-RANKING_CELLS = {
-    f"{name}-rankings-{weight:g}": _cell(
+]
+_TUNING += [
+    _cell(
         f"{name}-rankings-{weight:g}",
         OBJECTIVES[name],
         name,
@@ -271,7 +271,8 @@ RANKING_CELLS = {
     )
     for name in ("kcl", "akcl")
     for weight in RANKING_WEIGHTS
-}
+]
+TUNING_CELLS = {cell.name: cell for cell in _TUNING}
 
 _ALL = [
     *_MAIN,

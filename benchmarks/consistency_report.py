@@ -15,12 +15,11 @@ from consistency_grid import (
     LEARNING_RATES,
     OBJECTIVES,
     PARTS,
-    RANKING_CELLS,
     RANKING_WEIGHT,
     RANKING_WEIGHTS,
-    RATE_CELLS,
     RATES,
     STEPS_PART,
+    TUNING_CELLS,
     Cell,
 )
 from consistency_plots import draw_all
@@ -121,14 +120,14 @@ def settings_tables(folder: Path) -> list[str]:
     """What was reached with each learning rate and each weight of equal rankings, one row an objective."""
     rates = sorted(set().union(*RATES.values()))
     by_rate = {
-        title: [_reached(folder, RATE_CELLS.get(f"{name}-{rate:g}"), rate == LEARNING_RATES[name]) for rate in rates]
+        title: [_reached(folder, TUNING_CELLS.get(f"{name}-{rate:g}"), rate == LEARNING_RATES[name]) for rate in rates]
         for name, title in OBJECTIVES.items()
     }
     by_weight = {
         f"{OBJECTIVES[name]} and equal rankings": [
-            _reached(folder, RATE_CELLS[f"{name}-{LEARNING_RATES[name]:g}"], is_chosen=False, num_seeds=1),
+            _reached(folder, TUNING_CELLS[f"{name}-{LEARNING_RATES[name]:g}"], is_chosen=False, num_seeds=1),
             *(
-                _reached(folder, RANKING_CELLS[f"{name}-rankings-{weight:g}"], weight == RANKING_WEIGHT)
+                _reached(folder, TUNING_CELLS[f"{name}-rankings-{weight:g}"], weight == RANKING_WEIGHT)
                 for weight in RANKING_WEIGHTS
             ),
         ]

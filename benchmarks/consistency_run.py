@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from consistency_grid import CELLS, RANKING_CELLS, RATE_CELLS, Cell
+from consistency_grid import CELLS, TUNING_CELLS, Cell
 from consistency_losses import LOSSES
 from torch import Tensor
 
@@ -52,7 +52,7 @@ def main() -> None:
     """Run the command."""
     name, seed, data, work, output = sys.argv[1:]
     torch.set_num_threads(1)
-    train_and_measure((CELLS | RATE_CELLS | RANKING_CELLS)[name], int(seed), Path(data), Path(work), Path(output))
+    train_and_measure((CELLS | TUNING_CELLS)[name], int(seed), Path(data), Path(work), Path(output))
 
 
 def train_and_measure(cell: Cell, seed: int, data: Path, work: Path, output: Path) -> None:

@@ -92,9 +92,10 @@ def _cross_entropy_sum(rows: Tensor, columns: Tensor, scale: Tensor | float, tar
     # In half precision, also autocast's, similarities are too coarse for the scale, and a softmax over a batch loses
     # the small terms that the gradient of the positives is made of.
     with torch.autocast(rows.device.type, enabled=False):
-        logits = scale * (_at_least_float32(rows) @ _at_least_float32(columns).T)
+        logits = scale * (at_least_float32(rows) @ at_least_float32(columns).T)
         return F.cross_entropy(logits, targets, reduction="sum")
 
 
-def _at_least_float32(tensor: Tensor) -> Tensor:
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """The tensor itself, or in float32 if it is of half precision."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

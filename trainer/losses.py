@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor
 
-from modeling_atri.loss_atri import Shard, check_same_shape, info_nce_loss
+from modeling_atri.loss_atri import Shard, at_least_float32, check_same_shape, info_nce_loss
 
 
 def kcl_loss(
@@ -172,7 +172,7 @@ def ranking_divergence(
 
     A caption in language k ranks the N clips by its similarities; their softmax is a distribution over the clips,
     p_k. The divergence of a caption's K distributions is `H(mean_k p_k) - mean_k H(p_k)`, H the entropy: 0 where all
-    languages say the same, at most log K. It asks for no ground truth, and is 0 where the rank variance is. Of fewer
+    languages say the same, and then their ranks are equal, too; at most log K. It asks for no ground truth. Of fewer
     languages it is smaller: of a draw of them it is no unbiased estimate. It holds K matrices of N x N. This project's
     own term.
 
@@ -192,9 +192,8 @@ def ranking_divergence(
     _check_languages(text_embeds, minimum=2)
     check_same_shape(audio_embeds=audio_embeds, text_embeds=text_embeds[0])
     every_clip = audio_embeds if shard is None else shard.gather(audio_embeds)
-    dtype = torch.promote_types(text_embeds.dtype, torch.float32)
     with torch.autocast(text_embeds.device.type, enabled=False):  # as in `info_nce_loss`
-        log_p = (scale * (text_embeds.to(dtype) @ every_clip.to(dtype).T)).log_softmax(dim=-1)  # (K, N, clips)
+        log_p = (scale * (at_least_float32(text_embeds) @ at_least_float32(every_clip).T)).log_softmax(dim=-1)
         log_mean = log_p.logsumexp(dim=0) - math.log(len(text_embeds))
         divergence = (log_p.exp() * (log_p - log_mean)).sum(dim=(1, 2)).mean()  # summed over the captions
     # This process's share of the mean over all captions, as in `info_nce_loss`.

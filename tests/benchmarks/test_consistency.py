@@ -54,7 +54,7 @@ def test_arguments_and_losses_of_the_grid_exist(load, losses, tmp_path):
     from modeling_atri.trainer import AtriTrainingArguments
 
     grid = load("consistency_grid")
-    for cell in (grid.CELLS | grid.RATE_CELLS | grid.RANKING_CELLS).values():
+    for cell in (grid.CELLS | grid.TUNING_CELLS).values():
         options = {"objective": cell.objective, "max_steps": cell.steps, "use_cpu": True} | cell.options
         assert AtriTrainingArguments(str(tmp_path), languages=list(ATRI_LANGUAGES), **options).max_steps == cell.steps
         assert cell.loss is None or cell.loss in losses.LOSSES
@@ -68,7 +68,7 @@ def test_settings_that_were_chosen_were_compared(load):
         assert grid.LEARNING_RATES[objective] in grid.CLOSE_RATES[objective]
         assert set(grid.CLOSE_RATES[objective]) <= set(rates)
     assert grid.RANKING_WEIGHT in grid.RANKING_WEIGHTS
-    names = [*grid.CELLS, *grid.RATE_CELLS, *grid.RANKING_CELLS]
+    names = [*grid.CELLS, *grid.TUNING_CELLS]
     assert len(set(names)) == len(names)
 
 
