@@ -44,7 +44,7 @@ test-slow: install-dev  ## Run the tests that take minutes
 	$(BIN)/python -m pytest -m slow --timeout 3600 $(ARGS)
 
 test-faults: install-dev  ## Kill training runs 20 times and more, and fill disks; nothing may be lost
-	$(BIN)/python -m pytest tests/trainer/test_faults.py -m "" -s --timeout 3600 $(ARGS)
+	$(BIN)/python -m pytest tests/trainer/run/test_faults.py -m "" -s --timeout 3600 $(ARGS)
 
 test-common: install-dev  ## Run transformers' own common tests on our classes; downloads them once
 	$(BIN)/python tests/common/fetch.py

@@ -3,27 +3,35 @@
 import re
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 
 ROOT = Path(__file__).resolve().parent
 
-# The folders of the checkout and what they are called when installed: one import package, so that no top-level name
-# such as `trainer` meets a package or a script of somebody else.
-PACKAGE_DIR = {
-    "modeling_atri": "modeling_atri",
-    "modeling_atri.trainer": "trainer",
-    "modeling_atri.trainer.data": "trainer/data",
-    "modeling_atri.trainer.data.corpora": "trainer/data/corpora",
-    "modeling_atri.hub_cards": "hub_cards",
-    "modeling_atri.cli": "cli",
-}
+# Top-level folders of the checkout. All are installed below one import package, so that no top-level name such as
+# `trainer` meets a package or a script of somebody else.
+FOLDERS = ["modeling_atri", "hub_cards", "corpora", "trainer", "cli"]
+
+
+def installed_name(folder: str) -> str:
+    """Name of the package that a top-level folder is installed as."""
+    return folder if folder == "modeling_atri" else f"modeling_atri.{folder}"
+
+
+PACKAGES = [
+    name
+    for folder in FOLDERS
+    for name in [
+        installed_name(folder),
+        *(f"{installed_name(folder)}.{inner}" for inner in find_packages(str(ROOT / folder))),
+    ]
+]
 
 # Files that are read at run time. `retrieval_metric` is a script that `evaluate.load` opens by path, not a package.
 PACKAGE_DATA = {
     "": ["*.json", "*.md", "*.yaml", "py.typed"],
     "modeling_atri.hub_cards": ["templates/*"],
-    "modeling_atri.trainer": ["retrieval_metric/*"],
+    "modeling_atri.trainer.evaluation": ["retrieval_metric/*"],
 }
 
 # Floors of torch and the Hugging Face stack are the versions the tests run with; with those of the smaller libraries
@@ -105,8 +113,8 @@ setup(
         "Topic :: Multimedia :: Sound/Audio :: Analysis",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
     ],
-    package_dir=PACKAGE_DIR,
-    packages=list(PACKAGE_DIR),
+    package_dir={installed_name(folder): folder for folder in FOLDERS},
+    packages=PACKAGES,
     package_data=PACKAGE_DATA,
     python_requires=">=3.11",
     install_requires=[*MODEL_REQUIREMENTS, *TRAINING_REQUIREMENTS, *COMMAND_LINE_REQUIREMENTS],

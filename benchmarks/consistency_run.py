@@ -23,12 +23,12 @@ from torch import Tensor
 
 from modeling_atri import AtriConfig, AtriModel, AtriProcessor
 from modeling_atri.files import written_whole
+from modeling_atri.hub_cards.environment import describe_environment
 from modeling_atri.languages_atri import ATRI_LANGUAGES
 from modeling_atri.trainer import AtriTrainer, AtriTrainingArguments, load_rows
 from modeling_atri.trainer.evaluation import RetrievalSet, retrieval_table
-from modeling_atri.trainer.measuring import embed_on_all_processes
+from modeling_atri.trainer.evaluation.measuring import embed_on_all_processes
 from modeling_atri.trainer.metrics import text_to_audio_ranks
-from modeling_atri.trainer.results import describe_environment
 from modeling_atri.trainer.scratch import ScratchArguments, caption_texts, model_from_scratch
 
 

@@ -52,8 +52,8 @@ from torch import Tensor
 
 from modeling_atri import AtriConfig, AtriFeatureExtractor, AtriModel, AtriProcessor
 from modeling_atri.languages_atri import ATRI_LANGUAGES
-from modeling_atri.tokenization import train_tokenizer
 from modeling_atri.trainer import AtriTrainer, AtriTrainingArguments
+from modeling_atri.trainer.scratch import train_tokenizer
 
 
 SETTINGS = ("sdpa", "eager", "compiled")

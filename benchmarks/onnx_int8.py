@@ -42,7 +42,7 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from modeling_atri import AtriConfig, AtriModel, AtriProcessor
 from modeling_atri.onnx import AUDIO_FILE, TEXT_FILE, OnnxAtriModel, export_onnx
-from modeling_atri.trainer.data.rows import load_rows
+from modeling_atri.trainer import load_rows
 from modeling_atri.trainer.evaluation import RetrievalEmbeddings, RetrievalSet, embed_retrieval_set, retrieval_table
 
 

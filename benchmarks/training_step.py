@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from modeling_atri import AtriConfig, AtriFeatureExtractor, AtriModel, AtriProcessor
 from modeling_atri.languages_atri import ATRI_LANGUAGES
 from modeling_atri.loss_atri import info_nce_loss
-from modeling_atri.tokenization import train_tokenizer
 from modeling_atri.trainer import AtriTrainer, AtriTrainingArguments
+from modeling_atri.trainer.scratch import train_tokenizer
 
 
 VOCAB_SIZE = 1000

@@ -8,8 +8,8 @@ from .loading import check_device, load_model
 
 if TYPE_CHECKING:
     from modeling_atri import AtriModel
-    from modeling_atri.trainer.data.bad_rows import BadRow
-    from modeling_atri.trainer.evaluation import RetrievalEmbeddings, RetrievalSet
+    from modeling_atri.corpora.rows.bad_rows import BadRow
+    from modeling_atri.trainer.evaluation.retrieval import RetrievalEmbeddings, RetrievalSet
 
 
 @dataclass
@@ -43,9 +43,9 @@ def embed_data(
     Raises:
         ValueError: a model, data or device that is not there, or rows that cannot be used.
     """
+    from modeling_atri.corpora.rows.load import load_rows
     from modeling_atri.trainer.data.feature_cache import FeatureCache
-    from modeling_atri.trainer.data.rows import load_rows
-    from modeling_atri.trainer.evaluation import RetrievalSet, embed_retrieval_set, leave_out_unreadable
+    from modeling_atri.trainer.evaluation.retrieval import RetrievalSet, embed_retrieval_set, leave_out_unreadable
 
     check_device(args.device)
     skips, left_out = args.on_bad_row == "skip", []

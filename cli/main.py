@@ -19,6 +19,9 @@ COMMANDS = {
     "push": "a saved model to the Hugging Face Hub, with processor, results and card, in one commit",
 }
 
+# Commands that are a folder.
+_MODULE_OF = {"diagnose": ".commands.diagnose.modes", "prepare": ".commands.prepare.kinds"}
+
 _EXIT_MISTAKE, _EXIT_INTERRUPTED = 2, 130
 
 
@@ -40,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"atri: there is no command {command!r}.{hint}", file=sys.stderr)
         return _EXIT_MISTAKE
     try:
-        return import_module(f".{command}", __package__).main(rest) or 0
+        return import_module(_MODULE_OF.get(command, f".commands.{command}"), __package__).main(rest) or 0
     except KeyboardInterrupt:
         print(f"\natri {command}: interrupted.", file=sys.stderr)
         return _EXIT_INTERRUPTED

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from modeling_atri.corpora.rows.bad_rows import LEFT_OUT_NAME, BadRow, count_kinds, read_bad_rows
 from modeling_atri.hub_cards import make_model_card, results_table
 from modeling_atri.hub_cards.authorship import write_card
-from modeling_atri.trainer.data.bad_rows import LEFT_OUT_NAME, BadRow, count_kinds, read_bad_rows
-from modeling_atri.trainer.measuring import current_results, measure
-from modeling_atri.trainer.publishing import complete_results
-from modeling_atri.trainer.results import RESULTS_NAME, save_json
+from modeling_atri.hub_cards.environment import RESULTS_NAME, save_json
+from modeling_atri.trainer.evaluation.measuring import current_results, measure
+from modeling_atri.trainer.publishing.publishing import complete_results
 from modeling_atri.trainer.trainer import AtriTrainer
 
 

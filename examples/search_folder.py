@@ -11,8 +11,7 @@ import numpy as np
 
 from modeling_atri import AtriModel, AtriProcessor
 from modeling_atri.embedding_store import load_embeddings
-from modeling_atri.encode import encode_text
-from modeling_atri.encode_folder import encode_folder
+from modeling_atri.encode import encode_folder, encode_text
 
 
 def main() -> None:

@@ -9,8 +9,8 @@ from huggingface_hub import ModelCard
 from modeling_atri.languages_atri import language_name
 
 from .example_captions import EXAMPLE_CAPTIONS
-from .facts import as_list, evaluation_size, has_sonar_weights, model_languages, model_license
 from .metadata import model_card_data
+from .results import as_list, evaluation_size, has_sonar_weights, model_languages, model_license
 from .tables import results_table
 
 
@@ -42,7 +42,7 @@ def make_model_card(results: dict[str, Any], path: str, title: str = DEFAULT_TIT
     """The model card of a model.
 
     Args:
-        results: the facts, as `modeling_atri.hub_cards.facts` lists them, every one optional.
+        results: the facts, as `modeling_atri.hub_cards.results` lists them, every one optional.
         path: folder or Hub id that the usage examples load.
         title (`str`, *optional*): heading, and the name of the model in its `model-index`.
 

@@ -7,7 +7,7 @@ from huggingface_hub import DatasetCard, DatasetCardData, SpaceCard, SpaceCardDa
 from modeling_atri.languages_atri import iso_code, language_name, resolve_language
 
 from .cards import read_template
-from .facts import as_list
+from .results import as_list
 
 
 # Upper bounds of the Hub's size categories.

@@ -7,7 +7,7 @@ from huggingface_hub import EvalResult, EvalResultEntry, ModelCardData, eval_res
 
 from modeling_atri.languages_atri import iso_code, language_name
 
-from .facts import as_list, evaluation_size, model_languages, model_license
+from .results import as_list, evaluation_size, model_languages, model_license
 from .tables import COLUMNS, CONSISTENCY
 
 

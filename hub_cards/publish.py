@@ -23,8 +23,8 @@ from huggingface_hub.utils import validate_repo_id
 
 from .authorship import CARD_NAME, is_made_here, signed
 from .cards import make_model_card
-from .facts import RESULTS_NAME, as_list, read_facts
 from .metadata import eval_results_files
+from .results import RESULTS_NAME, as_list, read_facts
 
 
 _WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json")

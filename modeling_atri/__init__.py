@@ -4,6 +4,7 @@ Names are loaded when they are first touched, so that `import modeling_atri` cos
 the classes with transformers' Auto classes.
 """
 
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,10 @@ _MODULE_OF = {
     "AtriModel": "modeling_atri",
     "AtriOutput": "modeling_atri",
     "AtriPreTrainedModel": "modeling_atri",
+    "encode_audio": "encode",
+    "encode_folder": "encode",
+    "encode_text": "encode",
+    "load_embeddings": "embedding_store",
     "AtriAudioTextFeatureExtractionPipeline": "pipelines_atri",
     "AtriAudioTextRetrievalPipeline": "pipelines_atri",
     "AtriZeroShotAudioClassificationPipeline": "pipelines_atri",
@@ -28,11 +33,29 @@ _AUTO_CLASS_MODULES = ("configuration_atri", "feature_extraction_atri", "process
 __all__ = [*_MODULE_OF, "__version__"]
 
 
+def lazy_names(package: str, module_of: Mapping[str, str]) -> Callable[[str], Any]:
+    """A module's `__getattr__` (PEP 562) that imports a public name of `package` when it is first used.
+
+    Args:
+        package: dotted name of the package.
+        module_of: public name -> module that defines it, relative to `package` or, from `modeling_atri.` on, absolute.
+    """
+
+    def load(name: str) -> Any:
+        if name not in module_of:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        module = module_of[name]
+        return getattr(import_module(module if module.startswith("modeling_atri.") else f"{package}.{module}"), name)
+
+    return load
+
+
+_load = lazy_names(__name__, _MODULE_OF)
+
+
 def __getattr__(name: str) -> Any:
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)
-    if _MODULE_OF[name] != "configuration_atri":
+    value = _load(name)
+    if _MODULE_OF[name] not in ("configuration_atri", "embedding_store"):
         # A folder is opened through several Auto classes; whoever has one of ours wants all of them.
         for module in _AUTO_CLASS_MODULES:
             import_module(f".{module}", __name__)
@@ -46,6 +69,8 @@ def __dir__() -> list[str]:
 
 if TYPE_CHECKING:
     from .configuration_atri import AtriAudioConfig, AtriConfig
+    from .embedding_store import load_embeddings
+    from .encode import encode_audio, encode_folder, encode_text
     from .feature_extraction_atri import AtriFeatureExtractor
     from .modeling_atri import AtriAudioModel, AtriModel, AtriOutput, AtriPreTrainedModel
     from .pipelines_atri import (

@@ -568,7 +568,7 @@ class AtriModel(AtriPreTrainedModel):
         >>> processor = make_processor("cointegrated/SONAR_200_text_encoder")
         ```"""
         try:
-            pretrained = import_module("modeling_atri.pretrained")
+            pretrained = import_module("modeling_atri.pretrained.towers")
         except ImportError as error:
             raise ImportError(
                 "`from_audio_text_pretrained` is not in the files of a Hub repository; `pip install modeling_atri`."

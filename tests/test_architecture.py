@@ -1,21 +1,22 @@
-"""Holds the one rule of the house: imports point down, cli -> trainer -> hub_cards -> modeling_atri."""
+"""Holds the rules of the house: imports point down, and no files import one another in a circle."""
 
 import ast
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 
 # From the bottom up. A folder may import itself and what stands before it.
-FOLDERS = ("modeling_atri", "hub_cards", "trainer", "cli")
+FOLDERS = ("modeling_atri", "hub_cards", "corpora", "trainer", "cli")
 FOLDER_OF_PACKAGE = {f"modeling_atri.{folder}": folder for folder in FOLDERS[1:]} | {"modeling_atri": "modeling_atri"}
 OUTER_FOLDERS = {"examples", "benchmarks", "tests"}
 # What a file that is copied to the Hub finds where it is loaded: transformers brings huggingface_hub and numpy.
 COPIED_FILES_MAY_IMPORT = {"torch", "transformers", "huggingface_hub", "numpy", *sys.stdlib_module_names}
 # A script that `evaluate` copies away and runs on its own.
-SCRIPT_FOLDER = Path("trainer") / "retrieval_metric"
+SCRIPT_FOLDER = Path("trainer") / "evaluation" / "retrieval_metric"
 
 
 def source_files(root: Path) -> list[Path]:
@@ -86,15 +87,99 @@ def test_imports_point_down(repository_root):
     assert not found, "\n".join(found)
 
 
+def dotted_name(path: Path) -> str:
+    """What a source file is imported as; of an `__init__.py`, its package."""
+    parts = path.with_suffix("").parts
+    parts = parts if parts[0] == "modeling_atri" else ("modeling_atri", *parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported_modules(module: str, is_package: bool, source: str) -> set[str]:
+    """Absolute names of all that a file may import: also under TYPE_CHECKING, in functions, and by `import_module`.
+
+    Of `from x import y` both `x` and `x.y` are named, since either may be a file.
+    """
+    package = module if is_package else module.rpartition(".")[0]
+
+    def absolute(name: str) -> str:
+        level = len(name) - len(name.lstrip("."))
+        if level == 0:
+            return name
+        base = package.split(".")[: len(package.split(".")) - level + 1]
+        return ".".join([*base, name[level:]]).rstrip(".")
+
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = absolute("." * node.level + (node.module or ""))
+            found |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            function = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            if function in ("import_module", "__import__"):
+                found.add(absolute(str(node.args[0].value)))
+    return found
+
+
+def import_graph(sources: Mapping[Path, str]) -> dict[str, set[str]]:
+    """For every file of the packages the files it imports. A file's own package is not one of them."""
+    modules = {dotted_name(path): path for path in sources}
+    return {
+        module: {
+            imported
+            for imported in imported_modules(module, path.name == "__init__.py", sources[path])
+            if imported in modules and imported != module
+        }
+        for module, path in modules.items()
+    }
+
+
+def circle(graph: Mapping[str, set[str]]) -> list[str] | None:
+    """Modules that import one another, the first again at the end; None where there are none."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return error.args[1][::-1]
+    return None
+
+
+def test_no_files_import_one_another_in_a_circle(repository_root):
+    sources = {path: (repository_root / path).read_text("utf-8") for path in source_files(repository_root)}
+    graph = import_graph(sources)
+    assert sum(map(len, graph.values())) > 100
+    found = circle(graph)
+    assert found is None, " -> ".join(found)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from .b import name",
+        "from . import b",
+        "import modeling_atri.trainer.b",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from .b import name",
+        "def function():\n    from modeling_atri.trainer import b",
+        "from importlib import import_module\nimport_module('.b', __package__)",
+        "import importlib\nimportlib.import_module('modeling_atri.trainer.b')",
+    ],
+)
+def test_a_circle_is_found(source):
+    files = {Path("trainer/a.py"): source, Path("trainer/b.py"): "from .c import x", Path("trainer/c.py"): "import os"}
+    assert circle(import_graph(files)) is None
+    files[Path("trainer/c.py")] = "from .a import x"
+    assert set(circle(import_graph(files))) == {f"modeling_atri.trainer.{name}" for name in "abc"}
+
+
 def test_scripts_import_absolutely(repository_root):
     for path in source_files(repository_root):
         if SCRIPT_FOLDER in path.parents:
             assert all(level == 0 for level, _ in imports((repository_root / path).read_text("utf-8"))), path
 
 
-# Copied are the files that the Auto classes load, and their siblings; conversion is named alike but stays at home.
 def copied_files(root: Path) -> list[Path]:
-    return sorted(set(root.glob("modeling_atri/*_atri.py")) - {root / "modeling_atri" / "conversion_atri.py"})
+    """The files that the Auto classes load, and their siblings."""
+    return sorted(root.glob("modeling_atri/*_atri.py"))
 
 
 def test_files_copied_to_the_hub_stand_alone(repository_root):

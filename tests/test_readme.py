@@ -10,8 +10,8 @@ import pytest
 import soundfile
 
 from modeling_atri.cli.main import COMMANDS, main
-from tests.local_hub import LocalHub
-from tests.tiny import CAPTIONS, tiny_model, tiny_processor
+from tests.helpers.local_hub import LocalHub
+from tests.helpers.tiny import CAPTIONS, tiny_model, tiny_processor
 
 
 BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)

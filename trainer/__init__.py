@@ -1,29 +1,24 @@
-"""Training, evaluation and data."""
+"""Training and evaluation: objectives, exact steps, the Trainer, metrics and diagnostics."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from modeling_atri import lazy_names
 
 
 _MODULE_OF = {
     "AtriTrainer": "trainer",
     "AtriTrainingArguments": "arguments",
     "AtriDataCollator": "data.collator",
-    "load_rows": "data.rows",
+    "load_rows": "modeling_atri.corpora.rows.load",
 }
 
 __all__ = list(_MODULE_OF)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazy_names(__name__, _MODULE_OF)
 
 
 if TYPE_CHECKING:
+    from modeling_atri.corpora.rows.load import load_rows
+
     from .arguments import AtriTrainingArguments
     from .data.collator import AtriDataCollator
-    from .data.rows import load_rows
     from .trainer import AtriTrainer

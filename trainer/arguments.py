@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 
+from modeling_atri.corpora.rows.checks import MIN_SECONDS
 from modeling_atri.languages_atri import ATRI_LANGUAGES, resolve_language
 
 from .data.augmentation import Augmentation
 from .data.collator import check_objective
-from .data.row_checks import MIN_SECONDS
-from .engines import check_chosen_engine, check_processes
 from .metrics import PRECISION_CUTOFF, RECALL_CUTOFFS
+from .run.engines import check_chosen_engine, check_processes
 
 
 logger = logging.getLogger(__name__)

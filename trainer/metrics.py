@@ -170,7 +170,7 @@ def consistency_metrics(
 
 def retrieval_metric_path() -> str:
     """The folder of the `evaluate.Metric`, for `evaluate.load(retrieval_metric_path())`; nothing is downloaded."""
-    return str(files(__package__) / "retrieval_metric")
+    return str(files(__package__) / "evaluation" / "retrieval_metric")
 
 
 class _Rows:

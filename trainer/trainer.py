@@ -12,30 +12,30 @@ from torch.utils.data import DataLoader
 from transformers import TrainerCallback
 from transformers.trainer_utils import TrainOutput, unwrap_peft_model
 
+from modeling_atri.corpora.rows.bad_rows import LEFT_OUT_NAME, BadRow, BadRowError, BadRowLog
+from modeling_atri.hub_cards.environment import RESULTS_NAME, save_json
 from modeling_atri.hub_cards.publish import clear_errors
 from modeling_atri.modeling_atri import AtriModel
 from modeling_atri.processing_atri import AtriProcessor
 
-from .adapters import has_adapter, load_adapter_weights
 from .arguments import AtriTrainingArguments
-from .checkpointing import full_disk_explained, remove_unfinished_saves, resolve_checkpoint
-from .checks import check_best_metric, check_tokenizer, checked_rows, report_excerpts
-from .data.bad_rows import LEFT_OUT_NAME, BadRow, BadRowError, BadRowLog
 from .data.collator import AtriDataCollator
 from .data.feature_cache import FeatureCache
 from .data.sampling import EXCERPT, DrawnRows, EpochBatchSampler, random_stream
-from .distributed import average_gradients, told_by_main
-from .engines import check_engine
-from .evaluation import RetrievalEmbeddings, RetrievalSet
-from .measuring import embed_on_all_processes, measure
-from .mel_statistics import set_mel_statistics
-from .parameters import is_frozen, parameter_groups, prepare_model
-from .progress import brief_callback
-from .publishing import push_checkpoint, push_model, write_model_card
-from .results import RESULTS_NAME, save_json
-from .resuming import ResumableTrainer
-from .steps import exact_backward, joint_backward, objective_loss
-from .text_cache import TextCache
+from .data.text_cache import TextCache
+from .evaluation.measuring import embed_on_all_processes, measure
+from .evaluation.retrieval import RetrievalEmbeddings, RetrievalSet
+from .model.adapters import has_adapter, load_adapter_weights
+from .model.mel_statistics import set_mel_statistics
+from .model.parameters import is_frozen, parameter_groups, prepare_model
+from .publishing.publishing import push_checkpoint, push_model, write_model_card
+from .run.checkpoints import full_disk_explained, remove_unfinished_saves, resolve_checkpoint
+from .run.checks import check_best_metric, check_tokenizer, checked_rows, report_excerpts
+from .run.engines import check_engine
+from .run.progress import brief_callback
+from .run.resuming import ResumableTrainer
+from .step.batch import exact_backward, joint_backward, objective_loss
+from .step.distributed import average_gradients, told_by_main
 
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class AtriTrainer(ResumableTrainer):
         data_collator (*optional*): default: an `AtriDataCollator` made from the arguments.
         facts (`dict`, *optional*): what results and card are to say beside the figures and what the trainer knows,
             e.g. `{"data": {"train": "my clips"}, "model": {"initialized_from": "scratch"}}`; see
-            `modeling_atri.hub_cards.facts`.
+            `modeling_atri.hub_cards.results`.
         kwargs: further arguments of [`~transformers.Trainer`], but for `compute_metrics` and `compute_loss_func`.
 
     What an evaluation embeds is shown, on every process, to the functions in the attribute `embedding_listeners`: they

@@ -60,7 +60,7 @@ def test_an_interrupt_ends_without_a_trace(monkeypatch, capsys):
     def interrupted(argv):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("modeling_atri.cli.evaluate.main", interrupted)
+    monkeypatch.setattr("modeling_atri.cli.commands.evaluate.main", interrupted)
     assert main(["evaluate"]) == 130
     assert capsys.readouterr().err == "\natri evaluate: interrupted.\n"
 

@@ -10,7 +10,7 @@ from transformers_tests.test_configuration_common import ConfigTester
 from transformers_tests.test_modeling_common import ModelTesterMixin
 
 from modeling_atri import AtriAudioConfig, AtriAudioModel, AtriConfig, AtriModel
-from tests.tiny import tiny_config
+from tests.helpers.tiny import tiny_config
 
 
 BATCH_SIZE = 3

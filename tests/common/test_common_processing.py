@@ -7,7 +7,7 @@ from transformers_tests.test_processing_common import ProcessorTesterMixin
 from transformers_tests.test_sequence_feature_extraction_common import SequenceFeatureExtractionTestMixin
 
 from modeling_atri import AtriFeatureExtractor, AtriProcessor
-from tests.tiny import tiny_tokenizer
+from tests.helpers.tiny import tiny_tokenizer
 
 
 class FeatureExtractionTester:

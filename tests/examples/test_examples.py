@@ -11,13 +11,13 @@ import pytest
 import soundfile
 
 from modeling_atri import AtriModel
-from modeling_atri.encode import encode_audio, encode_text
+from modeling_atri.encode.encoding import encode_audio, encode_text
 from modeling_atri.languages_atri import language_name
 from modeling_atri.pipelines_atri import HYPOTHESIS_TEMPLATES
 from modeling_atri.trainer import load_rows
-from modeling_atri.trainer.evaluation import RetrievalSet, embed_retrieval_set, retrieval_table
-from tests.local_hub import LocalHub
-from tests.tiny import CAPTIONS, tiny_model, tiny_processor
+from modeling_atri.trainer.evaluation.retrieval import RetrievalSet, embed_retrieval_set, retrieval_table
+from tests.helpers.local_hub import LocalHub
+from tests.helpers.tiny import CAPTIONS, tiny_model, tiny_processor
 
 
 NAMES = ["a.wav", "b.flac", "below/c.ogg"]

@@ -12,11 +12,11 @@ import yaml
 
 from modeling_atri import AtriModel
 from modeling_atri.cli.main import main
+from modeling_atri.corpora.rows.load import load_rows
 from modeling_atri.languages_atri import ATRI_LANGUAGES, resolve_language
-from modeling_atri.trainer.data.rows import load_rows
-from tests.corpora import write_audiocaps, write_clotho, write_csv, write_sound, youtube_id
-from tests.published import ced_state_dict, mlclap_state_dict, sonar_state_dict
-from tests.tiny import tiny_tokenizer
+from tests.helpers.corpora import write_audiocaps, write_clotho, write_csv, write_sound, youtube_id
+from tests.helpers.published import ced_state_dict, mlclap_state_dict, sonar_state_dict
+from tests.helpers.tiny import tiny_tokenizer
 
 
 OBJECTIVES = ["mlclap", "cacl", "kcl", "akcl"]

@@ -5,7 +5,7 @@ from huggingface_hub import ModelCard
 
 from modeling_atri.hub_cards import make_model_card
 from modeling_atri.hub_cards.authorship import is_made_here, kept_card, signed, write_card
-from tests.hub_cards.facts import ON_THE_HUB, RESULTS
+from tests.helpers.results import ON_THE_HUB, RESULTS
 
 
 CARD = signed(str(make_model_card(RESULTS, "runs/first")))

@@ -10,11 +10,11 @@ from huggingface_hub import ModelCard, parse_eval_result_entries
 
 from modeling_atri.hub_cards import eval_results_files, make_model_card, results_table
 from modeling_atri.hub_cards.example_captions import EXAMPLE_CAPTIONS
-from modeling_atri.hub_cards.facts import read_emissions
+from modeling_atri.hub_cards.results import read_emissions
 from modeling_atri.languages_atri import ATRI_LANGUAGES, LANGUAGES
-from tests.hub_cards.facts import LANGUAGES as EVALUATED
-from tests.hub_cards.facts import METRICS, ON_THE_HUB, RESULTS
-from tests.local_hub import card_problems
+from tests.helpers.local_hub import card_problems
+from tests.helpers.results import LANGUAGES as EVALUATED
+from tests.helpers.results import METRICS, ON_THE_HUB, RESULTS
 
 
 EXPECTED = Path(__file__).parent / "expected"

@@ -7,7 +7,7 @@ import pytest
 from huggingface_hub import DatasetCard, SpaceCard
 
 from modeling_atri.hub_cards import make_dataset_card, make_space_card
-from tests.local_hub import card_problems
+from tests.helpers.local_hub import card_problems
 
 
 EXPECTED = Path(__file__).parent / "expected"

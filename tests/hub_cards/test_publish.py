@@ -17,10 +17,10 @@ from modeling_atri import AtriModel
 from modeling_atri.hub_cards import make_model_card, publish
 from modeling_atri.hub_cards.authorship import is_made_here, write_card
 from modeling_atri.hub_cards.publish import collect_files
-from modeling_atri.trainer.adapters import add_text_lora
-from tests.hub_cards.facts import RESULTS
-from tests.local_hub import READER, STRANGER, WRITER, LocalHub
-from tests.tiny import tiny_model, tiny_processor
+from modeling_atri.trainer.model.adapters import add_text_lora
+from tests.helpers.local_hub import READER, STRANGER, WRITER, LocalHub
+from tests.helpers.results import RESULTS
+from tests.helpers.tiny import tiny_model, tiny_processor
 
 
 NAME = "tester/atri"

@@ -12,15 +12,8 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoProcessor, AutoTokenizer, NllbTokenizer
 
-from modeling_atri import (
-    AtriAudioConfig,
-    AtriAudioModel,
-    AtriConfig,
-    AtriFeatureExtractor,
-    AtriModel,
-    AtriProcessor,
-)
-from tests.tiny import CAPTIONS, tiny_config, tiny_model, tiny_processor
+from modeling_atri import AtriAudioConfig, AtriAudioModel, AtriConfig, AtriFeatureExtractor, AtriModel, AtriProcessor
+from tests.helpers.tiny import CAPTIONS, tiny_config, tiny_model, tiny_processor
 
 
 CLASSES = [

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import XLMRobertaConfig
 
 from modeling_atri import AtriConfig, AtriModel
-from tests.tiny import tiny_config, tiny_model, tiny_processor
+from tests.helpers.tiny import tiny_config, tiny_model, tiny_processor
 
 
 def clips(*lengths: int) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modeling_atri import AtriFeatureExtractor
-from tests.properties import property_settings
+from tests.helpers.properties import property_settings
 
 
 EXTRACTOR = AtriFeatureExtractor()

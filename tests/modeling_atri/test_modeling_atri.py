@@ -35,7 +35,7 @@ from modeling_atri import (
 )
 from modeling_atri.loss_atri import info_nce_loss
 from modeling_atri.modeling_atri import AtriAudioLayer, AtriMelNorm, masked_mean
-from tests.tiny import CAPTIONS, tiny_config, tiny_model, tiny_processor
+from tests.helpers.tiny import CAPTIONS, tiny_config, tiny_model, tiny_processor
 
 
 SHORT_CHUNKS = {

@@ -35,13 +35,13 @@ from modeling_atri import (
     AtriZeroShotAudioClassificationPipeline,
 )
 from modeling_atri.audio_inputs_atri import decode, names_sound, read_waveform
-from modeling_atri.audio_io import load_audio
+from modeling_atri.audio_io.load import load_audio
 from modeling_atri.configuration_atri import CUSTOM_PIPELINES
-from modeling_atri.encode import encode_audio, encode_text
+from modeling_atri.encode.encoding import encode_audio, encode_text
 from modeling_atri.languages_atri import ATRI_LANGUAGES
 from modeling_atri.pipelines_atri import HYPOTHESIS_TEMPLATES
-from tests.local_hub import LocalHub
-from tests.tiny import CAPTIONS, tiny_model, tiny_processor
+from tests.helpers.local_hub import LocalHub
+from tests.helpers.tiny import CAPTIONS, tiny_model, tiny_processor
 
 
 TEXTS, LANGUAGES = list(CAPTIONS.values()), list(CAPTIONS)

@@ -8,7 +8,7 @@ from transformers import AutoFeatureExtractor, AutoProcessor, AutoTokenizer, Pre
 
 from modeling_atri import AtriFeatureExtractor, AtriProcessor
 from modeling_atri.processing_atri import normalize_caption
-from tests.tiny import CAPTIONS, tiny_processor, tiny_tokenizer
+from tests.helpers.tiny import CAPTIONS, tiny_processor, tiny_tokenizer
 
 
 LANGUAGES = list(CAPTIONS)

@@ -7,9 +7,9 @@ import pytest
 import soundfile
 import torch
 
-from modeling_atri.audio_io import load_audio
+from modeling_atri.audio_io.load import load_audio
 from modeling_atri.processing_atri import AtriProcessor
-from tests.tiny import tiny_processor
+from tests.helpers.tiny import tiny_processor
 
 
 RATE = 44_100  # Hz, of the files

@@ -15,11 +15,12 @@ from transformers import PreTrainedTokenizerFast
 
 from modeling_atri import AtriConfig, AtriFeatureExtractor, AtriModel, AtriProcessor
 from modeling_atri.trainer import AtriTrainer, AtriTrainingArguments
-from tests.modeling_atri.bare_environment import link_packages, run_bare
-from tests.tiny import CAPTIONS, tiny_config, tiny_model, tiny_processor
+from tests.helpers import SCRIPTS
+from tests.helpers.bare_environment import link_packages, run_bare
+from tests.helpers.tiny import CAPTIONS, tiny_config, tiny_model, tiny_processor
 
 
-CLIENT = Path(__file__).parent / "remote_client.py"
+CLIENT = SCRIPTS / "remote_client.py"
 # Nine captions, so that one language comes twice; clips of several lengths, the last longer than 1012 frames.
 LANGUAGES = [*CAPTIONS, "eng_Latn"]
 TEXTS = [*CAPTIONS.values(), "a dog </s> fra_Latn"]

@@ -8,9 +8,9 @@ import soundfile
 import torch
 
 from modeling_atri import AtriModel, AtriProcessor
-from modeling_atri.encode import encode_audio, encode_text
-from tests.modeling_atri.bare_environment import link_packages, run_bare
-from tests.tiny import CAPTIONS, tiny_model, tiny_processor
+from modeling_atri.encode.encoding import encode_audio, encode_text
+from tests.helpers.bare_environment import link_packages, run_bare
+from tests.helpers.tiny import CAPTIONS, tiny_model, tiny_processor
 
 
 pytest.importorskip(

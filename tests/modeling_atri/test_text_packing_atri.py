@@ -13,7 +13,7 @@ from transformers.models.m2m_100.modeling_m2m_100 import M2M100Encoder
 
 from modeling_atri import text_packing_atri
 from modeling_atri.text_packing_atri import PackedM2M100Encoder
-from tests.tiny import tiny_model
+from tests.helpers.tiny import tiny_model
 
 
 PAD = 1

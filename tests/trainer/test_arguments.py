@@ -9,7 +9,7 @@ from modeling_atri.languages_atri import ATRI_LANGUAGES
 from modeling_atri.trainer import AtriTrainingArguments
 from modeling_atri.trainer.arguments import figure_names
 from modeling_atri.trainer.data.augmentation import Augmentation
-from modeling_atri.trainer.evaluation import RetrievalEmbeddings, retrieval_table
+from modeling_atri.trainer.evaluation.retrieval import RetrievalEmbeddings, retrieval_table
 
 
 def make(folder, **options) -> AtriTrainingArguments:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from modeling_atri.loss_atri import Shard, info_nce_loss
 from modeling_atri.trainer.losses import akcl_loss, cacl_loss, kcl_loss, mlclap_loss
-from tests.properties import property_settings
+from tests.helpers.properties import property_settings
 
 
 class Batch(NamedTuple):

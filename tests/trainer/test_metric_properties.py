@@ -14,7 +14,7 @@ from modeling_atri.trainer.metrics import (
     retrieval_metrics,
     text_to_audio_ranks,
 )
-from tests.properties import property_settings
+from tests.helpers.properties import property_settings
 
 
 DIRECTIONS = ("text_to_audio", "audio_to_text")

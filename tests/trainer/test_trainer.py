@@ -11,8 +11,8 @@ import torch
 from modeling_atri import AtriModel, AtriProcessor
 from modeling_atri.languages_atri import ATRI_LANGUAGES
 from modeling_atri.trainer import AtriTrainer
-from tests.tiny import tiny_config, tiny_model, tiny_processor
-from tests.trainer.training import (
+from tests.helpers.tiny import tiny_config, tiny_model, tiny_processor
+from tests.helpers.training import (
     LANGUAGES,
     assert_same_weights,
     losses,
@@ -112,7 +112,7 @@ def test_mel_statistics_are_set_once_from_training_clips(tmp_path):
 
 
 def test_mel_statistics_are_those_of_a_seeded_choice_of_many_clips(tmp_path, monkeypatch):
-    monkeypatch.setattr("modeling_atri.trainer.mel_statistics._MEL_CLIPS", 5)
+    monkeypatch.setattr("modeling_atri.trainer.model.mel_statistics._MEL_CLIPS", 5)
     rows = make_rows(20)
 
     def means(seed: int, augment: bool = False) -> torch.Tensor:

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from modeling_atri.corpora.rows.bad_rows import MISSING_LANGUAGE, BadRow, BadRowError, kind_of
 from modeling_atri.languages_atri import resolve_language
 from modeling_atri.processing_atri import AtriProcessor
 from modeling_atri.threads_atri import map_in_threads
 
 from .augmentation import Augmentation, mix
-from .bad_rows import MISSING_LANGUAGE, BadRow, BadRowError, kind_of
 from .feature_cache import FeatureCache
 from .sampling import (
     AUGMENTATION,

@@ -10,12 +10,11 @@ import numpy as np
 import torch
 
 from modeling_atri import __version__
-from modeling_atri.audio_io import load_audio
+from modeling_atri.audio_io.excerpts import clip_length, load_excerpt
+from modeling_atri.audio_io.load import load_audio
+from modeling_atri.corpora.rows.bad_rows import SHORT_RECORDING, SILENT_RECORDING, BadRowError
 from modeling_atri.feature_extraction_atri import AtriFeatureExtractor
 from modeling_atri.files import written_whole
-
-from .bad_rows import SHORT_RECORDING, SILENT_RECORDING, BadRowError
-from .excerpts import clip_length, load_excerpt
 
 
 logger = logging.getLogger(__name__)

@@ -3,13 +3,13 @@ import re
 import pytest
 import torch
 
+from modeling_atri.corpora.rows.bad_rows import BadRowError
 from modeling_atri.trainer import AtriDataCollator
 from modeling_atri.trainer.data.augmentation import Augmentation, mix
-from modeling_atri.trainer.data.bad_rows import BadRowError
 from modeling_atri.trainer.data.feature_cache import FeatureCache
 from modeling_atri.trainer.data.sampling import AUGMENTATION, Draw, random_stream
-from tests.tiny import tiny_processor
-from tests.trainer.training import LANGUAGES, make_rows
+from tests.helpers.tiny import tiny_processor
+from tests.helpers.training import LANGUAGES, make_rows
 
 
 PROCESSOR = tiny_processor()

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from modeling_atri.trainer import AtriDataCollator
 from modeling_atri.trainer.data.sampling import Draw
-from tests.properties import property_settings
-from tests.tiny import CAPTIONS, tiny_processor
+from tests.helpers.properties import property_settings
+from tests.helpers.tiny import CAPTIONS, tiny_processor
 
 
 PROCESSOR = tiny_processor()

@@ -9,8 +9,8 @@ import torch
 
 from modeling_atri import AtriFeatureExtractor
 from modeling_atri.trainer.data.feature_cache import FeatureCache
-from tests.modeling_atri.test_sound_files import encoded, without_mp3_header
-from tests.tiny import tiny_processor
+from tests.helpers.tiny import tiny_processor
+from tests.modeling_atri.audio_io.test_sound_files import encoded, without_mp3_header
 
 
 EXTRACTOR = AtriFeatureExtractor()

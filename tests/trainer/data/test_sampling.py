@@ -17,7 +17,7 @@ from modeling_atri.trainer.data.sampling import (
     draw_clip_language,
     random_stream,
 )
-from tests.trainer.training import assert_same_weights, make_arguments, make_rows, make_trainer, tiny_model
+from tests.helpers.training import assert_same_weights, make_arguments, make_rows, make_trainer, tiny_model
 
 
 def epoch_of(sampler: EpochBatchSampler, epoch: int) -> list[list[Draw]]:

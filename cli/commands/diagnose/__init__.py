@@ -1,0 +1,1 @@
+"""`atri diagnose`: the errors that ATRI's theory describes, measured."""

@@ -1,0 +1,163 @@
+"""`atri diagnose draws`: the data distribution error of what epochs draw."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from ...loading import data_name
+from ...options import parse_options
+
+
+DESCRIPTION = """\
+Data distribution error of every epoch, from what the sampler of `atri train` draws with the same options. Nothing is
+trained, and no recording decoded.
+
+An epoch without error trains each clip on all its captions in all languages alike. One of ML-CLAP trains it on one of
+K languages and errs by 2 (1 - 1/K), of CACL on two and errs by 2 (1 - 2/K); KCL and AKCL take all languages, and err
+by nothing. Counted over pairs of language and caption, all but the caption that is drawn are missing too. "So far" is
+the error of all epochs until then together: what one epoch lacks, others bring. Text-text terms do not count.
+
+examples:
+  atri diagnose draws --train_data clips/train
+  atri diagnose draws --train_data clips/train --objective mlclap kcl --languages_per_step 3 --epochs 20
+"""
+
+_SHOWN_EPOCHS = 8  # columns of the table, at most
+
+
+@dataclass
+class DrawsArguments:
+    """Options of `atri diagnose draws`; those that `atri train` has too mean the same."""
+
+    train_data: str = field(metadata={"help": "Folder with metadata.jsonl, JSON lines file, or Hub dataset id."})
+    train_split: str | None = field(default=None, metadata={"help": "Split (or subfolder)."})
+    objective: list[str] = field(
+        default_factory=lambda: ["mlclap", "cacl", "kcl"],
+        metadata={"help": "Objectives to compare.", "choices": ["mlclap", "cacl", "kcl", "akcl"]},
+    )
+    languages: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Languages of the run, in its order: the draws depend on it. Default: those of the data's first "
+            "row, in the paper's order, as in `atri train`."
+        },
+    )
+    anchor_language: str = field(default="eng_Latn", metadata={"help": "Anchor of akcl and cacl."})
+    languages_per_step: int | None = field(
+        default=None, metadata={"help": "kcl and akcl: languages of a step. Default: all."}
+    )
+    caption_choice: str = field(
+        default="random",
+        metadata={"help": "Which of a clip's captions an epoch uses.", "choices": ["random", "first"]},
+    )
+    epochs: int = field(default=10, metadata={"help": "Epochs to look at."})
+    per_device_train_batch_size: int = field(default=24, metadata={"help": "Clips of a batch on each process."})
+    num_processes: int = field(default=1, metadata={"help": "Processes of the run."})
+    dataloader_drop_last: bool = field(default=False, metadata={"help": "Leave out a last step that is not full."})
+    seed: int = field(default=42, metadata={"help": "The run's --data_seed, or --seed where it has none."})
+    output_dir: str = field(default="diagnosis", metadata={"help": "Folder for draws.json and draws.png."})
+
+    def __post_init__(self):
+        if self.epochs < 1:
+            raise ValueError(f"`epochs` must be at least 1; got {self.epochs}.")
+
+
+def main(argv: list[str]) -> None:
+    """Run the mode."""
+    shown = set(DrawsArguments.__annotations__)
+    (args,) = parse_options(argv, (DrawsArguments,), DESCRIPTION, "atri diagnose draws", shown)
+    diagnose_draws(args)
+
+
+def diagnose_draws(args: DrawsArguments) -> dict[str, Any]:
+    """Replay, count, print; returns the figures."""
+    from modeling_atri.corpora.rows.load import load_rows
+    from modeling_atri.hub_cards.environment import describe_environment, save_json
+    from modeling_atri.trainer.diagnostics.distribution_error import DistributionErrors, caption_counts
+
+    from .plots import plot_draws
+
+    rows = load_rows(args.train_data, args.train_split, languages=args.languages)
+    languages = _languages(args, list(rows[0]["captions"]))
+    samplings = {objective: _sampling(args, objective, languages) for objective in args.objective}
+    counts = caption_counts(rows, languages)
+    errors: dict[str, list[dict[str, float]]] = {}
+    with tqdm(total=args.epochs * len(samplings), desc="epochs") as bar:
+        for objective, sampling in samplings.items():
+            of_run = DistributionErrors(sampling, counts)
+            errors[objective] = []
+            for epoch in range(args.epochs):
+                errors[objective].append({"epoch": epoch + 1, **of_run.of_epoch(epoch)})
+                bar.update()
+    options = ("languages_per_step", "caption_choice", "per_device_train_batch_size", "num_processes", "seed")
+    results = {
+        "distribution_error": errors,
+        "data": {
+            "train": data_name(args.train_data, args.train_split),
+            "num_clips": len(rows),
+            "languages": languages,
+            "captions_per_language": [int(counts.min()), int(counts.max())],
+        },
+        "sampling": {
+            "anchor_language": samplings[args.objective[0]].anchor_language,
+            **{name: getattr(args, name) for name in (*options, "dataloader_drop_last")},
+        },
+        "environment": describe_environment(),
+    }
+    _print_table(results)
+    folder = Path(args.output_dir)
+    save_json(results, folder / "draws.json")
+    plot_draws(results, folder / "draws.png")
+    print(f"\nFigures and plot: {folder / 'draws.json'}, {folder / 'draws.png'}")
+    return results
+
+
+def _languages(args: DrawsArguments, of_data: list[str]) -> list[str]:
+    from modeling_atri.languages_atri import ATRI_LANGUAGES, resolve_language
+
+    if args.languages is not None:
+        return [resolve_language(language) for language in args.languages]
+    of_paper = [language for language in ATRI_LANGUAGES if language in of_data]
+    return of_paper + [language for language in of_data if language not in of_paper]
+
+
+def _sampling(args: DrawsArguments, objective: str, languages: list[str]):
+    from modeling_atri.trainer.diagnostics.distribution_error import Sampling
+
+    return Sampling(
+        objective,
+        languages,
+        anchor_language=args.anchor_language,
+        languages_per_step=args.languages_per_step if objective in ("kcl", "akcl") else None,
+        caption_choice=args.caption_choice,
+        batch_size=args.per_device_train_batch_size,
+        num_processes=args.num_processes,
+        drop_last=args.dataloader_drop_last,
+        seed=args.seed,
+    )
+
+
+def _print_table(results: dict[str, Any]) -> None:
+    data = results["data"]
+    fewest, most = data["captions_per_language"]
+    captions = f"{fewest} caption{'s' * (fewest > 1)}" if fewest == most else f"{fewest} to {most} captions"
+    print(
+        f"\nData distribution error over {data['num_clips']} clips with {captions} in {len(data['languages'])} "
+        "languages (0: none, 2: most there can be)"
+    )
+    num_epochs = len(next(iter(results["distribution_error"].values())))
+    # The first, the last, and the powers of two between them: that is how the error changes.
+    shown = sorted({*(2**power for power in range(num_epochs.bit_length())), num_epochs})[-_SHOWN_EPOCHS:]
+    header = "".join(f"{f'1-{epoch}':>8}" for epoch in shown)
+    for name, title in {"languages": "over languages", "pairs": "over language and caption"}.items():
+        print(f"\n{title:<28}{'an epoch':>9}   so far, epochs\n{'':<37}{header}")
+        for objective, epochs in results["distribution_error"].items():
+            mean = sum(epoch[name] for epoch in epochs) / len(epochs)
+            so_far = "".join(f"{epochs[epoch - 1][f'{name}_so_far']:>8.3f}" for epoch in shown)
+            print(f"  {objective:<26}{mean:>9.3f}{so_far}")
+    left_out = {epoch["left_out"] for epochs in results["distribution_error"].values() for epoch in epochs}
+    if left_out != {0}:
+        clips = f"{max(left_out)} clip{'s' * (max(left_out) > 1)}"
+        print(f"\nAn epoch leaves out up to {clips} of a last step that is too small, or dropped.")

@@ -1,0 +1,142 @@
+"""`atri diagnose twins`: the weight error between a run on drawn languages and one on all of them."""
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from modeling_atri.languages_atri import resolve_language
+
+from ...loading import data_name, load_model
+from ...options import parse_options
+
+
+DESCRIPTION = """\
+Weight error: train two models from the same start on the same clips, one on all languages in every step, one as
+--objective draws them, and measure how far apart their weights are; beside it the upper bound of the paper, its
+constants estimated on the way. The bound grows exponentially and is told as a power of ten. It holds for full-batch
+gradient descent on a sum of losses of pairs; for contrastive losses it is a heuristic, and Adam can go beyond it.
+Plain SGD, the default here, is nearest to its premises. Nothing is saved but figures and plot. Takes the options of
+`atri train` too (--help_all).
+
+examples:
+  atri diagnose twins --train_data clips/train --languages en fr --max_steps 20
+  atri diagnose twins --model runs/first --train_data clips/train --objective cacl --learning_rate 0.01
+"""
+
+_SHOWN = {"objective", "languages", "anchor_language", "languages_per_step", "caption_choice", "freeze_audio"}
+_SHOWN |= {"freeze_text", "optim", "learning_rate", "lr_scheduler_type", "max_grad_norm", "num_train_epochs"}
+_SHOWN |= {"max_steps", "per_device_train_batch_size", "seed", "use_cpu", "output_dir"}
+
+
+@dataclass
+class TwinArguments:
+    """Options of `atri diagnose twins` beside those of a training run."""
+
+    train_data: str = field(metadata={"help": "Folder with metadata.jsonl, JSON lines file, or Hub dataset id."})
+    train_split: str | None = field(default=None, metadata={"help": "Split (or subfolder)."})
+    model: str | None = field(
+        default=None,
+        metadata={"help": "Folder or Hub id of the model to start from. Default: a small one from scratch."},
+    )
+    num_probes: int = field(default=20, metadata={"help": "Steps at which the bound's constants are estimated."})
+    num_pairs: int = field(
+        default=4, metadata={"help": "Pairs of clip and caption whose gradients are taken at each of them."}
+    )
+
+
+def main(argv: list[str]) -> None:
+    """Run the mode."""
+    from modeling_atri.trainer.arguments import AtriTrainingArguments
+    from modeling_atri.trainer.scratch.model import ScratchArguments
+
+    options, sizes, args = parse_options(
+        argv,
+        (TwinArguments, ScratchArguments, AtriTrainingArguments),
+        DESCRIPTION,
+        "atri diagnose twins",
+        {item.name for item in fields(TwinArguments)} | _SHOWN,
+        defaults=lambda given: {
+            "objective": "mlclap",
+            "output_dir": "diagnosis",
+            "optim": "sgd",
+            "learning_rate": 0.01,
+            "lr_scheduler_type": "constant",
+            "max_grad_norm": 0.0,
+            "num_train_epochs": 3,
+            "report_to": "none",
+        },
+    )
+    diagnose_twins(options, sizes, args)
+
+
+def diagnose_twins(options: TwinArguments, sizes, args) -> dict[str, Any]:
+    """Train both, compare, print; returns the figures."""
+    from modeling_atri.corpora.rows.load import load_rows
+    from modeling_atri.hub_cards.environment import describe_environment, save_json
+    from modeling_atri.trainer.diagnostics.twins import twin_weight_error
+    from modeling_atri.trainer.scratch.model import caption_texts, model_from_scratch
+
+    from .plots import plot_twins
+
+    languages = [resolve_language(language) for language in args.languages]
+    _refuse_equal_twins(args, len(languages))
+    rows = load_rows(options.train_data, options.train_split, languages=languages, group_column=args.group_column)
+    args.group_column = None  # `load_rows` made it the column `group_id`
+    if options.model is None:
+        model, processor = model_from_scratch(caption_texts(rows, languages), languages, sizes, args.seed)
+    else:
+        model, processor = load_model(options.model)
+    figures = twin_weight_error(
+        model, args, processor, rows, num_probes=options.num_probes, num_pairs=options.num_pairs, progress=True
+    )
+    results = {
+        "weight_error": figures,
+        "data": {"train": data_name(options.train_data, options.train_split), "num_clips": len(rows)},
+        "model": {"initialized_from": data_name(options.model, None) or "scratch"},
+        "training": {
+            "languages": languages,
+            "batch_size": args.per_device_train_batch_size,
+            "learning_rate": args.learning_rate,
+            "max_grad_norm": args.max_grad_norm,
+            "seed": args.seed,
+        },
+        "environment": describe_environment(args.device),
+    }
+    _print_table(figures)
+    folder = Path(args.output_dir)
+    save_json(results, folder / "twins.json")
+    plot_twins(results, folder / "twins.png")
+    print(f"\nFigures and plot: {folder / 'twins.json'}, {folder / 'twins.png'}")
+    return results
+
+
+def _refuse_equal_twins(args, num_languages: int) -> None:
+    """Raise a ValueError for an objective that draws what the full twin trains on: all figures would be 0."""
+    if num_languages < 2:
+        raise ValueError(
+            "With one language there is nothing to draw, and no weight error: give two `languages` or more."
+        )
+    if args.objective in ("kcl", "akcl") and (args.languages_per_step or num_languages) >= num_languages:
+        raise ValueError(
+            f"`objective` {args.objective!r} takes all {num_languages} languages in every step, as does the run it "
+            "is compared with: their weights would be the same. Choose 'mlclap' or 'cacl', or a `languages_per_step` "
+            f"below {num_languages}."
+        )
+
+
+def _print_table(figures: dict[str, Any]) -> None:
+    full, sampled = (figures["objectives"][twin] for twin in ("full", "sampled"))
+    print(f"\nWeights w of {full} in all languages, w' of {sampled}, both by {figures['optimizer']}\n")
+    columns = ("error of p'", "|w - start|", "|w - w'|", "audio", "text", "heads", "bound")
+    print(f"epoch   step{''.join(f'{column:>13}' for column in columns)}")
+    for epoch, step in {step["epoch"]: step for step in figures["steps"]}.items():  # the last of each
+        values = [step[name] for name in ("travelled", "total", "audio", "text", "heads")]
+        numbers = "".join(f"{value:>13.4g}" for value in [figures["distribution_error"][epoch], *values])
+        bound = "0" if step["log10_bound"] is None else f"10^{step['log10_bound']:.1f}"
+        print(f"{epoch + 1:>5}{step['step']:>7}{numbers}{bound:>13}")
+    above, num_steps = figures["steps_above_bound"], len(figures["steps"])
+    print(
+        f"\nEstimated on the way: Lipschitz constant of the gradient {figures['lipschitz']:.3g}, largest gradient of "
+        f"a pair {figures['largest_gradient']:.3g}.\nWith these the bound is a heuristic (--help): |w - w'| was above "
+        f"it after {above} of {num_steps} steps."
+    )

@@ -1,0 +1,79 @@
+"""`atri evaluate`: retrieval and consistency of a saved model."""
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+from ..embedding import EmbeddingArguments, embed_data
+from ..loading import data_name, hub_id
+from ..options import parse_options
+
+
+DESCRIPTION = """\
+Evaluate a saved model on recordings with captions in several languages: recall, mAP and ranks both ways for each
+language, and how consistent the languages are. Each clip and each caption is encoded once.
+
+examples:
+  atri evaluate --model runs/first --data clips/dev
+  atri evaluate --model runs/first --data clips/dev --languages en fr ja --output results.json
+"""
+
+
+@dataclass
+class EvaluateArguments(EmbeddingArguments):
+    """Options of `atri evaluate`."""
+
+    anchor_language: str = field(default="eng_Latn", metadata={"help": "Gap and distance are measured from it."})
+    group_column: str | None = field(
+        default=None, metadata={"help": "Column whose equal values mean that a caption fits all those clips."}
+    )
+    output: str | None = field(
+        default=None,
+        metadata={
+            "help": "Write the results, and how they were made, as JSON; beside it, what was left out as "
+            "NAME_left_out.jsonl."
+        },
+    )
+
+
+def main(argv: list[str]) -> None:
+    """Run the command."""
+    shown = {item.name for item in fields(EvaluateArguments)}
+    (args,) = parse_options(argv, (EvaluateArguments,), DESCRIPTION, "atri evaluate", shown)
+    evaluate(args)
+
+
+def evaluate(args: EvaluateArguments) -> dict:
+    """Load, encode, compare; returns the results."""
+    from modeling_atri.corpora.rows.bad_rows import LEFT_OUT_NAME, write_bad_rows
+    from modeling_atri.hub_cards.environment import describe_environment, make_results, save_json
+    from modeling_atri.languages_atri import resolve_language
+    from modeling_atri.trainer.evaluation.retrieval import retrieval_table
+    from modeling_atri.trainer.publishing.facts import evaluation_facts, model_facts
+
+    from ..report import print_left_out, print_results
+
+    model, retrieval_set, embeddings, left_out = embed_data(args, args.group_column)
+    anchor = resolve_language(args.anchor_language)
+    results = make_results(
+        retrieval_table(embeddings, retrieval_set.positives, anchor),
+        evaluated_on=evaluation_facts(retrieval_set, anchor, left_out),
+        data={
+            "eval": data_name(args.data, args.split),
+            "eval_hub_id": hub_id(args.data),
+            "group_column": args.group_column,
+        },
+        model={
+            "name": data_name(args.model, None),
+            "num_parameters": model_facts(model)["num_parameters"],
+            "projection_dim": model.config.projection_dim,
+        },
+        environment=describe_environment(args.device),
+    )
+    list_path = None
+    if args.output:
+        save_json(results, args.output)
+        list_path = Path(args.output).with_name(f"{Path(args.output).stem}_{LEFT_OUT_NAME}")
+        write_bad_rows(list_path, left_out)
+    print_left_out(left_out, "evaluation", list_path)
+    print_results(results)
+    return results

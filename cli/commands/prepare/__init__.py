@@ -1,0 +1,1 @@
+"""`atri prepare`: public corpora, made into folders that `atri train` reads."""

@@ -1,0 +1,1 @@
+"""Prepared folders: how they are written, joined, and compared for overlap."""

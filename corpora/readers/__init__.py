@@ -1,0 +1,1 @@
+"""Readers of public corpora, as people hold them on disk."""

@@ -1,0 +1,85 @@
+"""The sound files below a folder, found by the names that captions call them."""
+
+import html
+import os
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path, PurePath
+
+from modeling_atri.encode.folder import SOUND_SUFFIXES
+
+from ..rows.bad_rows import MISSING_RECORDING
+from .clips import AMBIGUOUS_RECORDING
+
+
+# What soundfile does not read is found too, so that it is told apart from what is missing.
+_OTHER_SUFFIXES = (".aac", ".m4a", ".mka", ".mkv", ".mp4", ".webm", ".wma")
+
+
+class RecordingError(ValueError):
+    """No file, or no single one, is a clip's; `kind` is what it counts as."""
+
+    def __init__(self, kind: str, reason: str):
+        super().__init__(reason)
+        self.kind = kind
+
+
+class SoundFolder:
+    """The names of the sound files below a folder; hidden ones are left out.
+
+    Args:
+        folder: searched with all below it, through links.
+
+    Raises:
+        ValueError: there is no such folder, or no sound file below it.
+    """
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(os.path.abspath(folder))
+        if not self.folder.is_dir():
+            raise ValueError(f"There is no folder {str(folder)!r}.")
+        self.by_stem: dict[str, list[Path]] = {}
+        self._by_name: dict[str, list[Path]] = {}
+        for place, folders, names in os.walk(self.folder, followlinks=True):
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            for name in sorted(names):
+                stem, suffix = os.path.splitext(name)
+                if suffix.lower() in SOUND_SUFFIXES + _OTHER_SUFFIXES and not name.startswith("."):
+                    self.by_stem.setdefault(plain_name(stem), []).append(Path(place, name))
+                    self._by_name.setdefault(plain_name(name), []).append(Path(place, name))
+        if not self.by_stem:
+            raise ValueError(f"There is no sound file below {str(folder)!r} ({' '.join(SOUND_SUFFIXES)}).")
+
+    def find(self, name: str) -> Path:
+        """The file of that name, or else of that name with another suffix.
+
+        A path is looked for below the folder first, then its last part anywhere below. Names differ in writing, not
+        in kind: `&#39;` is an apostrophe, and runs of spaces are one.
+
+        Raises:
+            RecordingError: there is none, or there are several.
+        """
+        if (exact := self.folder / name).is_file():
+            return exact
+        last = PurePath(name).name
+        found = self._by_name.get(plain_name(last)) or self.by_stem.get(plain_name(os.path.splitext(last)[0]), [])
+        return self.only(found, name)
+
+    def only(self, found: Sequence[Path], name: str) -> Path:
+        """The single file of those found.
+
+        Raises:
+            RecordingError: there is none, or there are several.
+        """
+        if not found:
+            raise RecordingError(MISSING_RECORDING, f"there is no file of it ({name}) below {self.folder}")
+        if len(found) > 1:
+            names = ", ".join(str(path.relative_to(self.folder)) for path in found)
+            reason = f"several files fit: {names}; name a folder that holds one of each clip"
+            raise RecordingError(AMBIGUOUS_RECORDING, reason)
+        return found[0]
+
+
+def plain_name(name: str) -> str:
+    """One writing of a name: archives and JSON files differ in Unicode's forms, HTML entities and spaces."""
+    return " ".join(unicodedata.normalize("NFC", html.unescape(name)).split())

@@ -1,0 +1,20 @@
+"""The row schema: how rows are read, what makes a row wrong, and which rows were left out."""
+
+from typing import TYPE_CHECKING
+
+from modeling_atri import lazy_names
+
+
+_MODULE_OF = {
+    "BadRow": "bad_rows",
+    "BadRowError": "bad_rows",
+    "load_rows": "load",
+}
+
+__all__ = list(_MODULE_OF)
+__getattr__ = lazy_names(__name__, _MODULE_OF)
+
+
+if TYPE_CHECKING:
+    from .bad_rows import BadRow, BadRowError
+    from .load import load_rows

@@ -1,0 +1,18 @@
+"""The embeddings of an archive on disk, written in parts that survive a stop."""
+
+from typing import TYPE_CHECKING
+
+from modeling_atri import lazy_names
+
+
+_MODULE_OF = {
+    "EmbeddingStore": "store",
+    "load_embeddings": "store",
+}
+
+__all__ = list(_MODULE_OF)
+__getattr__ = lazy_names(__name__, _MODULE_OF)
+
+
+if TYPE_CHECKING:
+    from .store import EmbeddingStore, load_embeddings

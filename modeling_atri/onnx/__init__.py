@@ -1,0 +1,18 @@
+"""Both towers as ONNX graphs, and a model that runs them with onnxruntime (extra `onnx`)."""
+
+from typing import TYPE_CHECKING
+
+from modeling_atri import lazy_names
+
+
+_MODULE_OF = {
+    "OnnxAtriModel": "export",
+    "export_onnx": "export",
+}
+
+__all__ = list(_MODULE_OF)
+__getattr__ = lazy_names(__name__, _MODULE_OF)
+
+
+if TYPE_CHECKING:
+    from .export import OnnxAtriModel, export_onnx

@@ -1,0 +1,27 @@
+"""Published weights of CED, SONAR and ML-CLAP, loaded into this package's models."""
+
+from typing import TYPE_CHECKING
+
+from modeling_atri import lazy_names
+
+
+_MODULE_OF = {
+    "from_audio_text_pretrained": "towers",
+    "from_mlclap_checkpoint": "towers",
+    "load_audio_tower": "towers",
+    "load_text_tower": "towers",
+    "make_processor": "towers",
+}
+
+__all__ = list(_MODULE_OF)
+__getattr__ = lazy_names(__name__, _MODULE_OF)
+
+
+if TYPE_CHECKING:
+    from .towers import (
+        from_audio_text_pretrained,
+        from_mlclap_checkpoint,
+        load_audio_tower,
+        load_text_tower,
+        make_processor,
+    )

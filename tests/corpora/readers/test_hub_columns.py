@@ -1,0 +1,143 @@
+import io
+
+import datasets
+import pytest
+import soundfile
+
+from modeling_atri.corpora.folders.writing import write_corpus
+from modeling_atri.corpora.readers.clips import OTHER_CLIP
+from modeling_atri.corpora.readers.hub_columns import open_dataset, read_columns
+from modeling_atri.corpora.rows.bad_rows import EMPTY_CAPTION, MISSING_RECORDING, UNEQUAL_CAPTIONS, WRONG_ID
+from modeling_atri.corpora.rows.load import load_rows
+from tests.helpers.corpora import noise
+
+
+def sound(seed: int, format: str = "FLAC") -> dict:
+    file = io.BytesIO()
+    soundfile.write(file, noise(seed, 0.3), 16_000, format=format)
+    return {"path": f"{seed}.flac", "bytes": file.getvalue()}
+
+
+def dataset(**columns) -> datasets.Dataset:
+    return datasets.Dataset.from_dict(columns)
+
+
+def test_columns_of_strings_and_of_lists(tmp_path):
+    rows = dataset(
+        audio=[sound(0), sound(1, "WAV")], en=["a", "b"], en2=["c", "d"], fr=[["A", "C"], ["B", "D"]], fr2=[[], []]
+    )
+    captions = {"eng_Latn": ["en", "en2"], "fra_Latn": ["fr", "fr2"]}
+    report = write_corpus(read_columns(rows, captions, name="owner/name"), tmp_path)
+    assert report["captions"] == {"eng_Latn": 4, "fra_Latn": 4}
+    loaded = load_rows(tmp_path)
+    assert loaded[1]["captions"] == {"eng_Latn": ["b", "d"], "fra_Latn": ["B", "D"]}
+    assert [row["audio"]["path"] for row in loaded] == [
+        str(tmp_path / "sounds" / name) for name in ("0000000.flac", "0000001.wav")
+    ]
+    assert (tmp_path / "sounds" / "0000000.flac").read_bytes() == rows[0]["audio"]["bytes"]
+
+
+def test_rows_of_one_id_are_one_clip(tmp_path):
+    rows = dataset(
+        clip=["x", "y", "x", "x"], sound=[sound(0), sound(1), sound(0), sound(2)], caption=["a", "b", "c", "d"]
+    )
+    corpus = read_columns(rows, {"eng_Latn": ["caption"]}, "sound", "clip", "freesound")
+    assert [(clip.audio_id, clip.captions["eng_Latn"], clip.source_ids) for clip in corpus.clips] == [
+        ("x", ["a", "c"], ("freesound:x",)),
+        ("y", ["b"], ("freesound:y",)),
+    ]
+    assert [(row.place, row.kind) for row in corpus.left_out] == [("row 3", OTHER_CLIP)]
+
+
+def test_ids_are_those_that_other_corpora_have():
+    rows = dataset(clip=["Yabcdefghijk.wav", None], audio=[sound(0), sound(1)], en=["a", "b"])
+    corpus = read_columns(rows, {"eng_Latn": ["en"]}, id_column="clip", source="youtube")
+    assert [(clip.audio_id, clip.source_ids) for clip in corpus.clips] == [
+        ("Yabcdefghijk.wav", ("youtube:abcdefghijk",))
+    ]
+    assert [(row.place, row.kind) for row in corpus.left_out] == [("row 1", WRONG_ID)]
+
+
+@pytest.mark.parametrize(
+    "names, message",
+    [
+        ({"audio_column": "number"}, "'number' is of type int64, but recordings are Audio, .* `audio_column`"),
+        ({"audio_column": "en_lists"}, "'en_lists' is of type List.*, but recordings are"),
+        ({"audio_column": "image"}, "'image' is of type Image.*, but recordings are"),
+        ({"column": "number"}, "'number' is of type int64, but captions are strings or lists of .* `captions`"),
+        ({"column": "numbers"}, r"'numbers' is of type List\(Value\('int64'\)\), but captions are"),
+        ({"column": "label"}, "'label' is of type ClassLabel.*, but captions are"),
+        ({"column": "audio"}, "'audio' is of type .*, but captions are"),
+        ({"id_column": "en_lists"}, "'en_lists' is of type List.*, but ids are strings or whole .* `id_column`"),
+        ({"id_column": "share"}, "'share' is of type float64, but ids are"),
+    ],
+)
+def test_columns_of_other_types(names, message):
+    rows = dataset(
+        audio=[sound(0)],
+        image=[sound(0)],
+        en=["a"],
+        en_lists=[["a"]],
+        number=[1],
+        numbers=[[1]],
+        label=[0],
+        share=[0.5],
+    )
+    rows = rows.cast_column("label", datasets.ClassLabel(names=["x"])).cast_column("image", datasets.Image())
+    with pytest.raises(ValueError, match=message):
+        read_columns(rows, {"eng_Latn": [names.pop("column", "en")]}, **names)
+
+
+def test_what_is_missing_is_left_out_in_all_languages():
+    rows = dataset(
+        audio=[sound(0), {"path": None, "bytes": None}, sound(2)],
+        en=[["a", "b"], ["c"], ["d", "e"]],
+        fr=[["A", None], ["C"], ["D"]],
+    )
+    corpus = read_columns(rows, {"eng_Latn": ["en"], "fra_Latn": ["fr"]})
+    assert [clip.captions for clip in corpus.clips] == [{"eng_Latn": ["a"], "fra_Latn": ["A"]}]
+    assert [(row.place, row.kind) for row in corpus.lost_captions] == [
+        ("row 0", EMPTY_CAPTION),
+        ("row 2", UNEQUAL_CAPTIONS),
+    ]
+    assert corpus.left_out[0].kind == MISSING_RECORDING
+
+
+def test_faulty_columns():
+    rows = dataset(audio=[sound(0)], en=["a"], fr=["b"])
+    with pytest.raises(ValueError, match="There is no column caption; there are audio, en, fr"):
+        read_columns(rows, {"eng_Latn": ["caption"]})
+    with pytest.raises(ValueError, match="needs as many columns; there are: eng_Latn 2, fra_Latn 1"):
+        read_columns(rows, {"eng_Latn": ["en", "en"], "fra_Latn": ["fr"]})
+
+
+def test_only_the_split_that_was_asked_for_is_fetched(monkeypatch):
+    asked = []
+
+    def load_dataset(*args, **kwargs):
+        asked.append((args, kwargs))
+        return dataset(en=["a"])
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    assert open_dataset("owner/name", "dev", "small")["en"][:] == ["a"]
+    assert asked == [(("owner/name", "small"), {"split": "dev"})]
+
+
+def test_data_sets_on_disk(tmp_path):
+    rows = dataset(audio=[sound(0)], en=["a"])
+    datasets.DatasetDict(train=rows, test=rows).save_to_disk(tmp_path / "saved")
+    (tmp_path / "files").mkdir()
+    rows.to_parquet(tmp_path / "files" / "train.parquet")
+    assert open_dataset(str(tmp_path / "saved"), "test")["en"][:] == ["a"]
+    assert open_dataset(str(tmp_path / "files"))["en"][:] == ["a"]
+    assert open_dataset(str(tmp_path / "files"), "train")["en"][:] == ["a"]
+    rows.save_to_disk(tmp_path / "single")
+    assert open_dataset(str(tmp_path / "single"))["en"][:] == ["a"]
+    with pytest.raises(ValueError, match="has no splits: please leave `split` out"):
+        open_dataset(str(tmp_path / "single"), "train")
+    with pytest.raises(ValueError, match="please name another `split` .got 'dev'.: .*train"):
+        open_dataset(str(tmp_path / "files"), "dev")
+    with pytest.raises(ValueError, match="has the splits train, test: please name one"):
+        open_dataset(str(tmp_path / "saved"), None)
+    with pytest.raises(ValueError, match="is no data set, neither here nor on the Hub"):
+        open_dataset(str(tmp_path / "none"), None)

@@ -1,0 +1,219 @@
+"""What `test_distributed.py` runs in one process and, as a script (`processes.py FOLDER`), in two and in three.
+
+The script imports everything once and forks; the ranks stand in the environment, as torchrun puts them there.
+"""
+
+import gc
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing
+from accelerate.parallelism_config import ParallelismConfig
+from transformers.utils import is_peft_available
+
+from modeling_atri import AtriModel
+from modeling_atri.trainer.diagnostics.callback import DIAGNOSTICS_NAME, DiagnosticsCallback, read_diagnostics
+from modeling_atri.trainer.evaluation.retrieval import RetrievalSet
+from modeling_atri.trainer.step.distributed import average_gradients, batch_shard
+from tests.helpers.tiny import tiny_config, tiny_model
+from tests.helpers.training import LANGUAGES, losses, make_arguments, make_rows, make_trainer, train
+
+
+# Eleven clips, six a step: the last step of an epoch has five, 3 + 2 on two processes and 2 + 2 + 1 on three,
+# and so not as many chunks on each.
+NUM_CLIPS, BATCH_SIZE = 11, 6
+TEN_STEPS = {"num_train_epochs": 5}
+ADAM = {"optim": "adamw_torch", "learning_rate": 1e-3}
+BF16 = {"bf16": True, "optim": "adamw_torch", "learning_rate": 1e-4}
+CASES = {
+    "kcl": {"objective": "kcl", **TEN_STEPS},
+    "akcl": {"objective": "akcl", "anchor_language": "fra_Latn", "akcl_weight": 0.3, "num_groups": 4},
+    "akcl, everything": {
+        "objective": "akcl",
+        "languages_per_step": 2,
+        "gradient_accumulation_steps": 2,
+        "max_grad_norm": 0.5,
+        "num_groups": 4,
+        "mix_probability": 0.5,
+        "gain_db": 6.0,
+        "time_warp": 0.3,
+        "dataloader_num_workers": 1,
+    },
+    "akcl, equal rankings": {"objective": "akcl", "ranking_weight": 0.7, "num_groups": 4, **TEN_STEPS},
+    "akcl at once": {"objective": "akcl", "exact_step": False},
+    "akcl by Adam": {"objective": "akcl", **ADAM, **TEN_STEPS},
+    "kcl, frozen audio": {"objective": "kcl", "freeze_audio": True},
+    "kcl in chunks": {"objective": "kcl", "audio_chunk_size": 1, "text_chunk_size": 1, **TEN_STEPS},
+    "kcl in bf16": {"objective": "kcl", **BF16, **TEN_STEPS},
+    "cacl": {"objective": "cacl", "num_groups": 4, **TEN_STEPS},
+    "cacl, accumulated": {
+        "objective": "cacl",
+        "gradient_accumulation_steps": 2,
+        "accelerator_config": {"even_batches": False, "gradient_accumulation_kwargs": {"sync_each_batch": True}},
+    },
+    "cacl by Adam in chunks": {"objective": "cacl", "audio_chunk_size": 1, "text_chunk_size": 3, **ADAM, **TEN_STEPS},
+    "cacl in bf16": {"objective": "cacl", **BF16},
+    "kcl, accumulated in chunks": {
+        "objective": "kcl",
+        "gradient_accumulation_steps": 2,
+        "audio_chunk_size": 1,
+        "text_chunk_size": 2,
+        "gradient_checkpointing": True,
+    },
+    "mlclap": {"objective": "mlclap", "embed_regularization": True, **TEN_STEPS},
+    "from scratch": {"objective": "kcl", "from_scratch": True},
+    "text cache": {"objective": "kcl", "freeze_text": True, "text_cache_dir": "states"},
+}
+if is_peft_available():
+    CASES["adapter"] = {"objective": "akcl", "lora_rank": 4, "num_groups": 4}
+    CASES["adapter at once"] = {"objective": "cacl", "lora_rank": 4}
+# Two processes do little that three do not: of them, the main ways through a step are enough.
+WORLDS = {2: ["kcl", "akcl, everything", "akcl at once", "cacl", "cacl by Adam in chunks"], 3: list(CASES)}
+
+
+def run_case(name: str, folder: Path, world_size: int) -> dict[str, Any]:
+    """Train; what it did to loss, gradients, weights, and to the embeddings of clips and captions held out."""
+    # A rate at which rounding does not grow much within ten steps.
+    options = {"num_train_epochs": 2, "learning_rate": 0.01, **CASES[name]}
+    num_groups = options.pop("num_groups", None)
+    model = fresh_model() if options.pop("from_scratch", False) else tiny_model()
+    if "lora_rank" in options:  # an adapter names the folder of its base
+        model.save_pretrained(folder / "base")  # by the first process
+        if world_size > 1:
+            dist.barrier()
+        model = AtriModel.from_pretrained(folder / "base")
+    if "text_cache_dir" in options:
+        options["text_cache_dir"] = str(folder / options["text_cache_dir"])
+    args = make_arguments(folder, per_device_train_batch_size=BATCH_SIZE // world_size, **options)
+    trainer, recorder = train(args, make_rows(NUM_CLIPS, num_groups=num_groups), model)
+    check_processes(trainer, world_size)
+    held_out = trainer.embed(RetrievalSet.from_rows(make_rows(5, num_captions=1, seed=1), LANGUAGES))
+    return {
+        "losses": losses(trainer),
+        "gradients": recorder.steps,
+        "weights": trainer.model.state_dict(),
+        "embeddings": {"audio": held_out.audio, **held_out.text},
+    }
+
+
+def run_evaluation(folder: Path, world_size: int) -> dict[str, Any]:
+    """Seven clips and thirty-five captions: neither can be shared evenly by two or three."""
+    rows = make_rows(7, num_captions=5, num_groups=5)
+    trainer = make_trainer(make_arguments(folder), None, rows)
+    check_processes(trainer, world_size)
+    embeddings = trainer.embed(RetrievalSet.from_rows(rows, LANGUAGES))
+    one_clip = trainer.embed(RetrievalSet.from_rows(make_rows(1, num_captions=1), LANGUAGES))
+    return {
+        "metrics": trainer.evaluate(),
+        "audio": embeddings.audio,
+        "text": embeddings.text,
+        "one clip": one_clip.audio,
+    }
+
+
+def run_diagnostics(folder: Path, world_size: int) -> list[dict]:
+    """Two epochs, each evaluated after; what rank zero writes, seen by all."""
+    options = {"objective": "mlclap", "num_train_epochs": 2, "eval_strategy": "epoch", "learning_rate": 0.01}
+    args = make_arguments(folder / "diagnosed", per_device_train_batch_size=BATCH_SIZE // world_size, **options)
+    trainer = make_trainer(args, make_rows(NUM_CLIPS), make_rows(5, seed=1))
+    check_processes(trainer, world_size)
+    trainer.add_callback(DiagnosticsCallback(trainer))
+    trainer.train()
+    trainer.accelerator.wait_for_everyone()
+    return read_diagnostics(folder / "diagnosed" / DIAGNOSTICS_NAME)
+
+
+def run_primitives(rank: int) -> dict[str, Any]:
+    """Of two: rank 0 has one row, rank 1 three; each has a parameter that the other's loss does not use."""
+    rows = torch.arange(6.0).view(3, 2).add(10 * rank)[: 1 + 2 * rank].requires_grad_()
+    shard = batch_shard(len(rows), rows.device)
+    gathered = shard.gather(rows)
+    (gathered * torch.arange(1.0, 9.0).view(4, 2) * (rank + 1)).sum().backward()
+
+    parameters = [torch.nn.Parameter(torch.zeros(2, 2)) for _ in range(5)]
+    parameters[3].requires_grad_(False)
+    parameters[0].grad = torch.full((2, 2), 1.0 + rank)
+    parameters[1 + rank].grad = torch.full((2, 2), 4.0)
+    average_gradients(parameters)
+    return {
+        "place": (shard.offset, shard.world_size),
+        "gathered": gathered.detach(),
+        "gradient": rows.grad,
+        "ids": shard.gather(torch.arange(len(rows)) + 10 * rank),
+        "averaged": [None if parameter.grad is None else parameter.grad for parameter in parameters],
+    }
+
+
+def run_layer_drop(folder: Path) -> list[float]:
+    """Losses where each process leaves out other layers, and activations are checkpointed."""
+    model = tiny_model()
+    model.text_model.layerdrop = 0.5
+    options = {"objective": "cacl", "gradient_checkpointing": True, "num_train_epochs": 4}
+    trainer, _ = train(make_arguments(folder, per_device_train_batch_size=3, **options), make_rows(12), model)
+    check_processes(trainer, 2)
+    return losses(trainer)
+
+
+def run_refused(folder: Path, world_size: int) -> dict[str, str]:
+    """What a user reads who asks for an engine that shards the model, or forgets `use_cpu`."""
+    asked_for = {
+        "fsdp": {"fsdp": True, "fsdp_config": {"version": 2}},
+        "tensor parallel": {"parallelism_config": ParallelismConfig(tp_size=world_size)},
+        "replicated": {"parallelism_config": ParallelismConfig(dp_replicate_size=world_size)},
+        "alone": {"use_cpu": False},
+    }
+    return {name: refusal(folder, **options) for name, options in asked_for.items()}
+
+
+def refusal(folder: Path, **options: Any) -> str:
+    try:
+        train(make_arguments(folder, per_device_train_batch_size=2, **options), make_rows(6))
+    except ValueError as error:
+        return str(error)
+    return "it trains"
+
+
+def fresh_model() -> AtriModel:
+    torch.manual_seed(0)
+    return AtriModel(tiny_config())
+
+
+def check_processes(trainer, world_size: int) -> None:
+    """A launcher can start a single process without a word, which then equals one process."""
+    if trainer.accelerator.num_processes != world_size:
+        raise RuntimeError(f"{trainer.accelerator.num_processes} processes run, not {world_size}.")
+
+
+def run_all(rank: int, world_size: int, port: int, folder: Path) -> None:
+    ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world_size, "MASTER_PORT": port}
+    os.environ |= {name: str(value) for name, value in ranks.items()} | {"MASTER_ADDR": "127.0.0.1"}
+    found = {name: run_case(name, folder, world_size) for name in WORLDS[world_size]}
+    found["evaluation"] = run_evaluation(folder, world_size)
+    found["diagnostics"] = run_diagnostics(folder, world_size)
+    if world_size == 2:
+        found["primitives"] = run_primitives(rank)
+        found["layer drop"] = run_layer_drop(folder)
+    found["refused"] = run_refused(folder, world_size)
+    torch.save(found, folder / f"rank{rank}.pt")
+    dist.destroy_process_group()
+
+
+def main(folder: Path) -> None:
+    torch.set_num_threads(1)
+    gc.freeze()  # the Trainer collects garbage after every training: not also over all that is imported
+    for world_size in WORLDS:
+        (folder / str(world_size)).mkdir()
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        arguments = (world_size, port, folder / str(world_size))
+        torch.multiprocessing.start_processes(run_all, arguments, world_size, start_method="fork")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

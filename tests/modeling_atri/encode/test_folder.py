@@ -1,0 +1,227 @@
+"""A folder of sounds, encoded, and encoded again after changes."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+import soundfile
+
+from modeling_atri.embedding_store.store import load_embeddings
+from modeling_atri.encode.encoding import encode_audio
+from modeling_atri.encode.folder import encode_folder, find_sounds
+from tests.helpers.tiny import tiny_model, tiny_processor
+
+
+NAMES = ["a.wav", "b/c.flac", "b/d.WAV", "e.ogg", "f/g/h.wav", "i.wav", "j.wav"]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny_model()
+
+
+@pytest.fixture(scope="module")
+def processor():
+    return tiny_processor()
+
+
+def write_sound(path, seed: int, num_samples: int = 8000) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    file_format = path.suffix[1:].upper()
+    soundfile.write(path, rng.normal(scale=0.1, size=num_samples), 16000, format=file_format)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for seed, name in enumerate(NAMES):
+        write_sound(tmp_path / "sounds" / name, seed, 8000 + 400 * seed)
+    (tmp_path / "sounds" / "notes.txt").write_text("no sound")
+    write_sound(tmp_path / "sounds" / ".hidden" / "x.wav", 0)
+    write_sound(tmp_path / "sounds" / "._a.wav", 0)
+    return tmp_path / "sounds"
+
+
+@pytest.fixture
+def encoded(model, processor, monkeypatch):
+    """The files that were read, and a function that encodes a folder."""
+    read = []
+
+    def listening(path, *args, **kwargs):
+        read.append(path.name)
+        return load(path, *args, **kwargs)
+
+    load = encode_folder.__globals__["load_audio"]
+    monkeypatch.setattr("modeling_atri.encode.folder.load_audio", listening)
+
+    def encode(folder, out, **options):
+        read.clear()
+        return encode_folder(model, processor, folder, out, model_name="tiny", **({"part_size": 3} | options))
+
+    return read, encode
+
+
+def parts(out) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (out / "embeddings").iterdir()}
+
+
+def test_every_sound_gets_its_embedding(folder, tmp_path, model, processor, encoded):
+    summary = encoded[1](folder, tmp_path / "out", batch_size=2)
+    ids, embeddings = load_embeddings(tmp_path / "out")
+    assert ids == NAMES
+    expected = encode_audio(model, processor, [folder / name for name in NAMES])
+    np.testing.assert_allclose(embeddings, expected, atol=1e-5)
+    assert (summary.num_clips, summary.num_encoded, summary.num_dropped, summary.failures) == (7, 7, 0, {})
+    assert summary.hours == pytest.approx(sum(8000 + 400 * seed for seed in range(7)) / 16000 / 3600)
+    assert sorted(parts(tmp_path / "out")) == ["00000.parquet", "00001.parquet", "00002.parquet"]
+
+
+def test_only_what_is_new_or_changed_is_encoded(folder, tmp_path, model, processor, encoded):
+    read, encode = encoded
+    out = tmp_path / "out"
+    encode(folder, out)
+    before = parts(out)
+    assert encode(folder, out).num_encoded == 0
+    assert (read, parts(out)) == ([], before)
+
+    write_sound(folder / "b" / "c.flac", seed=50, num_samples=9999)
+    status = (folder / "i.wav").stat()
+    os.utime(folder / "i.wav", ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    write_sound(folder / "b" / "new.wav", seed=51)
+    (folder / "e.ogg").unlink()
+    summary = encode(folder, out)
+    assert sorted(read) == ["c.flac", "i.wav", "new.wav"]
+    assert (summary.num_clips, summary.num_encoded, summary.num_dropped) == (7, 3, 1)
+    ids, embeddings = load_embeddings(out)
+    assert ids == ["a.wav", "b/c.flac", "b/d.WAV", "b/new.wav", "f/g/h.wav", "i.wav", "j.wav"]
+    np.testing.assert_allclose(embeddings, encode_audio(model, processor, [folder / name for name in ids]), atol=1e-5)
+
+
+def test_files_that_cannot_be_read_are_listed_and_tried_again(folder, tmp_path, encoded):
+    read, encode = encoded
+    out = tmp_path / "out"
+    (folder / "b" / "c.flac").write_bytes(b"broken")
+    write_sound(folder / "short.wav", 0, num_samples=100)
+    (folder / "nowhere.wav").symlink_to(folder / "gone.wav")
+    summary = encode(folder, out)
+    assert (summary.num_clips, sorted(summary.failures)) == (6, ["b/c.flac", "nowhere.wav", "short.wav"])
+    listed = [json.loads(line) for line in (out / "failures.jsonl").read_text().splitlines()]
+    assert {item["id"]: item["reason"] for item in listed} == summary.failures
+    assert "too short: 100 samples" in summary.failures["short.wav"]
+    assert load_embeddings(out)[0] == [name for name in NAMES if name != "b/c.flac"]
+
+    write_sound(folder / "b" / "c.flac", seed=1)
+    (folder / "nowhere.wav").unlink()
+    summary = encode(folder, out, pad_short=True)
+    assert sorted(read) == ["c.flac", "short.wav"]
+    assert (summary.num_clips, summary.num_encoded, summary.failures) == (8, 2, {})
+    assert not (out / "failures.jsonl").exists()
+
+
+def test_a_broken_file_ends_the_run_when_asked(folder, tmp_path, encoded):
+    (folder / "f" / "g" / "h.wav").write_bytes(b"broken")
+    with pytest.raises(ValueError, match="f/g/h.wav"):
+        encoded[1](folder, tmp_path / "out", on_error="raise")
+    assert load_embeddings(tmp_path / "out")[0] == NAMES[:3]  # the first part stays
+
+
+@pytest.mark.parametrize("broken", [None, "a.wav", "b/d.WAV"])  # a fault first in a part, last in it
+def test_a_stopped_run_goes_on_to_the_same_bits(folder, tmp_path, encoded, broken, monkeypatch):
+    read, encode = encoded
+    if broken:
+        (folder / broken).write_bytes(b"broken")
+    encode(folder, tmp_path / "whole")
+
+    class Stopped(BaseException):
+        pass
+
+    def stop_at_the_second(path):
+        if path.name == "00001.parquet":
+            raise Stopped
+        return written_whole(path)
+
+    written_whole = encode_folder.__globals__["written_whole"]
+    with monkeypatch.context() as patch:
+        patch.setattr("modeling_atri.embedding_store.store.written_whole", stop_at_the_second)
+        with pytest.raises(Stopped):
+            encode(folder, tmp_path / "stopped")
+    assert len(parts(tmp_path / "stopped")) == 1
+    encode(folder, tmp_path / "stopped")
+    assert sorted(name.split("/")[-1] for name in NAMES[3:]) == sorted(set(read) - {str(broken).split("/")[-1]})
+    assert parts(tmp_path / "stopped") == parts(tmp_path / "whole")
+
+
+def test_one_array_for_all(folder, tmp_path, encoded):
+    _, encode = encoded
+    out = tmp_path / "out"
+    encode(folder, out, format="npy")
+    ids, embeddings = load_embeddings(out)
+    np.testing.assert_array_equal(np.load(out / "embeddings.npy"), embeddings)
+    assert json.loads((out / "ids.json").read_text()) == ids
+    (folder / "a.wav").unlink()
+    encode(folder, out)  # what is there is kept right, whether asked for again or not
+    assert json.loads((out / "ids.json").read_text()) == NAMES[1:]
+    np.testing.assert_array_equal(np.load(out / "embeddings.npy"), embeddings[1:])
+
+
+def test_a_name_that_is_no_utf8_does_not_stop_the_others(folder, tmp_path, encoded):
+    (folder / "i.wav").rename(folder / os.fsdecode(b"caf\xe9.wav"))  # libsndfile cannot open it
+    summary = encoded[1](folder, tmp_path / "out")
+    assert list(summary.failures) == ["caf\\xe9.wav"]
+    assert "caf\\\\xe9.wav" in (tmp_path / "out" / "failures.jsonl").read_text()
+    assert load_embeddings(tmp_path / "out")[0] == [name for name in NAMES if name != "i.wav"]
+
+
+def test_another_model_is_refused(folder, tmp_path, processor, encoded):
+    encoded[1](folder, tmp_path / "out")
+    before = parts(tmp_path / "out")
+    with pytest.raises(ValueError, match="of another model, 'tiny'"):
+        encode_folder(tiny_model(seed=1), processor, folder, tmp_path / "out")
+    assert parts(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"format": "csv"}, "`format` must be 'parquet' or 'npy', got 'csv'"),
+        ({"part_size": 0}, "`part_size` must be at least 1, got 0"),
+        ({"on_error": "ignore"}, "`on_error` must be 'raise' or 'skip', got 'ignore'"),
+    ],
+)
+def test_options_that_do_not_fit(folder, tmp_path, encoded, options, message):
+    with pytest.raises(ValueError, match=message):
+        encoded[1](folder, tmp_path / "out", **options)
+
+
+def test_what_is_searched(folder, tmp_path):
+    write_sound(tmp_path / "elsewhere" / "k.wav", 0)
+    (folder / "round").symlink_to(folder)  # would never end
+    (folder / "b" / "link").symlink_to(tmp_path / "elsewhere")
+    (folder / "l.wav").symlink_to(tmp_path / "elsewhere" / "k.wav")
+    (folder / "folder.wav").mkdir()
+    assert sorted(find_sounds(folder)) == sorted([*NAMES, "l.wav"])
+
+
+def test_a_folder_that_may_not_be_read_is_no_empty_one(folder, tmp_path, encoded, monkeypatch):
+    """Else its embeddings would be dropped."""
+    encoded[1](folder, tmp_path / "out")
+    before = parts(tmp_path / "out")
+
+    def forbidding(path):
+        if os.path.basename(path) == "g":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", forbidding)
+    with pytest.raises(PermissionError, match="f/g"):
+        encoded[1](folder, tmp_path / "out")
+    assert parts(tmp_path / "out") == before
+
+
+def test_folders_without_sounds(tmp_path):
+    with pytest.raises(ValueError, match="There is no sound file below"):
+        find_sounds(tmp_path)
+    with pytest.raises(ValueError, match="There is no folder"):
+        find_sounds(tmp_path / "missing")

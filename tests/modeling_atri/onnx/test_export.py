@@ -1,0 +1,375 @@
+"""The exported graphs against the model they were made of."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.export import Dim
+
+from modeling_atri import AtriConfig, AtriModel
+from modeling_atri.encode.encoding import encode_audio, encode_text
+from modeling_atri.onnx import export as atri_onnx
+from tests.helpers.tiny import CAPTIONS, tiny_config, tiny_model, tiny_processor
+
+
+# One chunk is 1012 frames. Alone and in a batch: one patch, just below, at and above a chunk, several chunks.
+LENGTHS = [[16], [31], [1011], [1012], [1013], [2024], [3000], [1500, 1500], [16, 40, 1012], [16, 3000, 1012, 2025]]
+
+
+@pytest.fixture(scope="module")
+def model() -> AtriModel:
+    return tiny_model()
+
+
+@pytest.fixture(scope="module")
+def processor():
+    return tiny_processor()
+
+
+@pytest.fixture(scope="module")
+def exported(model, processor, tmp_path_factory) -> Path:
+    for name in ("onnx", "onnxruntime", "onnxscript"):
+        pytest.importorskip(name, reason="needs the extra `onnx`")
+    folder = tmp_path_factory.mktemp("onnx") / "exported"
+    atri_onnx.export_onnx(model, processor, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def onnx_model(exported) -> atri_onnx.OnnxAtriModel:
+    return atri_onnx.OnnxAtriModel.from_pretrained(exported)
+
+
+@pytest.fixture(scope="module")
+def exported_int8(exported) -> Path:
+    """What `export_onnx(int8=True)` writes, without tracing once more."""
+    import onnx_ir as ir
+
+    from modeling_atri.onnx.int8 import quantize_int8
+
+    folder = exported.parent / "int8"
+    folder.mkdir()
+    (folder / "config.json").write_bytes((exported / "config.json").read_bytes())
+    for name in (atri_onnx.AUDIO_FILE, atri_onnx.TEXT_FILE):
+        graph = ir.load(exported / name)
+        quantize_int8(graph)
+        ir.save(graph, folder / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def int8_model(exported_int8) -> atri_onnx.OnnxAtriModel:
+    return atri_onnx.OnnxAtriModel.from_pretrained(exported_int8)
+
+
+def clips(lengths: list[int]) -> dict[str, torch.Tensor]:
+    """Features in decibels, of clips of so many frames, and their mask."""
+    mask = torch.arange(max(lengths))[None, :] < torch.tensor(lengths)[:, None]
+    return {
+        "input_features": 17 * torch.randn(len(lengths), max(lengths), 64) - 20,
+        "input_features_mask": mask.long(),
+    }
+
+
+def captions(processor, texts: list[str] | None = None) -> dict[str, torch.Tensor]:
+    if texts is None:
+        return dict(processor(text=list(CAPTIONS.values()), language=list(CAPTIONS)))
+    return dict(processor(text=texts, language="en"))
+
+
+@torch.no_grad()
+def embeddings(model, inputs: dict[str, torch.Tensor]) -> np.ndarray:
+    get = model.get_audio_features if "input_features" in inputs else model.get_text_features
+    return get(**inputs).pooler_output.numpy()
+
+
+# torch.export
+
+
+@pytest.mark.parametrize("patch_size", [(16, 16), pytest.param((64, 16), marks=pytest.mark.slow)], ids=str)
+def test_the_audio_tower_exports_with_free_batch_and_length(patch_size):
+    tower = tiny_model(patch_size=patch_size).audio_model
+    sizes = {0: Dim.DYNAMIC, 1: Dim("num_frames", min=16)}
+    shapes = {"input_features": sizes, "input_features_mask": sizes}
+    program = torch.export.export(tower, (), kwargs=clips([300, 200]), dynamic_shapes=shapes).module()
+    for lengths in LENGTHS:
+        inputs = clips(lengths)
+        with torch.no_grad():
+            ours, traced = tower(**inputs), program(**inputs)
+        torch.testing.assert_close(traced.pooler_output, ours.pooler_output, atol=1e-6, rtol=0)
+        if patch_size[0] == 16:  # with one row a clip of one patch gets a second, masked one
+            torch.testing.assert_close(traced.last_hidden_state, ours.last_hidden_state, atol=1e-5, rtol=0)
+
+
+def test_the_text_tower_exports_with_free_batch_and_length(model, processor):
+    sizes = {0: Dim.DYNAMIC, 1: Dim.DYNAMIC}
+    example = captions(processor, ["a dog barks", "rain"])
+    shapes = {"input_ids": sizes, "attention_mask": sizes}
+    program = torch.export.export(model.text_model, (), kwargs=example, dynamic_shapes=shapes).module()
+    for inputs in (captions(processor), captions(processor, ["a"]), captions(processor, ["a dog " * 100, "rain"])):
+        with torch.no_grad():
+            ours, traced = (tower(**inputs).last_hidden_state for tower in (model.text_model, program))
+        used = inputs["attention_mask"].bool()  # what stands for padding is nobody's
+        torch.testing.assert_close(traced[used], ours[used], atol=1e-5, rtol=0)
+
+
+@pytest.mark.slow
+def test_lengths_that_are_fixed_export_too(model):
+    inputs = clips([1500, 16])
+    program = torch.export.export(model.audio_model, (), kwargs=inputs).module()
+    with torch.no_grad():
+        torch.testing.assert_close(program(**inputs).pooler_output, model.audio_model(**inputs).pooler_output)
+
+
+# ONNX
+
+
+@pytest.mark.parametrize("lengths", LENGTHS, ids=str)
+def test_clips_of_any_length(model, onnx_model, lengths):
+    inputs = clips(lengths)
+    np.testing.assert_allclose(embeddings(onnx_model, inputs), embeddings(model, inputs), atol=1e-5, rtol=0)
+
+
+def test_captions_of_any_length(model, onnx_model, processor):
+    longest = {"input_ids": torch.randint(4, 500, (1, 514)), "attention_mask": torch.ones(1, 514, dtype=torch.long)}
+    for inputs in (
+        captions(processor),
+        captions(processor, ["a"]),
+        captions(processor, ["rain", "a dog " * 90]),
+        longest,
+    ):
+        np.testing.assert_allclose(embeddings(onnx_model, inputs), embeddings(model, inputs), atol=1e-5, rtol=0)
+
+
+def test_masks_may_be_left_out(model, onnx_model):
+    for inputs in ({"input_features": clips([100])["input_features"]}, {"input_ids": torch.tensor([[5, 9, 2]])}):
+        np.testing.assert_allclose(embeddings(onnx_model, inputs), embeddings(model, inputs), atol=1e-5, rtol=0)
+
+
+def test_bulk_encoding_takes_it_for_a_model(model, onnx_model, exported):
+    from modeling_atri import AtriProcessor
+
+    processor = AtriProcessor.from_pretrained(exported)
+    sounds = [(0.1 * np.random.randn(samples)).astype(np.float32) for samples in (16000, 2400, 170000, 5000)]
+    ours, theirs = (encode_audio(item, processor, sounds, sampling_rate=16000) for item in (model, onnx_model))
+    np.testing.assert_allclose(theirs, ours, atol=1e-5, rtol=0)
+    arguments = (processor, list(CAPTIONS.values()), list(CAPTIONS))
+    ours, theirs = (encode_text(item, *arguments) for item in (model, onnx_model))
+    np.testing.assert_allclose(theirs, ours, atol=1e-5, rtol=0)
+
+
+def test_the_folder_is_all_that_is_needed(model, exported, processor):
+    """The graphs in a process without torch, and names, types and free dimensions as told."""
+    inputs = clips([1500, 400]) | captions(processor)
+    expected = {"audio": embeddings(model, clips_of(inputs)), "text": embeddings(model, captions_of(inputs))}
+    np.savez(exported.parent / "inputs.npz", **{name: value.numpy() for name, value in inputs.items()})
+    program = (
+        "import sys, json, numpy, onnxruntime\n"
+        "inputs, results = numpy.load(sys.argv[2]), {}\n"
+        "for name in ('audio', 'text'):\n"
+        "    session = onnxruntime.InferenceSession(f'{sys.argv[1]}/{name}.onnx')\n"
+        "    results[name] = session.run(None, {i.name: inputs[i.name] for i in session.get_inputs()})[0].tolist()\n"
+        "    ends = [*session.get_inputs(), *session.get_outputs()]\n"
+        "    results[f'{name}_ends'] = [[end.name, end.type, end.shape] for end in ends]\n"
+        "results['torch'] = 'torch' in sys.modules\n"
+        "print(json.dumps(results))\n"
+    )
+    command = [sys.executable, "-c", program, str(exported), str(exported.parent / "inputs.npz")]
+    results = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert not results["torch"]
+    for name in ("audio", "text"):
+        np.testing.assert_allclose(np.array(results[name]), expected[name], atol=1e-5, rtol=0)
+    assert results["audio_ends"] == [
+        ["input_features", "tensor(float)", ["num_audios", "num_frames", 64]],
+        ["input_features_mask", "tensor(int64)", ["num_audios", "num_frames"]],
+        ["audio_embeds", "tensor(float)", ["num_audios", 12]],
+    ]
+    assert results["text_ends"] == [
+        ["input_ids", "tensor(int64)", ["num_texts", "num_tokens"]],
+        ["attention_mask", "tensor(int64)", ["num_texts", "num_tokens"]],
+        ["text_embeds", "tensor(float)", ["num_texts", 12]],
+    ]
+    traced = (exported / "audio.onnx").read_bytes()
+    assert str(Path(__file__).parents[2]).encode() not in traced  # nothing of the machine it was made on
+
+
+def clips_of(inputs: dict) -> dict:
+    return {name: inputs[name] for name in ("input_features", "input_features_mask")}
+
+
+def captions_of(inputs: dict) -> dict:
+    return {name: inputs[name] for name in ("input_ids", "attention_mask")}
+
+
+@pytest.mark.slow
+def test_another_text_tower_large_weights_and_training_mode(processor, tmp_path, monkeypatch, capfd):
+    """A BERT, a file of weights beside the graph, a model that trains on: in one export, which takes seconds."""
+    pytest.importorskip("onnxscript", reason="needs the extra `onnx`")
+    monkeypatch.setattr(atri_onnx, "_FILE_SIZE_LIMIT", 30_000)
+    text_config = {
+        "model_type": "bert",
+        "vocab_size": 600,
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+    }
+    audio_config = tiny_config(patch_size=(64, 16), patch_dropout=0.5, num_hidden_layers=1).audio_config
+    model = AtriModel(AtriConfig(audio_config=audio_config, text_config=text_config, projection_dim=12)).train()
+    model.text_model.eval()
+    modes = [module.training for module in model.modules()]
+    folder = tmp_path / "new" / "exported"
+    atri_onnx.export_onnx(model, processor, folder)
+    assert capfd.readouterr() == ("", "")
+    assert [module.training for module in model.modules()] == modes
+    assert (folder / "audio.onnx.data").is_file()
+    assert os.listdir(folder.parent) == ["exported"]
+    onnx_model = atri_onnx.OnnxAtriModel.from_pretrained(folder, num_threads=1)
+    model.eval()
+    for inputs in (clips([16]), clips([16, 1500]), captions(processor)):
+        np.testing.assert_allclose(embeddings(onnx_model, inputs), embeddings(model, inputs), atol=1e-5, rtol=0)
+
+
+def test_an_export_that_fails_leaves_nothing(model, processor, tmp_path, monkeypatch):
+    pytest.importorskip("onnxscript", reason="needs the extra `onnx`")
+
+    def full(*args, **kwargs):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(torch.onnx, "export", full)
+    with pytest.raises(OSError, match="No space"):
+        atri_onnx.export_onnx(model, processor, tmp_path / "out")
+    assert os.listdir(tmp_path) == []
+
+
+def test_mistakes(model, processor, onnx_model, exported, tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(ValueError, match="is there already and not an empty folder"):
+        atri_onnx.export_onnx(model, processor, tmp_path)
+    with pytest.raises(ValueError, match="is there already"):
+        atri_onnx.export_onnx(model, processor, tmp_path / "mine.txt")
+    with pytest.raises(ValueError, match=r"torch.bfloat16; load it with dtype=torch.float32"):
+        atri_onnx.export_onnx(tiny_model().to(torch.bfloat16), processor, tmp_path / "out")
+    with pytest.raises(ValueError, match="is no folder of an exported model: it has no audio.onnx, text.onnx, config"):
+        atri_onnx.OnnxAtriModel.from_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="`num_threads` must be at least 1, got 0"):
+        atri_onnx.OnnxAtriModel.from_pretrained(exported, num_threads=0)
+    with pytest.raises(ValueError, match="The shortest clip has 15 frames, fewer than one patch"):
+        onnx_model.get_audio_features(**clips([100, 15]))
+
+
+def test_without_the_extra_the_error_says_what_to_install(model, processor, tmp_path, monkeypatch):
+    for name, attempt in (
+        ("onnxscript", lambda: atri_onnx.export_onnx(model, processor, tmp_path / "out")),
+        ("onnxruntime", lambda: atri_onnx.OnnxAtriModel.from_pretrained(tmp_path)),
+    ):
+        monkeypatch.setitem(sys.modules, name, None)
+        with pytest.raises(ImportError, match=rf"\({name} is missing\): pip install 'modeling_atri\[onnx\]'"):
+            attempt()
+
+
+# int8
+
+
+def by_hand(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """`x @ weight` as the quantised graph should compute it, one row and one column at a time."""
+    result = np.empty((len(x), weight.shape[1]))
+    for i, row in enumerate(x):
+        row_scale = np.abs(row).max() / 127
+        for j, column in enumerate(weight.T):
+            column_scale = np.abs(column).max() / 64
+            integers = np.rint(row / row_scale) @ np.rint(column / column_scale)
+            result[i, j] = integers * row_scale * column_scale
+    return result
+
+
+def run_quantized(nodes: list, initializers: dict[str, np.ndarray], **inputs: np.ndarray) -> np.ndarray:
+    """The result `y` of nodes after quantisation."""
+    helper = pytest.importorskip("onnx.helper", reason="needs the extra `onnx`")
+    import onnx_ir as ir
+    import onnxruntime
+    from onnx import numpy_helper
+
+    from modeling_atri.onnx.int8 import quantize_int8
+
+    ends = [
+        helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(value.dtype), [None] * value.ndim)
+        for name, value in inputs.items()
+    ]
+    output = helper.make_tensor_value_info("y", 1, None)
+    tensors = [numpy_helper.from_array(value, name) for name, value in initializers.items()]
+    graph = helper.make_graph(nodes, "g", ends, [output], tensors)
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 23)], ir_version=11)
+    model = ir.from_proto(proto)
+    assert quantize_int8(model) == len(nodes)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString(), options)
+    return session.run(None, inputs)[0]
+
+
+def test_products_by_hand():
+    helper = pytest.importorskip("onnx.helper", reason="needs the extra `onnx`")
+    x = np.random.randn(5, 8).astype(np.float32) * np.float32([[1], [100], [1e-3], [1], [0]])
+    weight, bias = np.random.randn(8, 3).astype(np.float32), np.random.randn(3).astype(np.float32)
+    weight[:, 1] *= 50
+    expected = by_hand(np.where(x == 0, 1e-38, x), weight)
+    product = run_quantized([helper.make_node("MatMul", ["x", "w"], ["y"])], {"w": weight}, x=x[None])
+    np.testing.assert_allclose(product[0], expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(product[0, 4], 0)  # a row of zeros
+    gemm = helper.make_node("Gemm", ["x", "w", "b"], ["y"], transB=1)
+    product = run_quantized([gemm], {"w": weight.T.copy(), "b": bias}, x=x)
+    np.testing.assert_allclose(product, expected + bias, rtol=1e-5, atol=1e-6)
+
+
+def test_tables_by_hand():
+    helper = pytest.importorskip("onnx.helper", reason="needs the extra `onnx`")
+    table = np.random.randn(6, 4).astype(np.float32)
+    table[2], table[3] = 0, 1000 * table[3]
+    ids = np.array([[3, 2], [5, 3]])
+    taken = run_quantized([helper.make_node("Gather", ["t", "x"], ["y"])], {"t": table}, x=ids)
+    scale = np.abs(table).max(axis=1, keepdims=True) / 127
+    expected = np.rint(table / np.where(scale > 0, scale, 1)) * scale
+    np.testing.assert_allclose(taken, expected[ids], rtol=1e-6)
+
+
+def test_int8_embeddings_are_near_and_files_small(model, int8_model, exported, exported_int8, processor):
+    import onnx
+
+    for inputs in (clips([300, 1500]), captions(processor)):
+        ours, quantized = embeddings(model, inputs), embeddings(int8_model, inputs)
+        np.testing.assert_allclose(np.linalg.norm(quantized, axis=1), 1, atol=1e-5)
+        assert (ours * quantized).sum(axis=1).min() > 0.995
+        assert np.abs(ours - quantized).max() > 1e-4
+    for name in (atri_onnx.AUDIO_FILE, atri_onnx.TEXT_FILE):
+        graph = onnx.load(exported_int8 / name).graph
+        kept = [item.dims for item in graph.initializer if item.data_type == 1 and len(item.dims) == 2]
+        assert all(1 in dims for dims in kept)  # of matrices only scales are left in float32
+        assert (exported_int8 / name).stat().st_size < 0.75 * (exported / name).stat().st_size
+
+
+def test_sums_of_two_products_fit_16_bits(exported_int8):
+    """CPUs without VNNI saturate there, and would give other embeddings."""
+    import onnx
+
+    for name in (atri_onnx.AUDIO_FILE, atri_onnx.TEXT_FILE):
+        graph = onnx.load(exported_int8 / name).graph
+        tensors = {item.name: onnx.numpy_helper.to_array(item) for item in graph.initializer}
+        products = [node for node in graph.node if node.op_type == "MatMulInteger"]
+        assert len(products) >= 2 * 6 + 2
+        for node in products:
+            assert 2 * 255 * np.abs(tensors[node.input[1]].astype(int)).max() < 2**15
+
+
+def test_int8_captions_do_not_see_their_neighbours(int8_model, processor):
+    loud = captions(processor)
+    for row in range(3):
+        alone = {name: value[row : row + 1] for name, value in loud.items()}
+        length = int(alone["attention_mask"].sum())
+        alone = {name: value[:, :length] for name, value in alone.items()}
+        np.testing.assert_allclose(embeddings(int8_model, alone), embeddings(int8_model, loud)[[row]], atol=1e-4)

@@ -1,0 +1,179 @@
+"""What a frozen text tower makes of each caption: computed once, kept on disk."""
+
+import hashlib
+import logging
+import os
+from bisect import bisect_right
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from modeling_atri import __version__
+from modeling_atri.files import written_whole
+from modeling_atri.modeling_atri import AtriModel, masked_mean
+
+from ..model.adapters import has_adapter
+
+
+logger = logging.getLogger(__name__)
+
+_KEY_BYTES = 16
+_ROWS_A_FILE = 4096  # kept in memory until so many are new: 16 MB of SONAR's
+
+
+class TextCache:
+    """Pooled states of captions, `text_model_output.pooler_output`, before the projection.
+
+    A caption is known by its tokens, language code included; states of other weights, or another version of this
+    package, lie in a folder of their own. Files hold up to 4096 captions, are written whole and then only read, mapped
+    into memory. Several processes may share the folder: each writes files of its own, and sees those of the others
+    when it starts and whenever it has written one. With SONAR a caption takes 4 kB on disk; in memory, some 200 bytes.
+    Where a file cannot be written, a warning says so, and its captions are encoded again.
+
+    Args:
+        model (`AtriModel`): its text tower must not change while this object lives.
+        folder (`str` or `Path`): where the states are kept.
+
+    Raises:
+        OSError: the folder cannot be made.
+    """
+
+    def __init__(self, model: AtriModel, folder: str | os.PathLike):
+        self.model = model
+        self.folder = Path(folder) / _fingerprint(model)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.num_computed = 0
+        self._known_files: set[Path] = set()
+        self._parts: list[np.ndarray] = []  # states of the mapped files, one file after the other
+        self._starts: list[int] = []  # of the parts, counted in captions of all of them
+        self._places: dict[bytes, int] = {}  # counted likewise
+        self._new: dict[bytes, np.ndarray] = {}  # not yet in a file
+        self._read_files()
+
+    def __len__(self) -> int:
+        return len(self._places) + len(self._new)
+
+    def __call__(self, input_ids: Tensor, attention_mask: Tensor, batch_size: int = 64) -> Tensor:
+        """States of captions; those that are missing are computed, each once, without gradient and dropout.
+
+        Args:
+            input_ids, attention_mask: `(n, tokens)`.
+            batch_size (`int`, *optional*, defaults to 64): captions of a forward pass.
+
+        Returns:
+            `torch.Tensor` of shape `(n, hidden_size)`, float32, on the device of `input_ids`.
+        """
+        ids, mask = input_ids.cpu().numpy().astype("<i4"), attention_mask.cpu().numpy().astype(bool)
+        keys = [_key(row[used]) for row, used in zip(ids, mask, strict=True)]
+        first_rows = {key: row for row, key in reversed(list(enumerate(keys)))}
+        missing = [row for key, row in first_rows.items() if key not in self._places and key not in self._new]
+        for rows in _batches(sorted(missing, key=lambda row: int(mask[row].sum())), batch_size):
+            states = self._compute(input_ids[rows], attention_mask[rows])
+            self._new.update(zip((keys[row] for row in rows), states, strict=True))
+        found = np.stack([self._states_of(key) for key in keys])
+        if len(self._new) >= _ROWS_A_FILE:
+            self.flush()
+        return torch.from_numpy(found).to(input_ids.device)
+
+    def flush(self) -> None:
+        """Write what is new to a file, and read what other processes wrote."""
+        if self._new:
+            part = np.empty(1, self._part_type(len(self._new)))
+            part["keys"] = np.frombuffer(b"".join(self._new), f"V{_KEY_BYTES}")
+            part["states"] = list(self._new.values())
+            try:
+                with written_whole(self.folder / f"{uuid4().hex}.npy") as file:
+                    np.save(file, part)
+            except OSError as error:  # a full disk is no reason to lose a training run
+                logger.warning("%d captions cannot be kept, and will be encoded again: %s", len(self._new), error)
+            self._new = {}
+        self._read_files()
+
+    def close(self) -> None:
+        """Write what is new, and log what the cache has saved."""
+        self.flush()
+        size = sum(part.nbytes for part in self._parts)
+        logger.info(
+            "The text tower encoded %d captions; %s holds %d (%.1f MB).",
+            *(self.num_computed, self.folder, len(self), size / 1e6),
+        )
+
+    def _part_type(self, count: int) -> np.dtype:
+        """Of a file's one element: all keys, then all states, so that reading the keys reads nothing else."""
+        width = self.model.config.text_config.hidden_size
+        return np.dtype([("keys", f"V{_KEY_BYTES}", (count,)), ("states", "<f4", (count, width))])
+
+    def _read_files(self) -> None:
+        for path in sorted(set(self.folder.glob("[!.]*.npy")) - self._known_files):
+            self._known_files.add(path)
+            try:
+                part = np.load(path, mmap_mode="r").view(np.ndarray)
+            except (ValueError, EOFError, OSError) as error:
+                # Written by a machine that died: its captions are made again.
+                logger.warning("The cached captions in %s cannot be read: %s", path, error)
+                continue
+            count = part.dtype["keys"].shape[0] if part.dtype.names == ("keys", "states") else 0
+            if part.dtype != self._part_type(count):  # not of this make
+                continue
+            start = self._starts[-1] + len(self._parts[-1]) if self._parts else 0
+            self._starts.append(start)
+            self._parts.append(part["states"][0])
+            keys = part["keys"].tobytes()
+            self._places.update((keys[_KEY_BYTES * row : _KEY_BYTES * (row + 1)], start + row) for row in range(count))
+
+    def _states_of(self, key: bytes) -> np.ndarray:
+        place = self._places.get(key)
+        if place is None:
+            return self._new[key]
+        number = bisect_right(self._starts, place) - 1
+        return self._parts[number][place - self._starts[number]]
+
+    @torch.no_grad()
+    def _compute(self, input_ids: Tensor, attention_mask: Tensor) -> np.ndarray:
+        used = attention_mask.any(dim=0)
+        input_ids, attention_mask = input_ids[:, used], attention_mask[:, used]
+        tower = self.model.text_model
+        in_training = tower.training
+        tower.eval()
+        try:
+            with torch.autocast(input_ids.device.type, enabled=False):
+                states = tower(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        finally:
+            tower.train(in_training)
+        self.num_computed += len(input_ids)
+        return masked_mean(states.float(), attention_mask).cpu().numpy()
+
+
+def check_cacheable(model: AtriModel) -> None:
+    """Raise a ValueError unless the text tower says the same of a caption in every step."""
+    trained = [name for name, parameter in model.text_model.named_parameters() if parameter.requires_grad]
+    if trained or has_adapter(model.text_model):
+        found = f"it is trained ({trained[0]}{', ...' if trained[1:] else ''})" if trained else "it has an adapter"
+        raise ValueError(
+            f"`text_cache_dir` keeps what a frozen text tower makes of the captions, but {found}. Set `freeze_text`, "
+            "and use a model without an adapter (`merge_and_unload`), or leave out `text_cache_dir`."
+        )
+
+
+def _batches(rows: list[int], size: int) -> Iterator[list[int]]:
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]
+
+
+def _key(token_ids: np.ndarray) -> bytes:
+    return hashlib.blake2b(token_ids.tobytes(), digest_size=_KEY_BYTES).digest()
+
+
+def _fingerprint(model: AtriModel) -> str:
+    """A name for this text tower: its configuration and all of its weights."""
+    config = model.config.text_config.to_dict()
+    config.pop("_name_or_path", None)
+    digest = hashlib.blake2b(f"{__version__} {sorted(config.items())}".encode(), digest_size=_KEY_BYTES)
+    for name, weight in sorted(model.text_model.state_dict().items()):
+        digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
+        digest.update(weight.detach().cpu().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()

@@ -1,0 +1,117 @@
+"""ATRI's theory measured while a model trains: data distribution error and modality alignment direction error."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transformers import TrainerCallback
+
+from modeling_atri.files import json_line, write_json_lines
+
+from ..data.collator import AtriDataCollator
+from ..evaluation.retrieval import RetrievalEmbeddings, RetrievalSet
+from .alignment_error import summarize_alignment
+from .distribution_error import DistributionErrors, Sampling, caption_counts
+
+
+if TYPE_CHECKING:
+    from ..trainer import AtriTrainer
+
+
+DIAGNOSTICS_NAME = "diagnostics.jsonl"
+_OF_THE_COLLATOR = ("objective", "languages", "anchor_language", "languages_per_step", "caption_choice", "seed")
+
+
+class DiagnosticsCallback(TrainerCallback):
+    """Logs the errors of the theory, and writes them to `{output_dir}/diagnostics.jsonl`, a line a measurement.
+
+    - At the end of an epoch the data distribution error, `{"kind": "distribution", "epoch", "step", ...}` with the
+      keys of `DistributionErrors.of_epoch`: exact, of what was drawn (with `on_bad_row="skip"`, before others took the
+      place of clips that cannot be read). Logged as `distribution_error_{key}`.
+    - At every evaluation the modality alignment direction error, `{"kind": "alignment", "epoch", "step", "set", ...}`
+      with the keys of `summarize_alignment`, of the embeddings that the evaluation made anyway. Logged as
+      `{set}_alignment_error`, the mean angle of the clips in degrees.
+
+    A run that begins anew begins the file anew; one that is resumed keeps of it what was written until its checkpoint.
+
+    Args:
+        trainer (`AtriTrainer`): whose callback it is to be.
+
+    Raises:
+        ValueError: a collator that is no `AtriDataCollator`: what another draws is not known.
+
+    Example:
+
+    ```python
+    >>> trainer.add_callback(DiagnosticsCallback(trainer))
+    ```
+    """
+
+    def __init__(self, trainer: "AtriTrainer"):
+        if not isinstance(trainer.data_collator, AtriDataCollator):
+            raise ValueError(
+                f"The draws of a {type(trainer.data_collator).__name__} are not known. Use an AtriDataCollator, or "
+                "leave out the DiagnosticsCallback."
+            )
+        self.trainer = trainer
+        self._errors: DistributionErrors | None = None
+        trainer.embedding_listeners.append(self._on_embeddings)
+
+    @property
+    def path(self) -> Path:
+        """The file of the measurements."""
+        return Path(self.trainer.args.output_dir) / DIAGNOSTICS_NAME
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        if not state.is_world_process_zero:
+            return
+        kept = []
+        if state.global_step > 0:  # resumed
+            is_over = state.global_step >= state.max_steps
+            kept = [line for line in read_diagnostics(self.path) if line["step"] <= state.global_step]
+            # Of an epoch that was not over, the error will be known when it is.
+            kept = [line for line in kept if is_over or line["kind"] != "distribution" or line["epoch"] % 1 == 0]
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_json_lines(self.path, kept)
+        self._errors = self._distribution_errors()
+
+    def on_epoch_end(self, args, state, control, **kwargs):
+        if self._errors is None:  # another process
+            return
+        num_steps = self._errors.sampling.num_steps(len(self._errors.counts))
+        batches = round(state.epoch * num_steps)  # of the run
+        epoch = (batches - 1) // num_steps
+        errors = self._errors.of_epoch(epoch, batches - epoch * num_steps)
+        self._report("distribution", errors, {f"distribution_error_{name}": error for name, error in errors.items()})
+
+    def _distribution_errors(self) -> DistributionErrors:
+        trainer = self.trainer
+        of_collator = {name: getattr(trainer.data_collator, name) for name in _OF_THE_COLLATOR}
+        sampling = replace(Sampling.from_arguments(trainer.args), batch_size=trainer._train_batch_size, **of_collator)
+        return DistributionErrors(sampling, caption_counts(trainer.train_dataset, sampling.languages))
+
+    def _on_embeddings(self, prefix: str, retrieval_set: RetrievalSet, embeddings: RetrievalEmbeddings) -> None:
+        if not self.trainer.is_world_process_zero():
+            return
+        anchor = self.trainer.args.anchor_language
+        summary = summarize_alignment(embeddings.audio, embeddings.text, retrieval_set.owners, anchor)
+        self._report("alignment", {"set": prefix, **summary}, {f"{prefix}_alignment_error": summary["audio"]["mean"]})
+
+    def _report(self, kind: str, content: dict[str, Any], logs: dict[str, float]) -> None:
+        state, control = self.trainer.state, self.trainer.control
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        line = {"kind": kind, "epoch": state.epoch or 0.0, "step": state.global_step, **content}
+        with open(self.path, "ab", buffering=0) as file:
+            file.write(json_line(line))
+        should_log = control.should_log
+        self.trainer.log(logs)
+        control.should_log = should_log  # a log takes the one that is due, of the loss, for done
+
+
+def read_diagnostics(path: Path) -> list[dict[str, Any]]:
+    """The measurements in a file that `DiagnosticsCallback` wrote; none where there is no such file."""
+    if not path.exists():
+        return []
+    lines = path.read_bytes().splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith(b"\n")]  # else its process died, amid it

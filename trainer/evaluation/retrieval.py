@@ -1,0 +1,211 @@
+"""Embeddings of a multilingual set to one flat table of retrieval and consistency figures."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import datasets
+import numpy as np
+from torch import Tensor
+
+from modeling_atri.corpora.rows.bad_rows import BadRow, kind_of
+from modeling_atri.corpora.rows.checks import Problem
+from modeling_atri.encode.encoding import encode_audio, encode_text
+from modeling_atri.modeling_atri import AtriModel
+from modeling_atri.processing_atri import AtriProcessor
+
+from ..data.sampling import group_of
+from ..metrics import consistency_metrics, retrieval_metrics
+
+
+@dataclass(frozen=True)
+class RetrievalSet:
+    """Clips and their captions, laid out for evaluation.
+
+    Args:
+        audios: A clips.
+        captions: M captions for each language; caption m means the same in all of them.
+        positives: for each caption the rows of the clips it fits.
+        audio_ids (*optional*): what errors call the clips.
+        owners (*optional*): for each caption the row of the clip it was written for.
+    """
+
+    audios: Sequence[Any]
+    captions: Mapping[str, list[str]]
+    positives: list[list[int]]
+    audio_ids: Sequence[str] | None = None
+    owners: list[int] | None = None
+
+    @classmethod
+    def from_rows(cls, rows: Sequence[dict], languages: Sequence[str]) -> "RetrievalSet":
+        """From rows of the schema; a caption fits all clips of its clip's `group_id`.
+
+        Raises:
+            ValueError: a row that lacks a language, or has not as many captions in it as in the others.
+        """
+        members: dict[str, list[int]] = {}
+        captions: dict[str, list[str]] = {language: [] for language in languages}
+        positives, audio_ids, owners = [], [], []
+        for index, row in enumerate(_without_audio(rows)):
+            audio_ids.append(row.get("audio_id", index))
+            group = members.setdefault(group_of(row), [])  # shared by its captions, also those that came before
+            group.append(index)
+            counts = {language: len(row["captions"].get(language) or []) for language in languages}
+            if min(counts.values()) == 0 or len(set(counts.values())) > 1:
+                raise ValueError(
+                    f"Row {audio_ids[index]!r} cannot be evaluated in all languages: it has {counts} captions. Each "
+                    "language needs the same captions, at least one."
+                )
+            for language in languages:
+                captions[language] += row["captions"][language]
+            positives += [group] * counts[languages[0]]
+            owners += [index] * counts[languages[0]]
+        return cls(_Clips(rows, range(len(rows))), captions, positives, audio_ids, owners)
+
+
+def _without_audio(rows: Sequence[dict]) -> Sequence[dict]:
+    """The rows of a `datasets.Dataset` without the sounds it may embed, which would be read with each row."""
+    if not isinstance(rows, datasets.Dataset):
+        return rows
+    return rows.select_columns([name for name in rows.column_names if name != "audio"])
+
+
+class _Clips(Sequence):
+    """The recordings of chosen rows, read when they are asked for: a data set that embeds its sounds stays on disk."""
+
+    def __init__(self, rows: Sequence[dict], indices: Sequence[int]):
+        self._rows, self._indices = rows, indices
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            return _Clips(self._rows, self._indices[index])
+        return self._rows[self._indices[index]]["audio"]
+
+    def select(self, places: Sequence[int]) -> "_Clips":
+        return _Clips(self._rows, [self._indices[place] for place in places])
+
+
+@dataclass(frozen=True)
+class RetrievalEmbeddings:
+    """Embeddings of a `RetrievalSet`: `audio` (A, D) and, for each language, `text` (M, D).
+
+    `unreadable` says what is wrong with the clips, by their rows, that could not be read and have zeros.
+    """
+
+    audio: np.ndarray
+    text: dict[str, np.ndarray]
+    unreadable: dict[int, Problem] = field(default_factory=dict)
+
+
+def embed_retrieval_set(
+    model: AtriModel,
+    processor: AtriProcessor,
+    retrieval_set: RetrievalSet,
+    batch_size: int = 16,
+    read_features: Callable[[Any], Tensor] | None = None,
+    progress: bool = False,
+    part: tuple[int, int] = (0, 1),
+    skip_unreadable: bool = False,
+) -> RetrievalEmbeddings:
+    """Encode every clip and every caption once.
+
+    Args:
+        part: (rank, world_size): encode every world_size-th clip and caption from the rank-th on.
+        batch_size, read_features, progress: see `encode_audio`.
+        skip_unreadable: tell of clips that cannot be read (`leave_out_unreadable`) instead of raising.
+
+    Raises:
+        ValueError: a language that the tokenizer lacks, before anything is encoded; a clip that cannot be read.
+    """
+    for language in retrieval_set.captions:
+        processor.language_id(language)
+    rank, world_size = part
+    options = {"batch_size": batch_size, "progress": progress}
+    names = None
+    if retrieval_set.audio_ids is not None:
+        names = [f"Row {audio_id!r}" for audio_id in retrieval_set.audio_ids[rank::world_size]]
+    own_clips = retrieval_set.audios[rank::world_size]
+    encode_clips = partial(encode_audio, model, processor, own_clips, read_features=read_features, names=names)
+    unreadable = {}
+    if skip_unreadable:
+        readable, failures = encode_clips(on_error="skip", **options)
+        unreadable = {
+            rank + failure.index * world_size: Problem(kind_of(failure.error), failure.reason) for failure in failures
+        }
+        audio = np.zeros((len(own_clips), readable.shape[1]), dtype=readable.dtype)
+        audio[np.delete(np.arange(len(own_clips)), [failure.index for failure in failures])] = readable
+    else:
+        audio = encode_clips(**options)
+    text = {
+        language: encode_text(model, processor, captions[rank::world_size], language, **options)
+        for language, captions in retrieval_set.captions.items()
+    }
+    return RetrievalEmbeddings(audio, text, unreadable)
+
+
+def leave_out_unreadable(
+    retrieval_set: RetrievalSet, embeddings: RetrievalEmbeddings
+) -> tuple[RetrievalSet, RetrievalEmbeddings, list[BadRow]]:
+    """A set without the clips that could not be read and the captions written for them, and what these were.
+
+    Args:
+        retrieval_set: as `RetrievalSet.from_rows` makes it.
+        embeddings: of all of it.
+
+    Raises:
+        ValueError: no clip could be read.
+    """
+    if not embeddings.unreadable:
+        return retrieval_set, embeddings, []
+    kept = [index for index in range(len(retrieval_set.audios)) if index not in embeddings.unreadable]
+    if not kept:
+        first = next(iter(embeddings.unreadable.values()))
+        raise ValueError(f"No clip of the set can be read; the first: {first.text}")
+    place_of = {index: place for place, index in enumerate(kept)}
+    captions = [number for number, owner in enumerate(retrieval_set.owners) if owner in place_of]
+    smaller_set = RetrievalSet(
+        retrieval_set.audios.select(kept),
+        {code: [texts[number] for number in captions] for code, texts in retrieval_set.captions.items()},
+        [[place_of[clip] for clip in retrieval_set.positives[number] if clip in place_of] for number in captions],
+        [retrieval_set.audio_ids[index] for index in kept],
+        [place_of[retrieval_set.owners[number]] for number in captions],
+    )
+    smaller = RetrievalEmbeddings(
+        embeddings.audio[kept], {code: text[captions] for code, text in embeddings.text.items()}
+    )
+    bad_rows = [
+        BadRow(None, str(retrieval_set.audio_ids[index]), problem.kind, problem.text)
+        for index, problem in sorted(embeddings.unreadable.items())
+    ]
+    return smaller_set, smaller, bad_rows
+
+
+def retrieval_table(
+    embeddings: RetrievalEmbeddings, positives: list[list[int]], anchor: str | None = None
+) -> dict[str, float]:
+    """Figures of every language, their means, and the consistency between languages.
+
+    Args:
+        embeddings: of all clips and captions.
+        positives: for each caption the rows of the clips it fits.
+        anchor: language that gap and distance are measured from. Default, and where the set lacks it: the first.
+
+    Returns:
+        `{language}_{metric}` and `mean_{metric}` for the metrics of `retrieval_metrics`; with two languages or more
+        also `mrv`, `mean_rank_std`, `embedding_gap` and `embedding_distance`.
+    """
+    languages = list(embeddings.text)
+    by_language = {
+        language: retrieval_metrics(embeddings.audio, text, positives) for language, text in embeddings.text.items()
+    }
+    table = {f"{language}_{name}": value for language in languages for name, value in by_language[language].items()}
+    for name in by_language[languages[0]]:
+        table[f"mean_{name}"] = float(np.mean([by_language[language][name] for language in languages]))
+    if len(languages) > 1:
+        anchor = anchor if anchor in embeddings.text else languages[0]
+        table |= consistency_metrics(embeddings.audio, embeddings.text, positives, anchor=anchor)
+    return table

@@ -1,0 +1,1 @@
+"""What of a model is trained: parameters, adapters, and mel statistics."""

@@ -1,0 +1,87 @@
+"""Which parameters are trained, and how fast."""
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+from transformers import set_seed
+from transformers.trainer_utils import unwrap_peft_model
+
+from modeling_atri.modeling_atri import AtriModel
+
+from ..arguments import AtriTrainingArguments
+from ..data.text_cache import check_cacheable
+from .adapters import add_text_lora, check_adapter, check_base_on_hub, check_folder, has_adapter
+
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+
+def prepare_model(model: "AtriModel | PeftModel", args: AtriTrainingArguments, is_trained: bool) -> None:
+    """Freeze, adapt and configure a model as the arguments say.
+
+    Raises:
+        ValueError: what is to be trained could not be saved, cached or pushed as the arguments say.
+    """
+    base = unwrap_peft_model(model)
+    freeze(base, audio=args.freeze_audio, text=args.freeze_text)
+    if args.patch_dropout is not None:
+        base.audio_model.config.patch_dropout = args.patch_dropout
+    if args.lora_rank is not None:
+        set_seed(args.seed)  # as Trainer does next: of the adapter's first weights
+        add_text_lora(base, args.lora_rank, args.lora_alpha, args.lora_dropout)
+    if not is_trained:
+        return
+    if args.ddp_find_unused_parameters is None and getattr(base.text_model, "layerdrop", 0.0) > 0:
+        # Each process leaves out other layers. Without this, which Trainer takes back where activations are
+        # checkpointed, the processes would wait for each other's gradients for ever.
+        args.ddp_find_unused_parameters = True
+    if has_adapter(model):
+        check_adapter(model, trains_text=not args.freeze_text)
+        if args.push_to_hub:
+            check_base_on_hub(model)
+    check_folder(model, args.output_dir)
+    if args.text_cache_dir is not None:
+        check_cacheable(base)
+
+
+def freeze(model: AtriModel, audio: bool = False, text: bool = False) -> None:
+    """Freeze towers; the projections and the logit scale stay as they are, and so does what the caller froze."""
+    if audio:
+        model.audio_model.requires_grad_(False)
+    if text:
+        model.text_model.requires_grad_(False)
+
+
+def is_frozen(module: nn.Module) -> bool:
+    """Whether no parameter of the module is trained."""
+    return not any(parameter.requires_grad for parameter in module.parameters())
+
+
+def parameter_groups(model: AtriModel, args: AtriTrainingArguments, decayed: Collection[str]) -> list[dict[str, Any]]:
+    """Groups for an optimizer, with a learning rate for each tower, adapters included, and for the heads.
+
+    Args:
+        model: as it is without the wrappers of PEFT and of several processes.
+        args: learning rates and weight decay.
+        decayed: names of the parameters that weight decay applies to; never to the logit scale.
+    """
+    rates = {
+        "audio_model.": args.audio_learning_rate,
+        "text_model.": args.text_learning_rate,
+        "": args.head_learning_rate,
+    }
+    groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            part = next(prefix for prefix in rates if name.startswith(prefix))
+            groups.setdefault((part, name in decayed and name != "logit_scale"), []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "weight_decay": args.weight_decay if decays else 0.0,
+            "lr": args.learning_rate if rates[part] is None else rates[part],
+        }
+        for (part, decays), parameters in groups.items()
+    ]

@@ -1,0 +1,1 @@
+"""What a trained model's results and card say, and how it is pushed to the Hub."""

@@ -1,0 +1,75 @@
+"""What makes a run the run it is: its name, and the arguments and the data that decide what it computes."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from ..arguments import AtriTrainingArguments
+from .manifest import read_manifest
+
+
+logger = logging.getLogger(__name__)
+
+_RUN_ARGUMENTS = (
+    *("learning_rate", "lr_scheduler_type", "warmup_steps", "weight_decay", "optim", "max_grad_norm"),
+    *("adam_beta1", "adam_beta2", "adam_epsilon", "num_train_epochs", "max_steps", "seed", "data_seed"),
+    *("per_device_train_batch_size", "gradient_accumulation_steps", "dataloader_drop_last", "bf16", "fp16"),
+)
+_NOT_OF_THE_RUN = {"feature_cache_dir", "text_cache_dir", "remove_unused_columns", "logging_nan_inf_filter"}
+_COLUMNS = ["audio_id", "captions", "group_id"]
+
+
+def run_facts(args: AtriTrainingArguments, rows: Sequence[dict], checkpoint: str | None) -> dict[str, Any]:
+    """What the manifests of a run say of it: `run`, its name, kept where it goes on; `arguments`; `data`."""
+    name = read_manifest(Path(checkpoint)).get("run") if checkpoint else None
+    return {"run": name or uuid4().hex, "arguments": run_arguments(args, len(rows)), "data": data_digest(rows)}
+
+
+def run_arguments(args: AtriTrainingArguments, num_clips: int) -> dict[str, Any]:
+    """The arguments, and the number of clips, that decide what training computes, as JSON has them."""
+    given = args.to_dict()
+    own = [name for name in AtriTrainingArguments.__annotations__ if name not in _NOT_OF_THE_RUN]
+    chosen = {name: given[name] for name in dict.fromkeys([*own, *_RUN_ARGUMENTS])}
+    return json.loads(json.dumps(chosen | {"processes": args.world_size, "training clips": num_clips}))
+
+
+def data_digest(rows: Sequence[dict]) -> str | None:
+    """Of ids, captions and groups in their order; None of rows that may decode a recording to be looked at."""
+    if not isinstance(rows, (list, tuple)) and not hasattr(rows, "select_columns"):
+        return None
+    digest = hashlib.blake2b(digest_size=16)
+    for row in _without_recordings(rows):
+        digest.update(json.dumps([row.get(name) for name in _COLUMNS], sort_keys=True, default=repr).encode())
+    return digest.hexdigest()
+
+
+def _without_recordings(rows: Any) -> Iterator[dict]:
+    if hasattr(rows, "select_columns"):  # a `datasets.Dataset`
+        rows = rows.select_columns([name for name in _COLUMNS if name in rows.column_names])
+    return iter(rows)
+
+
+def warn_of_other_run(checkpoint: str, facts: dict[str, Any]) -> None:
+    """Log a warning that names the arguments, or the data, which are others than those of the run that is resumed."""
+    manifest = read_manifest(Path(checkpoint))
+    arguments, before = facts["arguments"], manifest.get("arguments", {})
+    changed = sorted(
+        f"{name} is {arguments[name]!r}, was {before[name]!r}"
+        for name in arguments.keys() & before.keys()
+        if arguments[name] != before[name]
+    )
+    if changed:
+        _warn(checkpoint, f"other arguments: {'; '.join(changed)}")
+    digests = (facts["data"], manifest.get("data"))
+    if None not in digests and len(set(digests)) == 2:
+        _warn(checkpoint, "other training data: ids, captions or groups of the clips, or their order, have changed")
+
+
+def _warn(checkpoint: str, difference: str) -> None:
+    logger.warning(
+        "The run resumed from %s had %s. It goes on, but not as it would have without a stop.", checkpoint, difference
+    )

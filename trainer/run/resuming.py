@@ -1,0 +1,186 @@
+"""A Trainer that loses nothing: its checkpoints are whole, and a run goes on from one as if it had never stopped."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_callback import ExportableState
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from modeling_atri.hub_cards.authorship import kept_card
+
+from ..step.distributed import told_by_main
+from .checkpoints import (
+    best_checkpoint,
+    checkpoint_written_whole,
+    model_written_whole,
+    report_earlier_run,
+    rotate_checkpoints,
+)
+from .divergence import LossWatch, check_weights
+from .identity import run_facts, warn_of_other_run
+from .weights import check_weights_fit
+
+
+class SaveAfterEpochEnd(TrainerCallback):
+    """Puts off a checkpoint that is due with an epoch's, or the run's, last step until that end was seen to.
+
+    Trainer evaluates and logs at the end of an epoch after it has saved: a run that is resumed from such a checkpoint
+    would never have that evaluation.
+    """
+
+    def __init__(self):
+        self.is_due = False
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.is_due = False  # what was due when an earlier call failed is not
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if control.should_save and leaves_epoch(state, control):
+            control.should_save, self.is_due = False, True
+
+    def on_epoch_end(self, args, state, control, **kwargs):
+        if self.is_due:
+            control.should_save, self.is_due = True, False
+
+
+def leaves_epoch(state: TrainerState, control: TrainerControl) -> bool:
+    """Whether the step that was just made is the last of its epoch, or of the run."""
+    return control.should_training_stop or state.epoch == int(state.epoch)
+
+
+class ResumableTrainer(Trainer):
+    """[`~transformers.Trainer`] with what it lacks for a run that is killed anywhere to end as one that is not.
+
+    Checkpoints and models appear whole or not at all, and never with weights that are no finite numbers; a loss that
+    is none ends training; the losses that are not logged yet, and the evaluation at the end of an epoch, are part of
+    what is resumed.
+    """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._loss_watch = LossWatch(self)
+        self._run_facts: dict[str, Any] = {}  # what the manifests of its checkpoints say
+        self.add_callback(SaveAfterEpochEnd())
+        self.add_callback(self._loss_watch)
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator, num_batches: int, device: torch.device
+    ) -> tuple[list, Tensor | int | None]:
+        """The batches of the next step; their clips are remembered until their losses were read."""
+        batches, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self._loss_watch.note(batches)
+        return batches, num_items
+
+    def _evaluate(
+        self, trial: Any, ignore_keys_for_eval: list[str] | None, skip_scheduler: bool = False
+    ) -> dict[str, float]:
+        check_weights(self)  # of weights that are no numbers, retrieval would fail without saying since when
+        return super()._evaluate(trial, ignore_keys_for_eval, skip_scheduler)
+
+    # Resuming
+
+    def _begin_run(self, checkpoint: str | None) -> None:
+        """Name the run, or take the name of the one that goes on; warn of what is another than it was."""
+        facts = run_facts(self.args, self.train_dataset, checkpoint)
+        self._run_facts = facts | {"run": told_by_main(lambda: facts["run"])}
+        if checkpoint is not None:
+            warn_of_other_run(checkpoint, facts)
+        elif self.args.should_save:
+            report_earlier_run(Path(self.args.output_dir))
+
+    def _init_training_state(
+        self,
+        max_steps: int,
+        num_update_steps_per_epoch: int,
+        num_train_epochs: int,
+        resume_from_checkpoint: str | None,
+        trial: Any,
+    ) -> tuple[int, int]:
+        start = super()._init_training_state(
+            max_steps, num_update_steps_per_epoch, num_train_epochs, resume_from_checkpoint, trial
+        )
+        if resume_from_checkpoint is not None:
+            self._find_best_checkpoint(resume_from_checkpoint)
+            if self.state.global_step >= max_steps:  # Trainer would make one more
+                return num_train_epochs, 0
+        return start
+
+    def _find_best_checkpoint(self, checkpoint: str) -> None:
+        """Where it is now; without it, none is the best, lest a figure stay unbeaten whose model is gone."""
+        # As it was saved: Trainer has forgotten one that is not where it was.
+        recorded = TrainerState.load_from_json(str(Path(checkpoint) / TRAINER_STATE_NAME)).best_model_checkpoint
+        if recorded is None:
+            return
+        self.state.best_model_checkpoint = told_by_main(lambda: best_checkpoint(recorded, checkpoint))
+        if self.state.best_model_checkpoint is None:
+            self.state.best_metric = self.state.best_global_step = None
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        check_weights_fit(self.model if model is None else model, resume_from_checkpoint)
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        super()._load_rng_state(checkpoint)
+        path = Path(checkpoint) / self._unlogged_name
+        if path.is_file():
+            unlogged = json.loads(path.read_text(encoding="utf-8"))
+            self._tr_loss = torch.tensor(unlogged["loss"], device=self.args.device)
+            self._globalstep_last_logged = unlogged["last_logged_step"]
+            # Of the losses that the next log adds up, those from before are no part of this call's mean.
+            self._total_loss_scalar = -self.accelerator.gather(self._tr_loss[None]).mean().item()
+
+    @property
+    def _unlogged_name(self) -> str:
+        """Of the file with the losses of this process that are no part of a log yet; Trainer would forget them."""
+        return f"unlogged_loss_{self.args.process_index}.json"
+
+    # Saving
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """As the parent's, but whole or not at all, and never with weights that are no finite numbers."""
+        self._loss_watch.check()
+        check_weights(self)
+        if self.hp_search_backend is None and trial is None:
+            self.store_flos()
+        folder = Path(self._get_output_dir(trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        if self.state.best_global_step == self.state.global_step:
+            self.state.best_model_checkpoint = str(folder)
+        with checkpoint_written_whole(folder, self._run_facts, self.args.should_save, self._anyone) as part:
+            self.save_model(str(part), _internal_call=True)
+            if not self.args.save_only_model:
+                self._save_progress(part)
+            if self.args.should_save:
+                exportable = [*self.callback_handler.callbacks, self.control]
+                exportable = [callback for callback in exportable if isinstance(callback, ExportableState)]
+                self.state.stateful_callbacks |= TrainerState(stateful_callbacks=exportable).stateful_callbacks
+                self.state.save_to_json(str(part / TRAINER_STATE_NAME))
+        if self.args.push_to_hub:
+            self._push_from_checkpoint(str(folder))
+        if self.args.should_save:
+            rotate_checkpoints(folder, self.state.best_model_checkpoint, self.args.save_total_limit)
+
+    def _anyone(self, is_so: bool) -> bool:
+        """Whether it is so on any process; waits for all."""
+        return bool(self.accelerator.gather(torch.tensor([int(is_so)], device=self.args.device)).any())
+
+    def _save_progress(self, folder: Path) -> None:
+        """What the next step depends on beside the model."""
+        self._save_optimizer_and_scheduler(str(folder))
+        self._save_scaler(str(folder))
+        self._save_rng_state(str(folder))
+        unlogged = {"loss": self._tr_loss.item(), "last_logged_step": self._globalstep_last_logged}
+        (folder / self._unlogged_name).write_text(json.dumps(unlogged), encoding="utf-8")
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        if not self.args.should_save:
+            super()._save(output_dir, state_dict)
+            return
+        run_folder = Path(self.args.output_dir)
+        with model_written_whole(Path(output_dir or run_folder), run_folder) as part, kept_card(part):
+            super()._save(str(part), state_dict)
