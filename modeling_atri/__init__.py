@@ -4,9 +4,10 @@ Names are loaded when they are first touched, so that `import modeling_atri` cos
 the classes with transformers' Auto classes.
 """
 
-from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from .lazy import lazy_names
 
 
 __version__ = "0.1.0.dev0"
@@ -31,23 +32,6 @@ _MODULE_OF = {
 _AUTO_CLASS_MODULES = ("configuration_atri", "feature_extraction_atri", "processing_atri", "modeling_atri")
 
 __all__ = [*_MODULE_OF, "__version__"]
-
-
-def lazy_names(package: str, module_of: Mapping[str, str]) -> Callable[[str], Any]:
-    """A module's `__getattr__` (PEP 562) that imports a public name of `package` when it is first used.
-
-    Args:
-        package: dotted name of the package.
-        module_of: public name -> module that defines it, relative to `package` or, from `modeling_atri.` on, absolute.
-    """
-
-    def load(name: str) -> Any:
-        if name not in module_of:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        module = module_of[name]
-        return getattr(import_module(module if module.startswith("modeling_atri.") else f"{package}.{module}"), name)
-
-    return load
 
 
 _load = lazy_names(__name__, _MODULE_OF)

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from modeling_atri import lazy_names
+from modeling_atri.lazy import lazy_names
 
 
 _MODULE_OF = {
