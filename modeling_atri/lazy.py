@@ -1,4 +1,4 @@
-"""Public names of a package that are imported when they are first used, so that importing the package costs nothing."""
+"""Public names of a package, imported when they are first used: importing the package itself costs nothing."""
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
