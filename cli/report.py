@@ -8,6 +8,7 @@ from modeling_atri.corpora.rows.bad_rows import LEFT_OUT_NAME, BadRow, count_kin
 from modeling_atri.hub_cards import make_model_card, results_table
 from modeling_atri.hub_cards.authorship import write_card
 from modeling_atri.hub_cards.environment import RESULTS_NAME, save_json
+from modeling_atri.hub_cards.tables import text_table
 from modeling_atri.trainer.evaluation.measuring import current_results, measure
 from modeling_atri.trainer.publishing.publishing import complete_results
 from modeling_atri.trainer.trainer import AtriTrainer
@@ -57,9 +58,9 @@ def print_left_out(bad_rows: Sequence[BadRow], name: str, path: Path | None) -> 
     if not bad_rows:
         return
     print(f"\nLeft out of the {name} data ({path or '--output'} lists all)\n")
-    print(f"{'':<22}rows  first")
-    for kind, count in count_kinds(bad_rows).items():
-        print(f"{kind:<22}{count:>4}  {next(row.name for row in bad_rows if row.kind == kind)}")
+    first = {row.kind: row.name for row in reversed(bad_rows)}
+    rows = [[kind, count, first[kind]] for kind, count in count_kinds(bad_rows).items()]
+    print(text_table(["", "rows", "first"], rows, align="<><"))
 
 
 def print_results(results: dict[str, Any]) -> None:

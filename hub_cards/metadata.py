@@ -5,17 +5,16 @@ from typing import Any
 import yaml
 from huggingface_hub import EvalResult, EvalResultEntry, ModelCardData, eval_result_entries_to_yaml
 
-from modeling_atri.languages_atri import iso_code, language_name
+from modeling_atri.languages_atri import iso_code
 
+from .figures import published_titles
 from .results import as_list, evaluation_size, model_languages, model_license
-from .tables import COLUMNS, CONSISTENCY
 
 
 TAGS = ("audio-text-retrieval", "zero-shot-audio-classification", "multilingual", "atri", "clap")
 _TASK = ("audio-text-retrieval", "Audio-text retrieval")
 _LOCAL_DATA = "audiofolder"  # how the Hub names the format of sound files beside a metadata.jsonl
 _DIGITS = 4
-_DIRECTIONS = (("text_to_audio", "Text to audio"), ("audio_to_text", "Audio to text"))
 
 
 def model_card_data(facts: dict[str, Any], name: str) -> ModelCardData:
@@ -85,18 +84,9 @@ def _eval_results(facts: dict[str, Any]) -> list[EvalResult]:
 
 
 def _shown_figures(facts: dict[str, Any]) -> list[tuple[str, str]]:
-    """Names and titles of the figures: the mean of all columns, each language's R@1 both ways, and consistency."""
-    evaluated, metrics = facts.get("evaluated_on", {}), facts.get("metrics", {})
-    titles = {f"mean_{name}": f"{_title(name)}, mean of languages" for _, name in COLUMNS}
-    for code in evaluated.get("languages", []):
-        titles |= {f"{code}_{way}_R@1": f"{title} R@1, {language_name(code)}" for way, title in _DIRECTIONS}
-    titles |= {name: title.capitalize() for title, name in CONSISTENCY}
-    return [(name, title) for name, title in titles.items() if name in metrics]
-
-
-def _title(name: str) -> str:
-    way, title = next(pair for pair in _DIRECTIONS if name.startswith(pair[0]))
-    return f"{title} {name.removeprefix(way + '_')}"
+    """Names and titles of the published figures that the results have."""
+    titles = published_titles(facts.get("evaluated_on", {}).get("languages", []))
+    return [(name, title) for name, title in titles.items() if name in facts.get("metrics", {})]
 
 
 def _emissions(emissions: dict[str, Any]) -> dict[str, Any]:

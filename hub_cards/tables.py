@@ -1,57 +1,79 @@
-"""Figures of an evaluation as a table: one row a language, in percent."""
+"""Text tables, and the table of an evaluation's figures."""
+
+from collections.abc import Collection, Mapping, Sequence
 
 from modeling_atri.languages_atri import language_name
 
-
-COLUMNS = (
-    ("T2A R@1", "text_to_audio_R@1"),
-    ("R@5", "text_to_audio_R@5"),
-    ("R@10", "text_to_audio_R@10"),
-    ("mAP@10", "text_to_audio_mAP@10"),
-    ("A2T R@1", "audio_to_text_R@1"),
-    ("R@5", "audio_to_text_R@5"),
-    ("R@10", "audio_to_text_R@10"),
-    ("mAP@10", "audio_to_text_mAP@10"),
-)
-CONSISTENCY = (
-    ("mean rank variance", "mrv"),
-    ("mean rank std", "mean_rank_std"),
-    ("embedding gap", "embedding_gap"),
-    ("embedding distance", "embedding_distance"),
-)
+from .figures import CONSISTENCY_TITLES, RETRIEVAL_COLUMNS
 
 
-def results_table(metrics: dict[str, float], languages: list[str], markdown: bool = False) -> str:
-    """One row a language and one for their mean, in percent, with the consistency figures below.
+def text_table(
+    header: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    align: str | None = None,
+    markdown: bool = False,
+    rules: Collection[int] = (),
+) -> str:
+    """Format a table as aligned plain text or as Markdown.
 
     Args:
-        metrics: keys `{language}_{metric}`, `mean_{metric}`, `mrv`, ...
-        languages: FLORES-200 codes, in the order of the rows.
-        markdown (`bool`, *optional*, defaults to `False`): Markdown instead of aligned plain text.
+        header (sequence of `str`): Column titles.
+        rows (sequence of sequences): Cells, one for each column. They are shown as `str()` gives them; format numbers
+            before.
+        align (`str`, *optional*): One character for each column: `"<"` for left, `">"` for right. By default the first
+            column is aligned left and all others right.
+        markdown (`bool`, *optional*, defaults to `False`): Return a Markdown table.
+        rules (collection of `int`, *optional*): Numbers of rows that a rule of dashes is drawn above, e.g. `{0}` for a
+            rule below the header. Only plain text has them.
+
+    Returns:
+        `str`: The lines of the table, without a line break at the end.
+
+    Raises:
+        ValueError: A row, or `align`, has another number of columns than `header`.
+
+    Example:
+
+    ```python
+    >>> print(text_table(["language", "R@1"], [["English", "46.2"], ["Japanese", "9.5"]], rules={0}))
+    language   R@1
+    --------------
+    English   46.2
+    Japanese   9.5
+
+    ```
     """
-    header = ["language", *(title for title, _ in COLUMNS)]
+    align = align or "<" + ">" * (len(header) - 1)
+    lines = [list(header), *([str(cell) for cell in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    if markdown:
+        lines.insert(1, ["---:" if side == ">" else "---" for side, _ in zip(align, widths, strict=True)])
+        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    shown = [
+        "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(line, align, widths, strict=True)).rstrip()
+        for line in lines
+    ]
+    rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
+    for row in sorted(rules, reverse=True):
+        shown.insert(1 + row, rule)
+    return "\n".join(shown)
+
+
+def results_table(metrics: Mapping[str, float], languages: Sequence[str], markdown: bool = False) -> str:
+    """Format the figures of an evaluation in percent: one row for each language, and one for their mean.
+
+    The consistency between languages, where `metrics` has it, follows below the table.
+
+    Args:
+        metrics (mapping): Figures as fractions, with keys `{language}_{figure}`, `mean_{figure}`, `mrv`, ..., as
+            `retrieval_table` returns them.
+        languages (sequence of `str`): FLORES-200 codes, in the order of the rows.
+        markdown (`bool`, *optional*, defaults to `False`): Return Markdown instead of aligned plain text.
+    """
     rows = [
-        [label, *(f"{100 * metrics[f'{key}_{name}']:.1f}" for _, name in COLUMNS)]
+        [label, *(f"{100 * metrics[f'{key}_{name}']:.1f}" for name in RETRIEVAL_COLUMNS)]
         for key, label in [*((code, language_name(code)) for code in languages), ("mean", "mean")]
     ]
-    lines = _markdown_lines(header, rows) if markdown else _aligned_lines(header, rows)
-    figures = [f"{title} {metrics[name]:.3f}" for title, name in CONSISTENCY if name in metrics]
-    if figures:
-        lines += ["", "Consistency between languages: " + ", ".join(figures) + "."]
-    return "\n".join(lines)
-
-
-def _aligned_lines(header: list[str], rows: list[list[str]]) -> list[str]:
-    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
-
-    def line(cells: list[str]) -> str:
-        first, *others = (cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
-        return "  ".join([cells[0].ljust(len(first)), *others])
-
-    rule = "-" * len(line(header))
-    return [line(header), rule, *(line(row) for row in rows[:-1]), rule, line(rows[-1])]
-
-
-def _markdown_lines(header: list[str], rows: list[list[str]]) -> list[str]:
-    rule = ["---", *["---:"] * (len(header) - 1)]
-    return ["| " + " | ".join(cells) + " |" for cells in [header, rule, *rows]]
+    table = text_table(["language", *RETRIEVAL_COLUMNS.values()], rows, markdown=markdown, rules={0, len(languages)})
+    consistency = [f"{title} {metrics[name]:.3f}" for name, title in CONSISTENCY_TITLES.items() if name in metrics]
+    return f"{table}\n\nConsistency between languages: {', '.join(consistency)}." if consistency else table

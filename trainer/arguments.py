@@ -2,7 +2,6 @@
 
 import logging
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from numbers import Integral, Real
@@ -12,20 +11,17 @@ import torch
 from transformers import TrainingArguments
 
 from modeling_atri.corpora.rows.checks import MIN_SECONDS
+from modeling_atri.hub_cards.figures import BEST_MODEL_FIGURE, CONSISTENCY_TITLES, figure_names, is_lower_better
 from modeling_atri.languages_atri import ATRI_LANGUAGES, resolve_language
 
 from .data.augmentation import Augmentation
 from .data.collator import check_objective
-from .metrics import PRECISION_CUTOFF, RECALL_CUTOFFS
 from .run.engines import check_chosen_engine, check_processes
 
 
 logger = logging.getLogger(__name__)
 
-_BEST_METRIC = "mean_text_to_audio_R@1"  # what the best model is chosen by unless the user says
 METRIC_SCHEDULERS = ("reduce_lr_on_plateau", "greedy")  # the rate follows `metric_for_best_model`
-_CONSISTENCY = ("mrv", "mean_rank_std", "embedding_gap", "embedding_distance")
-_LOWER_IS_BETTER = ("_mean_rank", "_median_rank", *_CONSISTENCY)
 
 
 @dataclass
@@ -314,7 +310,7 @@ class AtriTrainingArguments(TrainingArguments):
             self.load_best_model_at_end or self.save_strategy == "best" or self.lr_scheduler_type in METRIC_SCHEDULERS
         )
         if self.metric_for_best_model is None and needed:
-            self.metric_for_best_model = _BEST_METRIC
+            self.metric_for_best_model = BEST_MODEL_FIGURE
         if self.metric_for_best_model is None:
             return
         name = str(self.metric_for_best_model).removeprefix("eval_")
@@ -322,7 +318,7 @@ class AtriTrainingArguments(TrainingArguments):
         if not any(name == figure or name.endswith(f"_{figure}") for figure in known):
             near = get_close_matches(name, known, n=3, cutoff=0.5)
             guess = f" Did you mean {' or '.join(near)}?" if near else ""
-            means = [figure for figure in known if figure.startswith("mean_text") or figure in _CONSISTENCY]
+            means = [figure for figure in known if figure.startswith("mean_text") or figure in CONSISTENCY_TITLES]
             raise ValueError(
                 f"`metric_for_best_model` {self.metric_for_best_model!r} is no figure of an evaluation in "
                 f"{', '.join(self.languages)}.{guess} There are {', '.join(means)}, and the same with audio_to_text "
@@ -330,7 +326,7 @@ class AtriTrainingArguments(TrainingArguments):
                 "and an underscore before that."
             )
         if self.greater_is_better is None:
-            self.greater_is_better = not name.endswith(_LOWER_IS_BETTER)
+            self.greater_is_better = not is_lower_better(name)
 
     @property
     def is_chunked(self) -> bool:
@@ -342,14 +338,6 @@ class AtriTrainingArguments(TrainingArguments):
         """The feature augmentation of these arguments, None where all of it is off."""
         augmentation = Augmentation(**{item.name: getattr(self, item.name) for item in fields(Augmentation)})
         return None if augmentation.is_off else augmentation
-
-
-def figure_names(languages: Sequence[str]) -> list[str]:
-    """What an evaluation in these languages (codes) reports, the keys of `retrieval_table`."""
-    metrics = [*(f"R@{k}" for k in RECALL_CUTOFFS), f"mAP@{PRECISION_CUTOFF}", "median_rank", "mean_rank"]
-    directed = [f"{way}_{metric}" for way in ("text_to_audio", "audio_to_text") for metric in metrics]
-    names = [f"{language}_{metric}" for language in (*languages, "mean") for metric in directed]
-    return names + list(_CONSISTENCY) if len(languages) > 1 else names
 
 
 def _is_number(value: Any, kind: type = Real) -> bool:

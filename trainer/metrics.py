@@ -23,6 +23,8 @@ from typing import TypeAlias
 import numpy as np
 import torch
 
+from modeling_atri.hub_cards.figures import PRECISION_CUTOFF, RECALL_CUTOFFS
+
 
 __all__ = [
     "audio_to_text_ranks",
@@ -34,9 +36,6 @@ __all__ = [
 
 Embeddings: TypeAlias = np.ndarray | torch.Tensor
 Positives: TypeAlias = np.ndarray | torch.Tensor | Sequence[int] | Sequence[Sequence[int]]
-
-RECALL_CUTOFFS = (1, 5, 10)
-PRECISION_CUTOFF = 10  # the 10 of mAP@10
 
 # Scores held at once: 4 MB in float32. A product this large runs at the speed of the whole one.
 SCORES_PER_BLOCK = 2**20

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from transformers import HfArgumentParser, TrainingArguments
 
+from modeling_atri.hub_cards.figures import figure_names
 from modeling_atri.languages_atri import ATRI_LANGUAGES
 from modeling_atri.trainer import AtriTrainingArguments
-from modeling_atri.trainer.arguments import figure_names
 from modeling_atri.trainer.data.augmentation import Augmentation
 from modeling_atri.trainer.evaluation.retrieval import RetrievalEmbeddings, retrieval_table
 

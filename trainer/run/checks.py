@@ -9,10 +9,11 @@ import datasets
 
 from modeling_atri.corpora.rows.bad_rows import BadRow
 from modeling_atri.corpora.rows.load import count_longer, load_rows
+from modeling_atri.hub_cards.figures import figure_names
 from modeling_atri.modeling_atri import AtriModel
 from modeling_atri.processing_atri import AtriProcessor
 
-from ..arguments import AtriTrainingArguments, figure_names
+from ..arguments import AtriTrainingArguments
 
 
 logger = logging.getLogger(__name__)
