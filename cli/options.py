@@ -1,11 +1,13 @@
-"""Options from dataclasses, a YAML or JSON file, and the command line, in that order of strength."""
+"""Parse the options of a command. The command line overrides a YAML or JSON file, which overrides the defaults."""
 
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import MISSING, Field, fields
 from difflib import get_close_matches
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -14,32 +16,7 @@ from transformers import HfArgumentParser
 
 
 _TRUTH_VALUES = {"yes", "true", "t", "y", "1", "no", "false", "f", "n", "0"}  # as HfArgumentParser reads them
-
-
-class _Parser(HfArgumentParser):
-    """Raises a ValueError of one line where argparse would print every option there is."""
-
-    def parse_args(self, args=None, namespace=None):
-        values, unknown = self.parse_known_args(args, namespace)
-        if unknown:
-            known = [option for action in self._actions for option in action.option_strings]
-            options = [word for word in unknown if word.startswith("-")]
-            raise ValueError(f"Unknown options: {describe_unknown(options or unknown, known)}")
-        return values
-
-    @staticmethod
-    def _parse_dataclass_field(parser: argparse.ArgumentParser, field: Field) -> None:
-        """An option; with `"positional": True` in its metadata, a string that is given as a bare word too."""
-        metadata = dict(field.metadata)
-        if not metadata.pop("positional", False):
-            HfArgumentParser._parse_dataclass_field(parser, field)
-            return
-        default = None if field.default is MISSING else field.default
-        parser.add_argument(field.name, nargs="?", default=argparse.SUPPRESS, **metadata)
-        parser.add_argument(f"--{field.name}", default=default, help=argparse.SUPPRESS)  # for the file of options
-
-    def error(self, message: str):
-        raise ValueError(f"{message[0].upper()}{message[1:]}. `{self.prog} --help` explains the options.")
+_METADATA = {"help", "choices", "aliases"}  # keys of a field's metadata that argparse understands
 
 
 def parse_options(
@@ -47,146 +24,160 @@ def parse_options(
     dataclasses: Sequence[type],
     description: str,
     prog: str,
-    shown: set[str],
+    shown: set[str] | None = None,
     defaults: Callable[[set[str]], dict[str, Any]] = lambda given: {},
 ) -> tuple[Any, ...]:
-    """Instances of `dataclasses` from the command line.
+    """Make instances of `dataclasses` from the command line.
 
-    `--config FILE` names a YAML or JSON file of options; the command line goes before it. `--help` explains the
-    options in `shown`, `--help_all` every one.
+    `--config FILE` names a YAML or JSON file of options. `--help` explains the options in `shown`, and `--help_all`
+    explains every option.
 
     Args:
-        argv: the words after the command.
-        dataclasses: their fields are the options. One with `"positional": True` in its metadata is a word without a
-            name on the command line.
-        description, prog: of the help.
-        shown: names of the options that `--help` lists.
-        defaults (*optional*): takes the names of the options that were given and returns other defaults than the
-            dataclasses have.
+        argv: words after the command.
+        dataclasses: classes whose fields are the options. A string field with `"positional": True` in its metadata
+            can also be given as a word without a name.
+        description, prog: description and name of the command for its help.
+        shown (*optional*): names of the options that `--help` lists. Default: all.
+        defaults (*optional*): function that takes the names of the given options and returns defaults that replace
+            those of the dataclasses.
+
+    Returns:
+        One instance of each dataclass.
 
     Raises:
-        ValueError: an unknown option, or a value that is not of its type.
+        ValueError: if an option is unknown or missing, or a value has the wrong type.
     """
-    positionals = _positionals(dataclasses)
-    parser = _Parser(
-        dataclasses,
-        prog=prog,
-        usage=" ".join([prog, "[options]", *(item.name for item in positionals)]),
-        description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        add_help=False,
-        allow_abbrev=False,
-    )
-    parser.add_argument(
-        "--config", metavar="FILE", help="YAML or JSON file of options; the command line goes before it."
-    )
-    parser.add_argument("-h", "--help", action="store_true", help="Explain the options people use most, and stop.")
-    parser.add_argument("--help_all", action="store_true", help="Explain every option, and stop.")
-    if "--help_all" in argv or {"-h", "--help"} & set(argv):
+    parser = _Parser(dataclasses, description, prog)
+    if {"-h", "--help", "--help_all"} & set(argv):
         parser.set_defaults(**defaults(set()))
-        _print_help(parser, shown if "--help_all" not in argv else None)
+        parser.print_help_of(None if "--help_all" in argv else shown)
         sys.exit(0)
-    known = {field.name for dataclass in dataclasses for field in fields(dataclass) if field.init}
     words = list(argv)
-    config_parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    config_parser.add_argument("--config")
-    if path := config_parser.parse_known_args(argv)[0].config:
-        options = read_options(path)
-        check_names(options, known, path)
-        words = [*_as_words(options), *words]  # so that they are checked alike, and the command line, being last, wins
+    if path := _Parser((), description, prog).parse_known_args(argv)[0].config:
+        words = [*_words_of_file(path, {field.name for field in parser.fields}), *argv]  # the last value counts
     given = {word[2:].split("=")[0].replace("-", "_") for word in words if word.startswith("--")}
     parser.set_defaults(**defaults(given))
-    values = vars(parser.parse_args(_with_truth_values(words, dataclasses) if positionals else words))
-    if missing := [item.name for item in positionals if item.default is MISSING and values[item.name] is None]:
-        parser.error(f"the following arguments are required: {', '.join(missing)}")
+    values = parser.values(words)
     return tuple(
         dataclass(**{field.name: values[field.name] for field in fields(dataclass) if field.init})
         for dataclass in dataclasses
     )
 
 
-def read_options(path: str) -> dict[str, Any]:
-    """The mapping in a YAML or JSON file.
+class _Parser(HfArgumentParser):
+    """A parser of dataclasses that reports a mistake as a ValueError of one line."""
 
-    Raises:
-        ValueError: a file that cannot be read, or holds something else.
-    """
+    def __init__(self, dataclasses: Sequence[type], description: str, prog: str):
+        self.fields = [field for dataclass in dataclasses for field in fields(dataclass) if field.init]
+        self.positionals = [field for field in self.fields if field.metadata.get("positional")]
+        super().__init__(
+            dataclasses,
+            prog=prog,
+            usage=" ".join([prog, "[options]", *(field.name for field in self.positionals)]),
+            description=description,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            add_help=False,
+            allow_abbrev=False,
+        )
+        self.add_argument(
+            "--config", metavar="FILE", help="YAML or JSON file of options. The command line overrides it."
+        )
+        self.add_argument("-h", "--help", action="store_true", help="Explain the common options and exit.")
+        self.add_argument("--help_all", action="store_true", help="Explain all options and exit.")
+
+    @staticmethod
+    def _parse_dataclass_field(parser: argparse.ArgumentParser, field: Field) -> None:
+        """Add the option of a field to the parser."""
+        metadata = {key: value for key, value in field.metadata.items() if key in _METADATA}
+        if field.metadata.get("positional"):
+            default = None if field.default is MISSING else field.default
+            parser.add_argument(field.name, nargs="?", default=argparse.SUPPRESS, **metadata)
+            parser.add_argument(f"--{field.name}", default=default, help=argparse.SUPPRESS)  # for the file of options
+            return
+        field = copy(field)
+        field.metadata = metadata
+        HfArgumentParser._parse_dataclass_field(parser, field)
+
+    def error(self, message: str):
+        raise ValueError(f"{message[0].upper()}{message[1:]}. `{self.prog} --help` explains the options.")
+
+    def values(self, words: Sequence[str]) -> dict[str, Any]:
+        """Return the values of all options by name."""
+        values, unknown = self.parse_known_args(self._with_truth_values(words))
+        if unknown:
+            known = [option for action in self._actions for option in action.option_strings]
+            options = [word for word in unknown if word.startswith("-")]
+            raise ValueError(f"Unknown options: {_describe_unknown(options or unknown, known)}")
+        required = [field.name for field in self.positionals if field.default is MISSING]
+        if missing := [name for name in required if getattr(values, name) is None]:
+            self.error(f"the following arguments are required: {', '.join(missing)}")
+        return vars(values)
+
+    def _with_truth_values(self, words: Sequence[str]) -> Iterator[str]:
+        """Yield the words with `true` after each bare switch, so that no switch takes a positional for its value."""
+        switches = {field.name for field in self.fields if field.type is bool}
+        for word, following in zip(words, [*words, ""][1:], strict=True):
+            yield word
+            if word[:2] == "--" and word[2:].replace("-", "_") in switches and following.lower() not in _TRUTH_VALUES:
+                yield "true"
+
+    def print_help_of(self, shown: set[str] | None) -> None:
+        """Print the help of some options, or of all with `None`."""
+        for action in self._actions:
+            if shown is not None and action.dest not in shown | {"config", "help", "help_all"}:
+                action.help = argparse.SUPPRESS
+            elif action.help != argparse.SUPPRESS:
+                action.help = _with_default(action)
+                # `--num-workers` is allowed too, but the help shows `--num_workers` only.
+                action.option_strings = [word for word in action.option_strings if "-" not in word.lstrip("-")]
+        self.print_help()
+
+
+def _words_of_file(path: str, known: set[str]) -> list[str]:
+    """Return the options of a YAML or JSON file as words of a command line. None leaves an option at its default."""
     try:
         text = Path(path).read_text(encoding="utf-8")
         options = json.loads(text) if path.endswith(".json") else yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise ValueError(f"The options in {path} cannot be read: {error}") from error
     if not isinstance(options, dict):
         raise ValueError(f"{path} must hold a mapping of options to values, but holds a {type(options).__name__}.")
-    return options
-
-
-def check_names(options: dict[str, Any], known: set[str], source: str) -> None:
-    """Raise a ValueError that names every unknown option and the nearest known one."""
-    unknown = sorted(set(options) - known)
-    if unknown:
-        raise ValueError(f"Unknown options in {source}: {describe_unknown(unknown, known)}")
-
-
-def describe_unknown(unknown: Iterable[str], known: Iterable[str]) -> str:
-    """The unknown words, each with the nearest known one, as the end of a sentence."""
-    problems = []
-    for name in unknown:
-        near = get_close_matches(name, known, n=1)
-        problems.append(f"{name!r}" + (f" (did you mean {near[0]!r}?)" if near else ""))
-    return ", ".join(problems) + "."
-
-
-def _as_words(options: dict[str, Any]) -> list[str]:
-    """Options of a file as the words of a command line; None leaves an option at its default."""
+    if unknown := sorted(set(options) - known):
+        raise ValueError(f"Unknown options in {path}: {_describe_unknown(unknown, known)}")
     words = []
     for name, value in options.items():
-        if value is None:
-            continue
-        values = value if isinstance(value, list) else [value]
-        words.append(f"--{name}")
-        words += [json.dumps(item) if isinstance(item, dict) else str(item) for item in values]
+        if value is not None:
+            values = value if isinstance(value, list) else [value]
+            words += [f"--{name}", *(json.dumps(item) if isinstance(item, dict) else str(item) for item in values)]
     return words
 
 
-def _positionals(dataclasses: Sequence[type]) -> list[Field]:
-    """The fields that are given as words without a name."""
-    return [field for dataclass in dataclasses for field in fields(dataclass) if field.metadata.get("positional")]
-
-
-def _with_truth_values(words: Sequence[str], dataclasses: Sequence[type]) -> list[str]:
-    """The words with `true` behind each bare switch, which would take a word without a name for its value."""
-    switches = {field.name for dataclass in dataclasses for field in fields(dataclass) if field.type is bool}
-    spelled = []
-    for word, following in zip(words, [*words, ""][1:], strict=True):
-        spelled.append(word)
-        if word.startswith("--") and word[2:].replace("-", "_") in switches and following.lower() not in _TRUTH_VALUES:
-            spelled.append("true")
-    return spelled
-
-
-def _print_help(parser: argparse.ArgumentParser, shown: set[str] | None) -> None:
-    for action in parser._actions:
-        if shown is not None and action.dest not in shown | {"config", "help", "help_all"}:
-            action.help = argparse.SUPPRESS
-        elif action.help != argparse.SUPPRESS:
-            action.help = _with_default(action)
-            # `--num-workers` is taken too, but one spelling is enough to read.
-            action.option_strings = [
-                word for word in action.option_strings if word[2:].replace("-", "_") == word[2:] or len(word) == 2
-            ]
-    parser.print_help()
+def _describe_unknown(unknown: Iterable[str], known: Iterable[str]) -> str:
+    """List unknown options, each with the nearest known one."""
+    near = {name: get_close_matches(name, known, n=1) for name in unknown}
+    return ", ".join(f"{name!r}" + (f" (did you mean {hit[0]!r}?)" if hit else "") for name, hit in near.items()) + "."
 
 
 def _with_default(action: argparse.Action) -> str:
-    """The help of an option, that it is required, or its default if neither the help nor common sense says it."""
-    if action.const is False:  # the `--no_...` of a switch, which argparse gives the help of the switch
+    """Return the help of an option with its default, or with the word that it is required."""
+    if action.const is False:  # the `--no_...` of a switch
         return f"The same as --{action.dest} false."
-    if action.required and action.help:
-        return f"{action.help} Required."
-    default = action.default
-    is_plain = default in (None, argparse.SUPPRESS, "", []) or isinstance(default, bool)
-    if not action.help or is_plain or "efault" in action.help:
-        return action.help or ""
-    value = " ".join(map(str, default)) if isinstance(default, list) else str(default)
-    return f"{action.help} Default: {value.replace('%', '%%')}."
+    if action.dest in ("config", "help", "help_all") or "efault" in (action.help or ""):
+        return action.help
+    if action.required or action.default == argparse.SUPPRESS:
+        default = "Required."
+    elif action.default is None or action.default == []:
+        default = "Default: none."
+    else:
+        values = action.default if isinstance(action.default, list) else [action.default]
+        default = f"Default: {' '.join(map(_as_text, values))}.".replace("%", "%%")
+    return f"{action.help} {default}" if action.help else default
+
+
+def _as_text(value: Any) -> str:
+    """Write a default as it is given on the command line."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Enum):
+        return str(value.value)
+    return str(value)

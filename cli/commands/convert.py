@@ -96,9 +96,7 @@ class ConvertArguments:
 
 def main(argv: list[str]) -> None:
     """Run the command."""
-    (args,) = parse_options(
-        argv, (ConvertArguments,), DESCRIPTION, "atri convert", set(ConvertArguments.__annotations__)
-    )
+    (args,) = parse_options(argv, (ConvertArguments,), DESCRIPTION, "atri convert")
     convert(args)
 
 

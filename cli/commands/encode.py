@@ -56,8 +56,7 @@ class EncodeArguments:
 
 def main(argv: list[str]) -> None:
     """Run the command."""
-    shown = set(EncodeArguments.__annotations__)
-    (args,) = parse_options(argv, (EncodeArguments,), DESCRIPTION, "atri encode", shown)
+    (args,) = parse_options(argv, (EncodeArguments,), DESCRIPTION, "atri encode")
     encode(args)
 
 

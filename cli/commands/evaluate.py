@@ -1,6 +1,6 @@
 """`atri evaluate`: retrieval and consistency of a saved model."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..embedding import EmbeddingArguments, embed_data
@@ -37,8 +37,7 @@ class EvaluateArguments(EmbeddingArguments):
 
 def main(argv: list[str]) -> None:
     """Run the command."""
-    shown = {item.name for item in fields(EvaluateArguments)}
-    (args,) = parse_options(argv, (EvaluateArguments,), DESCRIPTION, "atri evaluate", shown)
+    (args,) = parse_options(argv, (EvaluateArguments,), DESCRIPTION, "atri evaluate")
     evaluate(args)
 
 

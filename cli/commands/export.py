@@ -37,7 +37,7 @@ class ExportArguments:
 
 def main(argv: list[str]) -> None:
     """Run the command."""
-    (args,) = parse_options(argv, (ExportArguments,), DESCRIPTION, "atri export", set(ExportArguments.__annotations__))
+    (args,) = parse_options(argv, (ExportArguments,), DESCRIPTION, "atri export")
     export(args)
 
 

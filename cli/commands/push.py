@@ -38,8 +38,7 @@ class PushArguments:
 
 def main(argv: list[str]) -> None:
     """Run the command."""
-    shown = set(PushArguments.__annotations__)
-    (options,) = parse_options(argv, (PushArguments,), DESCRIPTION, "atri push", shown)
+    (options,) = parse_options(argv, (PushArguments,), DESCRIPTION, "atri push")
     push(options)
 
 

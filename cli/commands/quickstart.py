@@ -48,9 +48,7 @@ class QuickstartArguments:
 
 def main(argv: list[str]) -> None:
     """Run the command."""
-    (options,) = parse_options(
-        argv, (QuickstartArguments,), DESCRIPTION, "atri quickstart", set(QuickstartArguments.__annotations__)
-    )
+    (options,) = parse_options(argv, (QuickstartArguments,), DESCRIPTION, "atri quickstart")
     quickstart(options)
 
 

@@ -107,8 +107,7 @@ class TranslateArguments:
 
 def main(argv: list[str]) -> None:
     """Run the command."""
-    shown = set(TranslateArguments.__annotations__)
-    (args,) = parse_options(argv, (TranslateArguments,), DESCRIPTION, "atri translate", shown)
+    (args,) = parse_options(argv, (TranslateArguments,), DESCRIPTION, "atri translate")
     translate(args)
 
 

@@ -108,9 +108,10 @@ class Switches:
 
 def test_help_says_what_the_no_of_a_switch_does(capsys):
     with pytest.raises(SystemExit):
-        parse_options(["--help_all"], (Switches,), "What it does.", "prog", set())
+        parse_options(["--help"], (Switches,), "What it does.", "prog")
     shown = " ".join(capsys.readouterr().out.split())
-    assert "--warm [WARM] Keep warm. --no_warm The same as --warm false. --dry [DRY] Keep dry." in shown
+    assert "--warm [WARM] Keep warm. Default: true. --no_warm The same as --warm false." in shown
+    assert "--dry [DRY] Keep dry. Default: false." in shown
 
 
 # Words without a name
@@ -124,7 +125,7 @@ class Conversion:
 
 
 def parse_conversion(*argv):
-    return parse_options(argv, (Conversion,), "What it does.", "prog", {"output_dir", "name", "overwrite"})[0]
+    return parse_options(argv, (Conversion,), "What it does.", "prog")[0]
 
 
 def test_a_positional_option_is_named_or_not(tmp_path, capsys):

@@ -66,8 +66,7 @@ class DrawsArguments:
 
 def main(argv: list[str]) -> None:
     """Run the mode."""
-    shown = set(DrawsArguments.__annotations__)
-    (args,) = parse_options(argv, (DrawsArguments,), DESCRIPTION, "atri diagnose draws", shown)
+    (args,) = parse_options(argv, (DrawsArguments,), DESCRIPTION, "atri diagnose draws")
     diagnose_draws(args)
 
 

@@ -1,6 +1,6 @@
 """`atri diagnose model`: the modality alignment direction error of a saved model."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,7 @@ class ModelArguments(EmbeddingArguments):
 
 def main(argv: list[str]) -> None:
     """Run the mode."""
-    shown = {item.name for item in fields(ModelArguments)}
-    (args,) = parse_options(argv, (ModelArguments,), DESCRIPTION, "atri diagnose model", shown)
+    (args,) = parse_options(argv, (ModelArguments,), DESCRIPTION, "atri diagnose model")
     diagnose_model(args)
 
 

@@ -1,12 +1,12 @@
 """`atri prepare`: public corpora, as people hold them, to folders that `atri train` reads; and what they share."""
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...dispatch import Command, dispatch
 from ...options import parse_options
 from .help import DESCRIPTIONS
 
@@ -15,21 +15,12 @@ if TYPE_CHECKING:
     from modeling_atri.corpora.readers.clips import Corpus
 
 
-DESCRIPTION = """\
-usage: atri prepare audiocaps|clotho|wavcaps|mlclap|hub|join|check [options]
-
-Write a folder that `atri train --train_data` reads, from a corpus as it is on your disk: caption files, one for each
-language, and a folder of recordings. Recordings stay where they are. What cannot be used (clips that are missing or
-broken, captions that a language lacks) is left out, counted in the report and listed beside it.
-
-  audiocaps   CSV files, also ml-audiocaps' Japanese, and clips named by their YouTube video
-  clotho      CSV files of five captions a clip
-  wavcaps     JSON files of its four subsets
-  mlclap      JSON files in ml-clap's layout, which has its AudioCaps and Clotho in it
-  hub         a data set of the Hub (or of files of `datasets`), by naming its columns
-  join        several such folders as one
-  check       what training and test folders share, by ids at the source and by sound; --drop takes it out of training
-
+_DESCRIPTION = """\
+Turn a corpus on your disk into a folder that `atri train --train_data` reads: a caption file for each language, and a
+folder of recordings. Recordings stay where they are. Clips that are missing or broken, and captions that a language
+lacks, are left out, counted in the report and listed beside it.
+"""
+_EXAMPLES = """\
 examples:
   atri prepare audiocaps --captions en=test.csv ja=ja/test.csv --audio clips/ --output data/audiocaps/test
   atri prepare clotho --captions en=clotho_captions_evaluation.csv --metadata clotho_metadata_evaluation.csv \\
@@ -39,8 +30,6 @@ examples:
   atri prepare hub --name owner/name --split train --captions en=caption fr=caption_fr --output data/mine
   atri prepare join --folders data/audiocaps/train data/clotho/train --output data/train
   atri prepare check --train data/freesound --test data/clotho/test data/audiocaps/test --drop
-
-`atri prepare audiocaps --help` explains one of them: files, columns, options, `--help_all` those of all.
 """
 
 _CAPTIONS_HELP = "LANGUAGE=FILE, one for each language; all of them parallel."
@@ -175,30 +164,34 @@ class CheckArguments:
     output: str | None = field(default=None, metadata={"help": "JSON lines file for the list of what is shared."})
 
 
-_CORPORA = {
+_HELP = {
+    "audiocaps": "CSV files, also those of ml-audiocaps in Japanese, and clips named by their YouTube video",
+    "clotho": "CSV files of five captions a clip",
+    "wavcaps": "JSON files of its four subsets",
+    "mlclap": "JSON files in ml-clap's layout, which distributes AudioCaps and Clotho",
+    "hub": "a Hub dataset (or a folder of `datasets`), by the names of its columns",
+    "join": "join several prepared folders",
+    "check": "find clips that training and test folders share, by source id and by sound; --drop removes them",
+}
+_ARGUMENTS = {
     "audiocaps": AudioCapsArguments,
     "clotho": ClothoArguments,
     "wavcaps": WavCapsArguments,
     "mlclap": MlclapArguments,
     "hub": HubArguments,
+    "join": JoinArguments,
+    "check": CheckArguments,
 }
-_KINDS = {**_CORPORA, "join": JoinArguments, "check": CheckArguments}
 
 
-def main(argv: list[str]) -> None:
-    """Run the command."""
-    if not argv or argv[0] in ("-h", "--help", "--help_all"):
-        print(DESCRIPTION)
-        if "--help_all" in argv:
-            for kind in _KINDS:
-                _print_options(kind)
-        sys.exit(0)
-    kind, *rest = argv
-    if kind not in _KINDS:
-        near = get_close_matches(kind, _KINDS, n=1)
-        hint = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(_KINDS)}."
-        raise ValueError(f"{kind!r} is nothing that can be prepared. {hint}")
-    arguments = _parse(kind, rest)
+def main(argv: Sequence[str]) -> int:
+    """Run the command and return its exit status."""
+    commands = {name: Command(help, partial(_run, name)) for name, help in _HELP.items()}
+    return dispatch(argv, "atri prepare", "task", commands, _DESCRIPTION, _EXAMPLES)
+
+
+def _run(name: str, argv: Sequence[str]) -> None:
+    arguments = _parse(name, argv)
     if isinstance(arguments, CheckArguments):
         check(arguments)
     elif isinstance(arguments, JoinArguments):
@@ -207,17 +200,8 @@ def main(argv: list[str]) -> None:
         prepare(arguments)
 
 
-def _parse(kind: str, argv: Sequence[str]) -> Any:
-    arguments = _KINDS[kind]
-    shown = set(arguments.__dataclass_fields__)
-    return parse_options(argv, (arguments,), DESCRIPTIONS[kind], f"atri prepare {kind}", shown)[0]
-
-
-def _print_options(kind: str) -> None:
-    try:
-        _parse(kind, ["--help"])
-    except SystemExit:
-        print()
+def _parse(name: str, argv: Sequence[str]) -> Any:
+    return parse_options(argv, (_ARGUMENTS[name],), DESCRIPTIONS[name], f"atri prepare {name}")[0]
 
 
 def prepare(args: OutputArguments) -> dict[str, Any]:

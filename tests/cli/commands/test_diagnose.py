@@ -205,14 +205,10 @@ def test_the_plot_of_twins_says_whose_weights(figures, tmp_path):
 
 
 def test_help_explains_every_mode(capsys):
-    with pytest.raises(SystemExit) as end:
-        main(["diagnose", "--help"])
-    assert end.value.code == 0
+    assert main(["diagnose", "--help"]) == 0
     shown = capsys.readouterr().out
     assert all(f"  {mode}  " in shown for mode in ("draws", "model", "twins"))
-    with pytest.raises(SystemExit) as end:
-        main(["diagnose", "--help_all"])
-    assert end.value.code == 0
+    assert main(["diagnose", "--help_all"]) == 0
     shown = capsys.readouterr().out
     assert all(f"usage: atri diagnose {mode}" in shown for mode in ("draws", "model", "twins"))
     assert all(option in shown for option in ("--epochs", "--batch_size", "--num_probes", "--lr_scheduler_type"))
@@ -225,9 +221,8 @@ def test_help_explains_every_mode(capsys):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ([], "The first word must be a mode, draws, model, twins; got None"),
-        (["twin"], "got 'twin'. Did you mean 'twins'?"),
-        (["--train_data", "x"], "The first word must be a mode"),
+        (["twin"], "There is no mode 'twin'. Did you mean 'twins'?"),
+        (["--train_data", "x"], "There is no mode '--train_data'. The modes are draws, model, twins."),
         (["draws"], "required: --train_data"),
         (["draws", "--train_data", "x", "--epochs", "0"], "`epochs` must be at least 1; got 0"),
         (["draws", "--train_data", "x", "--objective", "klc"], "invalid choice: 'klc'"),
