@@ -1,8 +1,8 @@
 """What several commands read: a model, data, a device; and what results call them."""
 
-import re
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from modeling_atri.sources import check_source, is_hub_id, public_name
 
 
 if TYPE_CHECKING:
@@ -18,8 +18,7 @@ def load_model(path: str) -> "tuple[AtriModel, AtriProcessor]":
     """
     from modeling_atri import AtriModel, AtriProcessor
 
-    if not Path(path).is_dir() and (Path(path).is_absolute() or path.startswith(".") or path.count("/") != 1):
-        raise ValueError(f"There is no folder {path!r}. Name the folder of a saved model, or a Hub id (owner/name).")
+    check_source(path)
     return AtriModel.from_pretrained(path), AtriProcessor.from_pretrained(path)
 
 
@@ -37,11 +36,9 @@ def data_name(source: str | None, split: str | None) -> str | None:
     """What results call a source: a Hub id, or the folder's name without the path to it."""
     if source is None:
         return None
-    name = Path(source).name if Path(source).exists() else source
-    return f"{name}/{split}" if split else name
+    return f"{public_name(source)}/{split}" if split else public_name(source)
 
 
 def hub_id(source: str | None) -> str | None:
     """The source, if it is the id of a data set on the Hub."""
-    is_id = source is not None and re.fullmatch(r"[\w.-]+/[\w.-]+", source) and not Path(source).exists()
-    return source if is_id else None
+    return source if source is not None and is_hub_id(source) else None

@@ -21,6 +21,8 @@ from huggingface_hub import (
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError
 from huggingface_hub.utils import validate_repo_id
 
+from modeling_atri.sources import is_hub_id
+
 from .authorship import CARD_NAME, is_made_here, signed
 from .cards import make_model_card
 from .metadata import eval_results_files
@@ -243,17 +245,12 @@ def _adapter_config(path: Path, base_model: str | None) -> dict[str, Any]:
     """PEFT's configuration, which names a base model that others can load."""
     config = json.loads(path.read_text(encoding="utf-8"))
     base = base_model or config.get("base_model_name_or_path")
-    if not base or is_local(base):
+    if not base or not is_hub_id(base):
         raise ValueError(
             f"The adapter was made on a model that is not on the Hub ({base or 'without a name'}), where nobody could "
             "load it. Push that model first, then the adapter with its Hub id as `base_model`."
         )
     return config | {"base_model_name_or_path": base}
-
-
-def is_local(name: str) -> bool:
-    """Whether a model's name is a path on this machine, not an id on the Hub."""
-    return Path(name).exists() or Path(name).is_absolute()
 
 
 def _card(folder: Path, repo_id: str, facts: dict[str, Any]) -> str:

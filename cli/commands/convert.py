@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modeling_atri.sources import is_hub_id
+
 from ..loading import data_name
 from ..options import parse_options
 
@@ -168,7 +170,7 @@ def _facts(args: ConvertArguments, model: "AtriModel") -> dict[str, Any]:
     weights = [
         label if os.path.isfile(sources[name]) else data_name(sources[name], None) for name, label in labels.items()
     ]
-    hub_ids = [sources[name] for name in labels if not os.path.exists(sources[name])]
+    hub_ids = [sources[name] for name in labels if is_hub_id(sources[name], needs_owner=False)]
     fresh = {} if args.mlclap else {"fresh": ["audio_projection", "text_projection", "logit_scale"], "seed": args.seed}
     return {
         "model": {

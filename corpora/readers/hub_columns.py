@@ -12,6 +12,8 @@ from typing import Any
 
 import datasets
 
+from modeling_atri.sources import check_source
+
 from ..rows.bad_rows import EMPTY_CAPTION, MISSING_LANGUAGE, MISSING_RECORDING, UNEQUAL_CAPTIONS, WRONG_ID, BadRow
 from .clips import OTHER_CLIP, Clip, Corpus
 from .source_ids import source_id
@@ -25,6 +27,7 @@ def open_dataset(name: str, split: str | None = None, subset: str | None = None)
     Raises:
         ValueError: it cannot be had, or has several splits or configurations and none, or another, was named.
     """
+    check_source(name, needs_owner=False)
     is_saved = any((Path(name) / file).exists() for file in ("dataset_info.json", "dataset_dict.json"))
     try:
         loaded = datasets.load_from_disk(name) if is_saved else datasets.load_dataset(name, subset, split=split)

@@ -12,7 +12,6 @@ import difflib
 import json
 import logging
 import os
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
 from typing import Any, BinaryIO
@@ -21,6 +20,7 @@ import datasets
 import pyarrow
 
 from modeling_atri.languages_atri import resolve_language
+from modeling_atri.sources import is_hub_id, missing_source
 
 from .bad_rows import WRONG_LINE, BadRow, describe
 from .checks import Problem, RowChecker, recording_length
@@ -30,7 +30,6 @@ logger = logging.getLogger(__name__)
 
 METADATA_FILE = "metadata.jsonl"
 _OWN_COLUMNS = {"file_name", "audio", "audio_id", "captions", "group_id"}
-_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 
 
 def load_rows(
@@ -170,11 +169,9 @@ def _load_from_hub(name: str, split: str | None) -> datasets.Dataset | datasets.
     similar = _similar_path(name)
     if similar is not None:
         raise ValueError(f"There is no file or folder {name!r}. Did you mean {similar!r}?")
-    if not _may_be_on_hub(name):
-        raise ValueError(
-            f"There is no file or folder {name!r}. (A data set on the Hub is called 'owner/name', where there is no "
-            "folder 'owner'.)"
-        )
+    # Beside an existing folder, a name of the form `folder/name` is taken for a path.
+    if not is_hub_id(name) or Path(name).parent.exists():
+        raise missing_source(name, "file or folder")
     logger.warning("%r is no file or folder here: looking for a data set of that name on the Hub.", name)
     try:
         return datasets.load_dataset(name, split=split)
@@ -182,12 +179,6 @@ def _load_from_hub(name: str, split: str | None) -> datasets.Dataset | datasets.
         raise ValueError(
             f"{name!r} is neither an existing file or folder, nor a data set that can be reached on the Hub ({error})."
         ) from error
-
-
-def _may_be_on_hub(name: str) -> bool:
-    """False for what can only be a path: the Hub's client would try for a minute before it says so."""
-    is_id = _HUB_ID.fullmatch(name) and not name.endswith((".json", ".jsonl"))
-    return bool(is_id) and not Path(name).parent.exists()
 
 
 def _similar_path(name: str) -> str | None:

@@ -5,7 +5,6 @@ import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -23,6 +22,7 @@ from transformers.utils import cached_file
 from modeling_atri.encode.fingerprints import weights_fingerprint
 from modeling_atri.hub_cards.results import as_list
 from modeling_atri.languages_atri import LANGUAGES
+from modeling_atri.sources import check_source, public_name
 
 from .quality import CUT_OFF, SOURCE_TOO_LONG, UNKNOWN_TOKEN
 
@@ -286,7 +286,7 @@ def load_translation_model(
         ValueError: no such folder, another kind of model, or another dtype.
         OSError: there is no such Hub repository, or it cannot be reached.
     """
-    name_or_path, name = os.fspath(name_or_path), _checked_name(name_or_path)
+    name_or_path = check_source(name_or_path)
     if dtype not in _DTYPES:
         raise ValueError(f"`dtype` must be one of {', '.join(_DTYPES)}, got {dtype!r}.")
     config = AutoConfig.from_pretrained(name_or_path, revision=revision)
@@ -297,7 +297,7 @@ def load_translation_model(
     return _MODELS[config.model_type](
         model.to(device),
         tokenizer,
-        name=name,
+        name=public_name(name_or_path),
         revision=getattr(model.config, "_commit_hash", None),
         num_beams=num_beams,
         max_new_tokens=max_new_tokens,
@@ -315,7 +315,7 @@ def translation_license(name_or_path: str | os.PathLike, given: str | None = Non
     Raises:
         ValueError: it is not known and none was given, or another was given than is known; no such folder.
     """
-    name = _checked_name(name_or_path)
+    name = public_name(check_source(name_or_path))
     known = next((licence for pattern, licence in _LICENSES if pattern.search(name)), None)
     found = [known] if known else read_licenses(name_or_path, revision)
     known = found[0] if len(found) == 1 else None
@@ -342,16 +342,6 @@ def read_licenses(name_or_path: str | os.PathLike, revision: str | None = None) 
         return []
     found = as_list(ModelCard.load(path, ignore_metadata_errors=True).data.license)
     return [name for name in found if name not in ("other", "unknown")]
-
-
-def _checked_name(name_or_path: str | os.PathLike) -> str:
-    """A Hub id as it is; of a folder its last part, for the path to it is nobody else's business."""
-    name = os.fspath(name_or_path)
-    if Path(name).is_dir():
-        return Path(name).resolve().name
-    if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name):
-        raise ValueError(f"There is no folder {name!r}. Name the folder of a model, or a Hub id (owner/name).")
-    return name
 
 
 def _tokenizer_state(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:

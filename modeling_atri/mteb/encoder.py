@@ -17,6 +17,7 @@ from ..encode.fingerprints import model_fingerprint
 from ..languages_atri import LANGUAGES, resolve_language
 from ..modeling_atri import AtriModel
 from ..processing_atri import AtriProcessor
+from ..sources import is_hub_id, public_name
 
 
 if TYPE_CHECKING:
@@ -220,9 +221,9 @@ def flores_code(langscript: str) -> str:
 
 
 def _model_name(name_or_path: str) -> str:
-    if "/" in name_or_path and not Path(name_or_path).exists():
+    if is_hub_id(name_or_path):
         return name_or_path
-    return f"local/{Path(name_or_path).resolve().name if name_or_path else 'atri'}"
+    return f"local/{public_name(name_or_path or 'atri')}"
 
 
 def _without_decoding(inputs: DataLoader) -> DataLoader:

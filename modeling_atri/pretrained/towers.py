@@ -5,7 +5,6 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +16,7 @@ from ..configuration_atri import AtriAudioConfig, AtriConfig
 from ..feature_extraction_atri import AtriFeatureExtractor
 from ..modeling_atri import AtriAudioModel, AtriModel, build_text_model
 from ..processing_atri import AtriProcessor
+from ..sources import check_source, public_name
 from .checkpoints import read_checkpoint, read_weights
 from .state_dicts import (
     convert_ced_state_dict,
@@ -98,7 +98,7 @@ def load_audio_tower(name_or_path: str | os.PathLike, heads: int | None = None, 
         ValueError: no such file or folder, another kind of model, or weights that are missing, unknown or mis-shaped.
         OSError: there is no such Hub repository, or it cannot be reached.
     """
-    name_or_path = _checked_source(name_or_path)
+    name_or_path = check_source(name_or_path, "file or folder", needs_owner=False)
     if os.path.isfile(name_or_path):
         tower = Tower(*convert_ced_state_dict(read_checkpoint(name_or_path), heads))
         tower.config.name_or_path = "CED"
@@ -120,7 +120,7 @@ def load_audio_tower(name_or_path: str | os.PathLike, heads: int | None = None, 
             f"{name_or_path} is of type {model_type!r}; the audio tower must be CED (mispeech/ced-base is of type "
             "'ced') or a saved AtriAudioModel or AtriModel."
         )
-    tower.config.name_or_path = _public_name(name_or_path)
+    tower.config.name_or_path = public_name(name_or_path)
     return tower
 
 
@@ -139,7 +139,7 @@ def load_text_tower(name_or_path: str | os.PathLike, heads: int | None = None, *
         ValueError: no such file or folder, a model that is no text encoder, or weights that are missing or mis-shaped.
         OSError: there is no such Hub repository, or it cannot be reached.
     """
-    name_or_path = _checked_source(name_or_path)
+    name_or_path = check_source(name_or_path, "file or folder", needs_owner=False)
     if os.path.isfile(name_or_path):
         tower = Tower(*convert_sonar_state_dict(read_checkpoint(name_or_path), heads))
         tower.config.name_or_path = "SONAR"  # for its licence
@@ -155,7 +155,7 @@ def load_text_tower(name_or_path: str | os.PathLike, heads: int | None = None, *
     else:
         encoder = _on_meta(build_text_model, config)
         state_dict = _load(type(encoder), name_or_path, config, set(encoder.state_dict()), **hub_kwargs)
-    config.name_or_path = _public_name(name_or_path)
+    config.name_or_path = public_name(name_or_path)
     return Tower(config, state_dict)
 
 
@@ -195,7 +195,7 @@ def make_processor(
         ValueError: no such folder, or a tokenizer that puts the language code last.
         OSError: there is no such Hub repository, or it cannot be reached.
     """
-    tokenizer_name_or_path = _checked_source(tokenizer_name_or_path)
+    tokenizer_name_or_path = check_source(tokenizer_name_or_path, "file or folder", needs_owner=False)
     with _named(tokenizer_name_or_path):
         tokenizer = AutoTokenizer.from_pretrained(tokenizer_name_or_path, **hub_kwargs)
     return AtriProcessor(AtriFeatureExtractor(), tokenizer, normalize_text=normalize_text)
@@ -266,20 +266,6 @@ def _on_meta(build: Callable[[PreTrainedConfig], PreTrainedModel], config: PreTr
     """The model without memory for its weights."""
     with torch.device("meta"):
         return build(config)
-
-
-def _checked_source(name_or_path: str | os.PathLike) -> str:
-    name_or_path = os.fspath(name_or_path)
-    looks_like_a_path = Path(name_or_path).is_absolute() or name_or_path.startswith(".") or name_or_path.count("/") > 1
-    looks_like_a_path |= name_or_path.endswith((".pt", ".pth", ".bin", ".safetensors"))
-    if looks_like_a_path and not os.path.exists(name_or_path):
-        raise ValueError(f"There is no file or folder {name_or_path!r}. Name one, or a Hub id (owner/name).")
-    return name_or_path
-
-
-def _public_name(name_or_path: str) -> str:
-    """A Hub id as it is; of a local folder its last part, for the path to it is nobody else's business."""
-    return Path(name_or_path).resolve().name if os.path.exists(name_or_path) else name_or_path
 
 
 def _check_ced_features(published: dict[str, Any], name_or_path: str) -> None:

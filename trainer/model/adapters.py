@@ -8,8 +8,8 @@ from torch import nn
 from transformers.trainer_utils import unwrap_peft_model
 from transformers.utils import ADAPTER_CONFIG_NAME, ADAPTER_SAFE_WEIGHTS_NAME, CONFIG_NAME, is_peft_available
 
-from modeling_atri.hub_cards.publish import is_local
 from modeling_atri.modeling_atri import AtriModel
+from modeling_atri.sources import is_hub_id
 
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ def check_base_on_hub(model: "AtriModel | PeftModel") -> None:
         ValueError: the base model is a local folder.
     """
     base = _active_config(model).base_model_name_or_path
-    if is_local(base):
+    if not is_hub_id(base):
         raise ValueError(
             f"`push_to_hub` would push an adapter on a model that is not on the Hub ({base}), where nobody could load "
             "it. Push that model and load it by its Hub id; or leave `push_to_hub` out, and name the Hub id at the "

@@ -1,7 +1,6 @@
 """A trainer's model to the Hub: what its card says, and pushes at the end and at checkpoints."""
 
 import logging
-import re
 import shutil
 from concurrent.futures import Future
 from functools import partial
@@ -20,6 +19,7 @@ from modeling_atri.hub_cards.authorship import CARD_NAME, write_card
 from modeling_atri.hub_cards.environment import RESULTS_NAME, describe_environment, save_json
 from modeling_atri.hub_cards.publish import publish, published_files
 from modeling_atri.hub_cards.results import as_list, model_license, read_emissions, read_facts
+from modeling_atri.sources import is_hub_id, public_name
 
 from ..evaluation.measuring import current_results
 from .facts import merge_facts, model_facts, training_facts
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _LAST_CHECKPOINT = "last-checkpoint"  # where `hub_strategy="checkpoint"` puts what training resumes from
 
 
@@ -55,7 +54,7 @@ def complete_results(trainer: "AtriTrainer", results: dict[str, Any]) -> dict[st
     if "initialized_from" not in model and towers:  # of `modeling_atri.pretrained`
         towers = list(dict.fromkeys(towers))
         model |= {"initialized_from": " and ".join(towers), "weights_from": towers}
-        if hub_ids := [name for name in towers if _HUB_ID.fullmatch(name)]:
+        if hub_ids := [name for name in towers if is_hub_id(name)]:
             model["base_model"] = hub_ids
     runtimes = [entry["train_runtime"] for entry in trainer.state.log_history if "train_runtime" in entry]
     training = results.get("training", {}) | ({"runtime_s": runtimes[-1]} if runtimes else {})
@@ -77,15 +76,15 @@ def origin_facts(name: str | None) -> dict[str, Any]:
         told = read_facts(folder)
         card = ModelCard.load(folder / CARD_NAME).data if (folder / CARD_NAME).is_file() else ModelCardData()
         facts = {
-            "initialized_from": folder.resolve().name,
+            "initialized_from": public_name(folder),
             "weights_from": told.get("model", {}).get("weights_from"),
             "base_model": as_list(card.base_model) or told.get("model", {}).get("base_model"),
             "license": card.license or model_license(told),
         }
-    elif _HUB_ID.fullmatch(name):
+    elif is_hub_id(name):
         facts = {"initialized_from": name} | _hub_facts(name)
     else:  # a folder that is gone
-        facts = {"initialized_from": folder.name}
+        facts = {"initialized_from": public_name(name)}
     return {key: value for key, value in facts.items() if value}
 
 

@@ -139,5 +139,5 @@ def test_data_sets_on_disk(tmp_path):
         open_dataset(str(tmp_path / "files"), "dev")
     with pytest.raises(ValueError, match="has the splits train, test: please name one"):
         open_dataset(str(tmp_path / "saved"), None)
-    with pytest.raises(ValueError, match="is no data set, neither here nor on the Hub"):
+    with pytest.raises(ValueError, match="There is no folder .*, and it is not a Hub id"):
         open_dataset(str(tmp_path / "none"), None)

@@ -368,7 +368,7 @@ def test_wrong_sources(tmp_path, source, arguments, message):
     [
         ("cliips/train", r"no file or folder 'cliips/train'\. Did you mean 'clips/train'"),
         ("clips/trian", r"Did you mean 'clips/train'"),
-        ("clips/validation", r"no file or folder 'clips/validation'\. \(A data set on the Hub"),
+        ("clips/validation", r"no file or folder 'clips/validation', and it is not a Hub id"),
         ("clips/train/metdata.jsonl", r"Did you mean 'clips/train/metadata\.jsonl'"),
         ("somewhere/rows.json", "no file or folder"),
         ("./else/where", "no file or folder"),
