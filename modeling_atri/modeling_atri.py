@@ -9,14 +9,13 @@ from os import PathLike
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AutoModel, PreTrainedConfig
+from transformers import AutoModel
 from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
-from transformers.models.auto.modeling_auto import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForTextEncoding
 from transformers.processing_utils import Unpack
 from transformers.utils import ModelOutput, TransformersKwargs, auto_docstring, can_return_tuple
 from transformers.utils.generic import merge_with_config_defaults
@@ -25,7 +24,7 @@ from transformers.utils.output_capturing import capture_outputs
 from .configuration_atri import IS_REMOTE_CODE, AtriAudioConfig, AtriConfig
 from .loss_atri import info_nce_loss
 from .pipelines_atri import register_pipelines
-from .text_packing_atri import PackedM2M100Encoder
+from .text_model_atri import build_text_model
 
 
 # The feed-forward blocks' wide states of so many tokens, four clips' of ten seconds, stay in a CPU's cache; those of a
@@ -471,41 +470,6 @@ def masked_mean(hidden_states: Tensor, mask: Tensor) -> Tensor:
     return (total / weights.sum(dim=1).clamp(min=1.0)).to(hidden_states.dtype)
 
 
-def build_text_model(config: PreTrainedConfig) -> PreTrainedModel:
-    """The encoder that a text configuration describes, without decoder and pooler.
-
-    Raises:
-        ValueError: transformers has no encoder for this model type.
-    """
-    if config.model_type == "m2m_100":
-        return PackedM2M100Encoder._from_config(config)
-    auto_class = AutoModelForTextEncoding if type(config) in AutoModelForTextEncoding._model_mapping else AutoModel
-    if (auto_class is AutoModel and config.is_encoder_decoder) or _is_decoder(config):
-        raise ValueError(
-            f"`text_config` is of type {config.model_type!r}, a decoder or an encoder-decoder of which transformers "
-            "offers no encoder alone. Use an encoder such as bert, xlm-roberta, modernbert, t5, or m2m_100 (SONAR, "
-            "NLLB)."
-        )
-    text_model = auto_class.from_config(config)
-    if text_model.main_input_name != "input_ids":
-        raise ValueError(
-            f"`text_config` is of type {config.model_type!r}, which reads {text_model.main_input_name}, not text."
-        )
-    if getattr(text_model, "pooler", None) is not None:
-        text_model.pooler = None  # never used here: its weights would get no gradient
-    return text_model
-
-
-def _is_decoder(config: PreTrainedConfig) -> bool:
-    """Whether tokens see only what precedes them, which makes a poor mean over them."""
-    if getattr(config, "is_decoder", False):
-        return True
-    only_generates = type(config) in AutoModelForCausalLM._model_mapping and not (
-        type(config) in AutoModelForMaskedLM._model_mapping or type(config) in AutoModelForTextEncoding._model_mapping
-    )
-    return only_generates and not getattr(config, "use_bidirectional_attention", False)
-
-
 @auto_docstring
 class AtriModel(AtriPreTrainedModel):
     config: AtriConfig
@@ -568,19 +532,20 @@ class AtriModel(AtriPreTrainedModel):
         >>> processor = make_processor("cointegrated/SONAR_200_text_encoder")
         ```"""
         try:
-            pretrained = import_module("modeling_atri.pretrained.towers")
+            joining = import_module("modeling_atri.pretrained.joining")
         except ImportError as error:
             raise ImportError(
-                "`from_audio_text_pretrained` is not in the files of a Hub repository; `pip install modeling_atri`."
+                "`from_audio_text_pretrained` needs the installed package: `pip install modeling_atri`. The files of "
+                "a Hub repository do not contain it."
             ) from error
-        return pretrained.from_audio_text_pretrained(
+        return joining.load_and_join_towers(
+            cls,
             audio_name_or_path,
             text_name_or_path,
             projection_dim=projection_dim,
             dtype=dtype,
             audio_revision=audio_revision,
             text_revision=text_revision,
-            model_class=cls,
             **hub_kwargs,
         )
 

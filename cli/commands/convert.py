@@ -110,7 +110,7 @@ def convert(args: ConvertArguments) -> dict[str, Any]:
     if args.mlclap is not None and not os.path.isfile(args.mlclap):  # told before the Hub is asked for the tokenizer
         raise ValueError(f"There is no file {args.mlclap!r}. Name a released checkpoint of ML-CLAP.")
     from modeling_atri.files import folder_written_whole
-    from modeling_atri.pretrained.towers import make_processor
+    from modeling_atri.pretrained import make_processor
 
     with _told():
         processor = make_processor(args.tokenizer or args.sonar, normalize_text=args.mlclap is not None)
@@ -140,13 +140,15 @@ def convert(args: ConvertArguments) -> dict[str, Any]:
 def _make_model(args: ConvertArguments) -> "AtriModel":
     import torch
 
-    from modeling_atri.pretrained.towers import from_mlclap_checkpoint, join_towers, load_audio_tower, load_text_tower
+    from modeling_atri import AtriModel
+    from modeling_atri.pretrained import from_mlclap_checkpoint, load_audio_tower, load_text_tower
+    from modeling_atri.pretrained.joining import join_towers
 
     if args.mlclap is not None:
         return from_mlclap_checkpoint(args.mlclap, args.audio_heads, args.text_heads)
     audio, text = load_audio_tower(args.ced, args.audio_heads), load_text_tower(args.sonar, args.text_heads)
     torch.manual_seed(args.seed)
-    return join_towers(audio, text, args.projection_dim or 1024)
+    return join_towers(AtriModel, audio, text, args.projection_dim or 1024)
 
 
 def _print_model(model: "AtriModel") -> None:

@@ -1,14 +1,16 @@
-"""Weights as they come from outside: state dicts in files, folders and on the Hub, read without running any code."""
+"""Weights of other projects: state dicts from files, folders and the Hub, read without running their code."""
 
 import logging
 import os
 import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from safetensors import SafetensorError
 from torch import Tensor
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_utils import load_state_dict
 from transformers.utils import (
     SAFE_WEIGHTS_INDEX_NAME,
@@ -17,6 +19,7 @@ from transformers.utils import (
     WEIGHTS_NAME,
     cached_file,
 )
+from transformers.utils import logging as transformers_logging
 from transformers.utils.hub import get_checkpoint_shard_files
 
 from .state_dicts import shorten
@@ -26,32 +29,32 @@ logger = logging.getLogger(__name__)
 
 # In the order in which transformers looks for them.
 _WEIGHT_FILES = (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME, WEIGHTS_NAME, WEIGHTS_INDEX_NAME)
-# Training scripts keep the state dict beside optimizer and step under one of these; fairseq2 under the first.
+# Training scripts store the state dict under one of these keys, beside the optimizer. fairseq2 uses the first.
 _WRAPPERS = ("model", "state_dict")
 _PARALLEL_PREFIX = "module."  # of DistributedDataParallel
 
 
 def read_checkpoint(path: str | os.PathLike) -> dict[str, Tensor]:
-    """The state dict in a file of torch or safetensors.
+    """Read the state dict in a file of torch or safetensors.
 
-    The file is memory-mapped (torch's format from before 1.6 is read into memory): tensors take memory as they are
-    touched. Pickles are loaded with `weights_only=True`. A state dict that lies under `"model"` or `"state_dict"`
-    is taken out, and DistributedDataParallel's prefix dropped.
+    The file is memory-mapped, so tensors take memory only when they are used (torch's format from before version 1.6
+    is read into memory). Pickles are loaded with `weights_only=True`. A state dict under the key `"model"` or
+    `"state_dict"` is unwrapped, and the prefix of DistributedDataParallel is removed.
 
     Raises:
-        ValueError: not a file of these formats, cut off, or with more in it than tensors and plain values.
+        ValueError: the file is damaged, not in one of these formats, or holds more than tensors and plain values.
         OSError: the file cannot be opened.
     """
     path = os.fspath(path)
     with open(path, "rb"):
-        pass  # what cannot be opened says so itself; what torch cannot read then is no fault of the path
+        pass  # raises its own OSError; after this, an OSError of torch is about the content
     try:
         checkpoint = load_state_dict(path)
     except pickle.UnpicklingError as error:
         if needed := re.search(r"GLOBAL (\S+)", str(error)):
             raise ValueError(
                 f"{path} holds an object of {needed[1]}; only tensors and plain values are read, because loading "
-                "anything else can run code. Where you trust the file, save its state dict alone and pass that."
+                "anything else can run code. If you trust the file, save its state dict alone and pass that."
             ) from error
         raise ValueError(f"{path} is not a checkpoint of torch, or it is damaged.") from error
     except (RuntimeError, EOFError, OSError, SafetensorError) as error:
@@ -64,15 +67,15 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, Tensor]:
 
 
 def read_weights(name_or_path: str, **hub_kwargs: Any) -> dict[str, Tensor]:
-    """The state dict of a folder or Hub repository in transformers' layout, in one file or in shards.
+    """Read the state dict of a folder or Hub repository in transformers' layout, in one file or in shards.
 
     Args:
-        name_or_path: the folder, or the id of the repository.
+        name_or_path: folder or Hub id.
         hub_kwargs: `revision`, `token`, `cache_dir`, `local_files_only`, as in `from_pretrained`.
 
     Raises:
-        ValueError: it has no weights, or they cannot be read.
-        OSError: there is no such repository, or it cannot be reached.
+        ValueError: there are no weights, or they cannot be read.
+        OSError: the Hub repository does not exist or cannot be reached.
     """
     for file_name in _WEIGHT_FILES:
         path = cached_file(name_or_path, file_name, _raise_exceptions_for_missing_entries=False, **hub_kwargs)
@@ -87,6 +90,61 @@ def read_weights(name_or_path: str, **hub_kwargs: Any) -> dict[str, Tensor]:
     raise ValueError(f"{name_or_path} has no weights: there is none of {', '.join(_WEIGHT_FILES)}.")
 
 
+def load_weights(
+    model_class: type[PreTrainedModel],
+    name_or_path: str,
+    config: PreTrainedConfig,
+    wanted: set[str],
+    **hub_kwargs: Any,
+) -> dict[str, Tensor]:
+    """Load the weights named in `wanted` with the `from_pretrained` of their model, and check that all are there.
+
+    Raises:
+        ValueError: wanted weights are missing or of the wrong shape; `from_pretrained` would initialize them anew.
+    """
+    with quiet_transformers():
+        model, info = model_class.from_pretrained(
+            name_or_path, config=config, output_loading_info=True, ignore_mismatched_sizes=True, **hub_kwargs
+        )
+    problems = [f"missing {key}" for key in sorted(info["missing_keys"] & wanted)]
+    problems += [
+        f"{key} is {tuple(found)}, not {tuple(expected)}"
+        for key, found, expected in sorted(info["mismatched_keys"])
+        if key in wanted
+    ]
+    if problems:
+        raise ValueError(
+            f"The weights in {name_or_path} are not those of the {model_class.__name__} that its config.json "
+            f"describes ({len(problems)} keys): {shorten(problems)}."
+        )
+    if unused := sorted(info["unexpected_keys"]):
+        logger.warning(f"{len(unused)} weights in {name_or_path} are not of the encoder: {shorten(unused)}.")
+    state_dict = model.state_dict()
+    return {key: state_dict[key] for key in wanted}
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Silence transformers' report of missing weights, where the caller reports them or expects them."""
+    level = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(level)
+
+
+@contextmanager
+def naming_source(name_or_path: str) -> Iterator[None]:
+    """Add the name of the repository to errors of the connection: several repositories are read for one model."""
+    try:
+        yield
+    except OSError as error:
+        if name_or_path in str(error):
+            raise
+        raise OSError(f"{name_or_path} cannot be read: {error}") from error
+
+
 def _unwrap(checkpoint: Any, path: str) -> dict[str, Tensor]:
     for wrapper in _WRAPPERS:
         if isinstance(checkpoint, Mapping) and isinstance(checkpoint.get(wrapper), Mapping):
@@ -97,11 +155,11 @@ def _unwrap(checkpoint: Any, path: str) -> dict[str, Tensor]:
     other = [f"{key} ({type(value).__name__})" for key, value in checkpoint.items() if not isinstance(value, Tensor)]
     if other:
         raise ValueError(
-            f"{path} holds no state dict at its top, nor under {' or '.join(map(repr, _WRAPPERS))}; these are not "
-            f"tensors: {shorten(other)}. Save the state dict alone and pass that."
+            f"{path} holds no state dict, neither at its top level nor under {' or '.join(map(repr, _WRAPPERS))}; "
+            f"these are not tensors: {shorten(other)}. Save the state dict alone and pass that."
         )
     prefix = _PARALLEL_PREFIX if all(key.startswith(_PARALLEL_PREFIX) for key in checkpoint) else ""
     return {key.removeprefix(prefix): value.detach() for key, value in checkpoint.items()}
 
 
-__all__ = ["read_checkpoint", "read_weights"]
+__all__ = ["load_weights", "naming_source", "quiet_transformers", "read_checkpoint", "read_weights"]

@@ -93,6 +93,19 @@ def convert_ced_state_dict(
     return config, converted
 
 
+def select_audio_state_dict(state_dict: StateDict, config: AtriAudioConfig) -> dict[str, Tensor]:
+    """Select the weights of the audio tower in the state dict of a saved `AtriAudioModel` or `AtriModel`.
+
+    Raises:
+        ValueError: missing, unknown or mis-shaped keys, all named.
+    """
+    prefix = "audio_model."
+    of_model = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
+    selected = of_model or dict(state_dict)
+    _check_shapes(selected, _ced_shapes(config), "AtriAudioModel")
+    return selected
+
+
 def convert_sonar_state_dict(
     state_dict: StateDict, heads: int | None = None
 ) -> tuple[M2M100Config, dict[str, Tensor]]:

@@ -134,7 +134,7 @@ def test_it_says_what_it_did_and_writes_it_down(sources, mlclap, towers, tmp_pat
     assert str(sources) not in (tmp_path / "mlclap" / "atri_results.json").read_text()
 
     assert main([*towers, "--tokenizer", str(sources / "tokenizer"), "--seed", "3", str(tmp_path / "towers")]) == 0
-    assert "(audio_projection, text_projection) and logit_scale are fresh" in capsys.readouterr().out
+    assert "(audio_projection, text_projection) and logit_scale are newly initialized" in capsys.readouterr().out
     facts = json.loads((tmp_path / "towers" / "atri_results.json").read_text())
     assert facts["model"]["weights_from"] == ["CED", "SONAR"]
     assert facts["model"]["projection_dim"] == 1024

@@ -24,14 +24,9 @@ from transformers import (
 from transformers.models.m2m_100.modeling_m2m_100 import M2M100Encoder
 
 from modeling_atri import AtriConfig, AtriModel, AtriProcessor
+from modeling_atri.pretrained import from_mlclap_checkpoint, load_audio_tower, load_text_tower, make_processor
+from modeling_atri.pretrained.joining import join_towers
 from modeling_atri.pretrained.state_dicts import convert_sonar_state_dict
-from modeling_atri.pretrained.towers import (
-    from_mlclap_checkpoint,
-    join_towers,
-    load_audio_tower,
-    load_text_tower,
-    make_processor,
-)
 from tests.helpers.published import ced_state_dict, mlclap_state_dict, save_folder, sonar_state_dict
 from tests.helpers.tiny import tiny_model, tiny_tokenizer
 
@@ -252,7 +247,7 @@ def test_towers_from_files_keep_the_name_of_their_project(tmp_path):
     torch.save(ced_state_dict(), tmp_path / "ced.pt")
     torch.save(sonar_state_dict(), tmp_path / "sonar.pt")
     towers = load_audio_tower(tmp_path / "ced.pt", 2), load_text_tower(tmp_path / "sonar.pt", 2)
-    join_towers(*towers, projection_dim=4).save_pretrained(tmp_path / "model")
+    join_towers(AtriModel, *towers, projection_dim=4).save_pretrained(tmp_path / "model")
     config = AtriModel.from_pretrained(tmp_path / "model").config
     assert (config.audio_config.name_or_path, config.text_config.name_or_path) == ("CED", "SONAR")
 
@@ -273,8 +268,8 @@ def test_heads_are_fresh_seeded_and_said(towers, caplog):
         assert first[f"{name}.weight"].std().item() == pytest.approx(0.02, rel=0.05)
         assert not first[f"{name}.bias"].any()
     assert first["logit_scale"].exp().item() == pytest.approx(1 / 0.07)
-    messages = [record.getMessage() for record in caplog.records if record.name == "modeling_atri.pretrained.towers"]
-    assert "(audio_projection, text_projection) and logit_scale are fresh" in messages[0]
+    messages = [record.getMessage() for record in caplog.records if record.name == "modeling_atri.pretrained.joining"]
+    assert "(audio_projection, text_projection) and logit_scale are newly initialized" in messages[0]
 
 
 def test_weights_are_float32_unless_another_dtype_is_asked_for(tmp_path, towers):
@@ -405,8 +400,8 @@ def test_heads_of_a_folder_are_not_passed(towers):
 
 
 def test_files_of_the_hub_say_what_they_cannot_do(monkeypatch, towers):
-    monkeypatch.setitem(sys.modules, "modeling_atri.pretrained.towers", None)
-    with pytest.raises(ImportError, match="not in the files of a Hub repository; `pip install modeling_atri`"):
+    monkeypatch.setitem(sys.modules, "modeling_atri.pretrained.joining", None)
+    with pytest.raises(ImportError, match="needs the installed package: `pip install modeling_atri`"):
         AtriModel.from_audio_text_pretrained(*towers)
 
 
@@ -419,7 +414,7 @@ def test_mlclap_is_whole(tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         model = from_mlclap_checkpoint(tmp_path / "pretrain.pt", audio_heads=2, text_heads=2)
     assert f"{len(state_dict)} tensors" in caplog.text
-    assert "fresh" not in caplog.text
+    assert "newly initialized" not in caplog.text
     assert torch.equal(model.text_projection.fc2.weight, state_dict["text_proj.2.weight"])
     assert model.logit_scale.exp().item() == pytest.approx(20.0)
     assert model.config.text_config.name_or_path == "ML-CLAP"
