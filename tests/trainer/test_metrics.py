@@ -16,6 +16,7 @@ from modeling_atri.trainer import metrics
 from modeling_atri.trainer.metrics import (
     audio_to_text_ranks,
     consistency_metrics,
+    multilingual_metrics,
     retrieval_metrics,
     text_to_audio_ranks,
 )
@@ -332,6 +333,29 @@ def test_consistency_by_hand() -> None:
     assert all(type(value) is float for value in result.values())
 
 
+@pytest.mark.parametrize("anchor", [None, "fra_Latn"])
+def test_all_figures_at_once_are_those_of_the_two_functions(anchor: str | None, monkeypatch) -> None:
+    audio = np.random.randn(9, 8)
+    text = {code: np.random.randn(18, 8) for code in ("eng_Latn", "fra_Latn", "jpn_Jpan")}
+    positives = np.arange(18) % 9
+    by_language = {code: retrieval_metrics(audio, rows, positives) for code, rows in text.items()}
+    expected = {f"{code}_{name}": value for code, figures in by_language.items() for name, value in figures.items()}
+    for name in by_language["eng_Latn"]:
+        expected[f"mean_{name}"] = sum(figures[name] for figures in by_language.values()) / 3
+    expected |= consistency_metrics(audio, text, positives, anchor=anchor or "eng_Latn")
+
+    searches = []
+    count = metrics._negatives_ahead
+    monkeypatch.setattr(metrics, "_negatives_ahead", lambda *args: searches.append(args) or count(*args))
+    table = multilingual_metrics(audio, text, positives, anchor=anchor)
+    assert list(table) == list(expected)
+    assert table == pytest.approx(expected, rel=1e-15)
+    assert len(searches) == 2 * 3, "each language is ranked once in each direction"
+    alone = multilingual_metrics(audio, {"fra_Latn": text["fra_Latn"]}, positives)
+    assert alone["mean_text_to_audio_R@1"] == by_language["fra_Latn"]["text_to_audio_R@1"]
+    assert "mrv" not in alone
+
+
 def test_the_anchor_matters_to_the_embeddings_alone() -> None:
     audio = np.random.randn(9, 8)
     text = {code: np.random.randn(18, 8) for code in ("eng_Latn", "fra_Latn", "jpn_Jpan")}
@@ -389,7 +413,7 @@ def test_a_clip_without_captions_may_stand_in_the_way() -> None:
 @pytest.mark.parametrize(
     "positives, message",
     [
-        ([0, 1], "one entry a caption: got 2 for 3 captions"),
+        ([0, 1], "one entry for each caption; got 2 for 3 captions"),
         ([0, 1, 2], "names clip 2 for caption 2, but `audio_embeds` has the rows 0 to 1"),
         ([0, 1, -1], "names clip -1 for caption 2"),
         (np.array([0, 1, 7]), "names clip 7"),

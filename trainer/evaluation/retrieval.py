@@ -16,7 +16,7 @@ from modeling_atri.modeling_atri import AtriModel
 from modeling_atri.processing_atri import AtriProcessor
 
 from ..data.sampling import group_of
-from ..metrics import consistency_metrics, retrieval_metrics
+from ..metrics import multilingual_metrics
 
 
 @dataclass(frozen=True)
@@ -198,14 +198,6 @@ def retrieval_table(
         `{language}_{metric}` and `mean_{metric}` for the metrics of `retrieval_metrics`; with two languages or more
         also `mrv`, `mean_rank_std`, `embedding_gap` and `embedding_distance`.
     """
-    languages = list(embeddings.text)
-    by_language = {
-        language: retrieval_metrics(embeddings.audio, text, positives) for language, text in embeddings.text.items()
-    }
-    table = {f"{language}_{name}": value for language in languages for name, value in by_language[language].items()}
-    for name in by_language[languages[0]]:
-        table[f"mean_{name}"] = float(np.mean([by_language[language][name] for language in languages]))
-    if len(languages) > 1:
-        anchor = anchor if anchor in embeddings.text else languages[0]
-        table |= consistency_metrics(embeddings.audio, embeddings.text, positives, anchor=anchor)
-    return table
+    return multilingual_metrics(
+        embeddings.audio, embeddings.text, positives, anchor if anchor in embeddings.text else None
+    )
