@@ -1,4 +1,4 @@
-"""What tells models apart that embed differently: where it is equal, embeddings and results can be used again."""
+"""Fingerprints of models: where two are equal, stored embeddings and results can be used again."""
 
 import hashlib
 import json
@@ -8,35 +8,40 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..feature_extraction_atri import AtriFeatureExtractor
 from ..modeling_atri import AtriModel
 from ..processing_atri import AtriProcessor
 
 
-# What makes an embedding of the weights, beside their shapes.
+# Settings that change audio embeddings without changing the shape of a weight.
 _AUDIO_SETTINGS = ("max_frames", "patch_size", "num_attention_heads", "hidden_act", "layer_norm_eps")
 
 
 def audio_fingerprint(model: AtriModel, processor: AtriProcessor) -> str:
-    """32 hexadecimal digits that are the same for all that embed audio alike: weights and settings, not names."""
+    """32 hexadecimal digits of all that decides about audio embeddings: weights and settings, not names."""
     return _digest(_audio_settings(model, processor), (model.audio_model, model.audio_projection))
 
 
 def model_fingerprint(model: AtriModel, processor: AtriProcessor) -> str:
-    """32 hexadecimal digits that are the same for all that embed audio and captions alike."""
+    """32 hexadecimal digits of all that decides about the embeddings of audio and captions."""
     settings = _audio_settings(model, processor)
     settings |= {name: getattr(processor, name) for name in ("normalize_text", "max_text_length")}
     return _digest(settings, (model,))
 
 
 def weights_fingerprint(module: nn.Module, settings: Mapping[str, Any]) -> str:
-    """32 hexadecimal digits of any module's weights and buffers, with the settings that count beside them."""
+    """32 hexadecimal digits of a module's weights and buffers, and of other settings (JSON values) that matter."""
     return _digest(settings, (module,))
+
+
+def feature_settings(feature_extractor: AtriFeatureExtractor) -> dict[str, int | float]:
+    """The settings that change the features: all numbers of the extractor. Names change when it is saved."""
+    return {name: value for name, value in feature_extractor.to_dict().items() if isinstance(value, (int, float))}
 
 
 def _audio_settings(model: AtriModel, processor: AtriProcessor) -> dict[str, Any]:
     settings = {name: getattr(model.config.audio_config, name) for name in _AUDIO_SETTINGS}
-    numbers = processor.feature_extractor.to_dict().items()
-    return settings | {name: value for name, value in numbers if isinstance(value, (int, float))}
+    return settings | feature_settings(processor.feature_extractor)
 
 
 def _digest(settings: Mapping[str, Any], modules: Iterable[nn.Module]) -> str:
@@ -48,4 +53,4 @@ def _digest(settings: Mapping[str, Any], modules: Iterable[nn.Module]) -> str:
     return digest.hexdigest()
 
 
-__all__ = ["audio_fingerprint", "model_fingerprint", "weights_fingerprint"]
+__all__ = ["audio_fingerprint", "feature_settings", "model_fingerprint", "weights_fingerprint"]

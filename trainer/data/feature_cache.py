@@ -13,6 +13,7 @@ from modeling_atri import __version__
 from modeling_atri.audio_io.excerpts import clip_length, load_excerpt
 from modeling_atri.audio_io.load import load_audio
 from modeling_atri.corpora.rows.bad_rows import SHORT_RECORDING, SILENT_RECORDING, BadRowError
+from modeling_atri.encode.fingerprints import feature_settings
 from modeling_atri.feature_extraction_atri import AtriFeatureExtractor
 from modeling_atri.files import written_whole
 
@@ -38,11 +39,7 @@ class FeatureCache:
     def __init__(self, feature_extractor: AtriFeatureExtractor, folder: str | os.PathLike | None = None):
         self.feature_extractor = feature_extractor
         self.folder = None if folder is None else Path(folder)
-        # Numbers make the features; what else an extractor says (its class, its files) changes when it is saved.
-        numbers = {
-            name: value for name, value in feature_extractor.to_dict().items() if isinstance(value, (int, float))
-        }
-        self._settings = f"{__version__} {sorted(numbers.items())}".encode()
+        self._settings = f"{__version__} {sorted(feature_settings(feature_extractor).items())}".encode()
         self._can_write = True
         if self.folder is not None:
             self.folder.mkdir(parents=True, exist_ok=True)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from modeling_atri import __version__
+from modeling_atri.encode.fingerprints import weights_fingerprint
 from modeling_atri.files import written_whole
 from modeling_atri.modeling_atri import AtriModel, masked_mean
 
@@ -172,8 +173,4 @@ def _fingerprint(model: AtriModel) -> str:
     """A name for this text tower: its configuration and all of its weights."""
     config = model.config.text_config.to_dict()
     config.pop("_name_or_path", None)
-    digest = hashlib.blake2b(f"{__version__} {sorted(config.items())}".encode(), digest_size=_KEY_BYTES)
-    for name, weight in sorted(model.text_model.state_dict().items()):
-        digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
-        digest.update(weight.detach().cpu().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
+    return weights_fingerprint(model.text_model, {"version": __version__, "config": config})
