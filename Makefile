@@ -18,15 +18,18 @@ ARGS ?=
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --constraint requirements/constraints.txt
+# Top-level folders that are installed as packages inside modeling_atri.
+SUBPACKAGES := $(filter-out modeling_atri,$(patsubst %/__init__.py,%,$(wildcard */__init__.py)))
+SPACE := $(subst ,, )
 REQUIREMENTS := setup.py pyproject.toml requirements/constraints.txt
 
 export ATRI_SHARED
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart install install-dev test test-slow test-faults test-common quality format bench bench-gpu clean
+.PHONY: FORCE $(shell grep -oE '^[a-z-]+:.*##' Makefile | cut -d: -f1)
 
 help:  ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 	@echo
 	@echo "  Variables: PYTHON VENV TORCH TORCH_INDEX ATRI_SHARED EXTRAS ARGS (see the top of the Makefile)"
 
@@ -50,9 +53,25 @@ test-common: install-dev  ## Run transformers' own common tests on our classes; 
 	$(BIN)/python tests/common/fetch.py
 	ATRI_COMMON_TESTS=1 RUN_SLOW=1 $(BIN)/python -m pytest tests/common -q -m "" $(ARGS)
 
-quality: install-dev  ## Check lint rules and formatting
+quality: lint types  ## Check lint rules, formatting and types
+
+lint: install-dev  ## Check lint rules and formatting
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: build/types.txt  ## Fail on type errors that are not in requirements/mypy-baseline.txt
+	$(BIN)/mypy-baseline filter < $<
+
+types-baseline: build/types.txt  ## Write the type errors there are to requirements/mypy-baseline.txt
+	$(BIN)/mypy-baseline sync < $<
+
+# mypy finds the packages under their installed names through a folder of links. It exits with 1 if there are errors.
+build/types.txt: install-dev FORCE
+	rm -rf build/typed && mkdir -p build/typed/modeling_atri
+	ln -s $(addprefix $(CURDIR)/,$(wildcard modeling_atri/*) $(SUBPACKAGES)) build/typed/modeling_atri
+	cd build/typed && $(abspath $(BIN))/mypy --config-file $(CURDIR)/pyproject.toml -p modeling_atri > types.txt \
+		|| [ $$? -eq 1 ] || { cat types.txt; exit 1; }
+	sed -E 's#^modeling_atri/($(subst $(SPACE),|,$(SUBPACKAGES)))/#\1/#' build/typed/types.txt > $@
 
 format: install-dev  ## Apply what can be fixed by itself, and the formatting
 	$(BIN)/ruff check --fix .
@@ -65,7 +84,7 @@ bench-gpu: install-dev  ## Measure step time and peak memory in the paper's sett
 	$(BIN)/python benchmarks/gpu.py $(ARGS)
 
 clean:  ## Remove the virtual environment, caches and build output
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.torch:

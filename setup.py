@@ -8,13 +8,13 @@ from setuptools import find_packages, setup
 
 ROOT = Path(__file__).resolve().parent
 
-# Top-level folders of the checkout. All are installed below one import package, so that no top-level name such as
-# `trainer` meets a package or a script of somebody else.
-FOLDERS = ["modeling_atri", "hub_cards", "corpora", "trainer", "cli"]
+# Top-level folders that are packages. All are installed in one import package, so that a name such as `trainer` cannot
+# collide with a package or a script of somebody else.
+FOLDERS = sorted(path.parent.name for path in ROOT.glob("*/__init__.py"))
 
 
 def installed_name(folder: str) -> str:
-    """Name of the package that a top-level folder is installed as."""
+    """Return the name of the package that a top-level folder is installed as."""
     return folder if folder == "modeling_atri" else f"modeling_atri.{folder}"
 
 
@@ -62,6 +62,7 @@ TEST_REQUIREMENTS = [
     "parameterized>=0.9",  # what transformers' common tests are written with, `make test-common`
     "pytest>=8.0",
     "pytest-timeout>=2.3",  # a test that hangs fails instead
+    "pytest-xdist>=3.6",  # runs the tests on all cores
     "setuptools>=77",  # test_packaging builds the wheel without a network
     "wheel>=0.43",
 ]
@@ -81,7 +82,11 @@ MTEB_REQUIREMENTS = [
     "mteb>=2.26,<3",  # the encoder protocol that `modeling_atri.mteb_encoder` implements
 ]
 QUALITY_REQUIREMENTS = [
+    "mypy>=2.4,<2.5",  # checks types; its messages change between minor versions
+    "mypy-baseline>=0.7",  # lets known errors pass and fails on new ones
     "ruff>=0.17,<0.18",  # its formatting changes between minor versions
+    "types-PyYAML>=6.0",
+    "types-tqdm>=4.66",
 ]
 
 
