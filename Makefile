@@ -67,11 +67,11 @@ types-baseline: build/types.txt  ## Write the type errors there are to requireme
 
 # mypy finds the packages under their installed names through a folder of links. It exits with 1 if there are errors.
 build/types.txt: install-dev FORCE
-	rm -rf build/typed && mkdir -p build/typed/modeling_atri
-	ln -s $(addprefix $(CURDIR)/,$(wildcard modeling_atri/*) $(SUBPACKAGES)) build/typed/modeling_atri
+	@rm -rf build/typed && mkdir -p build/typed/modeling_atri
+	@ln -s $(addprefix $(CURDIR)/,$(wildcard modeling_atri/*) $(SUBPACKAGES)) build/typed/modeling_atri
 	cd build/typed && $(abspath $(BIN))/mypy --config-file $(CURDIR)/pyproject.toml -p modeling_atri > types.txt \
 		|| [ $$? -eq 1 ] || { cat types.txt; exit 1; }
-	sed -E 's#^modeling_atri/($(subst $(SPACE),|,$(SUBPACKAGES)))/#\1/#' build/typed/types.txt > $@
+	@sed -E 's#^modeling_atri/($(subst $(SPACE),|,$(SUBPACKAGES)))/#\1/#' build/typed/types.txt > $@
 
 format: install-dev  ## Apply what can be fixed by itself, and the formatting
 	$(BIN)/ruff check --fix .

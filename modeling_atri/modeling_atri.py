@@ -404,9 +404,9 @@ class AtriAudioModel(AtriPreTrainedModel):
         longest = torch.scalar_tensor(features.shape[1], dtype=torch.long)
         columns = (longest // width).clamp(fewest, most).item()
         chunks_per_clip = (-(-longest // size)).item()
-        torch._check(columns >= fewest)
-        torch._check(columns <= most)
-        torch._check(chunks_per_clip >= 1)
+        torch._check(columns >= fewest)  # noqa: SLF001
+        torch._check(columns <= most)  # noqa: SLF001
+        torch._check(chunks_per_clip >= 1)  # noqa: SLF001
         starts = torch.arange(chunks_per_clip, device=features.device) * size
         is_used = starts[None, :] < num_frames[:, None]
         clip, chunk = is_used.nonzero(as_tuple=True)
