@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 
-from modeling_atri.corpora.rows.checks import MIN_SECONDS
+from modeling_atri.corpora.rows.recordings import MIN_SECONDS
 from modeling_atri.hub_cards.figures import BEST_MODEL_FIGURE, CONSISTENCY_TITLES, figure_names, is_lower_better
 from modeling_atri.languages_atri import ATRI_LANGUAGES, resolve_language
 

@@ -78,7 +78,8 @@ def quickstart(options: QuickstartArguments) -> dict[str, Any]:
 
 
 def _make_scenes(options: QuickstartArguments, folder: Path):
-    from modeling_atri.corpora.rows.load import METADATA_FILE, load_rows
+    from modeling_atri.corpora.rows.load import load_rows
+    from modeling_atri.corpora.rows.metadata import METADATA_FILE
     from modeling_atri.corpora.soundscapes.scenes import write_soundscapes
 
     rows = []

@@ -117,8 +117,8 @@ def translate(args: TranslateArguments) -> "TranslationSummary":
     if not Path(args.data).exists():  # told before the model is loaded
         raise ValueError(f"There is no folder or file {args.data!r}.")
     languages = [resolve_language(language) for language in args.languages]
-    from modeling_atri.corpora.folders.overlap import OVERLAP_FILE
-    from modeling_atri.corpora.readers.clips import OVERLAP
+    from modeling_atri.corpora.clips.clip import OVERLAP
+    from modeling_atri.corpora.folders.prepared import OVERLAP_FILE
     from modeling_atri.corpora.rows.bad_rows import LEFT_OUT_NAME, read_bad_rows, write_bad_rows
     from modeling_atri.corpora.translation.models import load_translation_model, read_licenses, translation_license
     from modeling_atri.corpora.translation.translate import FLAGGED_NAME, translate_captions

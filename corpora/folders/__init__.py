@@ -1,1 +1,1 @@
-"""Prepared folders: how they are written, joined, and compared for overlap."""
+"""Prepared folders: how they are written, joined and compared, and how overlaps are taken out."""

@@ -1,34 +1,32 @@
-"""Several prepared folders as one, to train on."""
+"""Join several prepared folders to one."""
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from modeling_atri.files import write_json_lines, written_whole
+from modeling_atri.files import write_json_lines
 
-from ..rows.bad_rows import count_kinds, write_bad_rows
-from ..rows.load import METADATA_FILE
-from .overlap import read_clips
-from .writing import LEFT_OUT_FILE, OVERLAP_FILE, REPORT_FILE, check_output, read_kept_out, read_left_out, summary
+from ..rows.bad_rows import count_kinds, read_bad_rows, write_bad_rows
+from ..rows.metadata import METADATA_FILE
+from .prepared import LEFT_OUT_FILE, OVERLAP_FILE, check_output, read_clips, read_kept_out, summary, write_report
 
 
 def join_folders(folders: Sequence[str | Path], output: str | Path) -> dict[str, Any]:
-    """Writes the rows of folders, in their order, into another; recordings stay where they are.
+    """Write the rows of several folders, in their order, into another one. Recordings stay where they are.
 
-    Clips that the other's `overlap.jsonl` lists, because they are in a test set too, stay out.
+    Clips that the `overlap.jsonl` of `output` lists, because they are in a test set too, stay out.
 
     Args:
-        folders: that `write_corpus` wrote.
-        output: new, empty, or written by this function before.
+        folders: Folders that `write_corpus` wrote.
+        output: A folder that is new, is empty, or was written by this function.
 
     Returns:
-        `dict`, the report, as of `write_corpus`; what the folders left out is in theirs.
+        `dict`: The report, as `write_corpus` returns it. Clips that the folders left out are in their own reports.
 
     Raises:
-        ValueError: languages differ, an `audio_id` is in two folders, no clip is left, or how long one lasts is
-            neither in its row nor to be read.
+        ValueError: if languages differ, two folders have the same `audio_id`, no clip is left, or the length of a clip
+            is neither in its row nor in the header of its recording.
     """
     output = Path(os.path.abspath(output))
     check_output(output)
@@ -46,7 +44,7 @@ def join_folders(folders: Sequence[str | Path], output: str | Path) -> dict[str,
             raise ValueError(f"{clip.folder}: the `audio_id` {clip.audio_id!r} is in a folder before it too.")
         of_clip = {"audio_id": clip.audio_id, "seconds": round(clip.seconds, 3)}
         rows[clip.audio_id] = clip.row | {"file_name": os.path.abspath(clip.sound)} | of_clip
-    absent = [row.audio_id for folder in folders for row in read_left_out(Path(folder))]
+    absent = [row.audio_id for folder in folders for row in read_bad_rows(Path(folder) / LEFT_OUT_FILE)]
     kept_out = read_kept_out(output, [*rows, *absent])
     left_out = [kept_out[name] for name in kept_out if rows.pop(name, None) is not None]
     if not rows:
@@ -62,6 +60,5 @@ def join_folders(folders: Sequence[str | Path], output: str | Path) -> dict[str,
         "of_other_length": 0,
         "made_from": {"folders": [str(folder) for folder in folders]},
     }
-    with written_whole(output / REPORT_FILE) as file:
-        file.write(f"{json.dumps(report, ensure_ascii=False, indent=2)}\n".encode())
+    write_report(output, report)
     return report

@@ -1,13 +1,14 @@
-"""Recordings known again by how they sound: re-encoded, resampled, at another level, or cut out of one another.
+"""Recognise recordings by their sound: re-encoded, resampled, at another level, or cut out of one another.
 
-The fingerprint is that of Haitsma and Kalker (A Highly Robust Audio Fingerprinting System, ISMIR 2002), with numbers
-of our own: every 32 ms a word of 32 bits, each the sign of how the difference of two neighbouring bands, of 33 between
-200 and 3600 Hz, changed. Two recordings are the same sound where, at one offset, few bits of their words differ.
+The fingerprint follows Haitsma and Kalker (A Highly Robust Audio Fingerprinting System, ISMIR 2002), with other
+parameters. Every 32 ms there is a word of 32 bits. Each bit is the sign of the change, over 128 ms, of the difference
+between two neighbouring bands, out of 33 bands between 200 and 3600 Hz. Two recordings are the same sound if, at some
+offset, few bits of their words differ.
 
 Of 1.4 million pairs of ESC-10 scenes without a recording in common, none is taken for the same sound: the closest have
-44 % differing bits, against at most 19 % after a codec at its lowest quality. Only two recordings of one fire, which
-its author published under two numbers, are found to be one, as they should be (`test_sound_fingerprints.py`). A scene
-that is mixed with another, or cut to where little changes, may be missed.
+44 % differing bits, while a codec at its lowest quality changes at most 19 %. Two recordings of one fire, which its
+author published under two numbers, are correctly found to be one (`test_sound_fingerprints.py`). A scene that is mixed
+with another, or cut to a part where little changes, may be missed.
 """
 
 import hashlib
@@ -22,22 +23,24 @@ from modeling_atri.audio_io.load import SAMPLING_RATE, load_audio
 
 FRAME = 4096  # samples at 16 kHz: 256 ms
 HOP = 512  # 32 ms
-LAG = 4  # hops between the two frames of a difference: half a frame, where they share little
+LAG = 4  # hops between the two frames of a change: half a frame, so that they share few samples
 NUM_BITS = 32
-LOWEST_HZ, HIGHEST_HZ = 200.0, 3600.0  # what is left of a recording at 8 kHz
-SILENCE_DB = -75.0  # of full scale: below, an encoder leaves nothing as it was
-MIN_CHANGE_DB = 0.5  # mean over the bits of a word; below, the signs are rounding's
-MIN_SECONDS = 2.0  # that two recordings must share
-MAX_BIT_ERRORS = 0.3  # share of differing bits in what is one sound
+LOWEST_HZ, HIGHEST_HZ = 200.0, 3600.0  # within the bandwidth of a recording at 8 kHz
+SILENCE_DB = -75.0  # of full scale; below, encoders change everything
+MIN_CHANGE_DB = 0.5  # mean over the bits of a word; below, rounding decides the signs
+MIN_SHARED_SECONDS = 2.0  # of sound that two recordings must share
+_MIN_VOTES = 3  # of words, for an offset to be compared
+_MAX_OFFSETS = 64  # that are compared
+MAX_BIT_ERRORS = 0.3  # largest share of differing bits of the same sound
 
 
 class SoundFingerprint(NamedTuple):
-    """How a recording is known again.
+    """Fingerprint of a recording.
 
     Args:
-        digest: 32 hexadecimal digits of the decoded samples at 16 kHz: equal only for equal samples.
+        digest: Hash of the decoded samples at 16 kHz, 32 hexadecimal digits.
         words: `np.uint32` of shape `(num_frames,)`.
-        is_heard: `bool` of shape `(num_frames,)`, False where there is silence, or nothing changes.
+        is_heard: `bool` of shape `(num_frames,)`, False in silence and where nothing changes.
     """
 
     digest: str
@@ -46,35 +49,35 @@ class SoundFingerprint(NamedTuple):
 
     @property
     def heard_seconds(self) -> float:
-        """How long something is heard."""
+        """Length of the parts in which something is heard."""
         return float(self.is_heard.sum() * HOP / SAMPLING_RATE)
 
 
 class Match(NamedTuple):
-    """Two recordings that are one sound.
+    """A recording of an index that is the same sound as another.
 
     Args:
-        index: of the recording in the index.
-        bit_errors: share of bits that differ, 0 to `MAX_BIT_ERRORS`; of different sounds it is near 0.5.
-        seconds: how long what they share is.
+        number: Number of the recording in the index.
+        bit_errors: Share of bits that differ, 0 to `MAX_BIT_ERRORS`. For different sounds it is near 0.5.
+        seconds: Length of the sound that both share.
     """
 
-    index: int
+    number: int
     bit_errors: float
     seconds: float
 
 
-def fingerprint(sound: str | os.PathLike | bytes) -> SoundFingerprint:
-    """Decodes a recording and takes its fingerprint.
+def fingerprint(sound: str | os.PathLike[str] | bytes) -> SoundFingerprint:
+    """Decode a recording and compute its fingerprint.
 
     Raises:
-        ValueError: a recording that cannot be read.
+        ValueError: if the recording cannot be read.
     """
     return fingerprint_waveform(load_audio(sound))
 
 
 def fingerprint_waveform(waveform: np.ndarray) -> SoundFingerprint:
-    """The fingerprint of a waveform at 16 kHz, `(num_samples,)`, float32. Below half a second it has no words."""
+    """Compute the fingerprint of a waveform `(num_samples,)`, float32, 16 kHz. Below half a second it has no words."""
     digest = hashlib.blake2b(waveform.tobytes(), digest_size=16).hexdigest()
     num_frames = 1 + (len(waveform) - FRAME) // HOP
     if num_frames <= LAG:
@@ -88,13 +91,13 @@ def fingerprint_waveform(waveform: np.ndarray) -> SoundFingerprint:
 
 
 def _band_decibels(waveform: np.ndarray, num_frames: int, frames_at_once: int = 1024) -> np.ndarray:
-    """Mean power of each band in each frame, dB of full scale: `(num_frames, 33)`."""
+    """Mean power of each band in each frame in dB of full scale, `(num_frames, 33)`."""
     edges = np.geomspace(LOWEST_HZ, HIGHEST_HZ, NUM_BITS + 2) * FRAME / SAMPLING_RATE
-    edges = np.round(edges).astype(int)  # bins; each band has some: the first is 4 wide
+    edges = np.round(edges).astype(int)  # in bins; the first band, the narrowest, is 4 wide
     window = np.hanning(FRAME).astype(np.float32)
     frames = np.lib.stride_tricks.sliding_window_view(waveform, FRAME)[::HOP][:num_frames]
     parts = []
-    for begin in range(0, num_frames, frames_at_once):  # an hour at once would be gigabytes
+    for begin in range(0, num_frames, frames_at_once):  # in parts: an hour at once would take gigabytes
         spectrum = np.fft.rfft(frames[begin : begin + frames_at_once] * window, axis=1)[:, edges[0] : edges[-1]]
         power = spectrum.real**2 + spectrum.imag**2
         bands = np.add.reduceat(power, edges[:-1] - edges[0], axis=1) / np.diff(edges)
@@ -103,18 +106,18 @@ def _band_decibels(waveform: np.ndarray, num_frames: int, frames_at_once: int = 
 
 
 class FingerprintIndex:
-    """Recordings among which sounds are looked for.
+    """Index of recordings that finds the same sounds.
 
-    A word of a sound that is there has, even after re-encoding, often all bits of one half as they were. So words are
-    found by their halves, and places that several words agree on are compared bit by bit.
+    Even after re-encoding, often all bits of one half of a word are unchanged. Candidates are found by halves of
+    words, and offsets that several words agree on are compared bit by bit.
 
     Args:
-        fingerprints: of the recordings.
+        fingerprints: Fingerprints of the recordings.
     """
 
     def __init__(self, fingerprints: Sequence[SoundFingerprint]):
         self._lengths = [len(item.words) for item in fingerprints]
-        self._begins = np.cumsum([0, *self._lengths])  # of each recording, on one line of all words
+        self._begins = np.cumsum([0, *self._lengths])  # of each recording in the concatenation of all words
         self._words = np.concatenate([np.zeros(0, np.uint32), *(item.words for item in fingerprints)])
         self._is_heard = np.concatenate([np.zeros(0, bool), *(item.is_heard for item in fingerprints)])
         self._by_digest: dict[str, list[int]] = {}
@@ -124,25 +127,25 @@ class FingerprintIndex:
         keys = np.concatenate(_keys(self._words[places]))
         order = np.argsort(keys, kind="stable")
         self._places = np.concatenate([places, places])[order]
-        self._first = np.searchsorted(keys[order], np.arange(2 * 2**16 + 1))  # of each key, among places
-        # A key that many words have (of steady tones, say) tells nothing, and costs most.
+        self._first = np.searchsorted(keys[order], np.arange(2 * 2**16 + 1))  # place of each key
+        # A key that many words have, such as those of steady tones, is expensive and says little.
         self._max_places = max(64, 8 * len(keys) // (2 * 2**16))
 
     def same_samples(self, sound: SoundFingerprint) -> list[int]:
-        """The recordings whose decoded samples are exactly the same."""
+        """Find the recordings whose decoded samples are exactly the same."""
         return self._by_digest.get(sound.digest, [])
 
     def find(self, sound: SoundFingerprint) -> list[Match]:
-        """The recordings that share at least `MIN_SECONDS` with a sound, each once, the best first."""
+        """Find the recordings that share at least `MIN_SHARED_SECONDS` with a sound, each once, the best first."""
         best: dict[int, Match] = {}
         for offset in self._offsets(sound):
             for match in self._compare(sound, offset):
-                if match.index not in best or match.bit_errors < best[match.index].bit_errors:
-                    best[match.index] = match
+                if match.number not in best or match.bit_errors < best[match.number].bit_errors:
+                    best[match.number] = match
         return sorted(best.values(), key=lambda match: match.bit_errors)
 
     def _offsets(self, sound: SoundFingerprint) -> np.ndarray:
-        """Where on the line of all words the sound's first word may be, by the votes of its words."""
+        """Candidate positions of the sound's first word in the concatenation of all words, by votes of its words."""
         places = np.flatnonzero(sound.is_heard)
         keys = np.concatenate(_keys(sound.words[places]))
         places = np.concatenate([places, places])
@@ -158,27 +161,23 @@ class FingerprintIndex:
         return offsets[chosen][num_votes[chosen] >= _MIN_VOTES]
 
     def _compare(self, sound: SoundFingerprint, offset: int) -> list[Match]:
-        """The recordings that the sound lies over at an offset and is the same as."""
+        """Compare the sound at an offset with the recordings there."""
         found = []
-        first = max(np.searchsorted(self._begins, offset, side="right") - 1, 0)
-        last = np.searchsorted(self._begins, offset + len(sound.words), side="left")
+        first = max(int(np.searchsorted(self._begins, offset, side="right")) - 1, 0)
+        last = int(np.searchsorted(self._begins, offset + len(sound.words), side="left"))
         for index in range(first, min(last, len(self._lengths))):
             begin = max(offset, self._begins[index])
             end = min(offset + len(sound.words), self._begins[index + 1])
             own = slice(begin - offset, end - offset)
             heard = self._is_heard[begin:end] & sound.is_heard[own]
             seconds = float(heard.sum() * HOP / SAMPLING_RATE)
-            if seconds < MIN_SECONDS:
+            if seconds < MIN_SHARED_SECONDS:
                 continue
             differing = np.bitwise_count((self._words[begin:end] ^ sound.words[own])[heard])
             errors = float(differing.mean() / NUM_BITS)
             if errors <= MAX_BIT_ERRORS:
                 found.append(Match(index, errors, seconds))
         return found
-
-
-_MIN_VOTES = 3
-_MAX_OFFSETS = 64
 
 
 def _keys(words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,1 +1,1 @@
-"""Readers of public corpora, as people hold them on disk."""
+"""Readers of public corpora in the layouts that people have on disk, one file for each."""

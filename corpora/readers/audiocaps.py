@@ -1,7 +1,7 @@
-"""AudioCaps (https://audiocaps.github.io): CSV files of captions, in one language or several, and clips of YouTube.
+"""AudioCaps (https://audiocaps.github.io): a CSV file of captions for each language, and clips of YouTube videos.
 
-A caption is a line `audiocap_id,youtube_id,start_time,caption`; a clip is a video and a start time in seconds, and
-lasts 10 s or to the end of the video. ml-audiocaps (Japanese) has the same columns and is parallel by `audiocap_id`.
+A caption is a line `audiocap_id,youtube_id,start_time,caption`. A clip is a video and a start time in seconds; it is
+10 s long or ends with the video. ml-audiocaps (Japanese) has the same columns and is parallel by `audiocap_id`.
 """
 
 import math
@@ -10,18 +10,18 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from ..clips.assembling import assemble
+from ..clips.caption_files import Caption, made_from, read_csv
+from ..clips.clip import AMBIGUOUS_RECORDING, DUPLICATE_LINE, Corpus
+from ..clips.sound_folder import RecordingError, SoundFolder
 from ..rows.bad_rows import MISSING_RECORDING, BadRow
-from .assembling import assemble
-from .caption_files import Caption, read_csv
-from .clips import AMBIGUOUS_RECORDING, DUPLICATE_LINE, Corpus
-from .sound_folder import RecordingError, SoundFolder
 
 
 COLUMNS = ("audiocap_id", "youtube_id", "start_time", "caption")
-ID_LENGTH = 11  # of a YouTube id, whose characters are letters, digits, - and _
+ID_LENGTH = 11  # of a YouTube id, which has letters, digits, - and _
 SEGMENT_SECONDS = 10
 
-# What stands behind the id in the name of a clip: where it starts and, often, where it ends.
+# What may follow the id in the name of a clip: its start and, often, its end.
 _TIMES = re.compile(r"_(\d+(?:\.\d+)?)(?:_(\d+(?:\.\d+)?))?")
 
 
@@ -29,8 +29,8 @@ class Segment(NamedTuple):
     """A clip of AudioCaps.
 
     Args:
-        youtube_id: of the video.
-        start: in seconds.
+        youtube_id: Id of the video.
+        start: Start of the clip in the video, in seconds.
     """
 
     youtube_id: str
@@ -41,16 +41,16 @@ class Segment(NamedTuple):
 
 
 def read_audiocaps(captions: Mapping[str, str | Path], audio: str | Path) -> Corpus:
-    """Reads captions and finds their clips.
+    """Read captions and find their clips.
 
     Args:
-        captions: the CSV file of each language, by FLORES-200 code.
-        audio: the folder of clips, with all below it. A clip is named by its video with or without a `Y` before it,
-            and its start, or start and end, in s or ms after it where there is more than one clip of a video; or by
-            the `audiocap_id` of one of its captions. A file that may be of several clips is nobody's.
+        captions: The CSV file of each language, by FLORES-200 code.
+        audio: The folder of clips, searched recursively. A clip is named by its video, with or without a `Y` before
+            it. Where a video has several clips, its start, or start and end, follow in s or ms. A clip may also be
+            named by the `audiocap_id` of one of its captions. A file that may belong to several clips is not used.
 
     Raises:
-        ValueError: a file that cannot be read, or is of another split than the first.
+        ValueError: if a file cannot be read, or has no caption in common with the first.
     """
     repeated: list[BadRow] = []
     by_language = {language: _read_captions(path, repeated) for language, path in captions.items()}
@@ -61,14 +61,14 @@ def read_audiocaps(captions: Mapping[str, str | Path], audio: str | Path) -> Cor
         by_language,
         find=lambda segment: sounds.find(segment, ids[segment]),
         describe=lambda segment: {"source_ids": (f"youtube:{segment.youtube_id}",)},
-        made_from={"captions": {language: str(path) for language, path in captions.items()}, "audio": str(audio)},
+        made_from=made_from(captions, audio),
     )
     return corpus._replace(lost_captions=repeated + corpus.lost_captions)
 
 
-def _read_captions(path: str | Path, repeated: list[BadRow]) -> dict[str, Caption]:
-    """Captions by `audiocap_id`; notes the lines that say again what one before them says."""
-    captions: dict[str, Caption] = {}
+def _read_captions(path: str | Path, repeated: list[BadRow]) -> dict[str, Caption[Segment]]:
+    """Read captions by `audiocap_id`, and add lines that repeat an earlier one to `repeated`."""
+    captions: dict[str, Caption[Segment]] = {}
     for place, row in read_csv(path, COLUMNS):
         audiocap_id, youtube_id, start, text = (row[column].strip() for column in COLUMNS)
         caption = Caption(Segment(youtube_id, _seconds(start, f"{path}, {place}")), text)
@@ -88,12 +88,12 @@ def _seconds(text: str, place: str) -> float:
         seconds = float(text)
     except ValueError:
         seconds = math.nan
-    if not 0 <= seconds < math.inf:  # nor NaN
+    if not 0 <= seconds < math.inf:  # NaN fails too
         raise ValueError(f"{place}: `start_time` must be seconds, 0 or more, but is {text!r}.")
     return seconds
 
 
-def _ids_of_captions(by_language: Mapping[str, Mapping[str, Caption]]) -> dict[Segment, list[str]]:
+def _ids_of_captions(by_language: Mapping[str, Mapping[str, Caption[Segment]]]) -> dict[Segment, list[str]]:
     ids: dict[Segment, list[str]] = {}
     for captions in by_language.values():
         for audiocap_id, caption in captions.items():
@@ -102,11 +102,11 @@ def _ids_of_captions(by_language: Mapping[str, Mapping[str, Caption]]) -> dict[S
 
 
 class ClipFiles:
-    """Which file is which clip's.
+    """Finds the file of each clip.
 
     Args:
-        folder: where clips are.
-        segments: all clips that a file may be of.
+        folder: The folder of clips.
+        segments: All clips that a file may belong to.
     """
 
     def __init__(self, folder: SoundFolder, segments: Iterable[Segment]):
@@ -114,7 +114,7 @@ class ClipFiles:
         self._starts: dict[str, set[float]] = {}
         for segment in segments:
             self._starts.setdefault(segment.youtube_id, set()).add(segment.start)
-        self._files: dict[str, list[tuple[str, Path]]] = {}  # by video: what stands behind its id, and the file
+        self._files: dict[str, list[tuple[str, Path]]] = {}  # by video: the rest of the name, and the file
         for stem, paths in folder.by_stem.items():
             for begin in (0, 1) if stem.startswith("Y") else (0,):
                 youtube_id, rest = stem[begin : begin + ID_LENGTH], stem[begin + ID_LENGTH :]
@@ -122,10 +122,10 @@ class ClipFiles:
                     self._files.setdefault(youtube_id, []).extend((rest, path) for path in paths)
 
     def find(self, segment: Segment, audiocap_ids: Iterable[str]) -> Path:
-        """The file of a clip: one that says when it starts goes before one that does not.
+        """Find the file of a clip. A file whose name says the start goes before one without it.
 
         Raises:
-            RecordingError: there is none, several, or one that may be another clip's as well.
+            RecordingError: if there is none or several, or the only one may belong to another clip as well.
         """
         starts = self._starts[segment.youtube_id]
         files = self._files.get(segment.youtube_id, [])
@@ -149,7 +149,7 @@ class ClipFiles:
 
 
 def _starts_meant(rest: str, starts: Iterable[float]) -> set[float]:
-    """Which of a video's starts a file name may mean by `_30`, `_30000`, `_30_40` or `_30000_40000`."""
+    """The starts of a video's clips that `_30`, `_30000`, `_30_40` or `_30000_40000` in a file name may mean."""
     times = _TIMES.fullmatch(rest)
     if times is None:
         return set()

@@ -1,7 +1,7 @@
-"""A data set of the Hub, or of `datasets`' own files, by naming its columns.
+"""A data set of the Hub, or of files that `datasets` reads, by the names of its columns.
 
-Its sounds are inside it, so they are written out as files. Rows of one id are one clip: many data sets have a row for
-each caption.
+Its sounds are embedded, so they are written out as files. Rows with the same id are one clip, because many data sets
+have a row for each caption.
 """
 
 import hashlib
@@ -12,42 +12,14 @@ from typing import Any
 
 import datasets
 
-from modeling_atri.sources import check_source
+from ..clips.assembling import without_captions
+from ..clips.clip import OTHER_CLIP, Clip, Corpus
+from ..clips.source_ids import source_id
+from ..rows.bad_rows import EMPTY_CAPTION, MISSING_RECORDING, UNEQUAL_CAPTIONS, WRONG_ID, BadRow
 
-from ..rows.bad_rows import EMPTY_CAPTION, MISSING_LANGUAGE, MISSING_RECORDING, UNEQUAL_CAPTIONS, WRONG_ID, BadRow
-from .clips import OTHER_CLIP, Clip, Corpus
-from .source_ids import source_id
 
-
-def open_dataset(name: str, split: str | None = None, subset: str | None = None) -> datasets.Dataset:
-    """A data set of the Hub (`owner/name`), a folder of its files, or one that `save_to_disk` wrote.
-
-    Of several splits only the one that is named is fetched.
-
-    Raises:
-        ValueError: it cannot be had, or has several splits or configurations and none, or another, was named.
-    """
-    check_source(name, needs_owner=False)
-    is_saved = any((Path(name) / file).exists() for file in ("dataset_info.json", "dataset_dict.json"))
-    try:
-        loaded = datasets.load_from_disk(name) if is_saved else datasets.load_dataset(name, subset, split=split)
-    except (FileNotFoundError, ConnectionError) as error:
-        raise ValueError(f"{name!r} is no data set, neither here nor on the Hub: {error}") from error
-    except ValueError as error:
-        option = "split" if "split" in str(error) else "subset" if "onfig" in str(error) else None
-        if option is None:
-            raise
-        value = {"split": split, "subset": subset}[option]
-        raise ValueError(f"{name!r}: please name another `{option}` (got {value!r}): {error}") from error
-    if isinstance(loaded, datasets.Dataset):
-        if is_saved and split is not None:
-            raise ValueError(f"{name!r} has no splits: please leave `split` out (got {split!r}).")
-        return loaded
-    if split is None and len(loaded) == 1:
-        return next(iter(loaded.values()))
-    if split not in loaded:
-        raise ValueError(f"{name!r} has the splits {', '.join(loaded)}: please name one as `split` (got {split!r}).")
-    return loaded[split]
+_TEXTS = {"string", "large_string", "null"}
+_IDS = {"string", "large_string", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))}
 
 
 def read_columns(
@@ -58,19 +30,20 @@ def read_columns(
     source: str | None = None,
     name: str = "data set",
 ) -> Corpus:
-    """Reads captions and sounds; of a sound only the undecoded file.
+    """Read captions and recordings. Recordings are not decoded.
 
     Args:
-        dataset: with a column of sounds and columns of captions, each a string or a list of strings.
-        captions: the columns of each language, by FLORES-200 code, as many in each and in the same order.
-        audio_column: sounds, or the paths of files.
-        id_column (*optional*): what a clip is called; rows of the same id are put together if their sound is the same.
-            By default the row's number.
-        source (*optional*): what the ids are of (`youtube`, `freesound`), to compare them with other corpora.
-        name: of the corpus.
+        dataset: Has a column of recordings and columns of captions, each a string or a list of strings.
+        captions: The columns of each language, by FLORES-200 code. Every language has the same number of columns, in
+            the same order.
+        audio_column: Column of recordings, or of paths of sound files.
+        id_column (*optional*): Column of the clips' names. Rows with the same name are one clip if their recordings
+            are the same. By default, every row is a clip and its number is its name.
+        source (*optional*): Source of the ids (`youtube`, `freesound`), to compare them with other corpora.
+        name: Name of the corpus.
 
     Raises:
-        ValueError: a column that is not there or of another type, or languages with unequal numbers of columns.
+        ValueError: if a column is missing or has another type, or languages have different numbers of columns.
     """
     columns = [column for of_language in captions.values() for column in of_language]
     wanted = [audio_column, *columns, *([] if id_column is None else [id_column])]
@@ -80,84 +53,84 @@ def read_columns(
     if len({len(of_language) for of_language in captions.values()}) > 1:
         counts = ", ".join(f"{language} {len(of_language)}" for language, of_language in captions.items())
         raise ValueError(f"Captions are parallel, so every language needs as many columns; there are: {counts}.")
-    dataset = dataset.select_columns(list(dict.fromkeys(wanted))).cast_column(
-        audio_column, datasets.Audio(decode=False)
-    )
+    dataset = dataset.select_columns(list(dict.fromkeys(wanted)))
+    dataset = dataset.cast_column(audio_column, datasets.Audio(decode=False))
     clips: dict[str, Clip] = {}
     digests: dict[str, bytes] = {}
     left_out, lost = [], []
     for index, row in enumerate(dataset):
         place, clip_id = f"row {index}", f"{index:07d}" if id_column is None else str(row[id_column])
-        if id_column is not None and row[id_column] is None:
-            left_out.append(BadRow(place, None, WRONG_ID, f"its `{id_column}` is null"))
-            continue
         sound = row[audio_column] or {}
-        if not sound.get("bytes") and not sound.get("path"):
-            left_out.append(BadRow(place, clip_id, MISSING_RECORDING, "it holds no sound"))
-            continue
-        digest = hashlib.blake2b(sound.get("bytes") or sound["path"].encode(), digest_size=16).digest()
-        if digests.setdefault(clip_id, digest) != digest:
-            left_out.append(BadRow(place, clip_id, OTHER_CLIP, f"a row before has the id {clip_id!r}, not the sound"))
+        if problem := _row_problem(row, sound, id_column, clip_id, digests):
+            left_out.append(BadRow(place, None if problem[0] == WRONG_ID else clip_id, *problem))
             continue
         texts, problems = _parallel_texts(row, captions)
         lost += [BadRow(place, clip_id, *problem) for problem in problems]
         if clip_id not in clips:
             source_ids = (source_id(source, clip_id),) if source and id_column is not None else ()
-            # Read again when it is written: all of them together may be larger than memory.
+            # Bytes are read again when they are written, because all of them together may not fit into memory.
             content = partial(_content, dataset, audio_column, index) if sound.get("bytes") else Path(sound["path"])
             clips[clip_id] = Clip(clip_id, content, {language: [] for language in captions}, source_ids)
         for language, found in texts.items():
             clips[clip_id].captions[language].extend(found)
-    for clip_id in [clip_id for clip_id, clip in clips.items() if not any(clip.captions.values())]:
-        del clips[clip_id]
-        left_out.append(BadRow(None, clip_id, MISSING_LANGUAGE, "no caption is there in every language"))
+    kept = [clip for clip in clips.values() if any(clip.captions.values())]
+    left_out += [without_captions(clip_id) for clip_id, clip in clips.items() if not any(clip.captions.values())]
     made_from = {"captions": {language: list(names) for language, names in captions.items()}, "audio": audio_column}
-    return Corpus(name, list(clips.values()), left_out, lost, made_from | {"id": id_column, "source": source})
+    return Corpus(name, kept, left_out, lost, made_from | {"id": id_column, "source": source})
+
+
+def _row_problem(
+    row: Mapping[str, Any], sound: Mapping[str, Any], id_column: str | None, clip_id: str, digests: dict[str, bytes]
+) -> tuple[str, str] | None:
+    """Kind and reason why a row cannot be used. `digests` collects the recording of each clip."""
+    if id_column is not None and row[id_column] is None:
+        return WRONG_ID, f"its `{id_column}` is null"
+    if not sound.get("bytes") and not sound.get("path"):
+        return MISSING_RECORDING, "it holds no sound"
+    digest = hashlib.blake2b(sound.get("bytes") or sound["path"].encode(), digest_size=16).digest()
+    if digests.setdefault(clip_id, digest) != digest:
+        return OTHER_CLIP, f"a row before has the id {clip_id!r}, not the sound"
+    return None
 
 
 def _check_types(
     features: datasets.Features, columns: Sequence[str], audio_column: str, id_column: str | None
 ) -> None:
-    """Raise a ValueError unless each column holds what it is named for."""
+    """Raise a ValueError unless each column has a type that fits its use."""
     audio = features[audio_column]
     is_file = isinstance(audio, dict) and bool(audio.keys() & {"bytes", "path", "array"})
     if not (isinstance(audio, datasets.Audio) or is_file or _is_value(audio, {"string", "binary", "large_binary"})):
-        raise ValueError(
-            f"The column {audio_column!r} is of type {_type(audio)}, but recordings are Audio, paths (string) or "
-            '{"bytes", "path"}: please name another as `audio_column`.'
+        raise _wrong_type(
+            audio_column, audio, 'recordings are Audio, paths (string) or {"bytes", "path"}', "audio_column"
         )
-    texts = {"string", "large_string", "null"}
     for column in columns:
         feature = features[column]
-        if not _is_value(feature, texts) and not _is_value(getattr(feature, "feature", None), texts):
-            raise ValueError(
-                f"The column {column!r} is of type {_type(feature)}, but captions are strings or lists of strings: "
-                "please name other columns as `captions`."
-            )
-    names = {"string", "large_string", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))}
-    if id_column is not None and not _is_value(features[id_column], names):
-        raise ValueError(
-            f"The column {id_column!r} is of type {_type(features[id_column])}, but ids are strings or whole numbers: "
-            "please name another as `id_column`, or none."
-        )
+        if not _is_value(feature, _TEXTS) and not _is_value(getattr(feature, "feature", None), _TEXTS):
+            raise _wrong_type(column, feature, "captions are strings or lists of strings", "captions")
+    if id_column is not None and not _is_value(features[id_column], _IDS):
+        raise _wrong_type(id_column, features[id_column], "ids are strings or whole numbers", "id_column")
 
 
 def _is_value(feature: Any, dtypes: set[str]) -> bool:
     return isinstance(feature, datasets.Value) and feature.dtype in dtypes
 
 
-def _type(feature: Any) -> str:
-    return feature.dtype if isinstance(feature, datasets.Value) else f"{feature!r:.200}"
+def _wrong_type(column: str, feature: Any, expected: str, option: str) -> ValueError:
+    found = feature.dtype if isinstance(feature, datasets.Value) else f"{feature!r:.200}"
+    return ValueError(
+        f"The column {column!r} is of type {found}, but {expected}: please name another column as `{option}`."
+    )
 
 
 def _content(dataset: datasets.Dataset, column: str, index: int) -> bytes:
-    return dataset[index][column]["bytes"]
+    content: bytes = dataset[index][column]["bytes"]
+    return content
 
 
 def _parallel_texts(
     row: Mapping[str, Any], captions: Mapping[str, Sequence[str]]
 ) -> tuple[dict[str, list[str]], list[tuple[str, str]]]:
-    """The captions of a row that every language has, and what is wrong with the others."""
+    """The captions of a row that every language has, and kind and reason of each that is left out."""
     texts = {language: list(_texts(row, columns)) for language, columns in captions.items()}
     if len({len(found) for found in texts.values()}) > 1:
         counts = ", ".join(f"{language} {len(found)}" for language, found in texts.items())

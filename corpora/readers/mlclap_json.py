@@ -1,8 +1,8 @@
-"""The JSON layout of ml-clap (https://github.com/zyyan4/ml-clap), which has its AudioCaps and Clotho in it.
+"""The JSON layout of ml-clap (https://github.com/zyyan4/ml-clap), in which it distributes AudioCaps and Clotho.
 
 `{"data": [{"wav", "audio", "id", "duration", "caption_1", ..., "source_lang_1", ...}, ...]}`: `source_lang_i` is the
-language of `caption_i`; where it is absent, English. `wav` is a path below a data folder, `audio` one of somebody's
-machine.
+language of `caption_i`, by default English. `wav` is a path below a data folder, `audio` a path on the machine where
+the file was made.
 """
 
 import re
@@ -12,12 +12,12 @@ from typing import Any
 
 from modeling_atri.languages_atri import resolve_language
 
+from ..clips.assembling import assemble
+from ..clips.caption_files import Caption, read_items, seconds_of
+from ..clips.clip import Corpus
+from ..clips.sound_folder import RecordingError, SoundFolder, plain_name
+from ..clips.source_ids import ids_of_clotho_file, ids_of_youtube_clip
 from ..rows.bad_rows import MISSING_LANGUAGE, MISSING_RECORDING, UNEQUAL_CAPTIONS, BadRow
-from .assembling import assemble
-from .caption_files import Caption, read_items, seconds_of
-from .clips import Corpus
-from .sound_folder import RecordingError, SoundFolder, plain_name
-from .source_ids import ids_of_clotho_file, ids_of_youtube_clip
 
 
 DEFAULT_LANGUAGE = "eng_Latn"
@@ -25,24 +25,25 @@ _CAPTION = re.compile(r"caption_(\d+)")
 
 
 def read_mlclap_json(files: Sequence[str | Path], audio: str | Path, languages: Sequence[str] | None = None) -> Corpus:
-    """Reads captions and finds their recordings by `wav`, else by `audio`.
+    """Read captions and find their recordings by `wav`, else by `audio`.
 
     Args:
-        files: one or several. A clip's captions may be in several languages, in one file or in several; the c-th in
-            each language is taken to say the same. Clips that have not as many in every language are left out.
-        audio: the folder of recordings, with all below it.
-        languages (*optional*): FLORES-200 codes of those to keep. By default all that any clip has.
+        files: One or several files. A clip's captions may be in several languages, in one file or in several. The c-th
+            captions of a clip in all languages are parallel. Clips with another number of captions in some language
+            are left out.
+        audio: The folder of recordings, searched recursively.
+        languages (*optional*): FLORES-200 codes of the languages to keep. By default all that any clip has.
 
     Raises:
-        ValueError: a file that cannot be read, a language that is unknown or nowhere, a clip that has captions in one
-            language in two files.
+        ValueError: if a file cannot be read, a language is unknown or has no captions, or two files have captions of
+            a clip in the same language.
     """
     items, texts = _read_clips(files)
     present = list(dict.fromkeys(language for of_clip in texts.values() for language in of_clip))
     if missing := [language for language in languages or () if language not in present]:
         raise ValueError(f"No caption is in {', '.join(missing)}; there are {', '.join(present)}.")
     languages = list(languages or present)
-    captions: dict[str, dict[tuple[str, int], Caption]] = {language: {} for language in languages}
+    captions: dict[str, dict[tuple[str, int], Caption[str]]] = {language: {} for language in languages}
     unequal = []
     for name, of_clip in texts.items():
         counts = {language: len(of_clip.get(language, ())) for language in languages}
@@ -67,9 +68,9 @@ def read_mlclap_json(files: Sequence[str | Path], audio: str | Path, languages: 
     return corpus._replace(left_out=unequal + corpus.left_out)
 
 
-def _read_clips(files: Sequence[str | Path]) -> tuple[dict[str, dict], dict[str, dict[str, list[str]]]]:
-    """The first object of each clip, and its captions by language."""
-    items: dict[str, dict] = {}
+def _read_clips(files: Sequence[str | Path]) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, list[str]]]]:
+    """Read the first object of each clip, and its captions by language."""
+    items: dict[str, dict[str, Any]] = {}
     texts: dict[str, dict[str, list[str]]] = {}
     for path in files:
         for index, item in enumerate(read_items(path)):
@@ -84,11 +85,15 @@ def _read_clips(files: Sequence[str | Path]) -> tuple[dict[str, dict], dict[str,
 
 
 def _name(item: dict[str, Any], place: str) -> str:
-    """What a clip is called: its path below the data folder, without suffix."""
-    for field in ("wav", "audio", "id"):
-        if isinstance(item.get(field), str) and item[field]:
-            return PurePath(plain_name(item[field])).with_suffix("").as_posix()
-    raise ValueError(f"{place}: one of `wav`, `audio` and `id` must name the clip, but it is {item!r:.200}.")
+    """Name of a clip: its path below the data folder, without suffix."""
+    names = _names(item)
+    if not names:
+        raise ValueError(f"{place}: one of `wav`, `audio` and `id` must name the clip, but it is {item!r:.200}.")
+    return PurePath(plain_name(names[0])).with_suffix("").as_posix()
+
+
+def _names(item: dict[str, Any]) -> list[str]:
+    return [item[field] for field in ("wav", "audio", "id") if isinstance(item.get(field), str) and item[field]]
 
 
 def _captions(item: dict[str, Any], place: str) -> dict[str, list[str]]:
@@ -96,7 +101,7 @@ def _captions(item: dict[str, Any], place: str) -> dict[str, list[str]]:
     numbers = sorted(int(match[1]) for match in map(_CAPTION.fullmatch, item) if match)
     for number in numbers:
         text, language = item[f"caption_{number}"], item.get(f"source_lang_{number}") or DEFAULT_LANGUAGE
-        if text is None:  # the others stay parallel if it is counted, as an empty one
+        if text is None:  # counted as an empty caption, so that the others stay parallel
             text = ""
         if not isinstance(text, str):
             raise ValueError(f"{place}: `caption_{number}` must be a string or null, but is {text!r}.")
@@ -108,8 +113,8 @@ def _captions(item: dict[str, Any], place: str) -> dict[str, list[str]]:
 
 
 def _find(sounds: SoundFolder, item: dict[str, Any]) -> Path:
-    """By `wav`, `audio` or `id`, the first of which there is a file: each names the same clip."""
-    names = [item[field] for field in ("wav", "audio", "id") if isinstance(item.get(field), str) and item[field]]
+    """Find the file that `wav`, `audio` or `id` names, in this order."""
+    names = _names(item)
     for name in names:
         try:
             return sounds.find(name)

@@ -1,4 +1,4 @@
-"""The row schema: how rows are read, what makes a row wrong, and which rows were left out."""
+"""Rows: their schema, how they are loaded and checked, and the list of rows that were left out."""
 
 from typing import TYPE_CHECKING
 
@@ -8,6 +8,7 @@ from modeling_atri.lazy import lazy_names
 _MODULE_OF = {
     "BadRow": "bad_rows",
     "BadRowError": "bad_rows",
+    "Row": "schema",
     "load_rows": "load",
 }
 
@@ -18,3 +19,4 @@ __getattr__ = lazy_names(__name__, _MODULE_OF)
 if TYPE_CHECKING:
     from .bad_rows import BadRow, BadRowError
     from .load import load_rows
+    from .schema import Row

@@ -1,4 +1,4 @@
-"""Rows that cannot be used, and the account that is kept of those that are left out."""
+"""Rows that cannot be used: kinds of faults, and the lists of rows that were left out."""
 
 import json
 import logging
@@ -12,17 +12,17 @@ from modeling_atri.files import json_line, write_json_lines
 
 logger = logging.getLogger(__name__)
 
-LEFT_OUT_NAME = "left_out.jsonl"  # of a list's file, after the name of the set and an underscore
+LEFT_OUT_NAME = "left_out.jsonl"  # a run puts the name of the set before it: `train_left_out.jsonl`
 
-# Kinds of what can be wrong with a row, as they are counted in results.
-WRONG_LINE = "wrong line"  # of a JSON Lines file
+# Kinds of faults, as they are counted in results.
+WRONG_LINE = "wrong line"  # a line of a JSON Lines file that is not a row
 MISSING_RECORDING = "missing recording"
-UNREADABLE_RECORDING = "unreadable recording"  # empty, truncated, no sound file, an impossible rate, NaN samples
+UNREADABLE_RECORDING = "unreadable recording"  # empty, truncated, not a sound file, impossible rate, NaN samples
 SHORT_RECORDING = "short recording"
 SILENT_RECORDING = "silent recording"
 MISSING_LANGUAGE = "missing language"
 EMPTY_CAPTION = "empty caption"
-UNEQUAL_CAPTIONS = "unequal captions"  # not as many in every language
+UNEQUAL_CAPTIONS = "unequal captions"  # another number in some language
 WRONG_CAPTIONS = "wrong captions"
 WRONG_ID = "wrong id"
 DUPLICATE_ID = "duplicate id"
@@ -32,11 +32,11 @@ class BadRow(NamedTuple):
     """A row that is left out.
 
     Args:
-        place: where it stands in its source, as `"line 3"`; None of a clip that failed when it was read for training
+        place: Where it is in its source, as `"line 3"`. None for a clip that failed while it was decoded for training
             or evaluation.
-        audio_id: its id, or the recording's name where it has none.
-        kind: the first thing that is wrong with it.
-        reason: all that is wrong with it, in words.
+        audio_id: Its id, or the recording's name if it has no id.
+        kind: Kind of its first fault.
+        reason: All of its faults, in words.
     """
 
     place: str | None
@@ -46,12 +46,12 @@ class BadRow(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """How messages name the row."""
         return ", ".join(part for part in (self.place, self.audio_id) if part)
 
 
 class BadRowError(ValueError):
-    """A row whose recording cannot be used; `kind` is what it counts as."""
+    """A row cannot be used. `kind` is the kind of fault that it is counted as."""
 
     def __init__(self, message: str, kind: str = UNREADABLE_RECORDING):
         super().__init__(message)
@@ -59,14 +59,14 @@ class BadRowError(ValueError):
 
 
 def kind_of(error: ValueError) -> str:
-    """What an error of reading a recording counts as."""
+    """The kind of fault that an error while reading a recording is counted as."""
     if isinstance(error, BadRowError):
         return error.kind
     return MISSING_RECORDING if isinstance(error, MissingAudioError) else UNREADABLE_RECORDING
 
 
 def count_kinds(bad_rows: Iterable[BadRow]) -> dict[str, int]:
-    """How many rows there are of each kind, the most frequent first; together as many as rows."""
+    """Count the rows of each kind, the most frequent kind first."""
     counts: dict[str, int] = {}
     for row in bad_rows:
         counts[row.kind] = counts.get(row.kind, 0) + 1
@@ -74,13 +74,13 @@ def count_kinds(bad_rows: Iterable[BadRow]) -> dict[str, int]:
 
 
 def describe(bad_rows: Sequence[BadRow], num_rows: int) -> str:
-    """How many of `num_rows` rows are left out and why, in one line."""
+    """Say in one line how many of `num_rows` rows are left out, and why."""
     share = f" ({len(bad_rows) / num_rows:.0%}!)" if 2 * len(bad_rows) > num_rows else ""
     return f"{len(bad_rows)} of {num_rows} rows{share} are left out: {describe_kinds(bad_rows)}."
 
 
 def describe_kinds(bad_rows: Sequence[BadRow]) -> str:
-    """Of each kind the count and the first example."""
+    """List the kinds, each with its count and first example."""
     kinds = []
     for kind, count in count_kinds(bad_rows).items():
         first = next(row for row in bad_rows if row.kind == kind)
@@ -89,15 +89,23 @@ def describe_kinds(bad_rows: Sequence[BadRow]) -> str:
 
 
 def read_bad_rows(path: Path) -> list[BadRow]:
-    """What `write_bad_rows` wrote, or a run appended; nothing where there is no such file."""
+    """Read a list that `write_bad_rows` or a `BadRowLog` wrote. It is empty if there is no such file.
+
+    Raises:
+        ValueError: if a line is something else.
+    """
     if not path.exists():
         return []
     lines = path.read_bytes().splitlines(keepends=True)
-    return [BadRow(**json.loads(line)) for line in lines if line.endswith(b"\n")]  # else its process died, amid it
+    try:
+        # A process that was killed may have left an unfinished line at the end.
+        return [BadRow(**json.loads(line)) for line in lines if line.endswith(b"\n")]
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
 
 
 def write_bad_rows(path: Path, bad_rows: Sequence[BadRow]) -> None:
-    """Write them as JSON lines, whole; without any, there is no such file afterwards."""
+    """Write a list as JSON lines. An empty list removes the file."""
     if not bad_rows:
         path.unlink(missing_ok=True)
         return
@@ -106,31 +114,34 @@ def write_bad_rows(path: Path, bad_rows: Sequence[BadRow]) -> None:
 
 
 class BadRowLog:
-    """The bad rows of a training run, each once, in a file that all its processes append to.
+    """The bad rows of a training run, each once, in a file that all of its processes append to.
 
     Args:
-        path (`Path`): the file, JSON lines with the fields of `BadRow`; it appears with the first of them.
-        bad_rows (*optional*): what was left out before anything was read; a list that may grow until the run begins.
+        path (`Path`): File of JSON lines with the fields of `BadRow`. It is created with the first bad row.
+        bad_rows (*optional*): Rows that were left out when the data was loaded. The list may grow until the run
+            begins.
     """
 
     def __init__(self, path: Path, bad_rows: Sequence[BadRow] = ()):
         self.path = path
         self._known_before = bad_rows
-        self._rows: dict[tuple[str | None, str | None], BadRow] | None = None  # by place and id; None before the run
+        self._has_begun = False
+        self._rows: dict[tuple[str | None, str | None], BadRow] = {}  # by place and id
 
     def begin(self, is_main_process: bool = True, resumed: bool = False) -> None:
         """Start a run: the main process writes the file anew.
 
-        With `resumed` what the file says of clips that failed while they were read stays.
+        With `resumed`, the file's entries of clips that failed while they were decoded stay.
         """
         found = [row for row in read_bad_rows(self.path) if row.place is None] if resumed else []
+        self._has_begun = True
         self._rows = {row[:2]: row for row in (*self._known_before, *found)}
         if is_main_process:
             write_bad_rows(self.path, list(self._rows.values()))
 
     def add(self, bad_rows: Iterable[BadRow]) -> None:
-        """Note what any process found while it read; what is known already is not noted again."""
-        if self._rows is None:
+        """Add rows that this process found. Rows that are in the list already are not added again."""
+        if not self._has_begun:
             self.begin()
         new = [row for row in bad_rows if row[:2] not in self._rows]
         if new:
@@ -139,20 +150,19 @@ class BadRowLog:
         for row in new:
             if row[:2] not in self._rows:
                 self._rows[row[:2]] = row
+                # One unbuffered write at the end of the file, so that lines of several processes never mix.
                 with open(self.path, "ab", buffering=0) as file:
-                    file.write(
-                        json_line(row._asdict())
-                    )  # one write at the end of the file: lines of processes never mix
+                    file.write(json_line(row._asdict()))
 
     def report(self) -> None:
-        """Warn, once a run is over, of the clips that failed while they were read."""
+        """Log a warning about the clips that failed while they were decoded. Called when a run is over."""
         unread = [row for row in self.rows() if row.place is None]
         if unread:
             logger.warning("%d training clips were left out: %s (%s)", len(unread), describe_kinds(unread), self.path)
 
     def rows(self) -> list[BadRow]:
-        """All that the processes have noted in this run, or before it began."""
-        if self._rows is None:
+        """All bad rows that the processes have found so far."""
+        if not self._has_begun:
             return list(self._known_before)
         for row in read_bad_rows(self.path):
             self._rows.setdefault(row[:2], row)

@@ -19,9 +19,10 @@ from tqdm.auto import tqdm
 from modeling_atri.files import remove_unfinished
 from modeling_atri.languages_atri import LANGUAGES, resolve_language
 
-from ..folders.writing import OVERLAP_FILE
+from ..folders.prepared import OVERLAP_FILE
 from ..rows.bad_rows import BadRow
-from ..rows.load import METADATA_FILE, load_rows, read_other_columns
+from ..rows.load import load_rows, read_other_columns
+from ..rows.metadata import METADATA_FILE
 from .journal import JOURNAL_NAME, Entry, TranslationJournal, hash_text
 from .models import Translation
 from .quality import Scorer, rule_flags

@@ -16,7 +16,7 @@ from modeling_atri.hub_cards.authorship import write_card
 from modeling_atri.hub_cards.results import as_list
 from modeling_atri.languages_atri import LANGUAGES
 
-from ..rows.load import METADATA_FILE
+from ..rows.metadata import METADATA_FILE
 from .journal import JOURNAL_NAME, Entry, hash_text
 from .quality import EMPTY, LOW_SCORE
 

@@ -8,7 +8,8 @@ from typing import Any
 import datasets
 
 from modeling_atri.corpora.rows.bad_rows import BadRow
-from modeling_atri.corpora.rows.load import count_longer, load_rows
+from modeling_atri.corpora.rows.load import load_rows
+from modeling_atri.corpora.rows.recordings import count_longer
 from modeling_atri.hub_cards.figures import figure_names
 from modeling_atri.modeling_atri import AtriModel
 from modeling_atri.processing_atri import AtriProcessor

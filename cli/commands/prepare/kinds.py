@@ -12,7 +12,7 @@ from .help import DESCRIPTIONS
 
 
 if TYPE_CHECKING:
-    from modeling_atri.corpora.readers.clips import Corpus
+    from modeling_atri.corpora.clips.clip import Corpus
 
 
 _DESCRIPTION = """\
@@ -53,8 +53,8 @@ class AudioCapsArguments(OutputArguments):
     audio: str = field(kw_only=True, metadata={"help": _AUDIO_HELP})
 
     def read(self) -> "Corpus":
+        from modeling_atri.corpora.clips.caption_files import parse_files
         from modeling_atri.corpora.readers.audiocaps import read_audiocaps
-        from modeling_atri.corpora.readers.caption_files import parse_files
 
         return read_audiocaps(parse_files(self.captions), self.audio)
 
@@ -70,7 +70,7 @@ class ClothoArguments(OutputArguments):
     )
 
     def read(self) -> "Corpus":
-        from modeling_atri.corpora.readers.caption_files import parse_files
+        from modeling_atri.corpora.clips.caption_files import parse_files
         from modeling_atri.corpora.readers.clotho import read_clotho
 
         return read_clotho(parse_files(self.captions), self.audio, self.metadata)
@@ -88,7 +88,7 @@ class WavCapsArguments(OutputArguments):
     )
 
     def read(self) -> "Corpus":
-        from modeling_atri.corpora.readers.caption_files import parse_files
+        from modeling_atri.corpora.clips.caption_files import parse_files
         from modeling_atri.corpora.readers.wavcaps import read_wavcaps
 
         return read_wavcaps(parse_files(self.captions), self.audio, self.subset)
@@ -137,8 +137,9 @@ class HubArguments(OutputArguments):
     )
 
     def read(self) -> "Corpus":
-        from modeling_atri.corpora.readers.caption_files import parse_files
-        from modeling_atri.corpora.readers.hub_columns import open_dataset, read_columns
+        from modeling_atri.corpora.clips.caption_files import parse_files
+        from modeling_atri.corpora.readers.hub_columns import read_columns
+        from modeling_atri.corpora.rows.opening import open_dataset
 
         columns = {language: names.split(",") for language, names in parse_files(self.captions).items()}
         dataset = open_dataset(self.name, self.split, self.subset)
@@ -206,7 +207,8 @@ def _parse(name: str, argv: Sequence[str]) -> Any:
 
 def prepare(args: OutputArguments) -> dict[str, Any]:
     """Read, write, print the report; returns it."""
-    from modeling_atri.corpora.folders.writing import check_output, write_corpus
+    from modeling_atri.corpora.folders.prepared import check_output
+    from modeling_atri.corpora.folders.writing import write_corpus
 
     check_output(Path(args.output))  # told before anything is read
     report = write_corpus(args.read(), args.output, copy_audio=args.copy_audio, progress=True)
@@ -225,8 +227,8 @@ def join(args: JoinArguments) -> dict[str, Any]:
 
 def print_report(report: dict[str, Any], folder: Path) -> None:
     """What is in a folder and what is not."""
-    from modeling_atri.corpora.folders.writing import LEFT_OUT_FILE, LOST_CAPTIONS_FILE, OVERLAP_FILE, REPORT_FILE
-    from modeling_atri.corpora.readers.clips import OVERLAP
+    from modeling_atri.corpora.clips.clip import OVERLAP
+    from modeling_atri.corpora.folders.prepared import LEFT_OUT_FILE, LOST_CAPTIONS_FILE, OVERLAP_FILE, REPORT_FILE
 
     print(f"{report['corpus']}: {report['clips']} clips, {report['hours']:.2f} hours, in {folder}\n")
     _print_counts("language", "captions", report["captions"])
@@ -256,7 +258,9 @@ def _print_counts(name: str, unit: str, counts: dict[str, int]) -> None:
 
 def check(args: CheckArguments) -> list[dict[str, Any]]:
     """Compare, print, write and drop; returns what was found."""
-    from modeling_atri.corpora.folders.overlap import drop_overlaps, find_overlaps, read_clips
+    from modeling_atri.corpora.folders.dropping import drop_overlaps
+    from modeling_atri.corpora.folders.overlap import find_overlaps
+    from modeling_atri.corpora.folders.prepared import read_clips
     from modeling_atri.corpora.rows.bad_rows import describe_kinds
     from modeling_atri.files import write_json_lines
 

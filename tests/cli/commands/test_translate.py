@@ -9,7 +9,9 @@ import pytest
 
 from modeling_atri.cli.commands.translate import summary_table
 from modeling_atri.cli.main import main
-from modeling_atri.corpora.folders.overlap import Overlap, drop_overlaps, read_clips
+from modeling_atri.corpora.folders.dropping import drop_overlaps
+from modeling_atri.corpora.folders.overlap import Overlap
+from modeling_atri.corpora.folders.prepared import read_clips
 from modeling_atri.corpora.rows.bad_rows import read_bad_rows
 from modeling_atri.corpora.translation.journal import hash_text
 from modeling_atri.corpora.translation.translate import TranslationSummary

@@ -6,10 +6,12 @@ import pytest
 import soundfile
 import soxr
 
-import modeling_atri.corpora.folders.overlap as overlap_module
-from modeling_atri.corpora.folders.overlap import PreparedClip, drop_overlaps, find_overlaps, read_clips
+import modeling_atri.corpora.folders.dropping as dropping_module
+from modeling_atri.corpora.clips.clip import OVERLAP, Clip, Corpus
+from modeling_atri.corpora.folders.dropping import drop_overlaps
+from modeling_atri.corpora.folders.overlap import find_overlaps
+from modeling_atri.corpora.folders.prepared import PreparedClip, read_clips
 from modeling_atri.corpora.folders.writing import write_corpus
-from modeling_atri.corpora.readers.clips import OVERLAP, Clip, Corpus
 from modeling_atri.corpora.rows.bad_rows import read_bad_rows
 from modeling_atri.corpora.rows.load import load_rows
 from modeling_atri.files import write_json_lines
@@ -165,7 +167,7 @@ def test_a_drop_that_was_stopped_is_done_by_the_same_call(sets, tmp_path, monkey
         write_json_lines(path, rows)
 
     with monkeypatch.context() as patch:
-        patch.setattr(overlap_module, "write_json_lines", stop)
+        patch.setattr(dropping_module, "write_json_lines", stop)
         with pytest.raises(KeyboardInterrupt):
             drop_overlaps(overlaps)
     assert len(read_clips(folder)) == 5

@@ -38,7 +38,7 @@ def encoded(waveform: np.ndarray, rate: int = 16_000, **options) -> np.ndarray:
 
 
 def found(index: FingerprintIndex, waveform: np.ndarray) -> list[int]:
-    return [match.index for match in index.find(fingerprint_waveform(np.asarray(waveform, dtype=np.float32)))]
+    return [match.number for match in index.find(fingerprint_waveform(np.asarray(waveform, dtype=np.float32)))]
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_equal_samples_in_other_files(tmp_path):
     assert first.digest == second.digest
     index = FingerprintIndex([fingerprint_waveform(SOUNDS[0]), first])
     assert index.same_samples(second) == [1]
-    assert {match.index for match in index.find(second)} == {0, 1}
+    assert {match.number for match in index.find(second)} == {0, 1}
     with pytest.raises(ValueError, match=r"none\.wav"):
         fingerprint(tmp_path / "none.wav")
 
@@ -99,7 +99,7 @@ def test_bit_errors_are_those_of_the_best_offset():
     flipped = words[1, 60:160] ^ np.packbits(flips, axis=1, bitorder="little").view("<u4")[:, 0]
     heard = rng.random(100) < 0.9
     (match,) = FingerprintIndex(recordings).find(SoundFingerprint("", flipped, heard))
-    assert match.index == 1
+    assert match.number == 1
     assert match.bit_errors == pytest.approx(flips[heard].mean())
     assert match.seconds == pytest.approx(heard.sum() * HOP / 16_000)
 
@@ -126,11 +126,11 @@ def test_real_recordings(shared_dir, monkeypatch):
     for own, item in enumerate(prints):
         matches = index.find(item)
         assert matches[0][:2] == (own, 0.0)
-        assert all(clips[own] & clips[match.index] for match in matches)
+        assert all(clips[own] & clips[match.number] for match in matches)
     for own in range(0, len(names), 10):
         waveform = encoded(load_audio(names[own]), 22_050, format="MP3", compression_level=0.9)
         best = index.find(fingerprint_waveform(waveform))[0]
-        assert best.index == own
+        assert best.number == own
         assert best.bit_errors < 0.2 < MAX_BIT_ERRORS
 
 
@@ -144,10 +144,10 @@ def test_all_pairs_of_real_recordings(shared_dir, monkeypatch):
     index = FingerprintIndex(prints)
     monkeypatch.setattr(sound_fingerprints, "MAX_BIT_ERRORS", 0.43)
     near = [
-        recordings[own] | recordings[match.index]
+        recordings[own] | recordings[match.number]
         for own, item in enumerate(prints)
         for match in index.find(item)
-        if not recordings[own] & recordings[match.index]
+        if not recordings[own] & recordings[match.number]
     ]
     assert near
     assert all({"2-28314", "2-30322"} <= both for both in near)
@@ -160,4 +160,4 @@ def test_codecs_at_their_lowest_quality(shared_dir):
     for own, name in enumerate(names):
         for options in ({"format": "MP3", "compression_level": 0.99}, {"format": "OGG", "compression_level": 1.0}):
             best = index.find(fingerprint_waveform(encoded(load_audio(name), **options)))[0]
-            assert (best.index, best.bit_errors < 0.19) == (own, True)
+            assert (best.number, best.bit_errors < 0.19) == (own, True)

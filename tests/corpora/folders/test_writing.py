@@ -2,9 +2,11 @@ import json
 
 import pytest
 
-from modeling_atri.corpora.folders.overlap import Overlap, drop_overlaps, read_clips
+from modeling_atri.corpora.clips.clip import OVERLAP, Clip, Corpus
+from modeling_atri.corpora.folders.dropping import drop_overlaps
+from modeling_atri.corpora.folders.overlap import Overlap
+from modeling_atri.corpora.folders.prepared import read_clips
 from modeling_atri.corpora.folders.writing import write_corpus
-from modeling_atri.corpora.readers.clips import OVERLAP, Clip, Corpus
 from modeling_atri.corpora.rows.bad_rows import (
     EMPTY_CAPTION,
     MISSING_RECORDING,

@@ -1,8 +1,8 @@
 import pytest
 
+from modeling_atri.corpora.clips.clip import AMBIGUOUS_RECORDING, DUPLICATE_LINE, OTHER_CLIP
 from modeling_atri.corpora.folders.writing import write_corpus
 from modeling_atri.corpora.readers.audiocaps import read_audiocaps
-from modeling_atri.corpora.readers.clips import AMBIGUOUS_RECORDING, DUPLICATE_LINE, OTHER_CLIP
 from modeling_atri.corpora.rows.bad_rows import EMPTY_CAPTION, MISSING_LANGUAGE, MISSING_RECORDING, count_kinds
 from modeling_atri.corpora.rows.load import load_rows
 from tests.helpers.corpora import write_audiocaps, write_sound

@@ -1,6 +1,6 @@
 import pytest
 
-from modeling_atri.corpora.readers.clips import AMBIGUOUS_RECORDING, DUPLICATE_LINE
+from modeling_atri.corpora.clips.clip import AMBIGUOUS_RECORDING, DUPLICATE_LINE
 from modeling_atri.corpora.readers.clotho import read_clotho
 from modeling_atri.corpora.rows.bad_rows import EMPTY_CAPTION, MISSING_RECORDING
 from tests.helpers.corpora import write_clotho, write_csv

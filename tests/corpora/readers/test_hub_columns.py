@@ -4,11 +4,12 @@ import datasets
 import pytest
 import soundfile
 
+from modeling_atri.corpora.clips.clip import OTHER_CLIP
 from modeling_atri.corpora.folders.writing import write_corpus
-from modeling_atri.corpora.readers.clips import OTHER_CLIP
-from modeling_atri.corpora.readers.hub_columns import open_dataset, read_columns
+from modeling_atri.corpora.readers.hub_columns import read_columns
 from modeling_atri.corpora.rows.bad_rows import EMPTY_CAPTION, MISSING_RECORDING, UNEQUAL_CAPTIONS, WRONG_ID
 from modeling_atri.corpora.rows.load import load_rows
+from modeling_atri.corpora.rows.opening import open_dataset
 from tests.helpers.corpora import noise
 
 
@@ -133,7 +134,7 @@ def test_data_sets_on_disk(tmp_path):
     assert open_dataset(str(tmp_path / "files"), "train")["en"][:] == ["a"]
     rows.save_to_disk(tmp_path / "single")
     assert open_dataset(str(tmp_path / "single"))["en"][:] == ["a"]
-    with pytest.raises(ValueError, match="has no splits: please leave `split` out"):
+    with pytest.raises(ValueError, match="has no splits, but `split` is .train.: please leave it out"):
         open_dataset(str(tmp_path / "single"), "train")
     with pytest.raises(ValueError, match="please name another `split` .got 'dev'.: .*train"):
         open_dataset(str(tmp_path / "files"), "dev")

@@ -9,10 +9,10 @@ import pytest
 import soundfile
 
 from modeling_atri import AtriFeatureExtractor
-from modeling_atri.corpora.rows import checks as row_checks
+from modeling_atri.corpora.rows import recordings
 from modeling_atri.corpora.rows.bad_rows import BadRow, read_bad_rows, write_bad_rows
-from modeling_atri.corpora.rows.checks import MIN_SECONDS
-from modeling_atri.corpora.rows.load import count_longer, load_rows
+from modeling_atri.corpora.rows.load import load_rows
+from modeling_atri.corpora.rows.recordings import MIN_SECONDS, count_longer
 from modeling_atri.languages_atri import ATRI_LANGUAGES
 
 
@@ -65,7 +65,10 @@ def test_groups(tmp_path):
     assert load_rows(folder)["group_id"][:] == ["x", "y"]
     assert load_rows(folder, group_column="number")["group_id"][:] == ["3", "3"]
     assert load_rows(folder, group_column="scene")["group_id"][:] == ["scene of a", "scene of b"]
-    with pytest.raises(ValueError, match="line 1: the group `other` must be a string or number, but is None"):
+    with pytest.raises(
+        ValueError,
+        match="line 1: the group `other` must be a string that is not empty, or a whole number, but is None",
+    ):
         load_rows(folder, group_column="other")
 
 
@@ -196,8 +199,8 @@ def test_the_shortest_recording_is_that_of_the_feature_extractor(tmp_path):
 
 
 def test_a_header_is_read_once_and_again_when_the_file_changed(tmp_path, monkeypatch):
-    read, audio_length = [], row_checks.audio_length
-    monkeypatch.setattr(row_checks, "audio_length", lambda path: read.append(path) or audio_length(path))
+    read, audio_length = [], recordings.audio_length
+    monkeypatch.setattr(recordings, "audio_length", lambda path: read.append(path) or audio_length(path))
     rows = load_rows(write_folder(tmp_path, [make_row("a"), make_row("b")]))
     load_rows(rows)
     assert len(read) == 2
@@ -344,8 +347,8 @@ def test_longer_recordings_are_counted(tmp_path):
 @pytest.mark.parametrize(
     "source, arguments, message",
     [
-        ("data", {"split": "dev"}, r"no file '.*metadata\.jsonl'\. The splits there are train: please name one"),
-        ("data", {}, "The splits there are train"),
+        ("data", {"split": "dev"}, r"no file '.*metadata\.jsonl'\. The splits are train: please choose one"),
+        ("data", {}, "The splits are train"),
         ("data/train", {"languages": []}, "at least one language"),
         ("data/train", {"languages": ["fr", "fra_Latn"]}, "none twice"),
         ("data/train/a.wav", {}, r"\.jsonl or \.json files"),

@@ -6,7 +6,9 @@ import pytest
 import torch
 from filelock import FileLock
 
-from modeling_atri.corpora.folders.overlap import PreparedClip, drop_overlaps, find_overlaps, read_clips
+from modeling_atri.corpora.folders.dropping import drop_overlaps
+from modeling_atri.corpora.folders.overlap import find_overlaps
+from modeling_atri.corpora.folders.prepared import PreparedClip, read_clips
 from modeling_atri.corpora.rows.bad_rows import BadRow
 from modeling_atri.corpora.translation.journal import TranslationJournal
 from modeling_atri.corpora.translation.models import Translation

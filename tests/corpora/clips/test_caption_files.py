@@ -1,6 +1,6 @@
 import pytest
 
-from modeling_atri.corpora.readers.caption_files import parse_files, read_csv
+from modeling_atri.corpora.clips.caption_files import parse_files, read_csv
 
 
 def test_languages_and_files():
@@ -11,7 +11,7 @@ def test_languages_and_files():
 @pytest.mark.parametrize(
     "words, message",
     [
-        (["test.csv"], "LANGUAGE=FILE, such as eng_Latn=test.csv, but this is 'test.csv'"),
+        (["test.csv"], "LANGUAGE=FILE, such as eng_Latn=test.csv; got 'test.csv'"),
         (["en="], "LANGUAGE=FILE"),
         (["en=a", "eng_Latn=b"], "eng_Latn is given twice, as 'a' and 'b'"),
         (["frensh=a"], "French"),

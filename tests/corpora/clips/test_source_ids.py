@@ -1,6 +1,6 @@
 import pytest
 
-from modeling_atri.corpora.readers.source_ids import source_id
+from modeling_atri.corpora.clips.source_ids import source_id
 
 
 @pytest.mark.parametrize(

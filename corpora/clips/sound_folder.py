@@ -1,4 +1,4 @@
-"""The sound files below a folder, found by the names that captions call them."""
+"""The sound files below a folder, found by the names that caption files give them."""
 
 import html
 import os
@@ -9,15 +9,15 @@ from pathlib import Path, PurePath
 from modeling_atri.encode.folder import SOUND_SUFFIXES
 
 from ..rows.bad_rows import MISSING_RECORDING
-from .clips import AMBIGUOUS_RECORDING
+from .clip import AMBIGUOUS_RECORDING
 
 
-# What soundfile does not read is found too, so that it is told apart from what is missing.
+# Files that soundfile cannot read are found too, so that they are reported as unreadable and not as missing.
 _OTHER_SUFFIXES = (".aac", ".m4a", ".mka", ".mkv", ".mp4", ".webm", ".wma")
 
 
 class RecordingError(ValueError):
-    """No file, or no single one, is a clip's; `kind` is what it counts as."""
+    """A clip has no file, or several. `kind` is the kind of fault that it is counted as."""
 
     def __init__(self, kind: str, reason: str):
         super().__init__(reason)
@@ -25,13 +25,16 @@ class RecordingError(ValueError):
 
 
 class SoundFolder:
-    """The names of the sound files below a folder; hidden ones are left out.
+    """Index of the sound files below a folder. Hidden files and folders are left out.
 
     Args:
-        folder: searched with all below it, through links.
+        folder: The folder. It is searched recursively, through links too.
+
+    Attributes:
+        by_stem: Files by their name without suffix.
 
     Raises:
-        ValueError: there is no such folder, or no sound file below it.
+        ValueError: if there is no such folder, or no sound file below it.
     """
 
     def __init__(self, folder: str | Path):
@@ -51,13 +54,13 @@ class SoundFolder:
             raise ValueError(f"There is no sound file below {str(folder)!r} ({' '.join(SOUND_SUFFIXES)}).")
 
     def find(self, name: str) -> Path:
-        """The file of that name, or else of that name with another suffix.
+        """Find the file of a name, or else of that name with another suffix.
 
-        A path is looked for below the folder first, then its last part anywhere below. Names differ in writing, not
-        in kind: `&#39;` is an apostrophe, and runs of spaces are one.
+        A path is looked for below the folder first, then its last part anywhere below. Different spellings of a name
+        match: `&#39;` is an apostrophe, and several spaces are one.
 
         Raises:
-            RecordingError: there is none, or there are several.
+            RecordingError: if there is no such file, or there are several.
         """
         if (exact := self.folder / name).is_file():
             return exact
@@ -66,10 +69,10 @@ class SoundFolder:
         return self.only(found, name)
 
     def only(self, found: Sequence[Path], name: str) -> Path:
-        """The single file of those found.
+        """Return the only file of those found for a name.
 
         Raises:
-            RecordingError: there is none, or there are several.
+            RecordingError: if there is none, or there are several.
         """
         if not found:
             raise RecordingError(MISSING_RECORDING, f"there is no file of it ({name}) below {self.folder}")
@@ -81,5 +84,5 @@ class SoundFolder:
 
 
 def plain_name(name: str) -> str:
-    """One writing of a name: archives and JSON files differ in Unicode's forms, HTML entities and spaces."""
+    """Normalise a name: archives and JSON files differ in Unicode forms, HTML entities and spaces."""
     return " ".join(unicodedata.normalize("NFC", html.unescape(name)).split())
