@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all."""
+"""Atomic writing of files and folders: they appear whole or not at all."""
 
 import json
 import os
@@ -11,40 +11,40 @@ from uuid import uuid4
 
 
 def json_line(content: Any) -> bytes:
-    """A line of a JSON lines file, in UTF-8; half characters, which UTF-8 has not, stay the escapes of JSON."""
+    """A line of a JSON lines file, in UTF-8. Lone surrogates, which UTF-8 cannot encode, are written as escapes."""
     return f"{json.dumps(content, ensure_ascii=False)}\n".encode(errors="backslashreplace")
 
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[BinaryIO]:
-    """A file to write to, which appears at `path` when all went well and leaves nothing behind when not.
+    """Open a file for writing that replaces `path` when the block ends without an error, and is removed otherwise.
 
-    Whoever reads meanwhile, also in another process, finds what was there before or the whole new file.
+    Until then, readers (other processes too) see the previous content of `path`.
     """
     temporary = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
     try:
         with open(temporary, "wb") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())  # the name must not outlive a power cut that the content does not
+            os.fsync(file.fileno())  # after a power cut the name must not exist without its content
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def write_json_lines(path: Path, items: Iterable[Any]) -> None:
-    """A JSON lines file, written whole."""
+    """Write a JSON lines file with [`written_whole`]."""
     with written_whole(path) as file:
         file.writelines(map(json_line, items))
 
 
 @contextmanager
 def folder_written_whole(folder: Path) -> Iterator[Path]:
-    """A folder to write to, whose files appear in `folder` when all went well; leaves nothing behind when not.
+    """Make a temporary folder whose files move to `folder` when the block ends without an error.
 
-    Files that are in `folder` already stay, unless one of that name was written.
+    Other files that are already in `folder` stay; files of the same name are replaced.
     """
-    folder = folder.resolve()  # so that `.` has a name, and a place beside it
+    folder = folder.resolve()  # `.` needs a name and a parent
     temporary = folder.with_name(f".{folder.name}.{uuid4().hex}.tmp")
     temporary.mkdir(parents=True)
     try:
@@ -52,7 +52,7 @@ def folder_written_whole(folder: Path) -> Iterator[Path]:
         if not folder.exists():
             temporary.rename(folder)
             return
-        for path in [path for path in temporary.rglob("*") if path.is_file()]:
+        for path in files_in(temporary):
             target = folder / path.relative_to(temporary)
             target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(path, target)
@@ -61,9 +61,9 @@ def folder_written_whole(folder: Path) -> Iterator[Path]:
 
 
 def sync_folder(folder: Path, recursive: bool = True) -> None:
-    """Wait until the names in a folder, and (`recursive`) all that is below it, would outlive a power cut."""
+    """Flush the entries of a folder to disk, and with `recursive` everything below it."""
     for path in [*(folder.rglob("*") if recursive else ()), folder]:
-        if os.name == "posix" or path.is_file():  # elsewhere a folder cannot be opened
+        if os.name == "posix" or path.is_file():  # other systems cannot open a folder
             descriptor = os.open(path, os.O_RDONLY)
             try:
                 os.fsync(descriptor)
@@ -72,14 +72,11 @@ def sync_folder(folder: Path, recursive: bool = True) -> None:
 
 
 def files_in(folder: Path) -> list[Path]:
-    """All files in a folder and below it, in one order everywhere."""
+    """All files in a folder and below it, sorted, so that the order is the same on every machine."""
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove what a process that was killed inside `written_whole` left in a folder."""
+    """Remove the temporary files of processes that were killed inside `written_whole`."""
     for path in folder.glob(f".*.{'[0-9a-f]' * 32}.tmp"):
         path.unlink()
-
-
-__all__ = ["files_in", "folder_written_whole", "remove_unfinished", "sync_folder", "written_whole"]

@@ -1,4 +1,4 @@
-"""Public names of a package, imported when they are first used: importing the package itself costs nothing."""
+"""Lazy imports: the public names of a package are imported when they are first used."""
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -6,11 +6,12 @@ from typing import Any
 
 
 def lazy_names(package: str, module_of: Mapping[str, str]) -> Callable[[str], Any]:
-    """Make the `__getattr__` of a package's `__init__.py` (PEP 562).
+    """Make the `__getattr__` of a package's `__init__.py` (PEP 562), so that importing the package loads nothing else.
 
     Args:
         package: dotted name of the package.
-        module_of: public name -> module that defines it, relative to `package`, or absolute from `modeling_atri.` on.
+        module_of: public name -> module that defines it, either relative to `package` or starting with
+            `modeling_atri.`.
     """
 
     def load(name: str) -> Any:

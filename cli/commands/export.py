@@ -1,4 +1,4 @@
-"""`atri export`: a saved model to ONNX graphs."""
+"""`atri export`: write a saved model as ONNX graphs."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,16 +13,17 @@ Write both towers of a saved model as ONNX graphs, with configuration and proces
   audio.onnx   input_features, input_features_mask -> audio_embeds
   text.onnx    input_ids, attention_mask           -> text_embeds
 
-Embeddings come out projected and L2-normalised, as the model's. Any number of clips and captions of any length goes
-in; long clips are cut into chunks inside the graph.
+The embeddings are projected and L2-normalised, like those of the model. The graphs accept any number of clips and
+captions of any length; long clips are cut into chunks inside the graph.
 
 examples:
   atri export runs/first exported/
   atri export runs/first exported_int8/ --int8
 
-With --int8 weights and products are in 8 bits: about a quarter of the size and several times as fast on one CPU core,
-at a small cost in recall; evaluate before you rely on it. In Python, `modeling_atri.onnx.OnnxAtriModel` runs the
-graphs, in a model's place in encode_audio and encode_text. Needs the extra onnx: pip install 'modeling_atri[onnx]'
+With --int8, weights and products have 8 bits. The graphs are about a quarter of the size and several times as fast on
+one CPU core, but recall is slightly lower: evaluate them before you rely on them. In Python, run the graphs with
+`modeling_atri.onnx.OnnxAtriModel`, which replaces the model in encode_audio and encode_text. The command needs the
+extra onnx: pip install 'modeling_atri[onnx]'
 """
 
 
@@ -32,7 +33,9 @@ class ExportArguments:
 
     model: str = field(metadata={"help": "Folder or Hub id of the model.", "positional": True})
     out: str = field(metadata={"help": "New folder to write to.", "positional": True})
-    int8: bool = field(default=False, metadata={"help": "Quantise: int8 weights, activations in 8 bits row by row."})
+    int8: bool = field(
+        default=False, metadata={"help": "Quantise weights to int8, and activations to 8 bits row by row."}
+    )
 
 
 def main(argv: list[str]) -> None:
@@ -43,9 +46,10 @@ def main(argv: list[str]) -> None:
 
 def export(args: ExportArguments) -> None:
     """Load the model, write the graphs, print their sizes."""
-    from modeling_atri.onnx.export import check_new_folder, export_onnx, import_extra
+    from modeling_atri.onnx.export import check_new_folder, export_onnx
+    from modeling_atri.onnx.extra import import_extra
 
-    check_new_folder(args.out)  # mistakes are told before the model is loaded
+    check_new_folder(args.out)  # before the model is loaded, which takes time
     import_extra("onnxscript")
     model, processor = load_model(args.model)
     export_onnx(model, processor, args.out, int8=args.int8)

@@ -6,7 +6,9 @@ from modeling_atri.lazy import lazy_names
 
 
 _MODULE_OF = {
-    "OnnxAtriModel": "export",
+    "AUDIO_FILE": "extra",
+    "TEXT_FILE": "extra",
+    "OnnxAtriModel": "model",
     "export_onnx": "export",
 }
 
@@ -15,4 +17,6 @@ __getattr__ = lazy_names(__name__, _MODULE_OF)
 
 
 if TYPE_CHECKING:
-    from .export import OnnxAtriModel, export_onnx
+    from .export import export_onnx
+    from .extra import AUDIO_FILE, TEXT_FILE
+    from .model import OnnxAtriModel

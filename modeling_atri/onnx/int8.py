@@ -1,8 +1,9 @@
-"""Dynamic int8 quantisation of an exported graph: int8 weights, activations quantised row by row as they come.
+"""Dynamic int8 quantisation of an exported graph: weights in advance, activations row by row at run time.
 
-Why not `onnxruntime.quantization.quantize_dynamic`: it takes one scale for a whole batch of activations, so that a
-caption's embedding depends on its neighbours. Here every row (a token, a patch) has its own scale: one clip, one
-embedding, and a row of large values costs the others no precision. Only plain ONNX operators are used.
+`onnxruntime.quantization.quantize_dynamic` uses one scale for a whole batch of activations, so the embedding of a
+caption would depend on the other captions of its batch. Here every row (a token or a patch) has its own scale: the
+embedding of a clip is the same in every batch, and large values in one row do not cost other rows precision. Only
+standard ONNX operators are used.
 """
 
 from collections.abc import Mapping
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 
-# CPUs without VNNI add pairs of products, of an unsigned activation and a signed weight, in 16 bits. Weights of at
-# most 64 keep any such sum below 2^15, so that a file gives the same embeddings on every CPU: 255 * 64 * 2 < 32768.
+# CPUs without VNNI add pairs of products, each of an unsigned activation and a signed weight, in 16 bits. Weights of at
+# most 64 keep every such sum below 2^15 (255 * 64 * 2 < 32768), so all CPUs compute the same embeddings.
 _MAX_WEIGHT = 64
 _MAX_ACTIVATION = 127
 _ZERO_POINT = 128
@@ -24,17 +25,17 @@ _MAX_TABLE_ENTRY = 127  # table rows are looked up, not multiplied
 
 
 def quantize_int8(model: "ir.Model") -> int:
-    """Quantise, in place, every product with a constant matrix and every table that rows are looked up in.
+    """Quantise all products with constant matrices and all lookup tables of a graph, in place.
 
-    A product `x @ w` becomes integer: `w` in int8 with one scale an output channel, `x` in 8 bits with one scale a
-    row, both symmetric. A table (of token embeddings, of positions) keeps its rows in int8, each with its scale.
-    Norms, softmax, attention scores and biases stay in float32.
+    A product `x @ w` becomes an integer product: `w` in int8 with one scale for each output channel, `x` in 8 bits
+    with one scale for each row, both symmetric. A table (token embeddings, positions) is stored in int8 with one scale
+    for each row. Norms, softmax, attention scores and biases stay in float32.
 
     Args:
         model (`onnx_ir.Model`): a float32 graph.
 
     Returns:
-        how many products and tables were quantised.
+        the number of products and tables that were quantised.
     """
     from onnx_ir.passes.common import RemoveUnusedNodesPass
 
@@ -50,12 +51,12 @@ def quantize_int8(model: "ir.Model") -> int:
 
 class _Rewriter:
     def __init__(self, graph: "ir.Graph"):
-        import onnx_ir  # of the extra `onnx`
+        import onnx_ir
 
         self.ir = onnx_ir
         self.graph = graph
         self.count = 0
-        self._rows: dict[ir.Value, tuple[ir.Value, ir.Value]] = {}  # query, key and value share theirs
+        self._rows: dict[ir.Value, tuple[ir.Value, ir.Value]] = {}  # query, key and value share one input
         self._constants: dict[str, ir.Value] = {}
         self._matrices: dict[str, tuple[ir.Value, ir.Value]] = {}
 
@@ -84,13 +85,13 @@ class _Rewriter:
         self._replace(node, tape, tape.op("Mul", [taken, tape.op("Gather", [scale, indices])]))
 
     def _quantized_weight(self, value: "ir.Value", transpose: bool) -> "tuple[ir.Value, ir.Value]":
-        """`(inputs, outputs)` in int8 and the scale of each output."""
+        """A weight in int8, `(inputs, outputs)`, and the scale of each output channel."""
         name = f"{value.name}{'_transposed' if transpose else ''}"
         matrix = value.const_value.numpy()
         return self._quantized(name, matrix.T if transpose else matrix, 0, _MAX_WEIGHT)
 
     def _quantized(self, name: str, matrix: np.ndarray, axis: int, max_integer: int) -> "tuple[ir.Value, ir.Value]":
-        """A matrix in int8 and its scales, one for all values along `axis`; made once for all its users."""
+        """A matrix in int8 and its scales along `axis`; computed once for all nodes that use it."""
         if name not in self._matrices:
             largest = np.abs(matrix).max(axis=axis, keepdims=True)
             scale = np.where(largest > 0, largest, 1) / np.float32(max_integer)
@@ -106,7 +107,7 @@ class _Rewriter:
         if value not in self._rows:
             last_axis = self._constant("last_axis", np.array([-1], dtype=np.int64))
             largest = tape.op("ReduceMax", [tape.op("Abs", [value]), last_axis], {"keepdims": 1})
-            largest = tape.op("Max", [largest, self._constant("smallest", np.float32(1e-30))])  # of a row of zeros
+            largest = tape.op("Max", [largest, self._constant("smallest", np.float32(1e-30))])  # for rows of zeros
             scale = tape.op("Div", [largest, self._constant("max_activation", np.float32(_MAX_ACTIVATION))])
             shifted = tape.op(
                 "Add",
@@ -132,11 +133,11 @@ class _Rewriter:
 
 
 def _is_matrix(value: "ir.Value | None") -> bool:
-    """Whether it is a constant float32 matrix."""
+    """Whether a value is a constant float32 matrix."""
     tensor = None if value is None else value.const_value
     return tensor is not None and len(tensor.shape) == 2 and tensor.dtype.name == "FLOAT"
 
 
 def _is_plain(attributes: Mapping[str, float]) -> bool:
-    """Whether a Gemm is `x @ w + b`, `w` transposed or not."""
+    """Whether a Gemm computes `x @ w + b`, with `w` transposed or not."""
     return attributes.get("alpha", 1.0) == attributes.get("beta", 1.0) == 1.0 and not attributes.get("transA", 0)

@@ -28,7 +28,7 @@ def test_help_teaches(capsys):
 
 @pytest.mark.slow
 def test_a_model_in_int8(saved, tmp_path, capsys):
-    from modeling_atri.onnx.export import OnnxAtriModel
+    from modeling_atri.onnx import OnnxAtriModel
 
     out = tmp_path / "exported"
     assert main(["export", "--int8", str(saved), str(out)]) == 0

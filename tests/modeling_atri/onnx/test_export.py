@@ -13,7 +13,7 @@ from torch.export import Dim
 
 from modeling_atri import AtriConfig, AtriModel
 from modeling_atri.encode.encoding import encode_audio, encode_text
-from modeling_atri.onnx import export as atri_onnx
+from modeling_atri.onnx import AUDIO_FILE, TEXT_FILE, OnnxAtriModel, export, export_onnx
 from tests.helpers.tiny import CAPTIONS, tiny_config, tiny_model, tiny_processor
 
 
@@ -36,13 +36,13 @@ def exported(model, processor, tmp_path_factory) -> Path:
     for name in ("onnx", "onnxruntime", "onnxscript"):
         pytest.importorskip(name, reason="needs the extra `onnx`")
     folder = tmp_path_factory.mktemp("onnx") / "exported"
-    atri_onnx.export_onnx(model, processor, folder)
+    export_onnx(model, processor, folder)
     return folder
 
 
 @pytest.fixture(scope="module")
-def onnx_model(exported) -> atri_onnx.OnnxAtriModel:
-    return atri_onnx.OnnxAtriModel.from_pretrained(exported)
+def onnx_model(exported) -> OnnxAtriModel:
+    return OnnxAtriModel.from_pretrained(exported)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def exported_int8(exported) -> Path:
     folder = exported.parent / "int8"
     folder.mkdir()
     (folder / "config.json").write_bytes((exported / "config.json").read_bytes())
-    for name in (atri_onnx.AUDIO_FILE, atri_onnx.TEXT_FILE):
+    for name in (AUDIO_FILE, TEXT_FILE):
         graph = ir.load(exported / name)
         quantize_int8(graph)
         ir.save(graph, folder / name)
@@ -63,8 +63,8 @@ def exported_int8(exported) -> Path:
 
 
 @pytest.fixture(scope="module")
-def int8_model(exported_int8) -> atri_onnx.OnnxAtriModel:
-    return atri_onnx.OnnxAtriModel.from_pretrained(exported_int8)
+def int8_model(exported_int8) -> OnnxAtriModel:
+    return OnnxAtriModel.from_pretrained(exported_int8)
 
 
 def clips(lengths: list[int]) -> dict[str, torch.Tensor]:
@@ -210,7 +210,7 @@ def captions_of(inputs: dict) -> dict:
 def test_another_text_tower_large_weights_and_training_mode(processor, tmp_path, monkeypatch, capfd):
     """A BERT, a file of weights beside the graph, a model that trains on: in one export, which takes seconds."""
     pytest.importorskip("onnxscript", reason="needs the extra `onnx`")
-    monkeypatch.setattr(atri_onnx, "_FILE_SIZE_LIMIT", 30_000)
+    monkeypatch.setattr(export, "_FILE_SIZE_LIMIT", 30_000)
     text_config = {
         "model_type": "bert",
         "vocab_size": 600,
@@ -224,12 +224,12 @@ def test_another_text_tower_large_weights_and_training_mode(processor, tmp_path,
     model.text_model.eval()
     modes = [module.training for module in model.modules()]
     folder = tmp_path / "new" / "exported"
-    atri_onnx.export_onnx(model, processor, folder)
+    export_onnx(model, processor, folder)
     assert capfd.readouterr() == ("", "")
     assert [module.training for module in model.modules()] == modes
     assert (folder / "audio.onnx.data").is_file()
     assert os.listdir(folder.parent) == ["exported"]
-    onnx_model = atri_onnx.OnnxAtriModel.from_pretrained(folder, num_threads=1)
+    onnx_model = OnnxAtriModel.from_pretrained(folder, num_threads=1)
     model.eval()
     for inputs in (clips([16]), clips([16, 1500]), captions(processor)):
         np.testing.assert_allclose(embeddings(onnx_model, inputs), embeddings(model, inputs), atol=1e-5, rtol=0)
@@ -243,30 +243,30 @@ def test_an_export_that_fails_leaves_nothing(model, processor, tmp_path, monkeyp
 
     monkeypatch.setattr(torch.onnx, "export", full)
     with pytest.raises(OSError, match="No space"):
-        atri_onnx.export_onnx(model, processor, tmp_path / "out")
+        export_onnx(model, processor, tmp_path / "out")
     assert os.listdir(tmp_path) == []
 
 
 def test_mistakes(model, processor, onnx_model, exported, tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(ValueError, match="is there already and not an empty folder"):
-        atri_onnx.export_onnx(model, processor, tmp_path)
-    with pytest.raises(ValueError, match="is there already"):
-        atri_onnx.export_onnx(model, processor, tmp_path / "mine.txt")
+    with pytest.raises(ValueError, match="exists and is not an empty folder"):
+        export_onnx(model, processor, tmp_path)
+    with pytest.raises(ValueError, match="exists and is not"):
+        export_onnx(model, processor, tmp_path / "mine.txt")
     with pytest.raises(ValueError, match=r"torch.bfloat16; load it with dtype=torch.float32"):
-        atri_onnx.export_onnx(tiny_model().to(torch.bfloat16), processor, tmp_path / "out")
-    with pytest.raises(ValueError, match="is no folder of an exported model: it has no audio.onnx, text.onnx, config"):
-        atri_onnx.OnnxAtriModel.from_pretrained(tmp_path)
+        export_onnx(tiny_model().to(torch.bfloat16), processor, tmp_path / "out")
+    with pytest.raises(ValueError, match="not a folder of an exported model: it has no audio.onnx, text.onnx, config"):
+        OnnxAtriModel.from_pretrained(tmp_path)
     with pytest.raises(ValueError, match="`num_threads` must be at least 1, got 0"):
-        atri_onnx.OnnxAtriModel.from_pretrained(exported, num_threads=0)
+        OnnxAtriModel.from_pretrained(exported, num_threads=0)
     with pytest.raises(ValueError, match="The shortest clip has 15 frames, fewer than one patch"):
         onnx_model.get_audio_features(**clips([100, 15]))
 
 
 def test_without_the_extra_the_error_says_what_to_install(model, processor, tmp_path, monkeypatch):
     for name, attempt in (
-        ("onnxscript", lambda: atri_onnx.export_onnx(model, processor, tmp_path / "out")),
-        ("onnxruntime", lambda: atri_onnx.OnnxAtriModel.from_pretrained(tmp_path)),
+        ("onnxscript", lambda: export_onnx(model, processor, tmp_path / "out")),
+        ("onnxruntime", lambda: OnnxAtriModel.from_pretrained(tmp_path)),
     ):
         monkeypatch.setitem(sys.modules, name, None)
         with pytest.raises(ImportError, match=rf"\({name} is missing\): pip install 'modeling_atri\[onnx\]'"):
@@ -346,7 +346,7 @@ def test_int8_embeddings_are_near_and_files_small(model, int8_model, exported, e
         np.testing.assert_allclose(np.linalg.norm(quantized, axis=1), 1, atol=1e-5)
         assert (ours * quantized).sum(axis=1).min() > 0.995
         assert np.abs(ours - quantized).max() > 1e-4
-    for name in (atri_onnx.AUDIO_FILE, atri_onnx.TEXT_FILE):
+    for name in (AUDIO_FILE, TEXT_FILE):
         graph = onnx.load(exported_int8 / name).graph
         kept = [item.dims for item in graph.initializer if item.data_type == 1 and len(item.dims) == 2]
         assert all(1 in dims for dims in kept)  # of matrices only scales are left in float32
@@ -357,7 +357,7 @@ def test_sums_of_two_products_fit_16_bits(exported_int8):
     """CPUs without VNNI saturate there, and would give other embeddings."""
     import onnx
 
-    for name in (atri_onnx.AUDIO_FILE, atri_onnx.TEXT_FILE):
+    for name in (AUDIO_FILE, TEXT_FILE):
         graph = onnx.load(exported_int8 / name).graph
         tensors = {item.name: onnx.numpy_helper.to_array(item) for item in graph.initializer}
         products = [node for node in graph.node if node.op_type == "MatMulInteger"]

@@ -1,0 +1,136 @@
+"""A model that runs exported ONNX graphs with onnxruntime."""
+
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from ..configuration_atri import AtriConfig
+from .extra import AUDIO_FILE, TEXT_FILE, import_extra
+
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+
+class OnnxAtriModel:
+    """An exported model that onnxruntime runs on the CPU.
+
+    It can replace an `AtriModel` in `encode_audio`, `encode_text` and `embed_retrieval_set`. Each graph is loaded when
+    it is first used, so that encoding captions alone does not load the audio tower.
+
+    Args:
+        folder (`str` or `Path`): folder that `export_onnx` wrote.
+        config (`AtriConfig`): configuration of the model.
+        num_threads (`int`): number of threads that compute one operator.
+
+    Example:
+
+    ```python
+    >>> from modeling_atri import AtriProcessor
+    >>> from modeling_atri.encode import encode_text
+    >>> from modeling_atri.onnx import OnnxAtriModel
+
+    >>> model, processor = OnnxAtriModel.from_pretrained("exported"), AtriProcessor.from_pretrained("exported")
+    >>> embeddings = encode_text(model, processor, ["a dog barks"], "en")
+    ```
+    """
+
+    device = torch.device("cpu")
+
+    def __init__(self, folder: str | PathLike, config: AtriConfig, num_threads: int):
+        self.folder = Path(folder)
+        self.config = config
+        self.num_threads = num_threads
+
+    @classmethod
+    def from_pretrained(cls, folder: str | PathLike, num_threads: int | None = None) -> "OnnxAtriModel":
+        """Open a folder that `export_onnx` wrote.
+
+        Args:
+            folder (`str` or `Path`): a local folder; `huggingface_hub.snapshot_download` fetches one from the Hub.
+            num_threads (`int`, *optional*): number of threads that compute one operator. Default:
+                `torch.get_num_threads()`, which `OMP_NUM_THREADS` sets.
+
+        Raises:
+            ImportError: the extra `onnx` is not installed.
+            ValueError: the folder does not exist or lacks the graphs.
+        """
+        import_extra("onnxruntime")
+        missing = [name for name in (AUDIO_FILE, TEXT_FILE, "config.json") if not (Path(folder) / name).is_file()]
+        if missing:
+            raise ValueError(f"{folder} is not a folder of an exported model: it has no {', '.join(missing)}.")
+        if num_threads is not None and num_threads < 1:
+            raise ValueError(f"`num_threads` must be at least 1, got {num_threads}.")
+        return cls(folder, AtriConfig.from_pretrained(folder), num_threads or torch.get_num_threads())
+
+    def get_audio_features(
+        self, input_features: Tensor, input_features_mask: Tensor | None = None
+    ) -> BaseModelOutputWithPooling:
+        """Compute the embeddings of clips, projected and L2-normalised.
+
+        Args:
+            input_features: `(batch_size, num_frames, num_mel_bins)`, log-mel spectrograms in decibels.
+            input_features_mask (*optional*): `(batch_size, num_frames)`, 1 on a clip's own frames, 0 on padding, which
+                must come last. Default: no padding.
+
+        Returns:
+            `BaseModelOutputWithPooling` with the embeddings, `(batch_size, projection_dim)`, in `pooler_output`.
+
+        Raises:
+            ValueError: a clip has fewer frames than one patch.
+        """
+        if input_features_mask is None:
+            input_features_mask = torch.ones(input_features.shape[:2], dtype=torch.long)
+        shortest, width = int(input_features_mask.sum(dim=1).min()), self.config.audio_config.patch_size[1]
+        if shortest < width:
+            raise ValueError(
+                f"The shortest clip has {shortest} frames, fewer than one patch ({width} frames). Use longer clips, "
+                "or pad_short=True in the processor."
+            )
+        inputs = {"input_features": input_features.float(), "input_features_mask": input_features_mask.long()}
+        return _run(self._audio, inputs)
+
+    def get_text_features(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> BaseModelOutputWithPooling:
+        """Compute the embeddings of captions, projected and L2-normalised.
+
+        Args:
+            input_ids: `(batch_size, num_tokens)`.
+            attention_mask (*optional*): `(batch_size, num_tokens)`, 0 on padding. Default: no padding.
+
+        Returns:
+            `BaseModelOutputWithPooling` with the embeddings, `(batch_size, projection_dim)`, in `pooler_output`.
+        """
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        return _run(self._text, {"input_ids": input_ids.long(), "attention_mask": attention_mask.long()})
+
+    @cached_property
+    def _audio(self) -> "onnxruntime.InferenceSession":
+        return self._load(AUDIO_FILE)
+
+    @cached_property
+    def _text(self) -> "onnxruntime.InferenceSession":
+        return self._load(TEXT_FILE)
+
+    def _load(self, name: str) -> "onnxruntime.InferenceSession":
+        ort = import_extra("onnxruntime")
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = self.num_threads
+        # Between two calls, clips are decoded and captions tokenized: waiting threads must not occupy the cores.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        options.log_severity_level = 3  # errors
+        return ort.InferenceSession(self.folder / name, options, providers=["CPUExecutionProvider"])
+
+
+def _run(session: "onnxruntime.InferenceSession", inputs: dict[str, Tensor]) -> BaseModelOutputWithPooling:
+    (embeddings,) = session.run(None, {name: np.ascontiguousarray(value.numpy()) for name, value in inputs.items()})
+    return BaseModelOutputWithPooling(pooler_output=torch.from_numpy(embeddings))
+
+
+__all__ = ["OnnxAtriModel"]
