@@ -1,4 +1,4 @@
-"""What several commands read: a model, data, a device; and what results call them."""
+"""Loading of models and checks of devices for all commands, and the names of sources in results."""
 
 from typing import TYPE_CHECKING
 
@@ -10,10 +10,10 @@ if TYPE_CHECKING:
 
 
 def load_model(path: str) -> "tuple[AtriModel, AtriProcessor]":
-    """Model and processor of a folder or Hub id.
+    """Load the model and the processor of a folder or Hub id.
 
     Raises:
-        ValueError: no such folder.
+        ValueError: there is no such folder.
         OSError: transformers cannot load them; its message says why.
     """
     from modeling_atri import AtriModel, AtriProcessor
@@ -28,12 +28,12 @@ def check_device(name: str) -> None:
 
     try:
         torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
+    except (RuntimeError, AssertionError) as error:  # torch without CUDA raises an AssertionError
         raise ValueError(f"The device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
 
 
-def data_name(source: str | None, split: str | None) -> str | None:
-    """What results call a source: a Hub id, or the folder's name without the path to it."""
+def data_name(source: str | None, split: str | None = None) -> str | None:
+    """The name of a source in results: its Hub id, or the last part of its path; then the split."""
     if source is None:
         return None
     return f"{public_name(source)}/{split}" if split else public_name(source)

@@ -1,4 +1,4 @@
-"""`atri convert`: the weights of CED, SONAR and ML-CLAP to a folder that `from_pretrained` reads."""
+"""`atri convert`: turn weights of CED, SONAR and ML-CLAP into a folder that `from_pretrained` reads."""
 
 import json
 import logging
@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modeling_atri.sources import is_hub_id
+from modeling_atri.files import files_in, folder_written_whole
+from modeling_atri.sources import is_hub_id, public_name
 
-from ..loading import data_name
 from ..options import parse_options
 
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 
 DESCRIPTION = """\
-Make an ATRI model and its processor from the weights of other projects, and save them to output_dir, which then
-loads, trains and pushes like any other model.
+Make an ATRI model and its processor from the weights of other projects, and save them to output_dir. The result is
+loaded, trained and pushed like every other model.
 
-Either a released ML-CLAP checkpoint, whole; or an audio tower (CED) and a text tower (SONAR or another encoder), each
-a file, a folder, or a Hub id, under projection heads that are fresh: train those.
+The weights are either a released ML-CLAP checkpoint, or an audio tower (CED) and a text tower (SONAR or another
+encoder), each as a file, a folder or a Hub id. On two towers the projection heads are newly initialized: train them.
 
 examples:
   atri convert --mlclap pretrain.pt --tokenizer facebook/nllb-200-distilled-600M mlclap/
@@ -36,12 +36,12 @@ examples:
   atri convert --ced audiotransformer_base.pt --sonar sonar_text_encoder.pt \\
       --tokenizer facebook/nllb-200-distilled-600M towers/
 
-Every weight must be accounted for: what is missing, unknown or of another shape is named, and nothing is written.
-Files are read without running code in them. What is made from SONAR's weights is licensed as they are, cc-by-nc-4.0.
+If a weight is missing, unknown or of the wrong shape, the error names it, and nothing is written. Files are read
+without running code that they contain. Models with SONAR's weights inherit their license, cc-by-nc-4.0.
 """
 
-
-_LABELS = {"mlclap": "ML-CLAP", "ced": "CED", "sonar": "SONAR"}
+# Option -> project, in the order in which the sources are listed.
+_PROJECTS = {"mlclap": "ML-CLAP", "ced": "CED", "sonar": "SONAR"}
 
 
 @dataclass
@@ -49,16 +49,16 @@ class ConvertArguments:
     """Options of `atri convert`."""
 
     output_dir: str = field(metadata={"help": "Folder to write model and processor to.", "positional": True})
-    mlclap: str | None = field(default=None, metadata={"help": "ML-CLAP checkpoint, a file."})
+    mlclap: str | None = field(default=None, metadata={"help": "File of an ML-CLAP checkpoint."})
     ced: str | None = field(
         default=None, metadata={"help": "Audio tower: file, folder or Hub id of CED, or a saved AtriAudioModel."}
     )
     sonar: str | None = field(
         default=None,
-        metadata={"help": "Text tower: file of SONAR, or folder or Hub id of it or another encoder of transformers."},
+        metadata={"help": "Text tower: file of SONAR, or folder or Hub id of SONAR or another encoder."},
     )
     tokenizer: str | None = field(
-        default=None, metadata={"help": "Folder or Hub id. Default: that of --sonar, where it is no file."}
+        default=None, metadata={"help": "Folder or Hub id. Default: that of --sonar, unless it is a file."}
     )
     audio_heads: int | None = field(
         default=None, metadata={"help": "Attention heads of CED. Default: those published for its width."}
@@ -67,33 +67,40 @@ class ConvertArguments:
         default=None, metadata={"help": "Attention heads of SONAR from a file. Default: those published."}
     )
     projection_dim: int | None = field(
-        default=None, metadata={"help": "Width of the embedding space, 1024 unless given. ML-CLAP brings its own."}
+        default=None,
+        metadata={"help": "Width of the embedding space under new heads. Default: 1024. ML-CLAP has its own."},
     )
     temperature: float | None = field(
         default=None,
         metadata={
-            "help": "Softmax temperature to go on training from, e.g. the paper's 0.07. Default: that of ML-CLAP's "
-            "checkpoint; 0.07 under fresh heads."
+            "help": "Softmax temperature to continue training with, e.g. the paper's 0.07. Default: the temperature "
+            "in ML-CLAP's checkpoint, or 0.07 under new heads."
         },
     )
-    seed: int = field(default=0, metadata={"help": "Of the fresh projection heads."})
+    seed: int = field(default=0, metadata={"help": "Seed of the new projection heads."})
     overwrite: bool = field(
-        default=False, metadata={"help": "Write into a folder that holds more than an earlier conversion."}
+        default=False, metadata={"help": "Write into a folder that holds other files than an earlier conversion."}
     )
 
     def __post_init__(self):
-        given = [f"--{name}" for name in ("mlclap", "ced", "sonar") if getattr(self, name) is not None]
+        given = [f"--{name}" for name in _PROJECTS if getattr(self, name) is not None]
         if given not in (["--mlclap"], ["--ced", "--sonar"]):
             raise ValueError(f"Pass either --mlclap, or both --ced and --sonar; got {' '.join(given) or 'none'}.")
         if self.mlclap is not None and self.projection_dim is not None:
-            raise ValueError("--projection_dim is for fresh heads; those of ML-CLAP are in its checkpoint.")
+            raise ValueError("--projection_dim is for new heads; the heads of ML-CLAP are in its checkpoint.")
         if self.temperature is not None and not 0 < self.temperature < math.inf:
             raise ValueError(f"--temperature must be a finite number above 0; got {self.temperature}.")
         if self.tokenizer is None and (self.sonar is None or os.path.isfile(self.sonar)):
             raise ValueError(
-                "Name the text tower's tokenizer with --tokenizer; ML-CLAP's and SONAR's is that of "
+                "Name the text tower's tokenizer with --tokenizer; ML-CLAP and SONAR use the tokenizer of "
                 "facebook/nllb-200-distilled-600M."
             )
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """The sources that were given: option -> file, folder or Hub id."""
+        names = (*_PROJECTS, "tokenizer")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
 
 def main(argv: list[str]) -> None:
@@ -103,22 +110,19 @@ def main(argv: list[str]) -> None:
 
 
 def convert(args: ConvertArguments) -> dict[str, Any]:
-    """Read, convert, write; returns what is known of the model."""
+    """Convert the weights, save model and processor, and return the facts of the model."""
     start = time.perf_counter()
     folder = Path(args.output_dir)
     check_output(folder, args.overwrite)
-    if args.mlclap is not None and not os.path.isfile(args.mlclap):  # told before the Hub is asked for the tokenizer
+    if args.mlclap is not None and not os.path.isfile(args.mlclap):  # before the Hub is asked for the tokenizer
         raise ValueError(f"There is no file {args.mlclap!r}. Name a released checkpoint of ML-CLAP.")
-    from modeling_atri.files import folder_written_whole
     from modeling_atri.pretrained import make_processor
 
-    with _told():
-        processor = make_processor(args.tokenizer or args.sonar, normalize_text=args.mlclap is not None)
-        print(f"{args.tokenizer or args.sonar}: {len(processor.tokenizer)} tokens")
+    with _printed_log():
+        tokenizer = args.tokenizer or args.sonar
+        processor = make_processor(tokenizer, normalize_text=args.mlclap is not None)
+        print(f"{tokenizer}: {len(processor.tokenizer)} tokens")
         model = _make_model(args)
-        if args.temperature is not None:
-            model.config.logit_scale_init_value = -math.log(args.temperature)
-            model.logit_scale.data.fill_(model.config.logit_scale_init_value)
     check_vocabulary(model, processor)
     facts = _facts(args, model)
     _print_model(model)
@@ -145,10 +149,15 @@ def _make_model(args: ConvertArguments) -> "AtriModel":
     from modeling_atri.pretrained.joining import join_towers
 
     if args.mlclap is not None:
-        return from_mlclap_checkpoint(args.mlclap, args.audio_heads, args.text_heads)
-    audio, text = load_audio_tower(args.ced, args.audio_heads), load_text_tower(args.sonar, args.text_heads)
-    torch.manual_seed(args.seed)
-    return join_towers(AtriModel, audio, text, args.projection_dim or 1024)
+        model = from_mlclap_checkpoint(args.mlclap, args.audio_heads, args.text_heads)
+    else:
+        audio, text = load_audio_tower(args.ced, args.audio_heads), load_text_tower(args.sonar, args.text_heads)
+        torch.manual_seed(args.seed)
+        model = join_towers(AtriModel, audio, text, args.projection_dim or 1024)
+    if args.temperature is not None:
+        model.config.logit_scale_init_value = -math.log(args.temperature)
+        model.logit_scale.data.fill_(model.config.logit_scale_init_value)
+    return model
 
 
 def _print_model(model: "AtriModel") -> None:
@@ -162,27 +171,24 @@ def _print_model(model: "AtriModel") -> None:
 
 
 def _facts(args: ConvertArguments, model: "AtriModel") -> dict[str, Any]:
-    """How the model was made, for its card; of local paths only the last part."""
+    """How the model was made, for its card; without the local parts of paths."""
     from modeling_atri.hub_cards.environment import describe_environment
 
-    sources = {name: getattr(args, name) for name in ("mlclap", "ced", "sonar", "tokenizer")}
-    sources = {name: path for name, path in sources.items() if path is not None}
-    labels = {name: label for name, label in _LABELS.items() if name in sources}
-    # A file's own name says little; a folder is called after what is in it.
-    weights = [
-        label if os.path.isfile(sources[name]) else data_name(sources[name], None) for name, label in labels.items()
-    ]
-    hub_ids = [sources[name] for name in labels if is_hub_id(sources[name], needs_owner=False)]
+    weights = {name: source for name, source in args.sources.items() if name in _PROJECTS}
+    base_model = [source for source in weights.values() if is_hub_id(source, needs_owner=False)]
     fresh = {} if args.mlclap else {"fresh": ["audio_projection", "text_projection", "logit_scale"], "seed": args.seed}
     return {
         "model": {
             "num_parameters": model.num_parameters(),
             "projection_dim": model.config.projection_dim,
-            "weights_from": weights,
-            **({"base_model": hub_ids} if hub_ids else {}),
+            # The name of a file says little about its content, so its project is named instead.
+            "weights_from": [
+                _PROJECTS[name] if os.path.isfile(source) else public_name(source) for name, source in weights.items()
+            ],
+            **({"base_model": base_model} if base_model else {}),
         },
         "conversion": {
-            **{name: data_name(path, None) for name, path in sources.items()},
+            **{name: public_name(source) for name, source in args.sources.items()},
             **fresh,
             **({} if args.temperature is None else {"temperature": args.temperature}),
         },
@@ -191,10 +197,10 @@ def _facts(args: ConvertArguments, model: "AtriModel") -> dict[str, Any]:
 
 
 def _save_facts(facts: dict[str, Any], folder: Path) -> None:
-    """The facts, with the names of all files: by them a later run knows an earlier conversion."""
+    """Save the facts with the names of all files, by which a later run recognises an earlier conversion."""
     from modeling_atri.hub_cards.environment import RESULTS_NAME, save_json
 
-    facts["conversion"]["files"] = sorted({*_files(folder), RESULTS_NAME})
+    facts["conversion"]["files"] = sorted({*_file_names(folder), RESULTS_NAME})
     save_json(facts, folder / RESULTS_NAME)
 
 
@@ -211,8 +217,8 @@ def check_output(folder: Path, overwrite: bool) -> None:
         try:
             converted = json.loads((folder / RESULTS_NAME).read_text(encoding="utf-8"))["conversion"]["files"]
         except (ValueError, KeyError, TypeError):
-            converted = []  # of another make: it counts as a file like any other
-    if other := sorted(set(_files(folder)) - set(converted)):
+            converted = []  # another command wrote it: it counts as a file like any other
+    if other := sorted(set(_file_names(folder)) - set(converted)):
         more = f" and {len(other) - 4} more" if len(other) > 4 else ""
         raise ValueError(
             f"{folder} is not empty and not an earlier conversion: it holds {', '.join(other[:4])}{more}. Name "
@@ -231,18 +237,18 @@ def check_vocabulary(model: "AtriModel", processor: "AtriProcessor") -> None:
 
 
 def check_room(folder: Path, size: int) -> None:
-    """Raise an OSError where there are less than `size` bytes free for a folder to come."""
+    """Raise an OSError if the disk of a new folder has fewer than `size` bytes free."""
     place = next(parent for parent in folder.resolve().parents if parent.exists())
     if (free := shutil.disk_usage(place).free) < size:
         raise OSError(f"There are {free / 1e6:,.0f} MB free for {folder}, which needs {size / 1e6:,.0f} MB.")
 
 
-def _files(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+def _file_names(folder: Path) -> list[str]:
+    return [path.relative_to(folder).as_posix() for path in files_in(folder)]
 
 
 def peak_memory_bytes() -> int | None:
-    """The most memory that this process has had, memory-mapped pages of files included; None on Windows."""
+    """Peak memory of this process, including memory-mapped pages of files; None on Windows."""
     try:
         import resource
     except ImportError:
@@ -252,8 +258,8 @@ def peak_memory_bytes() -> int | None:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """What the package logs of reading and converting, printed."""
+def _printed_log() -> Iterator[None]:
+    """Print the log of the package at level INFO."""
     logger, handler = logging.getLogger("modeling_atri"), logging.StreamHandler(sys.stdout)
     level = logger.level
     logger.addHandler(handler)

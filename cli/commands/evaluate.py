@@ -62,7 +62,7 @@ def evaluate(args: EvaluateArguments) -> dict:
             "group_column": args.group_column,
         },
         model={
-            "name": data_name(args.model, None),
+            "name": data_name(args.model),
             "num_parameters": model_facts(model)["num_parameters"],
             "projection_dim": model.config.projection_dim,
         },

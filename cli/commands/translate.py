@@ -195,7 +195,7 @@ def _make_scorer(args: TranslateArguments, model: "TranslationModel") -> "Scorer
     if args.quality == "round_trip":
         return RoundTripScorer(model)
     encode, fingerprint = _load_encoder(args.quality_model, args.device)
-    return EmbeddingScorer(encode, data_name(args.quality_model, None), fingerprint)
+    return EmbeddingScorer(encode, data_name(args.quality_model), fingerprint)
 
 
 def _load_encoder(path: str, device: str) -> tuple[Any, str]:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 
-# CPUs without VNNI add pairs of products, each of an unsigned activation and a signed weight, in 16 bits. Weights of at
-# most 64 keep every such sum below 2^15 (255 * 64 * 2 < 32768), so all CPUs compute the same embeddings.
+# CPUs without VNNI add pairs of products (unsigned activation times signed weight) in 16 bits. Weights of at most 64
+# keep every such sum below 2^15 (255 * 64 * 2 < 32768), so all CPUs compute the same embeddings.
 _MAX_WEIGHT = 64
 _MAX_ACTIVATION = 127
 _ZERO_POINT = 128

@@ -52,7 +52,7 @@ def diagnose_model(args: ModelArguments) -> dict[str, Any]:
         "alignment": summarize_alignment(embeddings.audio, embeddings.text, retrieval_set.owners, anchor),
         "evaluated_on": evaluation_facts(retrieval_set, anchor, left_out),
         "data": {"eval": data_name(args.data, args.split)},
-        "model": {"name": data_name(args.model, None)},
+        "model": {"name": data_name(args.model)},
         "environment": describe_environment(args.device),
     }
     folder = Path(args.output_dir)

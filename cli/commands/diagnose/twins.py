@@ -92,7 +92,7 @@ def diagnose_twins(options: TwinArguments, sizes, args) -> dict[str, Any]:
     results = {
         "weight_error": figures,
         "data": {"train": data_name(options.train_data, options.train_split), "num_clips": len(rows)},
-        "model": {"initialized_from": data_name(options.model, None) or "scratch"},
+        "model": {"initialized_from": data_name(options.model) or "scratch"},
         "training": {
             "languages": languages,
             "batch_size": args.per_device_train_batch_size,

@@ -126,7 +126,7 @@ def test_it_says_what_it_did_and_writes_it_down(sources, mlclap, towers, tmp_pat
         "MB of memory",
     ):
         assert part in said
-    assert "fresh" not in said
+    assert "newly initialized" not in said
     facts = json.loads((tmp_path / "mlclap" / "atri_results.json").read_text())
     assert facts["model"]["weights_from"] == ["ML-CLAP"]
     assert facts["model"]["num_parameters"] == model.num_parameters()
@@ -279,7 +279,10 @@ def test_a_tokenizer_of_more_tokens_than_the_text_tower_knows(mlclap, tmp_path, 
         (["--ced", "a.pt", "out"], "got --ced."),
         (["--mlclap", "a.pt", "--sonar", "b.pt", "out"], "got --mlclap --sonar."),
         (["--mlclap", "a.pt", "out"], "Name the text tower's tokenizer with --tokenizer"),
-        (["--mlclap", "a.pt", "--projection_dim", "8", "--tokenizer", "t", "out"], "--projection_dim is for fresh"),
+        (
+            ["--mlclap", "a.pt", "--projection_dim", "8", "--tokenizer", "t", "out"],
+            "projection_dim is for new heads",
+        ),
         (["--mlclap", "a.pt", "--tokenizer", "t"], "required: output_dir"),
         (["--mlclap", "a.pt", "--tokenizer", "t", "out", "more"], "Unknown options: 'more'"),
         (["--mlclap", "a.pt", "--tokenizer", "owner/tokenizer", "out"], "There is no file 'a.pt'"),
