@@ -19,23 +19,25 @@ from modeling_atri.modeling_atri import AtriModel
 from modeling_atri.processing_atri import AtriProcessor
 
 from .arguments import AtriTrainingArguments
+from .data.batches import DrawnRows, EpochBatchSampler
 from .data.collator import AtriDataCollator
+from .data.draws import EXCERPT, random_stream
 from .data.feature_cache import FeatureCache
-from .data.sampling import EXCERPT, DrawnRows, EpochBatchSampler, random_stream
 from .data.text_cache import TextCache
 from .evaluation.measuring import embed_on_all_processes, measure
 from .evaluation.retrieval import RetrievalEmbeddings, RetrievalSet
 from .model.adapters import has_adapter, load_adapter_weights
 from .model.mel_statistics import set_mel_statistics
 from .model.parameters import is_frozen, parameter_groups, prepare_model
+from .objectives import LossInputs, find_objective, objective_loss
 from .publishing.publishing import push_checkpoint, push_model, write_model_card
 from .run.checkpoints import full_disk_explained, remove_unfinished_saves, resolve_checkpoint
 from .run.checks import check_best_metric, check_tokenizer, checked_rows, report_excerpts
 from .run.engines import check_engine
 from .run.progress import brief_callback
 from .run.resuming import ResumableTrainer
-from .step.batch import exact_backward, joint_backward, objective_loss
-from .step.distributed import average_gradients, told_by_main
+from .step.batch import BatchEncoder, exact_backward, joint_backward
+from .step.distributed import average_gradients, batch_shard, told_by_main
 
 
 if TYPE_CHECKING:
@@ -121,14 +123,9 @@ class AtriTrainer(ResumableTrainer):
         if data_collator is None:
             data_collator = AtriDataCollator(
                 processor,
-                languages=args.languages,
-                objective=args.objective,
-                anchor_language=args.anchor_language,
-                languages_per_step=args.languages_per_step,
-                caption_choice=args.caption_choice,
+                args.language_draws,
                 augmentation=args.augmentation,
                 feature_cache=self.feature_cache,
-                seed=args.seed if args.data_seed is None else args.data_seed,
                 max_audio_seconds=args.max_audio_seconds,
             )
         self.left_out: dict[str, list[BadRow]] = {}
@@ -168,7 +165,8 @@ class AtriTrainer(ResumableTrainer):
             own.compute_loss is not AtriTrainer.compute_loss
             or own.compute_loss_from_embeddings is not AtriTrainer.compute_loss_from_embeddings
         )
-        return self.args.exact_step and self.args.objective in ("kcl", "akcl") and not has_own_loss
+        is_sum_of_pairs = find_objective(self.args.objective).pair_weights is not None
+        return self.args.exact_step and is_sum_of_pairs and not has_own_loss
 
     @property
     def atri_model(self) -> AtriModel:
@@ -321,12 +319,27 @@ class AtriTrainer(ResumableTrainer):
             self.optimizer.train()  # what is said to a schedule-free one before every step
         inputs = self._prepare_inputs(inputs)
         # Several backward passes a step would each start DDP's reduction: gradients are averaged once, at the end.
-        goes_by_language = self._is_exact and self.args.ranking_weight == 0
         with self.accelerator.no_sync(model):
-            loss = (exact_backward if goes_by_language else joint_backward)(self, model, inputs)
+            loss = self._backward_in_parts(model, inputs)
         if self.accelerator.sync_gradients and self.args.world_size > 1:
             average_gradients(model.parameters())
         return loss
+
+    def _backward_in_parts(self, model: nn.Module, inputs: dict[str, Any]) -> Tensor:
+        """Accumulate the gradient of a batch, language by language or in chunks; returns the loss, detached."""
+        args, goes_by_language = self.args, self._is_exact and self.args.ranking_weight == 0
+        num_languages, num_clips, _ = inputs["input_ids"].shape
+        text_chunk_size = args.text_chunk_size
+        if self._is_exact and not goes_by_language:  # all languages together, in the memory of one
+            text_chunk_size = min(text_chunk_size or num_clips, num_clips)
+        encoder = BatchEncoder(model, self.atri_model, self._caption_inputs, args.audio_chunk_size, text_chunk_size)
+        backward, num_batches = self.accelerator.backward, self.current_gradient_accumulation_steps
+        if not goes_by_language:
+            return joint_backward(encoder, inputs, self.compute_loss_from_embeddings, backward, num_batches)
+        anchor = args.language_draws.anchor_row(inputs["languages"])
+        weigh = find_objective(args.objective).pair_weights
+        weights = weigh(num_languages, anchor, len(args.languages), args.loss_options)
+        return exact_backward(encoder, inputs, weights, anchor, backward, num_batches)
 
     def compute_loss(
         self,
@@ -365,12 +378,16 @@ class AtriTrainer(ResumableTrainer):
         Returns:
             `torch.Tensor` of shape `()`. Its mean over the processes is what is trained.
         """
-        return objective_loss(self, audio_embeds, text_embeds, inputs)
-
-    def _joint_chunk_size(self, num_clips: int) -> int | None:
-        """Captions of a chunk where the loss needs all languages together: at most one's, if the step is exact."""
-        chosen = self.args.text_chunk_size
-        return min(chosen or num_clips, num_clips) if self._is_exact else chosen
+        args = self.args
+        others = LossInputs(
+            scale=self.atri_model.logit_scale.exp(),
+            ids=inputs["group_ids"],
+            shard=batch_shard(len(audio_embeds), audio_embeds.device),
+            anchor=args.language_draws.anchor_row(inputs["languages"]),
+            num_languages=len(args.languages),
+            options=args.loss_options,
+        )
+        return objective_loss(args.objective, audio_embeds, text_embeds, others, args.ranking_weight)
 
     def _rest_frozen_text(self) -> None:
         """Without dropout a frozen tower says of a caption always the same, whether it is asked or its cache is."""

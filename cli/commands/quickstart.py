@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from modeling_atri.trainer.objectives import OBJECTIVES
+
 from ..options import parse_options
 
 
@@ -32,7 +34,7 @@ class QuickstartArguments:
         default="akcl",
         metadata={
             "help": "What to train with; see `atri train --help`.",
-            "choices": ["akcl", "kcl", "cacl", "mlclap"],
+            "choices": OBJECTIVES.keys(),
         },
     )
     num_train: int = field(default=1500, metadata={"help": "Scenes to train on."})

@@ -72,7 +72,7 @@ def test_augmentation(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"objective": "clap"}, "Unknown objective 'clap'; choose one of kcl, akcl, cacl, mlclap."),
+        ({"objective": "clap"}, "`objective` must be 'kcl', 'akcl', 'cacl' or 'mlclap'; got 'clap'"),
         ({"languages": []}, "`languages` must name each language once and at least one; got []"),
         ({"languages": ["en", "eng_Latn"]}, "must name each language once and at least one"),
         ({"languages": "en"}, "`languages` must be a list of languages; got 'en'"),
@@ -81,22 +81,28 @@ def test_augmentation(tmp_path):
         ({"objective": "cacl", "anchor_language": "it"}, "choose another `anchor_language`"),
         ({"languages": ["en"]}, "akcl compares languages and needs at least two; got ['eng_Latn']"),
         ({"objective": "cacl", "languages": ["en"]}, "cacl compares languages and needs at least two"),
-        ({"languages_per_step": 1}, "`languages_per_step` must be between 2 and the number of languages (8) for akcl"),
-        ({"objective": "kcl", "languages_per_step": 0}, "between 1 and the number of languages (8) for kcl; got 0"),
-        ({"objective": "kcl", "languages_per_step": 9}, "between 1 and the number of languages (8) for kcl; got 9"),
+        ({"languages_per_step": 1}, "`languages_per_step` must be a whole number between 2 and the number of"),
+        (
+            {"objective": "kcl", "languages_per_step": 0},
+            "languages (8) for kcl, or None; got 0",
+        ),
+        (
+            {"objective": "kcl", "languages_per_step": 9},
+            "languages (8) for kcl, or None; got 9",
+        ),
         ({"objective": "cacl", "languages_per_step": 2}, "cacl draws two languages a clip by definition"),
         ({"objective": "mlclap", "languages_per_step": 1}, "mlclap draws one language a clip by definition"),
         ({"caption_choice": "last"}, "`caption_choice` must be 'random' or 'first'; got 'last'"),
         ({"remove_unused_columns": True}, "`remove_unused_columns` must be False"),
         ({"embed_regularization": True}, "`embed_regularization` belongs to mlclap; the objective is akcl"),
         ({"learning_rate": -1.0}, "`learning_rate` must be a finite number >= 0; got -1.0"),
-        ({"audio_learning_rate": math.nan}, "`audio_learning_rate` must be a finite number >= 0; got nan"),
-        ({"text_learning_rate": math.inf}, "`text_learning_rate` must be a finite number >= 0; got inf"),
-        ({"head_learning_rate": -0.1}, "`head_learning_rate` must be a finite number >= 0; got -0.1"),
+        ({"audio_learning_rate": math.nan}, "`audio_learning_rate` must be a finite number >= 0, or None; got nan"),
+        ({"text_learning_rate": math.inf}, "`text_learning_rate` must be a finite number >= 0, or None; got inf"),
+        ({"head_learning_rate": -0.1}, "`head_learning_rate` must be a finite number >= 0, or None; got -0.1"),
         ({"ranking_weight": -1}, "`ranking_weight` must be a finite number >= 0; got -1"),
-        ({"ranking_weight": 1, "objective": "cacl"}, "as kcl and akcl have them; the objective is cacl"),
-        ({"ranking_weight": 1, "objective": "kcl", "languages": ["fr"]}, "train two or more of them a step"),
-        ({"ranking_weight": 1, "objective": "kcl", "languages_per_step": 1}, "train two or more of them a step"),
+        ({"ranking_weight": 1, "objective": "cacl"}, "so it belongs to kcl and akcl; the objective is cacl"),
+        ({"ranking_weight": 1, "objective": "kcl", "languages": ["fr"]}, "so a step needs two or more of them"),
+        ({"ranking_weight": 1, "objective": "kcl", "languages_per_step": 1}, "so a step needs two or more of them"),
         ({"akcl_weight": 1.1}, "`akcl_weight` must be a number in [0, 1]; got 1.1"),
         ({"mix_probability": 1.5}, "`mix_probability` must be a number in [0, 1]; got 1.5"),
         ({"patch_dropout": 1.0}, "`patch_dropout` must be a number in [0, 1), or None; got 1.0"),
@@ -115,11 +121,17 @@ def test_augmentation(tmp_path):
         ({"frequency_mask_bins": -1}, "`frequency_mask_bins` must be a whole number >= 0; got -1"),
         # wrong types
         ({"languages": None}, "`languages` must be a list of languages; got None"),
-        ({"languages_per_step": 2.5}, "`languages_per_step` must be a whole number, or None; got 2.5"),
-        ({"languages_per_step": "3"}, "`languages_per_step` must be a whole number, or None; got '3'"),
+        (
+            {"languages_per_step": 2.5},
+            "languages (8) for akcl, or None; got 2.5",
+        ),
+        (
+            {"languages_per_step": "3"},
+            "languages (8) for akcl, or None; got '3'",
+        ),
         ({"learning_rate": None}, "`learning_rate` must be a finite number >= 0; got None"),
         ({"learning_rate": [1e-3]}, "`learning_rate` must be a finite number >= 0; got [0.001]"),
-        ({"head_learning_rate": "1e-3"}, "`head_learning_rate` must be a finite number >= 0; got '1e-3'"),
+        ({"head_learning_rate": "1e-3"}, "`head_learning_rate` must be a finite number >= 0, or None; got '1e-3'"),
         ({"akcl_weight": None}, "`akcl_weight` must be a number in [0, 1]; got None"),
         ({"mix_probability": True}, "`mix_probability` must be a number in [0, 1]; got True"),
         ({"patch_dropout": "0.1"}, "`patch_dropout` must be a number in [0, 1), or None; got '0.1'"),
@@ -128,7 +140,10 @@ def test_augmentation(tmp_path):
         ({"time_mask_frames": math.inf}, "`time_mask_frames` must be a whole number >= 0; got inf"),
         ({"frequency_masks": True}, "`frequency_masks` must be a whole number >= 0; got True"),
         # what means nothing here
-        ({"label_smoothing_factor": 0.1}, "`label_smoothing_factor` is for losses over class labels"),
+        (
+            {"label_smoothing_factor": 0.1},
+            "the ATRI objectives have no class labels; got 0.1",
+        ),
     ],
 )
 def test_wrong_values(tmp_path, options, message):
@@ -216,13 +231,17 @@ def test_schedulers_that_follow_a_figure_know_which_way_is_better(tmp_path, sche
 @pytest.mark.parametrize(
     ("metric", "languages", "message"),
     [
-        ("loss", ["en", "fr"], "'loss' is no figure of an evaluation in eng_Latn, fra_Latn. There are mean_text_to_"),
+        (
+            "loss",
+            ["en", "fr"],
+            "in eng_Latn, fra_Latn. The figures are mean_text_to_",
+        ),
         ("text_to_audio_R@1", ["en", "fr"], "Did you mean mean_text_to_audio_R@1 or"),
         ("eval_mean_text_to_audio_r@1", ["en", "fr"], "Did you mean mean_text_to_audio_R@1 or"),
         ("mrvs", ["en", "fr"], "Did you mean mrv?"),
-        ("deu_Latn_text_to_audio_R@1", ["en", "fr"], "is no figure of an evaluation in eng_Latn, fra_Latn."),
-        ("mrv", ["en"], "'mrv' is no figure of an evaluation in eng_Latn."),
-        (3, ["en"], "`metric_for_best_model` 3 is no figure"),
+        ("deu_Latn_text_to_audio_R@1", ["en", "fr"], "is not a figure of an evaluation in eng_Latn, fra_Latn."),
+        ("mrv", ["en"], "'mrv' is not a figure of an evaluation in eng_Latn."),
+        (3, ["en"], "`metric_for_best_model` 3 is not a figure"),
     ],
 )
 def test_metrics_that_no_evaluation_has(tmp_path, metric, languages, message):

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from ..objectives import FULL_OBJECTIVE, OBJECTIVES
+
 
 Embeddings = np.ndarray | torch.Tensor
 
@@ -61,11 +63,16 @@ def objective_pulls(text_embeds: Embeddings, anchor: int | None = None) -> dict[
     """
     _, text = _checked(text_embeds[0], text_embeds)
     target = _mean_direction(text)
-    pulls = {"mlclap": float(_angles(text, target).mean())}
-    if anchor is not None and len(text) > 1:
-        others = [k for k in range(len(text)) if k != anchor]
-        pulls["cacl"] = float(np.mean([_angles(_mean_direction(text[[anchor, k]]), target) for k in others]))
-    return pulls | {"kcl": 0.0}
+    pulls = {}
+    for name, objective in reversed(OBJECTIVES.items()):
+        if not objective.draws_per_clip:
+            continue
+        if not objective.has_anchor:
+            pulls[name] = float(_angles(text, target).mean())
+        elif anchor is not None and len(text) > 1:
+            others = [k for k in range(len(text)) if k != anchor]
+            pulls[name] = float(np.mean([_angles(_mean_direction(text[[anchor, k]]), target) for k in others]))
+    return pulls | {FULL_OBJECTIVE: 0.0}
 
 
 def summarize_alignment(

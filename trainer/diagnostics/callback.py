@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 
 DIAGNOSTICS_NAME = "diagnostics.jsonl"
-_OF_THE_COLLATOR = ("objective", "languages", "anchor_language", "languages_per_step", "caption_choice", "seed")
 
 
 class DiagnosticsCallback(TrainerCallback):
@@ -87,9 +86,9 @@ class DiagnosticsCallback(TrainerCallback):
 
     def _distribution_errors(self) -> DistributionErrors:
         trainer = self.trainer
-        of_collator = {name: getattr(trainer.data_collator, name) for name in _OF_THE_COLLATOR}
-        sampling = replace(Sampling.from_arguments(trainer.args), batch_size=trainer._train_batch_size, **of_collator)
-        return DistributionErrors(sampling, caption_counts(trainer.train_dataset, sampling.languages))
+        sampling = Sampling.from_arguments(trainer.args, trainer.data_collator.draws)
+        sampling = replace(sampling, batch_size=trainer._train_batch_size)
+        return DistributionErrors(sampling, caption_counts(trainer.train_dataset, sampling.draws.languages))
 
     def _on_embeddings(self, prefix: str, retrieval_set: RetrievalSet, embeddings: RetrievalEmbeddings) -> None:
         if not self.trainer.is_world_process_zero():

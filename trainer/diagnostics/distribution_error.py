@@ -14,20 +14,18 @@ What is drawn has at least its share of p. So p' has too much there by what it l
 the share of p that was not drawn: 2 (1 - k / K) over languages, 2 (1 - k / (K C)) over pairs, for k languages a clip.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import datasets
 import numpy as np
 
-from modeling_atri.languages_atri import resolve_language
-
 from ..arguments import AtriTrainingArguments
-from ..data.collator import check_objective
-from ..data.sampling import EpochBatchSampler, Objective, choose_caption_index, draw_languages
-from ..losses import akcl_weights
+from ..data.batches import EpochBatchSampler
+from ..data.draws import Draw, LanguageDraws
+from ..objectives import find_objective
 
 
 class DistributionError(NamedTuple):
@@ -39,61 +37,72 @@ class DistributionError(NamedTuple):
 
 @dataclass(frozen=True)
 class Sampling:
-    """All that the draws of a run depend on, beside its rows; the names are those of `AtriTrainingArguments`.
+    """Everything that decides what a run trains on, apart from its rows.
 
     Args:
-        objective, languages, anchor_language, languages_per_step, caption_choice: see there.
-        akcl_weight: see there; only 0 makes a difference, as it leaves no audio-text term.
-        batch_size: clips of a step on one process.
-        num_processes: that share a step.
-        drop_last: `dataloader_drop_last`.
-        seed: of the data.
+        draws (`LanguageDraws`): Objective, languages, caption choice and seed.
+        loss_options (`dict`, *optional*): Options of the objective's loss, which weigh its terms. Default: those of
+            `AtriTrainingArguments`.
+        batch_size (`int`, *optional*, defaults to 24): Clips of a step on one process.
+        num_processes (`int`, *optional*, defaults to 1): Number of processes that share a step.
+        drop_last (`bool`, *optional*, defaults to `False`): Whether a last step that is not full is left out.
 
     Raises:
-        ValueError: arguments that do not fit together.
+        ValueError: The loss has no audio-text terms.
     """
 
-    objective: Objective
-    languages: Sequence[str]
-    anchor_language: str = "eng_Latn"
-    languages_per_step: int | None = None
-    caption_choice: str = "random"
-    akcl_weight: float = 0.5
+    draws: LanguageDraws
+    loss_options: Mapping[str, Any] | None = None
     batch_size: int = 24
     num_processes: int = 1
     drop_last: bool = False
-    seed: int = 0
 
-    def __post_init__(self):
-        object.__setattr__(self, "languages", [resolve_language(language) for language in self.languages])
-        object.__setattr__(self, "anchor_language", resolve_language(self.anchor_language))
-        check_objective(self.objective, self.languages, self.anchor_language, self.languages_per_step)
-        if self.caption_choice not in ("random", "first"):
-            raise ValueError(f"`caption_choice` must be 'random' or 'first'; got {self.caption_choice!r}.")
-        if self.objective == "akcl" and not 0 < self.akcl_weight <= 1:
-            raise ValueError(
-                f"With `akcl_weight` {self.akcl_weight!r} the loss has no audio-text terms, and so no distribution "
-                "over pairs of clip and caption. It must be above 0, and at most 1."
-            )
+    def __post_init__(self) -> None:
+        if self.loss_options is None:
+            names = find_objective(self.draws.objective).options
+            object.__setattr__(self, "loss_options", {name: getattr(AtriTrainingArguments, name) for name in names})
+        self.audio_text_weights(self.draws.languages_of([Draw(0, 0, 0)]))
 
     @classmethod
-    def from_arguments(cls, args: AtriTrainingArguments) -> "Sampling":
-        """Of a run with these arguments and the collator that the trainer makes of them."""
-        same = ("objective", "languages", "anchor_language", "languages_per_step", "caption_choice", "akcl_weight")
-        return cls(
-            **{name: getattr(args, name) for name in same},
-            batch_size=args.train_batch_size,
-            num_processes=args.world_size,
-            drop_last=args.dataloader_drop_last,
-            seed=args.seed if args.data_seed is None else args.data_seed,
-        )
+    def from_arguments(cls, args: AtriTrainingArguments, draws: LanguageDraws | None = None) -> "Sampling":
+        """The sampling of a run with these arguments.
+
+        Args:
+            args: Arguments of the run.
+            draws (*optional*): Draws of the run's collator. Default: those of the arguments.
+        """
+        draws = draws or args.language_draws
+        options = {name: getattr(args, name) for name in find_objective(draws.objective).options}
+        return cls(draws, options, args.train_batch_size, args.world_size, args.dataloader_drop_last)
+
+    def audio_text_weights(self, languages: Sequence[Sequence[str]]) -> np.ndarray:
+        """Weights of the terms A(audio, text_k) in the loss, divided by their sum.
+
+        Args:
+            languages: Languages of the step, rows `(K, N)`.
+        """
+        weigh = find_objective(self.draws.objective).pair_weights
+        if weigh is None:  # all A(audio, text_k) weigh the same
+            return np.full(len(languages), 1 / len(languages))
+        anchor = self.draws.anchor_row(languages)
+        pairs = weigh(len(languages), anchor, len(self.draws.languages), self.loss_options)
+        weights = np.array([audio_weight for audio_weight, _ in pairs])
+        if not weights.sum() > 0:
+            values = " and ".join(f"`{name}` {value!r}" for name, value in self.loss_options.items())
+            raise ValueError(
+                f"With {values} the loss has no audio-text terms, so there is no distribution over pairs of clip and "
+                "caption. Give the audio-text terms a weight above 0."
+            )
+        return weights / weights.sum()
 
     def num_steps(self, num_clips: int) -> int:
         """Batches of an epoch on each process."""
-        return len(self._batches(num_clips, 0))
+        return len(self.batches(num_clips, rank=0))
 
-    def _batches(self, num_clips: int, rank: int) -> EpochBatchSampler:
-        return EpochBatchSampler(num_clips, self.batch_size, self.seed, rank, self.num_processes, self.drop_last)
+    def batches(self, num_clips: int, rank: int) -> EpochBatchSampler:
+        """The batches of one process."""
+        seed = self.draws.seed
+        return EpochBatchSampler(num_clips, self.batch_size, seed, rank, self.num_processes, self.drop_last)
 
 
 def caption_counts(rows: Sequence[dict], languages: Sequence[str]) -> np.ndarray:
@@ -132,38 +141,20 @@ def epoch_shares(sampling: Sampling, counts: np.ndarray, epoch: int, max_steps: 
     Returns:
         `(N, K, C)`, C the largest count: each pair's share of its clip. A clip that is left out has zeros.
     """
-    num_clips, num_languages = counts.shape
-    place_of = {code: place for place, code in enumerate(sampling.languages)}
-    shares = np.zeros((num_clips, num_languages, counts.max(initial=1)))
+    draws = sampling.draws
+    place_of = {code: place for place, code in enumerate(draws.languages)}
+    shares = np.zeros((*counts.shape, counts.max(initial=1)))
     for rank in range(sampling.num_processes):
-        batches = sampling._batches(num_clips, rank)
+        batches = sampling.batches(len(counts), rank)
         batches.set_epoch(epoch)
-        for draws in islice(batches, max_steps):
-            codes = draw_languages(
-                sampling.objective,
-                sampling.languages,
-                sampling.anchor_language,
-                sampling.languages_per_step,
-                sampling.seed,
-                draws,
-            )
-            weights = _audio_text_weights(sampling, [row[0] for row in codes])
-            for draw, own_codes in zip(draws, zip(*codes, strict=True), strict=True):
-                places = [place_of[code] for code in own_codes]
-                shortest = int(counts[draw.item, places].min())
-                caption = choose_caption_index(sampling.caption_choice, shortest, sampling.seed, draw)
+        for batch in islice(batches, max_steps):
+            languages = draws.languages_of(batch)
+            weights = sampling.audio_text_weights(languages)
+            for draw, codes in zip(batch, zip(*languages, strict=True), strict=True):
+                places = [place_of[code] for code in codes]
+                caption = draws.caption_index(int(counts[draw.item, places].min()), draw)
                 shares[draw.item, places, caption] = weights
     return shares
-
-
-def _audio_text_weights(sampling: Sampling, codes: list[str]) -> np.ndarray:
-    """Weights of the terms A(audio, text_k) in the loss, for the languages of a step, made to sum up to 1."""
-    weights = np.ones(len(codes))  # kcl, mlclap; cacl's A(audio, anchor) and A(audio, other) weigh the same
-    if sampling.objective == "akcl":
-        anchor = codes.index(sampling.anchor_language)
-        pairs = akcl_weights(len(codes), anchor, sampling.akcl_weight, len(sampling.languages))
-        weights = np.array([audio_weight for audio_weight, _ in pairs])
-    return weights / weights.sum()
 
 
 def distribution_error(shares: np.ndarray, counts: np.ndarray) -> DistributionError:
@@ -195,7 +186,7 @@ def distribution_error(shares: np.ndarray, counts: np.ndarray) -> DistributionEr
 
 
 def closed_form_error(
-    objective: Objective, num_languages: int, languages_per_step: int | None = None, num_captions: int = 1
+    objective: str, num_languages: int, languages_per_step: int | None = None, num_captions: int = 1
 ) -> DistributionError:
     """The data distribution error of any epoch that sees every clip, each with `num_captions` in a language.
 
@@ -204,7 +195,7 @@ def closed_form_error(
     1.5 and ML-CLAP 1.75, as the paper says. In anchored KCL with k < K the anchor has its share of p and the others
     (K - 1) / (k - 1) times theirs, none less than p, so it is the same.
     """
-    drawn = {"cacl": 2, "mlclap": 1}.get(objective, languages_per_step or num_languages)
+    drawn = find_objective(objective).num_drawn(num_languages, languages_per_step)
     return DistributionError(2 * (1 - drawn / num_languages), 2 * (1 - drawn / (num_languages * num_captions)))
 
 

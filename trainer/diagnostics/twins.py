@@ -1,35 +1,35 @@
-"""Twin runs: one model trained on the full distribution, one on what an objective draws, all else the same.
+"""Train two models that differ only in the languages they draw, and measure how far their weights move apart.
 
-They start from the same weights and see the same clips, captions and dropout in the same order; only the languages
-differ. So the distance of their weights is the weight error of ATRI's theory, and stands beside its upper bound
-([`weight_error_bound`]) with constants estimated on the way.
+Both runs ("twins") start from the same weights and see the same clips, captions and dropout in the same order. So the
+distance between their weights is the weight error of ATRI's theory. It is reported beside its upper bound
+([`weight_error_bound`]), with constants that are estimated along the way.
 """
 
 import copy
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import count
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
+from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
-from transformers.trainer_utils import unwrap_peft_model
 
 from modeling_atri.modeling_atri import AtriModel
 from modeling_atri.processing_atri import AtriProcessor
 
 from ..arguments import METRIC_SCHEDULERS, AtriTrainingArguments
-from ..data.sampling import PROBE, Draw, draw_languages, random_stream
+from ..data.draws import PROBE, Draw, random_stream
+from ..objectives import FULL_OBJECTIVE, find_objective
 from ..trainer import AtriTrainer
 from .distribution_error import Sampling, caption_counts, epoch_shares
-from .weight_error import weight_error_bound
+from .weight_error import squared_distance, weight_distances, weight_error_bound
 
 
-_TOWERS = {"audio_model.": "audio", "text_model.": "text"}  # by prefix of their parameters; all others are heads
-_NEEDED = {  # what the loop of the twins does not do
+_NEEDED = {  # values of the arguments that the loop of the twins can work with
     "gradient_accumulation_steps": (1,),
     "world_size": (1,),
     "n_gpu": (0, 1),
@@ -49,106 +49,91 @@ def twin_weight_error(
     num_pairs: int = 4,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """Distance of the weights of two runs, step by step, and the upper bound that the theory gives.
+    """Measure the distance between the weights of two runs after each step, and the upper bound of the theory.
 
-    The sampled twin trains with `args`, the other with all languages in every step: with KCL, or, where `args` say
-    anchored KCL, with that. Both see of each clip the one caption index that is drawn for the epoch. The bound is made
-    of the distribution error between the two, over audio-text pairs; text-text terms are not in it. It is a heuristic:
-    see `modeling_atri.trainer.diagnostics.weight_error`; plain SGD (`optim="sgd"`, `max_grad_norm=0`) comes nearest to
-    its premises.
+    The sampled twin trains with `args`. The full twin trains on all languages in every step, with the same objective
+    if it draws languages once a batch (`kcl`, `akcl`), and with `kcl` otherwise. In an epoch both take the same
+    caption index of each clip. The bound uses the distribution error between the twins over audio-text pairs;
+    text-text terms are not part of it. It is a heuristic, see `modeling_atri.trainer.diagnostics.weight_error`. Plain
+    SGD (`optim="sgd"`, `max_grad_norm=0`) comes nearest to its premises.
 
     Args:
-        model: that both start from; it stays as it is.
-        args: of the sampled run, on one device, without gradient accumulation.
-        processor, rows: see [`AtriTrainer`].
-        num_probes: steps at which the constants are estimated, which costs about `num_pairs + 2` steps each.
-        num_pairs: whose gradients are taken at each.
-        progress: show a bar.
+        model (`AtriModel`): The model that both start from. It is not changed.
+        args (`AtriTrainingArguments`): Arguments of the sampled run: on one device, without gradient accumulation.
+            They are not changed.
+        processor (`AtriProcessor`), rows (`list[dict]`): See [`AtriTrainer`].
+        num_probes (`int`, *optional*, defaults to 20): Number of steps at which the constants of the bound are
+            estimated. Each costs about as much as `num_pairs + 2` steps.
+        num_pairs (`int`, *optional*, defaults to 4): Number of pairs whose gradients are taken at each of these steps.
+        progress (`bool`, *optional*, defaults to `False`): Whether to show a progress bar.
 
     Returns:
-        `steps`, for each step a dict of `step`, `epoch`, `learning_rate`, the distances `total`, `audio`, `text` and
-        `heads`, `travelled` (of the full twin from the start) and `log10_bound` (None where the bound is 0);
-        `distribution_error`, of each epoch; `lipschitz`, the largest ||g(w) - g(w')|| / ||w - w'||, g the gradient of
-        the full loss on one batch; `largest_gradient`, of one pair; `steps_above_bound`, after which the distance was
-        larger than the bound; `objectives`, `optimizer`.
+        A dict with `steps`, which has for each step `step`, `epoch`, `learning_rate`, the distances `total`, `audio`,
+        `text` and `heads`, `travelled` (distance of the full twin from the start) and `log10_bound` (None where the
+        bound is 0); `distribution_error` of each epoch; `lipschitz`, the largest ||g(w) - g(w')|| / ||w - w'||, with g
+        the gradient of the full loss on one batch; `largest_gradient` of one pair; `steps_above_bound`, the number of
+        steps after which the distance was larger than the bound; `objectives`; and `optimizer`.
 
     Raises:
-        ValueError: arguments that the twins do not know; a learning rate at which they diverge.
+        ValueError: Arguments that the twins do not support, or a learning rate at which they diverge.
     """
     _check(args, num_probes, num_pairs)
     counts = caption_counts(rows, args.languages)
     with torch.random.fork_rng(devices=[args.device] if args.device.type == "cuda" else []):
         full, sampled = _make_twins(model, args, processor, rows)
         probe = _Probe(full, sampled, num_probes, num_pairs)
-        steps = list(tqdm(_train(full, sampled, probe), "twin steps", full.num_steps, disable=not progress))
+        steps = list(tqdm(_steps(full, sampled, probe), "twin steps", full.num_steps, disable=not progress))
     errors = [_distance_of_distributions(full, sampled, counts, epoch) for epoch in range(steps[-1]["epoch"] + 1)]
     bounds = weight_error_bound(
         [step["learning_rate"] for step in steps],
         [errors[step["epoch"]] for step in steps],
         probe.lipschitz,
         probe.largest_gradient,
-    )
-    above = 0
-    for step, bound in zip(steps, bounds.tolist(), strict=True):
-        step["log10_bound"] = None if math.isinf(bound) else bound
-        above += step["total"] > 0 and math.log10(step["total"]) > bound
+    ).tolist()
     return {
-        "objectives": {"full": full.trainer.args.objective, "sampled": args.objective},
+        "objectives": {"full": full.args.objective, "sampled": args.objective},
         "optimizer": str(getattr(args.optim, "value", args.optim)),
         "distribution_error": errors,
         "lipschitz": probe.lipschitz,
         "largest_gradient": probe.largest_gradient,
-        "steps_above_bound": above,
-        "steps": steps,
+        "steps_above_bound": sum(
+            step["total"] > 0 and math.log10(step["total"]) > bound for step, bound in zip(steps, bounds, strict=True)
+        ),
+        "steps": [
+            step | {"log10_bound": None if math.isinf(bound) else bound}
+            for step, bound in zip(steps, bounds, strict=True)
+        ],
     }
 
 
-def _train(full: "_Twin", sampled: "_Twin", probe: "_Probe") -> Iterator[dict[str, Any]]:
-    """Make the steps of both, and say after each where the weights are."""
-    start = [parameter.detach().clone() for parameter in full.model.parameters()]
+def _steps(full: "_Twin", sampled: "_Twin", probe: "_Probe") -> Iterator[dict[str, Any]]:
+    """Make the steps of both twins, and yield after each step where their weights are."""
+    start = [parameter.detach().clone() for parameter in full.atri_model.parameters()]
     step = 0
     for epoch in count():
-        for place, batch in enumerate(full.epoch(epoch)):
-            seed = full.trainer.args.seed + step  # of the dropout of both twins
+        for place, batch in enumerate(full.batches_of(epoch)):
+            seed = full.args.seed + step  # seed of the dropout of both twins
             probe.measure(step, batch, seed)
-            rate = max(group["lr"] for group in full.trainer.optimizer.param_groups)
-            full.step(batch, seed)
-            sampled.step(_drawn_part(sampled, batch, epoch, place), seed)
+            rate = max(group["lr"] for group in full.optimizer.param_groups)
+            full.make_step(batch, seed)
+            sampled.make_step(sampled.drawn_part(batch, epoch, place), seed)
             step += 1
-            distances = weight_distances(full.model, sampled.model)
+            distances = weight_distances(full.atri_model, sampled.atri_model)
             if not math.isfinite(distances["total"]):
                 raise ValueError(
-                    f"After step {step} weights of the twins are no finite numbers: the learning rate of {rate:g} is "
-                    "too high. Lower `learning_rate`."
+                    f"After step {step}, some weights of the twins are not finite numbers, so the learning rate of "
+                    f"{rate:g} is too high. Lower `learning_rate`."
                 )
-            yield {
-                "step": step,
-                "epoch": epoch,
-                "learning_rate": rate,
-                **distances,
-                "travelled": math.sqrt(sum(map(_squared, full.model.parameters(), start))),
-            }
+            travelled = math.sqrt(sum(map(squared_distance, full.atri_model.parameters(), start)))
+            yield {"step": step, "epoch": epoch, "learning_rate": rate, **distances, "travelled": travelled}
             if step == full.num_steps:
                 return
-
-
-def weight_distances(first: nn.Module, second: nn.Module) -> dict[str, float]:
-    """Euclidean distance of the weights of two models of one architecture: `total`, and `audio`, `text`, `heads`."""
-    squares = {"audio": 0.0, "text": 0.0, "heads": 0.0}
-    for (name, x), y in zip(first.named_parameters(), second.parameters(), strict=True):
-        part = next((tower for prefix, tower in _TOWERS.items() if name.startswith(prefix)), "heads")
-        squares[part] += _squared(x, y)
-    return {name: math.sqrt(value) for name, value in {"total": sum(squares.values()), **squares}.items()}
-
-
-def _squared(x: Tensor, y: Tensor) -> float:
-    return (x.detach().double() - y.detach().double()).square().sum().item()
 
 
 def _check(args: AtriTrainingArguments, num_probes: int, num_pairs: int) -> None:
     for name, value in {"num_probes": num_probes, "num_pairs": num_pairs}.items():
         if value < 1:
-            raise ValueError(f"`{name}` must be at least 1, else there is no bound; got {value}.")
+            raise ValueError(f"`{name}` must be at least 1, because the bound needs an estimate; got {value}.")
     for name, allowed in _NEEDED.items():
         if getattr(args, name) not in allowed:
             raise ValueError(f"Twin runs need `{name}` to be {allowed[-1]!r}; got {getattr(args, name)!r}.")
@@ -159,8 +144,13 @@ def _check(args: AtriTrainingArguments, num_probes: int, num_pairs: int) -> None
         )
 
 
-class _Twin:
-    """A trainer whose steps are made one by one."""
+class _Twin(AtriTrainer):
+    """A run whose steps are made one by one.
+
+    Args:
+        model, args, processor, rows: See [`AtriTrainer`]. The model and the arguments are copied.
+        changes: Arguments that differ from `args`.
+    """
 
     def __init__(
         self, model: AtriModel, args: AtriTrainingArguments, processor: AtriProcessor, rows: Sequence[dict], **changes
@@ -168,116 +158,71 @@ class _Twin:
         args = copy.copy(args)
         for name, value in {"push_to_hub": False, "text_cache_dir": None, **changes}.items():
             setattr(args, name, value)
-        self.trainer = trainer = AtriTrainer(copy.deepcopy(model), args, processor, rows)
-        self.model = unwrap_peft_model(trainer.accelerator.prepare_model(trainer.model))  # in place: bf16
-        trainer.current_gradient_accumulation_steps = 1
-        self.loader = trainer.get_train_dataloader()
+        super().__init__(copy.deepcopy(model), args, processor, rows)
+        self.accelerator.prepare_model(self.model)  # puts autocast into the model
+        self.current_gradient_accumulation_steps = 1
+        self.loader = self.get_train_dataloader()
         self.num_steps = args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * len(self.loader))
-        trainer.create_optimizer_and_scheduler(self.num_steps)
-        trainer.optimizer = trainer.accelerator.prepare_optimizer(trainer.optimizer)
+        self.create_optimizer_and_scheduler(self.num_steps)
+        self.optimizer = self.accelerator.prepare_optimizer(self.optimizer)
 
-    def epoch(self, epoch: int) -> Iterable[dict[str, Any]]:
+    def begin(self) -> None:
+        """Set the mel statistics of a new model, as a run does before its first step."""
+        self._set_mel_statistics()
+
+    def batches_of(self, epoch: int) -> DataLoader:
         """The batches of an epoch."""
-        self.trainer._batch_sampler.set_epoch(epoch)
+        self.loader.batch_sampler.set_epoch(epoch)
         return self.loader
 
-    def gradient(self, batch: dict[str, Any], seed: int, args: AtriTrainingArguments | None = None) -> None:
-        """Put the gradient of the batch where the optimizer finds it; with `args`, of their objective."""
-        own_args = self.trainer.args
-        self.trainer.args = own_args if args is None else args
+    def drawn_part(self, batch: dict[str, Any], epoch: int, step: int) -> dict[str, Any]:
+        """The part of a batch in all languages that the objective of this twin draws."""
+        clips = torch.arange(len(batch["item_ids"]))
+        languages = self.args.language_draws.languages_of(
+            [Draw(epoch, step, item) for item in batch["item_ids"].tolist()]
+        )
+        rows = torch.tensor([[self.args.languages.index(code) for code in row] for row in languages])
+        tokens = {name: batch[name][rows, clips] for name in ("input_ids", "attention_mask")}  # (k, N, tokens)
+        return batch | tokens | {"languages": languages}
+
+    def put_gradient(self, batch: dict[str, Any], seed: int, args: AtriTrainingArguments | None = None) -> None:
+        """Add the gradient of the batch to the parameters' `grad`. With `args`, use the objective of these."""
+        own_args = self.args
+        self.args = own_args if args is None else args
         torch.manual_seed(seed)
         try:
-            self.trainer.training_step(self.trainer.model, dict(batch))
+            self.training_step(self.model, dict(batch))
         finally:
-            self.trainer.args = own_args
+            self.args = own_args
 
-    def step(self, batch: dict[str, Any], seed: int) -> None:
-        trainer = self.trainer
-        self.gradient(batch, seed)
-        if trainer.args.max_grad_norm > 0:
-            trainer.accelerator.clip_grad_norm_(trainer.model.parameters(), trainer.args.max_grad_norm)
-        trainer.optimizer.step()
-        trainer.lr_scheduler.step()
-        trainer.model.zero_grad()
+    def make_step(self, batch: dict[str, Any], seed: int) -> None:
+        """Make an optimizer step on the batch."""
+        self.put_gradient(batch, seed)
+        if self.args.max_grad_norm > 0:
+            self.accelerator.clip_grad_norm_(self.model.parameters(), self.args.max_grad_norm)
+        self.optimizer.step()
+        self.lr_scheduler.step()
+        self.model.zero_grad()
 
-
-def _make_twins(
-    model: AtriModel, args: AtriTrainingArguments, processor: AtriProcessor, rows: Sequence[dict]
-) -> tuple[_Twin, _Twin]:
-    objective = "akcl" if args.objective == "akcl" else "kcl"
-    full = _Twin(model, args, processor, rows, objective=objective, languages_per_step=None)
-    full.trainer._set_mel_statistics()
-    sampled = _Twin(model, args, processor, rows)
-    sampled.model.load_state_dict(full.model.state_dict())  # with these statistics, and an adapter's first weights
-    return full, sampled
-
-
-def _drawn_part(twin: _Twin, batch: dict[str, Any], epoch: int, step: int) -> dict[str, Any]:
-    """Of a batch in all languages what the objective of a twin draws."""
-    args, seed = twin.trainer.args, twin.trainer.data_collator.seed
-    draws = [Draw(epoch, step, item) for item in batch["item_ids"].tolist()]
-    codes = draw_languages(args.objective, args.languages, args.anchor_language, args.languages_per_step, seed, draws)
-    rows = torch.tensor([[args.languages.index(code) for code in row] for row in codes])
-    clips = torch.arange(len(draws))
-    tokens = {name: batch[name][rows, clips] for name in ("input_ids", "attention_mask")}  # (k, N, tokens)
-    return batch | tokens | {"languages": codes}
-
-
-def _distance_of_distributions(full: _Twin, sampled: _Twin, counts: np.ndarray, epoch: int) -> float:
-    """The data distribution error between the twins, over languages: both draw the same captions."""
-    p, drawn = (epoch_shares(Sampling.from_arguments(twin.trainer.args), counts, epoch) for twin in (full, sampled))
-    return float(np.abs(p / p.sum() - drawn / drawn.sum()).sum())
-
-
-class _Probe:
-    """The constants of the bound, estimated as the largest of what a run shows at some of its steps, evenly spread.
-
-    Attributes:
-        lipschitz: of the gradient, between the weights of the twins.
-        largest_gradient: norm of the gradient of one pair's loss at the weights of the full twin.
-    """
-
-    def __init__(self, full: _Twin, sampled: _Twin, num_probes: int, num_pairs: int):
-        self.full, self.sampled, self.num_pairs = full, sampled, num_pairs
-        self.steps = set(np.linspace(0, full.num_steps - 1, num_probes).round().astype(int).tolist())
-        self.lipschitz = self.largest_gradient = 0.0
-
-    def measure(self, step: int, batch: dict[str, Any], seed: int) -> None:
-        """At the weights as they are before a step with this batch and seed, if it is one of those."""
-        if step not in self.steps:
-            return
-        distance = weight_distances(self.full.model, self.sampled.model)["total"]
-        if distance > 0:
-            gradients = []
-            for twin in (self.full, self.sampled):
-                twin.gradient(batch, seed, args=self.full.trainer.args)
-                gradients.append([parameter.grad for parameter in twin.model.parameters()])
-                twin.trainer.model.zero_grad()
-            squares = (_squared(x, y) for x, y in zip(*gradients, strict=True) if x is not None)
-            self.lipschitz = max(self.lipschitz, math.sqrt(sum(squares)) / distance)
-        self.largest_gradient = max(self.largest_gradient, *self._pair_gradients(batch, seed))
-
-    def _pair_gradients(self, batch: dict[str, Any], seed: int) -> list[float]:
-        """Norms for some clips of the batch in one language, all chosen at random."""
-        trainer = self.full.trainer
-        _, num_clips, _ = batch["input_ids"].shape
+    def pair_gradients(self, batch: dict[str, Any], seed: int, num_pairs: int) -> list[float]:
+        """Norms of the gradients of single pairs, for random clips of the batch in one random language."""
         rng = random_stream(seed, PROBE)
         language = int(rng.integers(len(batch["input_ids"])))
-        clips = rng.choice(num_clips, size=min(self.num_pairs, num_clips), replace=False).tolist()
-        inputs = trainer._prepare_inputs(dict(batch))
-        trainer.model.train()
-        trainer._rest_frozen_text()
+        num_clips = len(batch["item_ids"])
+        clips = rng.choice(num_clips, size=min(num_pairs, num_clips), replace=False).tolist()
+        inputs = self._prepare_inputs(dict(batch))
+        self.model.train()
+        self._rest_frozen_text()
         torch.manual_seed(seed)
-        with trainer.compute_loss_context_manager():
-            outputs = trainer.model(
+        with self.compute_loss_context_manager():
+            outputs = self.model(
                 input_features=inputs["input_features"],
                 input_features_mask=inputs["input_features_mask"],
-                **trainer._caption_inputs(inputs["input_ids"][language], inputs["attention_mask"][language]),
+                **self._caption_inputs(inputs["input_ids"][language], inputs["attention_mask"][language]),
             )
-        losses = pair_losses(
-            outputs.audio_embeds, outputs.text_embeds, self.full.model.logit_scale.exp(), inputs["group_ids"]
-        )
-        parameters = [parameter for parameter in self.full.model.parameters() if parameter.requires_grad]
+        scale = self.atri_model.logit_scale.exp()
+        losses = pair_losses(outputs.audio_embeds, outputs.text_embeds, scale, inputs["group_ids"])
+        parameters = [parameter for parameter in self.atri_model.parameters() if parameter.requires_grad]
         norms = []
         for clip in clips:
             gradients = torch.autograd.grad(losses[clip], parameters, retain_graph=True, allow_unused=True)
@@ -286,11 +231,56 @@ class _Probe:
         return norms
 
 
+def _make_twins(
+    model: AtriModel, args: AtriTrainingArguments, processor: AtriProcessor, rows: Sequence[dict]
+) -> tuple[_Twin, _Twin]:
+    objective = FULL_OBJECTIVE if find_objective(args.objective).draws_per_clip else args.objective
+    full = _Twin(model, args, processor, rows, objective=objective, languages_per_step=None)
+    full.begin()
+    sampled = _Twin(model, args, processor, rows)
+    sampled.atri_model.load_state_dict(full.atri_model.state_dict())  # the statistics, and a new adapter's weights
+    return full, sampled
+
+
+def _distance_of_distributions(full: _Twin, sampled: _Twin, counts: np.ndarray, epoch: int) -> float:
+    """The data distribution error between the twins, over languages: both draw the same captions."""
+    p, drawn = (epoch_shares(Sampling.from_arguments(twin.args), counts, epoch) for twin in (full, sampled))
+    return float(np.abs(p / p.sum() - drawn / drawn.sum()).sum())
+
+
+class _Probe:
+    """Estimates of the constants of the bound: the largest values at some steps of a run, spread evenly.
+
+    Attributes:
+        lipschitz: Lipschitz constant of the gradient, between the weights of the twins.
+        largest_gradient: Norm of the gradient of one pair's loss at the weights of the full twin.
+    """
+
+    def __init__(self, full: _Twin, sampled: _Twin, num_probes: int, num_pairs: int):
+        self.full, self.sampled, self.num_pairs = full, sampled, num_pairs
+        self.steps = set(np.linspace(0, full.num_steps - 1, num_probes).round().astype(int).tolist())
+        self.lipschitz = self.largest_gradient = 0.0
+
+    def measure(self, step: int, batch: dict[str, Any], seed: int) -> None:
+        """Update the constants before a step with this batch and seed, if it is one of the chosen steps."""
+        if step not in self.steps:
+            return
+        distance = weight_distances(self.full.atri_model, self.sampled.atri_model)["total"]
+        if distance > 0:
+            gradients = []
+            for twin in (self.full, self.sampled):
+                twin.put_gradient(batch, seed, args=self.full.args)
+                gradients.append([parameter.grad for parameter in twin.atri_model.parameters()])
+                twin.model.zero_grad()
+            squares = (squared_distance(x, y) for x, y in zip(*gradients, strict=True) if x is not None)
+            self.lipschitz = max(self.lipschitz, math.sqrt(sum(squares)) / distance)
+        self.largest_gradient = max(self.largest_gradient, *self.full.pair_gradients(batch, seed, self.num_pairs))
+
+
 def pair_losses(audio_embeds: Tensor, text_embeds: Tensor, scale: Tensor, ids: Tensor) -> Tensor:
     """The terms `(N,)` of the pairs of a batch, whose mean is `info_nce_loss` of the same arguments."""
     logits = scale * audio_embeds.float() @ text_embeds.float().T
-    targets = ids[:, None].eq(ids[None, :]).to(logits.dtype)
-    targets = targets / targets.sum(dim=1, keepdim=True)
-    return (
-        F.cross_entropy(logits, targets, reduction="none") + F.cross_entropy(logits.T, targets, reduction="none")
-    ) / 2
+    positives = ids[:, None].eq(ids).to(logits.dtype)
+    targets = positives / positives.sum(dim=1, keepdim=True)
+    to_text, to_audio = (F.cross_entropy(one, targets, reduction="none") for one in (logits, logits.T))
+    return (to_text + to_audio) / 2

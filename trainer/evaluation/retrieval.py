@@ -15,7 +15,7 @@ from modeling_atri.encode.encoding import encode_audio, encode_text
 from modeling_atri.modeling_atri import AtriModel
 from modeling_atri.processing_atri import AtriProcessor
 
-from ..data.sampling import group_of
+from ..data.batches import group_of
 from ..metrics import multilingual_metrics
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from modeling_atri.corpora.rows.bad_rows import BadRowError, kind_of
 from modeling_atri.modeling_atri import AtriMelNorm
 
-from ..data.sampling import MEL_STATISTICS, random_stream
+from ..data.draws import MEL_STATISTICS, random_stream
 
 
 logger = logging.getLogger(__name__)

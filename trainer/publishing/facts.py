@@ -11,6 +11,7 @@ from modeling_atri.modeling_atri import AtriModel
 
 from ..evaluation.retrieval import RetrievalSet
 from ..model.adapters import adapter_facts
+from ..objectives import find_objective
 
 
 if TYPE_CHECKING:
@@ -58,8 +59,8 @@ def training_facts(trainer: "AtriTrainer") -> dict[str, Any]:
     best_is_loaded = args.load_best_model_at_end and not trainer.is_in_train
     return {
         "objective": args.objective,
-        "anchor_language": args.anchor_language if args.objective in ("akcl", "cacl") else None,
-        "akcl_weight": args.akcl_weight if args.objective == "akcl" else None,
+        "anchor_language": args.anchor_language if find_objective(args.objective).has_anchor else None,
+        "akcl_weight": args.loss_options.get("akcl_weight"),
         "ranking_weight": args.ranking_weight or None,
         "languages": args.languages,
         "languages_per_step": args.languages_per_step,

@@ -1,4 +1,4 @@
-"""`atri diagnose draws`: the data distribution error of what epochs draw."""
+"""`atri diagnose draws`: measure the data distribution error of a run's epochs."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -6,18 +6,24 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
+from modeling_atri.bounds import PositiveCount, check_options
+from modeling_atri.languages_atri import ATRI_LANGUAGES, resolve_language
+from modeling_atri.trainer.data.draws import CAPTION_CHOICES, LanguageDraws
+from modeling_atri.trainer.objectives import OBJECTIVES, find_objective
+
 from ...loading import data_name
 from ...options import parse_options
 
 
 DESCRIPTION = """\
-Data distribution error of every epoch, from what the sampler of `atri train` draws with the same options. Nothing is
-trained, and no recording decoded.
+Data distribution error of every epoch, computed from the draws of `atri train` with the same options. Nothing is
+trained, and no recording is decoded.
 
-An epoch without error trains each clip on all its captions in all languages alike. One of ML-CLAP trains it on one of
-K languages and errs by 2 (1 - 1/K), of CACL on two and errs by 2 (1 - 2/K); KCL and AKCL take all languages, and err
-by nothing. Counted over pairs of language and caption, all but the caption that is drawn are missing too. "So far" is
-the error of all epochs until then together: what one epoch lacks, others bring. Text-text terms do not count.
+An epoch has no error if it trains each clip on all its captions in all languages equally. ML-CLAP trains a clip on one
+of K languages and has an error of 2 (1 - 1/K), CACL trains it on two and has 2 (1 - 2/K), and KCL and AKCL use all
+languages and have 0. The error over pairs of language and caption also counts the captions that were not drawn.
+"So far" is the error of all epochs until then together: later epochs draw what earlier ones lacked. Text-text terms do
+not count.
 
 examples:
   atri diagnose draws --train_data clips/train
@@ -35,33 +41,32 @@ class DrawsArguments:
     train_split: str | None = field(default=None, metadata={"help": "Split (or subfolder)."})
     objective: list[str] = field(
         default_factory=lambda: ["mlclap", "cacl", "kcl"],
-        metadata={"help": "Objectives to compare.", "choices": ["mlclap", "cacl", "kcl", "akcl"]},
+        metadata={"help": "Objectives to compare.", "choices": OBJECTIVES.keys()},
     )
     languages: list[str] | None = field(
         default=None,
         metadata={
-            "help": "Languages of the run, in its order: the draws depend on it. Default: those of the data's first "
-            "row, in the paper's order, as in `atri train`."
+            "help": "Languages of the run, in the same order, because the draws depend on it. Default: those of the "
+            "first row of the data, in the paper's order, as in `atri train`."
         },
     )
-    anchor_language: str = field(default="eng_Latn", metadata={"help": "Anchor of akcl and cacl."})
+    anchor_language: str = field(default="eng_Latn", metadata={"help": "Anchor language of akcl and cacl."})
     languages_per_step: int | None = field(
-        default=None, metadata={"help": "kcl and akcl: languages of a step. Default: all."}
+        default=None, metadata={"help": "kcl and akcl: number of languages in a step. Default: all."}
     )
     caption_choice: str = field(
         default="random",
-        metadata={"help": "Which of a clip's captions an epoch uses.", "choices": ["random", "first"]},
+        metadata={"help": "Which of a clip's captions an epoch uses.", "choices": CAPTION_CHOICES},
     )
-    epochs: int = field(default=10, metadata={"help": "Epochs to look at."})
+    epochs: PositiveCount = field(default=10, metadata={"help": "Number of epochs."})
     per_device_train_batch_size: int = field(default=24, metadata={"help": "Clips of a batch on each process."})
-    num_processes: int = field(default=1, metadata={"help": "Processes of the run."})
+    num_processes: int = field(default=1, metadata={"help": "Number of processes of the run."})
     dataloader_drop_last: bool = field(default=False, metadata={"help": "Leave out a last step that is not full."})
-    seed: int = field(default=42, metadata={"help": "The run's --data_seed, or --seed where it has none."})
+    seed: int = field(default=42, metadata={"help": "The run's --data_seed, or its --seed if it has none."})
     output_dir: str = field(default="diagnosis", metadata={"help": "Folder for draws.json and draws.png."})
 
     def __post_init__(self):
-        if self.epochs < 1:
-            raise ValueError(f"`epochs` must be at least 1; got {self.epochs}.")
+        check_options(self)
 
 
 def main(argv: list[str]) -> None:
@@ -71,7 +76,7 @@ def main(argv: list[str]) -> None:
 
 
 def diagnose_draws(args: DrawsArguments) -> dict[str, Any]:
-    """Replay, count, print; returns the figures."""
+    """Replay the draws, measure their error, print and save the figures, and return them."""
     from modeling_atri.corpora.rows.load import load_rows
     from modeling_atri.hub_cards.environment import describe_environment, save_json
     from modeling_atri.trainer.diagnostics.distribution_error import DistributionErrors, caption_counts
@@ -100,7 +105,7 @@ def diagnose_draws(args: DrawsArguments) -> dict[str, Any]:
             "captions_per_language": [int(counts.min()), int(counts.max())],
         },
         "sampling": {
-            "anchor_language": samplings[args.objective[0]].anchor_language,
+            "anchor_language": resolve_language(args.anchor_language),
             **{name: getattr(args, name) for name in (*options, "dataloader_drop_last")},
         },
         "environment": describe_environment(),
@@ -114,8 +119,6 @@ def diagnose_draws(args: DrawsArguments) -> dict[str, Any]:
 
 
 def _languages(args: DrawsArguments, of_data: list[str]) -> list[str]:
-    from modeling_atri.languages_atri import ATRI_LANGUAGES, resolve_language
-
     if args.languages is not None:
         return [resolve_language(language) for language in args.languages]
     of_paper = [language for language in ATRI_LANGUAGES if language in of_data]
@@ -125,16 +128,13 @@ def _languages(args: DrawsArguments, of_data: list[str]) -> list[str]:
 def _sampling(args: DrawsArguments, objective: str, languages: list[str]):
     from modeling_atri.trainer.diagnostics.distribution_error import Sampling
 
+    per_step = None if find_objective(objective).draws_per_clip else args.languages_per_step
+    draws = LanguageDraws(objective, languages, args.anchor_language, per_step, args.caption_choice, args.seed)
     return Sampling(
-        objective,
-        languages,
-        anchor_language=args.anchor_language,
-        languages_per_step=args.languages_per_step if objective in ("kcl", "akcl") else None,
-        caption_choice=args.caption_choice,
+        draws,
         batch_size=args.per_device_train_batch_size,
         num_processes=args.num_processes,
         drop_last=args.dataloader_drop_last,
-        seed=args.seed,
     )
 
 
@@ -159,4 +159,4 @@ def _print_table(results: dict[str, Any]) -> None:
     left_out = {epoch["left_out"] for epochs in results["distribution_error"].values() for epoch in epochs}
     if left_out != {0}:
         clips = f"{max(left_out)} clip{'s' * (max(left_out) > 1)}"
-        print(f"\nAn epoch leaves out up to {clips} of a last step that is too small, or dropped.")
+        print(f"\nAn epoch leaves out up to {clips}, because its last step is too small or dropped.")

@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from modeling_atri.languages_atri import language_name
+from modeling_atri.trainer.objectives import OBJECTIVES, find_objective
 
 
-_COLORS = {"mlclap": "#d94801", "cacl": "#6a51a3", "kcl": "#08519c", "akcl": "#238b45"}
-_MARKERS = {"mlclap": "o", "cacl": "s", "kcl": "^", "akcl": "x"}
-_NAMES = {"mlclap": "ML-CLAP", "cacl": "CACL", "kcl": "KCL", "akcl": "AKCL"}
+# Colour and marker of each objective, in the order of the table of objectives.
+_STYLES = (("#08519c", "^"), ("#238b45", "x"), ("#6a51a3", "s"), ("#d94801", "o"), ("#525252", "d"), ("#ce1256", "v"))
 
 
 def plot_draws(results: dict[str, Any], path: Path) -> None:
@@ -30,9 +30,10 @@ def plot_draws(results: dict[str, Any], path: Path) -> None:
     for panel, (name, title) in zip(panels, titles.items(), strict=True):
         for objective, epochs in results["distribution_error"].items():
             numbers = [epoch["epoch"] for epoch in epochs]
-            style = {"color": _COLORS[objective], "marker": _MARKERS[objective], "markersize": 5}
-            panel.plot(numbers, [epoch[f"{name}_so_far"] for epoch in epochs], label=_NAMES[objective], **style)
-            panel.plot(numbers, [epoch[name] for epoch in epochs], color=_COLORS[objective], linestyle="--", alpha=0.6)
+            color, marker = _style(objective)
+            style = {"color": color, "marker": marker, "markersize": 5, "label": find_objective(objective).title}
+            panel.plot(numbers, [epoch[f"{name}_so_far"] for epoch in epochs], **style)
+            panel.plot(numbers, [epoch[name] for epoch in epochs], color=color, linestyle="--", alpha=0.6)
         panel.set(xlabel="epoch", title=title, ylim=(-0.06, 2.06))
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.grid(alpha=0.3)
@@ -65,9 +66,9 @@ def plot_alignment(results: dict[str, Any], path: Path) -> None:
     angles.set_xticks(range(len(bars)), list(bars), rotation=30, ha="right")
     angles.set(ylabel="degrees", title="Angle to the mean text direction (mean, 5 to 95 %)")
     names = list(alignment["pulls"])
-    drawn = pulls.bar(range(len(names)), list(alignment["pulls"].values()), color=[_COLORS[name] for name in names])
+    drawn = pulls.bar(range(len(names)), list(alignment["pulls"].values()), color=[_style(name)[0] for name in names])
     _write_values(pulls, drawn)
-    pulls.set_xticks(range(len(names)), [_NAMES[name] for name in names])
+    pulls.set_xticks(range(len(names)), [find_objective(name).title for name in names])
     pulls.set(ylabel="degrees", title="What a step pulls clips to")
     figure.savefig(path, dpi=120)
 
@@ -91,7 +92,7 @@ def plot_twins(results: dict[str, Any], path: Path) -> None:
     distances.plot(
         numbers, [step["travelled"] for step in steps], color="gray", linestyle=":", label="full twin from the start"
     )
-    full, sampled = (_NAMES[figures["objectives"][twin]] for twin in ("full", "sampled"))
+    full, sampled = (find_objective(figures["objectives"][twin]).title for twin in ("full", "sampled"))
     title = f"Distance between the weights of\n{full} in all languages and {sampled} in drawn ones"
     distances.set(xlabel="step", ylabel="distance of weights", title=title)
     distances.legend(frameon=False)
@@ -107,6 +108,11 @@ def plot_twins(results: dict[str, Any], path: Path) -> None:
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.grid(alpha=0.3)
     figure.savefig(path, dpi=120)
+
+
+def _style(objective: str) -> tuple[str, str]:
+    """Colour and marker of an objective."""
+    return _STYLES[list(OBJECTIVES).index(objective) % len(_STYLES)]
 
 
 def _write_values(panel: Axes, bars: BarContainer) -> None:

@@ -1,10 +1,11 @@
 """`atri diagnose twins`: the weight error between a run on drawn languages and one on all of them."""
 
+import copy
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from modeling_atri.languages_atri import resolve_language
+from modeling_atri.trainer.objectives import find_objective
 
 from ...loading import data_name, load_model
 from ...options import parse_options
@@ -78,10 +79,11 @@ def diagnose_twins(options: TwinArguments, sizes, args) -> dict[str, Any]:
 
     from .plots import plot_twins
 
-    languages = [resolve_language(language) for language in args.languages]
+    languages = args.language_draws.languages
     _refuse_equal_twins(args, len(languages))
     rows = load_rows(options.train_data, options.train_split, languages=languages, group_column=args.group_column)
-    args.group_column = None  # `load_rows` made it the column `group_id`
+    args = copy.copy(args)
+    args.group_column = None  # `load_rows` wrote it to the column `group_id`
     if options.model is None:
         model, processor = model_from_scratch(caption_texts(rows, languages), languages, sizes, args.seed)
     else:
@@ -116,11 +118,11 @@ def _refuse_equal_twins(args, num_languages: int) -> None:
         raise ValueError(
             "With one language there is nothing to draw, and no weight error: give two `languages` or more."
         )
-    if args.objective in ("kcl", "akcl") and (args.languages_per_step or num_languages) >= num_languages:
+    if find_objective(args.objective).num_drawn(num_languages, args.languages_per_step) >= num_languages:
         raise ValueError(
             f"`objective` {args.objective!r} takes all {num_languages} languages in every step, as does the run it "
-            "is compared with: their weights would be the same. Choose 'mlclap' or 'cacl', or a `languages_per_step` "
-            f"below {num_languages}."
+            "is compared with, so their weights would be the same. Choose an objective that draws fewer, or a "
+            f"`languages_per_step` below {num_languages}."
         )
 
 

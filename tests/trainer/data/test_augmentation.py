@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from modeling_atri.trainer.data.augmentation import Augmentation, mix
-from modeling_atri.trainer.data.sampling import random_stream
+from modeling_atri.trainer.data.draws import random_stream
 
 
 FEATURES = torch.randn(80, 64, generator=torch.Generator().manual_seed(1)) * 10 - 30

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modeling_atri.trainer import AtriDataCollator
-from modeling_atri.trainer.data.sampling import Draw
+from modeling_atri.trainer.data.draws import Draw, LanguageDraws
 from tests.helpers.properties import property_settings
 from tests.helpers.tiny import CAPTIONS, tiny_processor
 
@@ -66,10 +66,10 @@ def collators(draw: st.DrawFn, **fixed: Any) -> AtriDataCollator:
     objective = draw(st.sampled_from(["kcl", "akcl", "cacl", "mlclap"]))
     least = 2 if objective in ("akcl", "cacl") else 1
     languages = draw(st.lists(st.sampled_from(LANGUAGES), min_size=least, max_size=len(LANGUAGES), unique=True))
-    options = {"anchor_language": draw(st.sampled_from(languages)), "seed": draw(st.integers(0, 9))}
+    options = {"anchor": draw(st.sampled_from(languages)), "seed": draw(st.integers(0, 9))}
     if objective in ("kcl", "akcl"):
-        options["languages_per_step"] = draw(st.integers(least, len(languages)) | st.none())
-    return AtriDataCollator(PROCESSOR, languages, objective, **options | fixed)
+        options["per_step"] = draw(st.integers(least, len(languages)) | st.none())
+    return AtriDataCollator(PROCESSOR, LanguageDraws(objective, languages, **options | fixed))
 
 
 def drawn(numbers: list[int], epoch: int = 0, step: int = 0) -> list[dict[str, Any]]:
@@ -91,8 +91,8 @@ def test_a_batch_has_its_shapes_and_every_row_its_own(
 ) -> None:
     batch = collator(drawn(numbers, epoch, step))
     assert list(batch) == KEYS
-    per_step = collator.languages_per_step or len(collator.languages)
-    num_rows = {"cacl": 2, "mlclap": 1}.get(collator.objective, per_step)
+    per_step = collator.draws.per_step or len(collator.draws.languages)
+    num_rows = {"cacl": 2, "mlclap": 1}.get(collator.draws.objective, per_step)
     for name in ("input_ids", "attention_mask"):
         assert batch[name].shape[:2] == (num_rows, len(numbers))
         assert batch[name].dtype == torch.int64
@@ -126,11 +126,11 @@ def test_every_caption_is_its_rows_in_its_language_and_of_one_index(
         assert len({index for _, index, _ in column}) == 1
         codes = [code for _, _, code in column]
         assert len(set(codes)) == len(codes)
-        assert set(codes) <= set(collator.languages)
-        if collator.objective == "cacl":
-            assert codes[0] == collator.anchor_language
-        if collator.objective == "akcl":
-            assert collator.anchor_language in codes
+        assert set(codes) <= set(collator.draws.languages)
+        if collator.draws.objective == "cacl":
+            assert codes[0] == collator.draws.anchor
+        if collator.draws.objective == "akcl":
+            assert collator.draws.anchor in codes
     # Padding follows a caption, is not attended to, and no column is padding alone.
     lengths = batch["attention_mask"].sum(dim=2, keepdim=True)
     width = batch["attention_mask"].shape[2]
@@ -152,7 +152,7 @@ def test_what_is_drawn_for_a_row_does_not_depend_on_the_batch(
     other_step = data.draw(st.integers(0, 100))
     moved = places(collator(drawn(numbers[::-1], epoch, other_step)))
     assert [index for _, index, _ in moved[0][::-1]] == [index for _, index, _ in together[0]]
-    if collator.languages_per_step is None:
+    if collator.draws.per_step is None:
         assert [row[::-1] for row in moved] == together
 
 
@@ -170,7 +170,7 @@ def test_every_caption_and_language_has_its_turn(collator: AtriDataCollator, fir
     epochs = range(first_epoch, first_epoch + 40)
     seen = {place for epoch in epochs for row in places(collator(drawn([0], epoch, epoch))) for place in row}
     assert {index for _, index, _ in seen} == set(range(NUM_CAPTIONS))
-    assert {code for _, _, code in seen} == set(collator.languages)
+    assert {code for _, _, code in seen} == set(collator.draws.languages)
 
 
 texts = st.text(min_size=1, max_size=30).filter(str.strip)
@@ -187,7 +187,7 @@ def test_any_text_is_the_same_alone_and_in_a_batch(pairs: list[tuple[str, str]])
         ROWS[number] | {"captions": {code: [text] for code, text in zip(languages, pair, strict=True)}}
         for number, pair in enumerate(pairs)
     ]
-    batch = AtriDataCollator(PROCESSOR, languages, "kcl")(rows)
+    batch = AtriDataCollator(PROCESSOR, LanguageDraws("kcl", languages))(rows)
     specials = set(PROCESSOR.tokenizer.all_special_ids)
     for k, code in enumerate(languages):
         for number, pair in enumerate(pairs):
@@ -203,7 +203,7 @@ def test_any_text_is_the_same_alone_and_in_a_batch(pairs: list[tuple[str, str]])
 def test_a_row_without_a_caption_it_needs_is_named(
     collator: AtriDataCollator, numbers: list[int], data: st.DataObject
 ) -> None:
-    broken, language = data.draw(st.sampled_from(numbers)), data.draw(st.sampled_from(collator.languages))
+    broken, language = data.draw(st.sampled_from(numbers)), data.draw(st.sampled_from(collator.draws.languages))
     rows = drawn(numbers)
     place = numbers.index(broken)
     rows[place] = rows[place] | {"captions": rows[place]["captions"] | {language: []}}

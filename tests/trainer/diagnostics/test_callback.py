@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from modeling_atri.trainer import AtriDataCollator
+from modeling_atri.trainer.data.draws import LanguageDraws
 from modeling_atri.trainer.diagnostics.alignment_error import alignment_error
 from modeling_atri.trainer.diagnostics.callback import DIAGNOSTICS_NAME, DiagnosticsCallback, read_diagnostics
 from modeling_atri.trainer.diagnostics.distribution_error import DistributionErrors, Sampling, caption_counts
@@ -146,10 +147,11 @@ def test_the_draws_of_another_collator_are_not_known(tmp_path):
 
 
 def test_draws_are_those_of_the_collator_that_was_given(tmp_path):
-    collator = AtriDataCollator(tiny_processor(), LANGUAGES, "cacl", caption_choice="first", seed=9)
+    draws = LanguageDraws("cacl", LANGUAGES, caption_choice="first", seed=9)
+    collator = AtriDataCollator(tiny_processor(), draws)
     trainer = make_trainer(make_arguments(tmp_path, objective="cacl"), ROWS, data_collator=collator)
     trainer.add_callback(DiagnosticsCallback(trainer))
     trainer.train()
     (line,) = read_diagnostics(tmp_path / DIAGNOSTICS_NAME)
-    sampling = Sampling("cacl", LANGUAGES, caption_choice="first", batch_size=4, seed=9)
+    sampling = Sampling(draws, batch_size=4)
     assert line.items() >= DistributionErrors(sampling, caption_counts(ROWS, LANGUAGES)).of_epoch(0).items()

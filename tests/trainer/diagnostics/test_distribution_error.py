@@ -8,7 +8,8 @@ import torch
 
 from modeling_atri.languages_atri import ATRI_LANGUAGES
 from modeling_atri.trainer import AtriDataCollator, losses
-from modeling_atri.trainer.data.sampling import OBJECTIVES, DrawnRows, EpochBatchSampler
+from modeling_atri.trainer.data.batches import DrawnRows, EpochBatchSampler
+from modeling_atri.trainer.data.draws import LanguageDraws
 from modeling_atri.trainer.diagnostics.distribution_error import (
     DistributionErrors,
     Sampling,
@@ -17,6 +18,7 @@ from modeling_atri.trainer.diagnostics.distribution_error import (
     distribution_error,
     epoch_shares,
 )
+from modeling_atri.trainer.objectives import OBJECTIVES
 from tests.helpers.tiny import tiny_processor
 from tests.helpers.training import LANGUAGES, make_arguments, make_rows
 from tests.trainer.data.test_collator import caption_numbers
@@ -29,7 +31,7 @@ def counts_of(num_clips: int, num_languages: int = 8, num_captions: int = 1) -> 
 @pytest.mark.parametrize(("objective", "languages"), [("kcl", 0.0), ("akcl", 0.0), ("cacl", 1.5), ("mlclap", 1.75)])
 def test_the_figures_of_the_paper(objective, languages):
     counts = counts_of(50)
-    shares = epoch_shares(Sampling(objective, ATRI_LANGUAGES, batch_size=8), counts, epoch=3)
+    shares = epoch_shares(Sampling(LanguageDraws(objective, ATRI_LANGUAGES), batch_size=8), counts, epoch=3)
     assert distribution_error(shares, counts) == pytest.approx((languages, languages), abs=1e-12)
     assert closed_form_error(objective, 8) == (languages, languages)
 
@@ -41,7 +43,7 @@ def test_the_figures_of_the_paper(objective, languages):
 )
 def test_the_closed_form(objective, per_step, caption_choice, num_captions):
     counts = counts_of(30, 8, num_captions)
-    sampling = Sampling(objective, ATRI_LANGUAGES, "fr", per_step, caption_choice, batch_size=7)
+    sampling = Sampling(LanguageDraws(objective, ATRI_LANGUAGES, "fr", per_step, caption_choice), batch_size=7)
     expected = closed_form_error(objective, 8, per_step, num_captions)
     for epoch in range(3):
         found = distribution_error(epoch_shares(sampling, counts, epoch), counts)
@@ -65,7 +67,7 @@ def test_an_error_that_can_be_checked_by_hand():
 def test_a_clip_left_out_is_a_share_of_p_not_drawn():
     counts = counts_of(9)
     for objective, k in {"kcl": 8, "cacl": 2, "mlclap": 1}.items():
-        shares = epoch_shares(Sampling(objective, ATRI_LANGUAGES, batch_size=4), counts, 0)
+        shares = epoch_shares(Sampling(LanguageDraws(objective, ATRI_LANGUAGES), batch_size=4), counts, 0)
         assert distribution_error(shares, counts).languages == pytest.approx(2 * (1 - 8 / 9 * k / 8))
 
 
@@ -89,7 +91,7 @@ def test_weights_are_those_of_the_loss(objective, monkeypatch):
         }[objective]()
         weights.append(loss.item())
     per_step = 3 if objective in ("kcl", "akcl") else None
-    sampling = Sampling(objective, ATRI_LANGUAGES, "fr", per_step, akcl_weight=0.3, batch_size=2)
+    sampling = Sampling(LanguageDraws(objective, ATRI_LANGUAGES, "fr", per_step), {"akcl_weight": 0.3}, batch_size=2)
     counts = counts_of(2)
     shares = epoch_shares(sampling, counts, epoch=next(e for e in range(99) if anchor_is_second(sampling, counts, e)))
     for of_clip in shares[:, :, 0]:
@@ -99,7 +101,7 @@ def test_weights_are_those_of_the_loss(objective, monkeypatch):
 def anchor_is_second(sampling: Sampling, counts: np.ndarray, epoch: int) -> bool:
     """As in the loss above; only for akcl it matters."""
     drawn = epoch_shares(sampling, counts, epoch)[0, :, 0].nonzero()[0].tolist()
-    return sampling.objective != "akcl" or drawn[1] == ATRI_LANGUAGES.index("fra_Latn")
+    return sampling.draws.objective != "akcl" or drawn[1] == ATRI_LANGUAGES.index("fra_Latn")
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
@@ -122,9 +124,11 @@ def test_the_replay_is_what_the_collator_put_into_batches(options, world_size, t
     sampling = Sampling.from_arguments(args)
     counts = caption_counts(rows, LANGUAGES)
     seed = 5 if "data_seed" in options else args.seed
-    names = ("objective", "anchor_language", "languages_per_step", "caption_choice")
     collator = AtriDataCollator(
-        tiny_processor(), LANGUAGES, seed=seed, **{name: getattr(args, name) for name in names}
+        tiny_processor(),
+        LanguageDraws(
+            *(args.objective, LANGUAGES, args.anchor_language, args.languages_per_step, args.caption_choice), seed
+        ),
     )
     for epoch in range(2):
         drawn: dict[int, set[tuple[str, int]]] = {}
@@ -152,7 +156,7 @@ def test_the_average_over_epochs():
     counts = counts_of(800)
     so_far = {}
     for objective in ("mlclap", "cacl", "kcl"):
-        errors = DistributionErrors(Sampling(objective, ATRI_LANGUAGES), counts)
+        errors = DistributionErrors(Sampling(LanguageDraws(objective, ATRI_LANGUAGES)), counts)
         found = [errors.of_epoch(epoch) for epoch in range(12)]
         so_far[objective] = [line["languages_so_far"] for line in found]
         assert found[0]["languages"] == pytest.approx(found[0]["languages_so_far"], abs=1e-12)
@@ -168,7 +172,7 @@ def test_the_average_over_epochs():
 
 def test_epochs_that_were_not_asked_for_are_replayed():
     counts = counts_of(20, num_captions=3)
-    sampling = Sampling("mlclap", ATRI_LANGUAGES, batch_size=8)
+    sampling = Sampling(LanguageDraws("mlclap", ATRI_LANGUAGES), batch_size=8)
     step_by_step = DistributionErrors(sampling, counts)
     lines = [step_by_step.of_epoch(epoch) for epoch in range(4)]
     assert DistributionErrors(sampling, counts).of_epoch(3) == lines[3]
@@ -183,7 +187,7 @@ def test_captions_that_differ_in_number():
     rows[0]["captions"] = {language: texts[:1] for language, texts in rows[0]["captions"].items()}
     counts = caption_counts(rows, LANGUAGES)
     assert counts.tolist() == [[1] * 3, [3] * 3, [3] * 3, [3] * 3]
-    shares = epoch_shares(Sampling("kcl", LANGUAGES, batch_size=4), counts, 0)
+    shares = epoch_shares(Sampling(LanguageDraws("kcl", LANGUAGES), batch_size=4), counts, 0)
     # Three clips of four lack two captions of three.
     assert distribution_error(shares, counts) == pytest.approx((0, 3 / 4 * 2 * (1 - 1 / 3)), abs=1e-12)
 
@@ -192,11 +196,7 @@ def test_what_is_refused():
     with pytest.raises(ValueError, match="Row 'clip 0' has no caption in deu_Latn. Add it"):
         caption_counts(make_rows(2), ["eng_Latn", "deu_Latn"])
     with pytest.raises(ValueError, match="`akcl_weight` 0 the loss has no audio-text terms"):
-        Sampling("akcl", LANGUAGES, akcl_weight=0)
-    with pytest.raises(ValueError, match="`caption_choice` must be 'random' or 'first'; got 'last'"):
-        Sampling("kcl", LANGUAGES, caption_choice="last")
-    with pytest.raises(ValueError, match="cacl draws two languages a clip by definition"):
-        Sampling("cacl", LANGUAGES, languages_per_step=2)
+        Sampling(LanguageDraws("akcl", LANGUAGES), {"akcl_weight": 0})
     counts = counts_of(2, 2)
     with pytest.raises(ValueError, match=r"`shares` must have shape .* got \(2, 2\) and \(2, 2\)"):
         distribution_error(np.ones((2, 2)), counts)

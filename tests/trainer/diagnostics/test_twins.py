@@ -7,14 +7,8 @@ import pytest
 import torch
 
 from modeling_atri.loss_atri import info_nce_loss
-from modeling_atri.trainer.diagnostics.twins import (
-    _drawn_part,
-    _make_twins,
-    _Probe,
-    pair_losses,
-    twin_weight_error,
-    weight_distances,
-)
+from modeling_atri.trainer.diagnostics.twins import _make_twins, _Probe, pair_losses, twin_weight_error
+from modeling_atri.trainer.diagnostics.weight_error import weight_distances
 from modeling_atri.trainer.losses import kcl_loss
 from tests.helpers.tiny import tiny_model, tiny_processor
 from tests.helpers.training import LANGUAGES, assert_same_weights, make_arguments, make_rows, train
@@ -138,7 +132,7 @@ def test_distances_by_part():
         ({"on_bad_row": "skip"}, "`on_bad_row` to be 'raise'; got 'skip'"),
         ({"lr_scheduler_type": "greedy", "eval_strategy": "epoch"}, "'greedy' follows evaluations"),
         ({"num_probes": 0}, "`num_probes` must be at least 1"),
-        ({"learning_rate": 1e30}, "no finite numbers: the learning rate of 1e\\+30 is too high"),
+        ({"learning_rate": 1e30}, "are not finite numbers, so the learning rate of 1e\\+30 is too high"),
     ],
 )
 def test_what_is_refused(options, message, tmp_path):
@@ -154,9 +148,9 @@ def test_the_constants_are_what_a_run_by_hand_finds(tmp_path):
     """At the second of two steps: gradients of the full loss at both weights, and of every pair in every language."""
     args = make_arguments(tmp_path, objective="mlclap", max_steps=2)
     full, sampled = _make_twins(tiny_model(), args, tiny_processor(), ROWS)
-    first, second, *_ = full.epoch(0)
-    full.step(first, seed=0)
-    sampled.step(_drawn_part(sampled, first, epoch=0, step=0), seed=0)
+    first, second, *_ = full.batches_of(0)
+    full.make_step(first, seed=0)
+    sampled.make_step(sampled.drawn_part(first, epoch=0, step=0), seed=0)
     probe = _Probe(full, sampled, num_probes=2, num_pairs=100)
     probe.measure(1, second, seed=0)
 

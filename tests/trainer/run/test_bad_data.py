@@ -17,9 +17,10 @@ import torch
 from modeling_atri.corpora.rows.bad_rows import BadRowError, read_bad_rows
 from modeling_atri.corpora.rows.checks import Problem
 from modeling_atri.corpora.rows.load import load_rows
+from modeling_atri.trainer.data.batches import DrawnRows, EpochBatchSampler
 from modeling_atri.trainer.data.collator import AtriDataCollator
+from modeling_atri.trainer.data.draws import Draw, LanguageDraws, random_stream
 from modeling_atri.trainer.data.feature_cache import FeatureCache, is_silent
-from modeling_atri.trainer.data.sampling import Draw, DrawnRows, EpochBatchSampler, random_stream
 from modeling_atri.trainer.evaluation.retrieval import RetrievalEmbeddings, RetrievalSet, leave_out_unreadable
 from modeling_atri.trainer.model.mel_statistics import set_mel_statistics
 from modeling_atri.trainer.publishing.facts import training_facts
@@ -131,7 +132,7 @@ def test_what_can_be_used_is_trained_on(tmp_path, rows):
 
 
 def drawn_batches(rows, batch_size, rank=0, world_size=1, epoch=1, **options):
-    collator = AtriDataCollator(tiny_processor(), LANGUAGES, "kcl", max_audio_seconds=1.0)
+    collator = AtriDataCollator(tiny_processor(), LanguageDraws("kcl", LANGUAGES), max_audio_seconds=1.0)
     drawn_rows = DrawnRows(rows, stand_ins=True, **options)
     sampler = EpochBatchSampler(len(rows), batch_size, 0, rank, world_size)
     sampler.set_epoch(epoch)
@@ -169,7 +170,7 @@ def test_ranks_train_on_the_clips_of_one_process(rows):
 def test_a_bad_clip_is_not_mixed_in():
     rows = make_rows(2, num_groups=1)
     rows[1]["audio"] = {"array": np.zeros(4000, dtype=np.float32), "sampling_rate": 16000}
-    collator = AtriDataCollator(tiny_processor(), LANGUAGES, "kcl")
+    collator = AtriDataCollator(tiny_processor(), LanguageDraws("kcl", LANGUAGES))
     drawn_rows = DrawnRows(rows, mix_probability=1.0, stand_ins=True)
     plain = collator([rows[0]])
     for item in (0, 1):
@@ -188,7 +189,7 @@ def silent_but(*good, num_rows=10):
 
 def test_copies_of_one_clip_are_no_batch():
     """Where stand-ins came to the same clip, another one is looked for."""
-    collator = AtriDataCollator(tiny_processor(), LANGUAGES, "kcl")
+    collator = AtriDataCollator(tiny_processor(), LanguageDraws("kcl", LANGUAGES))
     for items in ((0, 1), (1, 2), (1, 2, 3, 4)):
         for epoch in range(4):
             drawn_rows = DrawnRows(silent_but(0, 7), stand_ins=True)

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
-from modeling_atri.trainer.data.sampling import EpochBatchSampler
+from modeling_atri.trainer.data.batches import EpochBatchSampler
 from modeling_atri.trainer.run.checkpoints import (
     SavingError,
     best_checkpoint,

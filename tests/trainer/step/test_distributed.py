@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from modeling_atri.trainer.data.sampling import EpochBatchSampler
+from modeling_atri.trainer.data.batches import EpochBatchSampler
 from modeling_atri.trainer.step.distributed import batch_shard
 from tests.helpers import SCRIPTS
 from tests.helpers.processes import (

@@ -1,103 +1,15 @@
-"""What an epoch draws: the order of the clips, their captions, and their languages.
-
-Every draw is a function of the seed and of where it stands: of (epoch, item) for what is drawn per clip, of
-(epoch, step) for what is drawn per batch. So all processes, any number of loader workers, and a resumed run draw the
-same.
-"""
+"""The batches of an epoch: the order of the clips, and the rows that are looked up for them."""
 
 import logging
 from collections.abc import Iterator, Sequence
-from typing import Literal, NamedTuple
 
 import numpy as np
 from torch.utils.data import Dataset, Sampler
 
+from .draws import MIX, ORDER, STAND_IN, Draw, random_stream
+
 
 logger = logging.getLogger(__name__)
-
-Objective = Literal["kcl", "akcl", "cacl", "mlclap"]
-OBJECTIVES: tuple[Objective, ...] = ("kcl", "akcl", "cacl", "mlclap")
-
-# One stream of random numbers per kind of draw, so that adding one kind never moves another.
-_ORDER, _CAPTION, _LANGUAGE, _BATCH_LANGUAGES = range(4)
-AUGMENTATION, MEL_STATISTICS, _MIX, EXCERPT, _STAND_IN, PROBE = range(4, 10)
-
-
-class Draw(NamedTuple):
-    """Where a training clip stands: `epoch`, `step` within the epoch (the same on all processes), and row `item`."""
-
-    epoch: int
-    step: int
-    item: int
-
-
-def random_stream(seed: int, kind: int, *place: int) -> np.random.Generator:
-    """The random numbers of one kind of draw at one place."""
-    return np.random.default_rng((seed, kind, *place))
-
-
-def draw_caption_index(num_captions: int, seed: int, draw: Draw) -> int:
-    """Index of the caption of this clip in this epoch, the same in every language: captions are parallel."""
-    return int(random_stream(seed, _CAPTION, draw.epoch, draw.item).integers(num_captions))
-
-
-def draw_clip_language(languages: Sequence[str], seed: int, draw: Draw) -> str:
-    """One of `languages` for this clip in this epoch: ML-CLAP's language, CACL's second one."""
-    return languages[int(random_stream(seed, _LANGUAGE, draw.epoch, draw.item).integers(len(languages)))]
-
-
-def draw_batch_languages(
-    languages: Sequence[str], per_step: int | None, anchor: str | None, seed: int, draw: Draw
-) -> list[str]:
-    """The languages of a step of KCL or, with an anchor, of anchored KCL, in the order of `languages`.
-
-    Args:
-        languages: all K languages.
-        per_step: languages of a step, drawn uniformly without replacement; None takes all.
-        anchor: stands in every draw and counts as one of `per_step`.
-        seed: of the run.
-        draw: of any clip of the batch; its epoch and step decide.
-    """
-    if per_step is None or per_step >= len(languages):
-        return list(languages)
-    free = [language for language in languages if language != anchor]
-    fixed = [] if anchor is None else [anchor]
-    rng = random_stream(seed, _BATCH_LANGUAGES, draw.epoch, draw.step)
-    drawn = {*fixed, *rng.choice(free, size=per_step - len(fixed), replace=False).tolist()}
-    return [language for language in languages if language in drawn]
-
-
-def draw_languages(
-    objective: Objective,
-    languages: Sequence[str],
-    anchor: str,
-    per_step: int | None,
-    seed: int,
-    draws: Sequence[Draw],
-) -> list[list[str]]:
-    """Language of every caption that the N clips of a batch take part with, rows of N.
-
-    `kcl` and `akcl` have a row for each language of the step, `cacl` the anchor's and one of others, `mlclap` one.
-
-    Args:
-        objective: of the run.
-        languages, per_step: see `draw_batch_languages`.
-        anchor: of `akcl` and `cacl`.
-        seed: of the run.
-        draws: the clips.
-    """
-    if objective in ("kcl", "akcl"):
-        drawn = draw_batch_languages(languages, per_step, anchor if objective == "akcl" else None, seed, draws[0])
-        return [[language] * len(draws) for language in drawn]
-    if objective == "mlclap":
-        return [[draw_clip_language(languages, seed, draw) for draw in draws]]
-    others = [language for language in languages if language != anchor]
-    return [[anchor] * len(draws), [draw_clip_language(others, seed, draw) for draw in draws]]
-
-
-def choose_caption_index(caption_choice: str, num_captions: int, seed: int, draw: Draw) -> int:
-    """Index of the caption of this clip in this epoch: drawn (`"random"`), or 0 (`"first"`)."""
-    return draw_caption_index(num_captions, seed, draw) if caption_choice == "random" else 0
 
 
 class EpochBatchSampler(Sampler[list[Draw]]):
@@ -153,7 +65,7 @@ class EpochBatchSampler(Sampler[list[Draw]]):
         return self.num_steps
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        order = random_stream(self.seed, _ORDER, self.epoch).permutation(self.num_items)
+        order = random_stream(self.seed, ORDER, self.epoch).permutation(self.num_items)
         global_batch = self.batch_size * self.world_size
         for step in range(self.num_steps):
             items = order[step * global_batch : (step + 1) * global_batch]
@@ -196,7 +108,7 @@ class DrawnRows(Dataset):
     def __getitem__(self, draw: Draw) -> dict:
         row = {**self.rows[draw.item], "draw": draw}
         if self.mix_probability > 0:
-            rng = random_stream(self.seed, _MIX, draw.epoch, draw.item)
+            rng = random_stream(self.seed, MIX, draw.epoch, draw.item)
             others = [item for item in self._groups[group_of(row)] if item != draw.item]
             if others and rng.random() < self.mix_probability:
                 row["mix_with"] = self.rows[int(rng.choice(others))]["audio"]
@@ -205,7 +117,7 @@ class DrawnRows(Dataset):
         return row
 
     def _stand_ins(self, draw: Draw) -> Iterator[dict]:
-        for item in random_stream(self.seed, _STAND_IN, draw.epoch, draw.item).permutation(len(self.rows)):
+        for item in random_stream(self.seed, STAND_IN, draw.epoch, draw.item).permutation(len(self.rows)):
             if item != draw.item:
                 yield self[draw._replace(item=int(item))]
 

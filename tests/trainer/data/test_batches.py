@@ -1,22 +1,13 @@
-"""What an epoch draws: the same everywhere, and evenly."""
+"""Batches of an epoch: the same on all processes, with any number of workers, and after a resume."""
 
 from collections import Counter
-from itertools import combinations
 
-import numpy as np
 import pytest
 import torch
 
-from modeling_atri.languages_atri import ATRI_LANGUAGES
-from modeling_atri.trainer.data.sampling import (
-    Draw,
-    DrawnRows,
-    EpochBatchSampler,
-    draw_batch_languages,
-    draw_caption_index,
-    draw_clip_language,
-    random_stream,
-)
+from modeling_atri.trainer.data.batches import DrawnRows, EpochBatchSampler
+from modeling_atri.trainer.data.draws import Draw
+from tests.helpers.statistics import assert_even
 from tests.helpers.training import assert_same_weights, make_arguments, make_rows, make_trainer, tiny_model
 
 
@@ -93,59 +84,6 @@ def test_a_single_clip_is_no_step():
         EpochBatchSampler(4, batch_size=1, seed=0)
     with pytest.raises(ValueError, match="1 training clips do not fill one step .* Use more clips\\."):
         EpochBatchSampler(1, batch_size=4, seed=0)
-
-
-def assert_even(counts: Counter, categories: int) -> None:
-    """A chi-square statistic below its 99.9 % point, roughly mean + 4 standard deviations."""
-    expected = sum(counts.values()) / categories
-    statistic = sum((counts[key] - expected) ** 2 / expected for key in counts) + (categories - len(counts)) * expected
-    assert statistic < categories - 1 + 4 * np.sqrt(2 * (categories - 1)), counts
-
-
-def test_caption_and_language_of_a_clip_are_even():
-    draws = [Draw(epoch, 0, item) for epoch in range(4) for item in range(500)]
-    assert_even(Counter(draw_caption_index(5, 0, draw) for draw in draws), 5)
-    assert_even(Counter(draw_clip_language(ATRI_LANGUAGES, 0, draw) for draw in draws), 8)
-    # The two do not go together, and one clip's epochs are not one draw.
-    pairs = Counter((draw_caption_index(2, 0, draw), draw_clip_language(ATRI_LANGUAGES, 0, draw)) for draw in draws)
-    assert_even(pairs, 16)
-    of_a_clip = Counter(draw_clip_language(ATRI_LANGUAGES, 0, Draw(epoch, 0, 7)) for epoch in range(1000))
-    assert_even(of_a_clip, 8)
-
-
-def test_draws_of_a_clip_ignore_its_step():
-    here, there = Draw(1, 0, 7), Draw(1, 9, 7)
-    assert draw_caption_index(1000, 0, here) == draw_caption_index(1000, 0, there)
-    assert draw_clip_language(ATRI_LANGUAGES, 0, here) == draw_clip_language(ATRI_LANGUAGES, 0, there)
-
-
-@pytest.mark.parametrize("anchor", [None, "jpn_Jpan"])
-def test_languages_of_a_step_are_even_and_without_replacement(anchor):
-    counts = Counter()
-    for step in range(2000):
-        drawn = draw_batch_languages(ATRI_LANGUAGES, 3, anchor, seed=0, draw=Draw(0, step, step + 5))
-        assert len(drawn) == 3
-        assert drawn == [language for language in ATRI_LANGUAGES if language in drawn], "in the order of all"
-        assert anchor is None or anchor in drawn
-        counts[tuple(drawn)] += 1
-    free = [language for language in ATRI_LANGUAGES if language != anchor]
-    possible = list(combinations(free, 3 if anchor is None else 2))
-    assert_even(counts, len(possible))
-
-
-def test_languages_of_a_step_are_the_same_for_all_its_clips():
-    draws = [draw_batch_languages(ATRI_LANGUAGES, 4, None, 0, Draw(2, 3, item)) for item in range(20)]
-    assert all(drawn == draws[0] for drawn in draws)
-    assert draw_batch_languages(ATRI_LANGUAGES, None, None, 0, Draw(0, 0, 0)) == list(ATRI_LANGUAGES)
-    assert draw_batch_languages(ATRI_LANGUAGES, 8, "eng_Latn", 0, Draw(0, 0, 0)) == list(ATRI_LANGUAGES)
-
-
-def test_streams_are_apart():
-    numbers = [
-        random_stream(seed, kind, *place).random() for seed in (0, 1) for kind in (0, 1) for place in ((0, 1), (1, 0))
-    ]
-    assert len(set(numbers)) == 8
-    assert random_stream(1, 2, 3, 4).random() == random_stream(1, 2, 3, 4).random()
 
 
 def test_rows_carry_their_draw():
