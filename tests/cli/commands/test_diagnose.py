@@ -11,6 +11,7 @@ from modeling_atri.cli.main import main
 from modeling_atri.corpora.soundscapes.scenes import write_soundscapes
 from modeling_atri.encode.encoding import encode_audio, encode_text
 from modeling_atri.languages_atri import ATRI_LANGUAGES
+from modeling_atri.trainer.data.draws import LanguageDraws
 from modeling_atri.trainer.diagnostics.alignment_error import summarize_alignment
 from modeling_atri.trainer.diagnostics.distribution_error import DistributionErrors, Sampling
 from tests.helpers.tiny import tiny_model, tiny_processor
@@ -57,7 +58,7 @@ def test_draws_depend_on_the_order_of_languages(data, tmp_path, given, languages
     results = json.loads((tmp_path / "draws.json").read_text())
     assert results["data"]["languages"] == list(languages)
     counts = np.full((9, len(languages)), results["data"]["captions_per_language"][0])
-    expected = DistributionErrors(Sampling("mlclap", languages, seed=5), counts).of_epoch(1)
+    expected = DistributionErrors(Sampling(LanguageDraws("mlclap", languages, seed=5)), counts).of_epoch(1)
     assert results["distribution_error"]["mlclap"][1].items() >= expected.items()
 
 
@@ -72,7 +73,7 @@ def test_draws_with_the_options_of_a_training_run(data, tmp_path, capsys):
     assert results["sampling"]["anchor_language"] == "fra_Latn"
     assert [epoch["left_out"] for epoch in results["distribution_error"]["akcl"]] == [1, 1]
     assert results["distribution_error"]["akcl"][0]["languages"] == pytest.approx(2 * (1 - 8 / 9 * 2 / 3))
-    assert "An epoch leaves out up to 1 clip " in capsys.readouterr().out
+    assert "An epoch leaves out up to 1 clip," in capsys.readouterr().out
 
 
 def test_model(data, tmp_path, capsys):
@@ -224,7 +225,7 @@ def test_help_explains_every_mode(capsys):
         (["twin"], "There is no mode 'twin'. Did you mean 'twins'?"),
         (["--train_data", "x"], "There is no mode '--train_data'. The modes are draws, model, twins."),
         (["draws"], "required: --train_data"),
-        (["draws", "--train_data", "x", "--epochs", "0"], "`epochs` must be at least 1; got 0"),
+        (["draws", "--train_data", "x", "--epochs", "0"], "`epochs` must be a whole number >= 1; got 0"),
         (["draws", "--train_data", "x", "--objective", "klc"], "invalid choice: 'klc'"),
         (["model", "--model", "x", "--data", "y", "--device", "nonsense"], "The device 'nonsense' cannot be used"),
         (["twins", "--train_data", "x", "--objective", "klc"], "invalid choice: 'klc'"),

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from modeling_atri.languages_atri import ATRI_LANGUAGES
+from modeling_atri.trainer.data.draws import LanguageDraws
 from modeling_atri.trainer.diagnostics.distribution_error import Sampling, distribution_error, epoch_shares
 from modeling_atri.trainer.diagnostics.weight_error import weight_error_bound
 
@@ -45,7 +46,7 @@ class Toy:
 
 def run(toy: Toy, objective: str, rates: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Weight error and log10 of its bound after each step, and the data distribution errors of the epochs."""
-    sampling = Sampling(objective, ATRI_LANGUAGES, batch_size=NUM_CLIPS, seed=seed)
+    sampling = Sampling(LanguageDraws(objective, ATRI_LANGUAGES, seed=seed), batch_size=NUM_CLIPS)
     shares = [epoch_shares(sampling, COUNTS, epoch) for epoch in range(NUM_EPOCHS)]
     errors = np.array([distribution_error(of_epoch, COUNTS).languages for of_epoch in shares])
     uniform = [np.full((NUM_CLIPS, 8), 1 / (NUM_CLIPS * 8))] * NUM_EPOCHS
@@ -125,7 +126,7 @@ def test_a_bound_beyond_all_floats():
         ({"lipschitz": -1.0}, "`lipschitz` must be finite and >= 0; got -1.0"),
         ({"largest_gradient": np.nan}, "`largest_gradient` must be finite"),
         ({"learning_rates": [0.1, np.inf]}, "`learning_rates` must be finite"),
-        ({"learning_rates": [0.1]}, r"two lists of one length, an entry a step; got shapes \(1,\) and \(2,\)"),
+        ({"learning_rates": [0.1]}, r"lists of equal length, one entry per step; got shapes \(1,\) and \(2,\)"),
     ],
 )
 def test_what_is_refused(changes, message):
