@@ -13,7 +13,7 @@ VENV ?= .venv
 TORCH ?= torch==2.13.0
 TORCH_INDEX ?=
 ATRI_SHARED ?= ../shared
-EXTRAS ?= test,quality,onnx,peft,sentence-transformers,mteb
+EXTRAS ?= test,quality,docs,onnx,peft,sentence-transformers,mteb
 ARGS ?=
 
 BIN := $(VENV)/bin
@@ -40,7 +40,7 @@ install: $(VENV)/.installed  ## Make the virtual environment and install the pac
 
 install-dev: $(VENV)/.installed-dev  ## The same with what tests and quality checks need
 
-test: quality  ## Install, check the quality of the code, run the default tests
+test: quality docs  ## Install, check the quality of the code, build the documentation, run the default tests
 	$(BIN)/python -m pytest -m "not slow" $(ARGS)
 
 test-slow: install-dev  ## Run the tests that take minutes
@@ -77,7 +77,10 @@ format: install-dev  ## Apply what can be fixed by itself, and the formatting
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: install-dev  ## Run every benchmark and make the README's table of their figures
+docs: install-dev  ## Build the documentation into docs/_build/html; a warning is an error
+	$(BIN)/python -m sphinx -E -q -n -W --keep-going -b html docs docs/_build/html
+
+bench: install-dev  ## Run every benchmark and make the table of docs/results/speed.md
 	$(BIN)/python benchmarks/table.py $(ARGS)
 
 bench-gpu: install-dev  ## Measure step time and peak memory in the paper's setting on a GPU

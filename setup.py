@@ -88,6 +88,11 @@ QUALITY_REQUIREMENTS = [
     "types-PyYAML>=6.0",
     "types-tqdm>=4.66",
 ]
+DOCS_REQUIREMENTS = [
+    "sphinx>=9.0,<10",  # builds the pages and the API reference
+    "myst-parser>=5.0",  # pages are written in Markdown
+    "furo>=2025.12",  # the theme
+]
 
 
 def read_version() -> str:
@@ -130,6 +135,7 @@ setup(
         "mteb": MTEB_REQUIREMENTS,
         "test": TEST_REQUIREMENTS,
         "quality": QUALITY_REQUIREMENTS,
+        "docs": DOCS_REQUIREMENTS,
     },
     entry_points={"console_scripts": ["atri = modeling_atri.cli.main:main"]},
 )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .lazy import lazy_names
 
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.1.0"
 
 _MODULE_OF = {
     "AtriAudioConfig": "configuration_atri",

@@ -1,0 +1,55 @@
+"""The directive `public-names`: the API reference of a package, one entry for each name of its `__all__`."""
+
+import inspect
+from importlib import import_module
+from types import ModuleType
+
+from docutils.statemachine import StringList
+from sphinx.util.docutils import SphinxDirective
+
+
+class PublicNames(SphinxDirective):
+    """`{public-names} modeling_atri.trainer` documents each name that the package or module exports.
+
+    A name that another package on an earlier page exports too is documented there, and here it is only mentioned.
+    """
+
+    required_arguments = 1
+
+    def run(self):
+        package = import_module(self.arguments[0])
+        first_home = self.env.app.__dict__.setdefault("_public_names_home", {})
+        lines = []
+        for name in exported(package):
+            value = getattr(package, name)
+            full_name = f"{package.__name__}.{name}"
+            home = first_home.setdefault(id(value), full_name)
+            lines += entry(full_name, value) if home == full_name else [f"- `{full_name}` is `{home}`.", ""]
+        return self.parse_text_to_nodes(StringList(lines, self.arguments[0]))
+
+
+def exported(module: ModuleType) -> list[str]:
+    """The classes and functions of `__all__`; of a module without it, those that it defines itself."""
+    if hasattr(module, "__all__"):
+        return [name for name in module.__all__ if callable(getattr(module, name))]
+    return [
+        name
+        for name, value in vars(module).items()
+        if not name.startswith("_") and callable(value) and getattr(value, "__module__", None) == module.__name__
+    ]
+
+
+def entry(full_name: str, value: object) -> list[str]:
+    """Markdown with autodoc's directive for one name."""
+    if not inspect.isclass(value):
+        kind = ["autofunction"]
+    else:
+        kind = ["autoclass", "   :members:", "   :show-inheritance:"]
+        if fields := getattr(value, "_fields", ()):  # of a NamedTuple, whose docstring describes them
+            kind.append(f"   :exclude-members: {', '.join(fields)}")
+    return ["```{eval-rst}", f".. {kind[0]}:: {full_name}", *kind[1:], "```", ""]
+
+
+def setup(app):
+    app.add_directive("public-names", PublicNames)
+    return {"parallel_read_safe": False}
