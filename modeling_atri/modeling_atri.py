@@ -1,4 +1,4 @@
-"""PyTorch ATRI: a CED audio tower and a text tower of your choice, in one multilingual embedding space."""
+"""PyTorch ATRI model: a CED audio tower and any text tower, in one multilingual embedding space."""
 
 import math
 from collections.abc import Callable
@@ -27,8 +27,8 @@ from .pipelines_atri import register_pipelines
 from .text_model_atri import build_text_model
 
 
-# The feed-forward blocks' wide states of so many tokens, four clips' of ten seconds, stay in a CPU's cache; those of a
-# whole batch are memory that the system has to hand out anew for each block.
+# Feed-forward blocks run on this many tokens at a time on a CPU (four clips of ten seconds), so that their wide states
+# stay in the cache. For the states of a whole batch, every block would allocate memory anew.
 _TOKENS_AT_ONCE = 1024
 
 
@@ -37,7 +37,7 @@ _TOKENS_AT_ONCE = 1024
 class AtriOutput(ModelOutput):
     r"""
     loss (`torch.Tensor` of shape `()`, *optional*, returned when `return_loss=True`):
-        Symmetric InfoNCE between clip i and caption i.
+        Symmetric InfoNCE loss, with caption i as the positive of clip i.
     logits_per_audio (`torch.Tensor` of shape `(num_audios, num_texts)`, *optional*):
         Cosine similarities times `logit_scale.exp()`.
     logits_per_text (`torch.Tensor` of shape `(num_texts, num_audios)`, *optional*):
@@ -47,9 +47,9 @@ class AtriOutput(ModelOutput):
     text_embeds (`torch.Tensor` of shape `(num_texts, projection_dim)`, *optional*):
         Projected and L2-normalised caption embeddings.
     audio_model_output (`BaseModelOutputWithPooling`, *optional*):
-        Output of the audio tower; its `pooler_output` is the mean over the patches, before the projection.
+        Output of the audio tower. Its `pooler_output` is the mean over the patches, before the projection.
     text_model_output (`BaseModelOutputWithPooling`, *optional*):
-        Output of the text tower; its `pooler_output` is the mean over the tokens, before the projection.
+        Output of the text tower. Its `pooler_output` is the mean over the tokens, before the projection.
     """
 
     loss: Tensor | None = None
@@ -67,9 +67,9 @@ class AtriOutput(ModelOutput):
 class AtriMelNorm(nn.Module):
     """BatchNorm over mel bins with fixed statistics.
 
-    The statistics belong to the checkpoint: they come with it, or are set once from training clips. Following the
-    batch instead, as `nn.BatchNorm` does in training, would let padding, neighbours and ranks leak into the
-    embeddings.
+    The statistics are a part of the checkpoint: they are loaded with it, or set once from training clips. If they
+    followed the batch, as those of `nn.BatchNorm` do in training, embeddings would depend on padding, on the other
+    clips of the batch, and on the number of processes.
     """
 
     def __init__(self, num_mel_bins: int, eps: float = 1e-5):
@@ -81,24 +81,24 @@ class AtriMelNorm(nn.Module):
         self.register_buffer("running_var", torch.ones(num_mel_bins))
 
     def forward(self, input_features: Tensor) -> Tensor:
-        """`(..., mel bins)` in decibels to the same shape, about zero mean and unit variance per bin."""
+        """Normalise `(..., mel bins)` in decibels to about zero mean and unit variance in each bin."""
         scale = self.weight * torch.rsqrt(self.running_var + self.eps)
         return (input_features.to(scale.dtype) - self.running_mean) * scale + self.bias
 
     @property
     def is_set(self) -> bool:
-        """Whether statistics were loaded or set; fresh ones would feed raw decibels to the encoder."""
+        """Whether statistics were loaded or set. With the initial ones, the encoder would get raw decibels."""
         return not bool(self.running_mean.eq(0).all() and self.running_var.eq(1).all())
 
     @torch.no_grad()
     def set_statistics(self, mean: Tensor, var: Tensor) -> None:
-        """Set mean and variance over the frames of training clips, `(mel bins,)` each, in dB and dB²."""
+        """Set mean (dB) and variance (dB²) over the frames of training clips, each of shape `(mel bins,)`."""
         self.running_mean.copy_(mean)
         self.running_var.copy_(var)
 
 
 class AtriPatchProjection(nn.Conv2d):
-    """Convolution over patches that do not overlap, as the matrix product it is: 1.4 to 6 times faster on a CPU."""
+    """Convolution over patches that do not overlap, computed as a matrix product: 1.4 to 6 times faster on a CPU."""
 
     def forward(self, features: Tensor) -> Tensor:
         """`(chunks, frames, mel bins)` to `(chunks, rows * columns, out_channels)`, frequency-major."""
@@ -110,7 +110,7 @@ class AtriPatchProjection(nn.Conv2d):
 
 
 class AtriAudioEmbeddings(nn.Module):
-    """Log-mel chunk to patch tokens, frequency-major: token `f * columns + t`."""
+    """Patch tokens of log-mel chunks, frequency-major: token `f * columns + t` is at frequency f and time t."""
 
     def __init__(self, config: AtriAudioConfig):
         super().__init__()
@@ -121,7 +121,7 @@ class AtriAudioEmbeddings(nn.Module):
         self.dropout = nn.Dropout(config.hidden_dropout)
 
     def forward(self, features: Tensor) -> Tensor:
-        """`(chunks, frames, mel bins)`, normalised, to `(chunks, rows * columns, hidden_size)`."""
+        """Normalised `(chunks, frames, mel bins)` to `(chunks, rows * columns, hidden_size)`."""
         tokens = self.patch_projection(features)
         columns = tokens.shape[1] // self.frequency_positions.shape[2]
         positions = self.frequency_positions + self.time_positions[..., :columns]  # (1, hidden_size, rows, columns)
@@ -138,7 +138,7 @@ def eager_attention_forward(
     dropout: float = 0.0,
     **kwargs,
 ) -> tuple[Tensor, Tensor]:
-    """Softmax attention, spelled out; `query`, `key`, `value` are `(batch, heads, tokens, head_dim)`."""
+    """Softmax attention in plain operations; `query`, `key`, `value` are `(batch, heads, tokens, head_dim)`."""
     scores = (query * scaling) @ key.transpose(-2, -1)
     if attention_mask is not None:
         scores = scores + attention_mask
@@ -199,8 +199,8 @@ class AtriAudioMLP(nn.Module):
     def forward(self, hidden_states: Tensor) -> Tensor:
         """`(batch, tokens, hidden_size)` to the same shape."""
         in_pieces = hidden_states.device.type == "cpu" and not (
-            # In training neither the first pass of a cached step, without gradients, nor any other may draw its
-            # dropout in another order.
+            # Pieces draw dropout in another order. The first pass of a cached step trains without gradients, and must
+            # draw the same dropout as the second.
             self.training or torch.is_grad_enabled() or torch.compiler.is_compiling()
         )
         if not in_pieces:
@@ -240,7 +240,7 @@ class AtriAudioLayer(GradientCheckpointingLayer):
 
 
 class AtriProjectionHead(nn.Module):
-    """Two-layer ReLU MLP from a tower's width into the shared space."""
+    """Two-layer ReLU MLP from the width of a tower to the shared embedding space."""
 
     def __init__(self, input_dim: int, projection_dim: int):
         super().__init__()
@@ -257,7 +257,7 @@ class AtriPreTrainedModel(PreTrainedModel):
     base_model_prefix = "atri"
     input_modalities = ("audio", "text")
     supports_gradient_checkpointing = True
-    accepts_loss_kwargs = False  # InfoNCE is a mean over the batch: Trainer must scale it for accumulation itself
+    accepts_loss_kwargs = False  # InfoNCE is a mean over the batch, so Trainer has to scale it for accumulation
     _no_split_modules = ["AtriAudioLayer", "AtriAudioEmbeddings"]
     _supports_sdpa = True
     _supports_flash_attn = True
@@ -280,10 +280,10 @@ class AtriPreTrainedModel(PreTrainedModel):
             init.constant_(module.logit_scale, module.config.logit_scale_init_value)
 
 
-@auto_docstring(custom_intro="CED: a vision transformer over log-mel patches, mean-pooled, without a projection.")
+@auto_docstring(custom_intro="CED: a vision transformer over log-mel patches with mean pooling and no projection.")
 class AtriAudioModel(AtriPreTrainedModel):
     config: AtriAudioConfig
-    base_model_prefix = "audio_model"  # its name in AtriModel: loads from such a checkpoint too
+    base_model_prefix = "audio_model"  # its name in AtriModel, so that it also loads from such a checkpoint
     main_input_name = "input_features"
     input_modalities = ("audio",)
     _input_embed_layer = "patch_projection"
@@ -313,11 +313,13 @@ class AtriAudioModel(AtriPreTrainedModel):
         input_features_mask (`torch.Tensor` of shape `(batch_size, num_frames)`, *optional*):
             1 on a clip's own frames, 0 on padding, which must come last. Default: no padding.
 
-        Returns `last_hidden_state` of shape `(batch_size, chunks * patches, hidden_size)`, zero where a clip has no
-        patch, and `pooler_output` of shape `(batch_size, hidden_size)`. A clip of up to `config.max_frames` frames is
-        one chunk, and its padding is masked. A longer one is cut into chunks of `max_frames`, the last one filled up
-        with zeros after the normalisation; that filling attends and counts, and the chunks' means are averaged with
-        equal weight: so CED was defined and trained.
+        Returns:
+            `BaseModelOutputWithPooling`: `last_hidden_state`, of shape
+            `(batch_size, chunks * patches, hidden_size)` and zero where a clip has no patch, and `pooler_output`, of
+            shape `(batch_size, hidden_size)`. A clip of up to `config.max_frames` frames is one chunk, and its padding
+            is masked. A longer clip is cut into chunks of `max_frames` frames. The last chunk is filled with zeros
+            after the normalisation; this filling is attended to and counts in the mean. The means of the chunks are
+            averaged with equal weights. CED was defined and trained in this way.
         """
         num_frames = self._num_frames(input_features, input_features_mask)
         features = self.mel_norm(input_features)
@@ -332,7 +334,7 @@ class AtriAudioModel(AtriPreTrainedModel):
         return self._pool(hidden_states, patch_mask, is_used)
 
     def _num_frames(self, input_features: Tensor, mask: Tensor | None) -> Tensor:
-        """Frames of each clip, `(batch_size,)`; checks what a caller can get wrong."""
+        """Number of frames of each clip, `(batch_size,)`, after a check of the inputs."""
         if input_features.ndim != 3 or input_features.shape[-1] != self.config.num_mel_bins:
             raise ValueError(
                 f"`input_features` must have shape (batch_size, num_frames, {self.config.num_mel_bins}); got "
@@ -357,7 +359,7 @@ class AtriAudioModel(AtriPreTrainedModel):
             return num_frames
         if bool(has_gap.any()):
             raise ValueError(
-                "`input_features_mask` must be 1 on a clip's frames and 0 after them: pad clips on the right."
+                "`input_features_mask` must be 1 on a clip's frames and 0 after them. Pad clips on the right."
             )
         raise ValueError(
             f"`input_features_mask` leaves clips of {num_frames.tolist()} frames; each needs at least one patch "
@@ -372,8 +374,9 @@ class AtriAudioModel(AtriPreTrainedModel):
             num_frames: `(batch_size,)`.
 
         Returns:
-            the chunks `(chunks, chunk length, mel bins)`; the frames of each that count, `(chunks,)`; and which of
-            `(batch_size, chunks per clip)` they are, None where every clip is one chunk.
+            the chunks, `(chunks, chunk length, mel bins)`; the number of frames of each chunk that count,
+            `(chunks,)`; and the places of the chunks, a bool mask of `(batch_size, chunks per clip)`, or None if every
+            clip is one chunk.
         """
         size = self.config.max_frames
         if torch.compiler.is_exporting():
@@ -386,21 +389,21 @@ class AtriAudioModel(AtriPreTrainedModel):
         features = F.pad(features, (0, 0, 0, chunks_per_clip * size - features.shape[1]))
         starts = torch.arange(chunks_per_clip, device=features.device) * size
         is_used = starts[None, :] < num_frames[:, None]
-        # Short clips keep their mask; in a long clip's chunks the zeros count.
+        # Padding of short clips is masked; in the chunks of long clips, the zeros count.
         frames = torch.where(num_frames[:, None] <= size, num_frames[:, None], size).expand_as(is_used)
         chunks = features.unflatten(1, (chunks_per_clip, size))
-        if torch.compiler.is_compiling():  # static shapes there; elsewhere a short clip must not pay for a long one
+        if torch.compiler.is_compiling():  # shapes must be static, so unused chunks are computed too
             return chunks.flatten(0, 1), frames.flatten(), is_used
         return chunks[is_used], frames[is_used], is_used
 
     def _cut_any_length(self, features: Tensor, num_frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """`_cut` for `torch.export`: sizes are values in the graph, not branches, so that one graph serves any length.
+        """`_cut` for `torch.export`: sizes are values in the graph, not branches, so one graph serves all lengths.
 
-        Only frames that fill a patch are taken; clips, chunks and frames are picked by index.
+        Clips, chunks and frames are selected by index. Frames after the last whole patch are left out.
         """
         size, width = self.config.max_frames, self.config.patch_size[1]
         rows, most = self.config.patch_grid
-        fewest = min(most, 2) if rows == 1 else 1  # transformers' attention asks whether there is more than one token
+        fewest = min(most, 2) if rows == 1 else 1  # attention in transformers branches on a single token
         longest = torch.scalar_tensor(features.shape[1], dtype=torch.long)
         columns = (longest // width).clamp(fewest, most).item()
         chunks_per_clip = (-(-longest // size)).item()
@@ -416,7 +419,7 @@ class AtriAudioModel(AtriPreTrainedModel):
         return torch.where(inside[..., None], chunks, 0.0), num_frames[clip].clamp(max=size), is_used
 
     def _embed(self, chunks: Tensor, chunk_frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Patch tokens `(chunks, tokens, hidden_size)` and which of them count, bool `(chunks, tokens)`."""
+        """Patch tokens, `(chunks, tokens, hidden_size)`, and a bool mask of those that count, `(chunks, tokens)`."""
         hidden_states = self.embeddings(chunks)
         rows, _ = self.config.patch_grid
         columns = hidden_states.shape[1] // rows
@@ -428,10 +431,10 @@ class AtriAudioModel(AtriPreTrainedModel):
         return hidden_states, patch_mask
 
     def _drop_patches(self, hidden_states: Tensor, patch_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Keep a random `1 - patch_dropout` of each clip's patches."""
+        """Keep a random share `1 - patch_dropout` of the patches of each clip."""
         kept = ((1 - self.config.patch_dropout) * patch_mask.sum(dim=1)).ceil().long()  # (chunks,)
         draw = torch.rand(patch_mask.shape, device=patch_mask.device).masked_fill(~patch_mask, 2.0)
-        if torch.compiler.is_compiling():  # what can be left at most: sizes may not depend on values there
+        if torch.compiler.is_compiling():  # sizes must not depend on values, so the largest possible one is used
             longest = math.ceil((1 - self.config.patch_dropout) * patch_mask.shape[1])
         else:
             longest = int(kept.max())
@@ -440,7 +443,7 @@ class AtriAudioModel(AtriPreTrainedModel):
         return hidden_states, torch.arange(order.shape[1], device=order.device)[None, :] < kept[:, None]
 
     def _pool(self, hidden_states: Tensor, patch_mask: Tensor, is_used: Tensor | None) -> BaseModelOutputWithPooling:
-        """Mean over each chunk's patches, then over each clip's chunks."""
+        """Mean over the patches of each chunk, then over the chunks of each clip."""
         pooled = masked_mean(hidden_states, patch_mask)
         hidden_states = hidden_states * patch_mask[..., None]
         if is_used is not None:
@@ -448,7 +451,7 @@ class AtriAudioModel(AtriPreTrainedModel):
             if torch.compiler.is_exporting() or not torch.compiler.is_compiling():
                 pooled = pooled.new_zeros(*is_used.shape, pooled.shape[-1]).index_put((is_used,), pooled)
                 hidden_states = hidden_states.new_zeros(shape).index_put((is_used,), hidden_states)
-            else:  # the chunks that no clip fills went along
+            else:  # unused chunks were computed too
                 hidden_states = hidden_states.view(shape) * is_used[..., None, None]
             pooled = masked_mean(pooled.view(*is_used.shape, -1), is_used)
             hidden_states = hidden_states.flatten(1, 2)
@@ -456,7 +459,7 @@ class AtriAudioModel(AtriPreTrainedModel):
 
 
 def masked_mean(hidden_states: Tensor, mask: Tensor) -> Tensor:
-    """Mean over the second dimension where `mask` is set, in float32 at least.
+    """Mean over the second dimension where `mask` is set, computed in at least float32.
 
     Args:
         hidden_states: `(batch, items, dim)`.
@@ -474,7 +477,7 @@ def masked_mean(hidden_states: Tensor, mask: Tensor) -> Tensor:
 class AtriModel(AtriPreTrainedModel):
     config: AtriConfig
     main_input_name = "input_features"
-    # In bfloat16 a temperature is off by up to 1 %, and an optimizer's steps are rounded away.
+    # In bfloat16, the temperature would be off by up to 1 %, and small optimizer steps would be rounded away.
     _keep_in_fp32_modules_strict = ["logit_scale"]
 
     def __init__(self, config: AtriConfig):
@@ -488,7 +491,7 @@ class AtriModel(AtriPreTrainedModel):
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the model computes in. transformers takes the first parameter's: `logit_scale`, which stays float32."""
+        """The dtype of the computation. (transformers reports the first parameter, `logit_scale`, always float32.)"""
         return self.audio_projection.fc1.weight.dtype
 
     @classmethod
@@ -504,8 +507,8 @@ class AtriModel(AtriPreTrainedModel):
         **hub_kwargs,
     ) -> "AtriModel":
         """
-        A model of two pretrained towers, in eval mode. The projection heads and `logit_scale` are fresh, drawn from
-        torch's global generator (`torch.manual_seed`): train them.
+        Build a model from two pretrained towers, in eval mode. The projection heads and `logit_scale` are newly
+        initialized (the heads with torch's global generator, see `torch.manual_seed`), so the model must be trained.
 
         Args:
             audio_name_or_path (`str` or `os.PathLike`): CED, as Hub id (`mispeech/ced-base`, `-small`, `-mini`,
@@ -513,14 +516,15 @@ class AtriModel(AtriPreTrainedModel):
             text_name_or_path (`str` or `os.PathLike`): SONAR, as Hub id (`cointegrated/SONAR_200_text_encoder`),
                 folder, or file in fairseq2's naming; or any encoder that `AutoModel` knows, as Hub id or folder.
             projection_dim (`int`, *optional*, defaults to 1024): width of the shared embedding space.
-            dtype (`torch.dtype` or `str`, *optional*, defaults to float32): of the weights, whatever the towers had.
+            dtype (`torch.dtype` or `str`, *optional*, defaults to float32): dtype of all weights of the model.
             audio_revision, text_revision (`str`, *optional*, defaults to `"main"`): branch, tag or commit on the Hub.
-            hub_kwargs: `token`, `cache_dir`, `local_files_only` for both, as in `from_pretrained`.
+            hub_kwargs: `token`, `cache_dir`, `local_files_only` for both towers, as in `from_pretrained`.
 
         Raises:
-            ValueError: no such file or folder, a model of another kind, or weights that are missing, unknown or
-                mis-shaped; all are named.
-            OSError: there is no such Hub repository, or it cannot be reached.
+            ValueError: there is no such file or folder, it is another kind of model, or weights are missing, unknown
+                or of the wrong shape. The error names them.
+            OSError: the Hub repository does not exist or cannot be reached.
+            ImportError: the model was loaded with `trust_remote_code=True` where this package is not installed.
 
         Example:
 
@@ -556,7 +560,7 @@ class AtriModel(AtriPreTrainedModel):
         self.text_model.set_input_embeddings(value)
 
     def get_adapter_state_dict(self, adapter_name: str | None = None, state_dict: dict | None = None) -> dict:
-        """As in transformers, and the logit scale: a bare parameter, which PEFT would not save."""
+        """Add the logit scale to the state dict of an adapter: PEFT saves modules, but no bare parameters."""
         adapter = super().get_adapter_state_dict(adapter_name, state_dict)
         scale = self.logit_scale.detach() if state_dict is None else state_dict["logit_scale"]
         return adapter | {"logit_scale": scale}
@@ -575,8 +579,9 @@ class AtriModel(AtriPreTrainedModel):
         input_features_mask (`torch.Tensor` of shape `(batch_size, num_frames)`, *optional*):
             1 on a clip's own frames, 0 on padding.
 
-        The audio tower's output, with the projected and L2-normalised embeddings, `(batch_size, projection_dim)`, in
-        `pooler_output`.
+        Returns:
+            `BaseModelOutputWithPooling`: the output of the audio tower, with the projected and L2-normalised
+            embeddings, of shape `(batch_size, projection_dim)`, as `pooler_output`.
         """
         outputs = self.audio_model(input_features, input_features_mask, return_dict=True, **kwargs)
         outputs.pooler_output = F.normalize(self.audio_projection(outputs.pooler_output), dim=-1)
@@ -591,15 +596,16 @@ class AtriModel(AtriPreTrainedModel):
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPooling:
         r"""
-        The text tower's output, with the projected and L2-normalised embeddings, `(batch_size, projection_dim)`, in
-        `pooler_output`.
+        Returns:
+            `BaseModelOutputWithPooling`: the output of the text tower, with the projected and L2-normalised
+            embeddings, of shape `(batch_size, projection_dim)`, as `pooler_output`.
         """
         outputs = self._encode_text(input_ids, attention_mask, **kwargs)
         outputs.pooler_output = F.normalize(self.text_projection(outputs.pooler_output), dim=-1)
         return outputs
 
     def _encode_text(self, input_ids: Tensor, attention_mask: Tensor | None, **kwargs) -> BaseModelOutputWithPooling:
-        """The text tower with the masked mean of its token states as `pooler_output`."""
+        """Run the text tower; the `pooler_output` is the mean of the token states."""
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
         outputs = self.text_model(input_ids=input_ids, attention_mask=attention_mask, return_dict=True, **kwargs)
@@ -624,14 +630,14 @@ class AtriModel(AtriPreTrainedModel):
     ) -> AtriOutput:
         r"""
         input_features (`torch.Tensor` of shape `(num_audios, num_frames, num_mel_bins)`, *optional*):
-            Log-mel spectrograms in decibels. Without them only the captions are encoded.
+            Log-mel spectrograms in decibels. Without them, only the captions are encoded.
         input_features_mask (`torch.Tensor` of shape `(num_audios, num_frames)`, *optional*):
             1 on a clip's own frames, 0 on padding.
         text_pooler_output (`torch.Tensor` of shape `(num_texts, hidden_size)`, *optional*):
-            In place of `input_ids`: the text tower's `pooler_output` for the captions, where it is known already.
+            The `pooler_output` of the text tower for the captions, if it is already known; replaces `input_ids`.
         return_loss (`bool`, *optional*):
-            Return the InfoNCE loss of clip i against caption i; needs as many captions as clips. The objectives over
-            several languages are in `modeling_atri.trainer.losses`.
+            Whether to return the InfoNCE loss with caption i as the positive of clip i, which needs as many captions
+            as clips. The objectives over several languages are in `modeling_atri.trainer.losses`.
 
         Example:
 
@@ -647,10 +653,10 @@ class AtriModel(AtriPreTrainedModel):
         torch.Size([1, 2])
         ```"""
         if input_ids is not None and text_pooler_output is not None:
-            raise ValueError("Captions come as `input_ids` or as `text_pooler_output`, not both.")
+            raise ValueError("Pass captions as `input_ids` or as `text_pooler_output`, not both.")
         texts = input_ids if text_pooler_output is None else text_pooler_output
         if input_features is None and texts is None:
-            raise ValueError("Neither `input_features` nor `input_ids` was given; pass clips, captions, or both.")
+            raise ValueError("Neither `input_features` nor `input_ids` was given. Pass clips, captions, or both.")
         if return_loss and (input_features is None or texts is None):
             raise ValueError(
                 "`return_loss=True` needs clips and captions: pass both `input_features` and `input_ids`."
@@ -676,7 +682,7 @@ class AtriModel(AtriPreTrainedModel):
             logits_per_text = logits_per_audio.T
             if return_loss:
                 loss = info_nce_loss(audio_embeds, captions, scale)
-        # Made at once: a ModelOutput orders its values, and so the tuple of them, as they come in.
+        # All values are passed at once, because their order decides about the order of `to_tuple`.
         return AtriOutput(
             loss=loss,
             logits_per_audio=logits_per_audio,
@@ -693,6 +699,6 @@ AtriModel.register_for_auto_class("AutoModel")
 if not IS_REMOTE_CODE:
     AutoModel.register(AtriAudioConfig, AtriAudioModel, exist_ok=True)
     AutoModel.register(AtriConfig, AtriModel, exist_ok=True)
-    register_pipelines()  # what this file imports is saved with a model: so the pipelines are, too
+    register_pipelines()  # the import also makes `save_pretrained` copy the pipelines beside the model
 
 __all__ = ["AtriAudioModel", "AtriModel", "AtriOutput", "AtriPreTrainedModel"]

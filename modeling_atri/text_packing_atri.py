@@ -1,4 +1,4 @@
-"""The M2M100 encoder (SONAR, NLLB) without the work on padding: the captions of a batch lie one after another."""
+"""The M2M100 encoder (SONAR, NLLB) without computation for padding: the captions of a batch form one sequence."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -13,19 +13,19 @@ from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, can_return_tuple
 
 
-# Tokens that go through the layers together. At SONAR's width, on one core of an AMD EPYC, 256 to 768 were equally
-# fast, and 1024 or more, whose feed-forward states (32 kB a token) leave cache and heap, 10 % slower.
+# Number of tokens that go through the layers together. At SONAR's width on one core of an AMD EPYC, 256 to 768 tokens
+# were equally fast, and 1024 or more 10 % slower: their feed-forward states (32 kB per token) do not fit the cache.
 _TOKENS_AT_ONCE = 512
 
 
 class PackedM2M100Encoder(M2M100Encoder):
-    """`M2M100Encoder` that computes nothing for padding; weights, arguments and the states of tokens are the same.
+    """`M2M100Encoder` that computes nothing for padding. Weights, arguments and the states of tokens are the same.
 
     The tokens of a batch run through the layers as one sequence, in groups of whole captions that fit the cache, and
-    each caption attends to itself alone ([`CaptionBlocks`]). `last_hidden_state` is padded again, with zeros. So it
-    is where a batch has padding, on a CPU, with sdpa attention, in training as in evaluation, whatever the gradient
-    mode. Otherwise, and where hidden states or attentions are asked for, the model is compiled or exported, NEFTune
-    adds its noise, or embeddings are given in place of tokens, the encoder runs as transformers wrote it.
+    each caption attends only to itself ([`CaptionBlocks`]). `last_hidden_state` is padded again, with zeros. This is
+    done on a CPU with sdpa attention if a batch has padding, in training and in evaluation, with and without
+    gradients. The encoder runs unchanged in all other cases: if hidden states or attentions are requested, if the
+    model is compiled or exported, if NEFTune adds noise, or if embeddings are given instead of tokens.
     """
 
     @can_return_tuple
@@ -45,7 +45,7 @@ class PackedM2M100Encoder(M2M100Encoder):
         if torch.compiler.is_compiling() or torch.jit.is_tracing():
             return False
         if self.training and hasattr(self.embed_tokens, "neftune_noise_alpha"):
-            return False  # NEFTune's noise depends on the length that captions are padded to
+            return False  # the noise of NEFTune depends on the padded length
         return (
             input_ids is not None
             and attention_mask is not None
@@ -59,7 +59,7 @@ class PackedM2M100Encoder(M2M100Encoder):
     def _forward_packed(self, input_ids: Tensor, mask: Tensor) -> BaseModelOutput:
         lengths, order = mask.sum(dim=1).sort(stable=True)
         row, column = mask[order].nonzero(as_tuple=True)
-        places = (order[row], column)  # of the tokens, caption after caption, short ones first
+        places = (order[row], column)  # of the tokens, caption by caption, short captions first
         hidden_states = self.embed_tokens(input_ids[places]) + self.embed_positions(input_ids)[places]
         hidden_states = F.dropout(hidden_states, p=self.dropout, training=self.training)
         layers = [
@@ -80,14 +80,15 @@ class PackedM2M100Encoder(M2M100Encoder):
 
 
 class CaptionBlocks:
-    """As `attn_mask` of `F.scaled_dot_product_attention`: every caption attends to itself alone.
+    """An `attn_mask` for `F.scaled_dot_product_attention` with which every caption attends only to itself.
 
-    It stands for a block-diagonal mask over the tokens of all captions, which is never written out: captions of equal
-    length are attended to as one batch, without a mask. torch calls the `__torch_function__` of an argument that has
-    one in place of the function, so the layers of the encoder run as they are.
+    It represents a block-diagonal mask over the tokens of all captions without storing it: captions of equal length
+    are computed as one batch, without a mask. torch calls the `__torch_function__` of an argument instead of the
+    function itself, so the layers of the encoder do not need to be changed.
 
     Args:
-        lengths (`list[int]`): tokens of each caption, in the order of the sequence; equal ones must be neighbours.
+        lengths (`list[int]`): number of tokens of each caption, in the order of the sequence. Captions of equal length
+            must be neighbours.
     """
 
     def __init__(self, lengths: list[int]):
@@ -105,7 +106,7 @@ class CaptionBlocks:
 def _attend(query: Tensor, key: Tensor, value: Tensor, attn_mask: CaptionBlocks, **options: Any) -> Tensor:
     """Attention within each caption over `(1, heads, tokens, head_dim)`."""
     sizes = [count * length for count, length in attn_mask.groups]
-    # Of one split the gradient is one concatenation; of slices, a tensor of the full size for each.
+    # The gradient of a split is one concatenation. Slices would each have a gradient of the full size.
     parts = zip(*(states[0].split(sizes, dim=1) for states in (query, key, value)), strict=True)
     outputs = []
     for group, part in zip(attn_mask.groups, parts, strict=True):
@@ -115,10 +116,11 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, attn_mask: CaptionBlocks,
 
 
 def _groups_of_captions(lengths: list[int]) -> list[list[int]]:
-    """Neighbours that go through the layers together, of about equal numbers of tokens.
+    """Split captions into groups of neighbours with about equal numbers of tokens.
 
     Args:
-        lengths: tokens of each caption; at least one is not empty. Empty ones come first, and are left out.
+        lengths: number of tokens of each caption, of which at least one is above 0. Empty captions come first and are
+            left out.
     """
     total = sum(lengths)
     groups: list[list[int]] = [[] for _ in range(-(-total // _TOKENS_AT_ONCE))]
@@ -126,7 +128,7 @@ def _groups_of_captions(lengths: list[int]) -> list[list[int]]:
     for length in filter(None, lengths):
         groups[start * len(groups) // total].append(length)
         start += length
-    return [group for group in groups if group]  # beside a caption that fills more than one
+    return [group for group in groups if group]  # a caption that fills several groups leaves the next ones empty
 
 
 __all__ = ["PackedM2M100Encoder"]

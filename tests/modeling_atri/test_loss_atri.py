@@ -99,7 +99,7 @@ def test_autocast_changes_nothing():
     "shapes", [((3, 4), (2, 4)), ((3, 4), (3, 5)), ((3,), (3,)), ((0, 4), (0, 4)), ((2, 3, 4), (2, 3, 4))]
 )
 def test_shapes_that_do_not_fit(shapes):
-    with pytest.raises(ValueError, match=r"share one shape \(N, D\)"):
+    with pytest.raises(ValueError, match=r"have the same shape \(N, D\)"):
         info_nce_loss(torch.ones(shapes[0]), torch.ones(shapes[1]), 1.0)
 
 

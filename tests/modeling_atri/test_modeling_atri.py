@@ -427,7 +427,7 @@ def left_padded() -> dict[str, Tensor]:
             r"`input_features_mask` must have shape \(2, 30\) .* got \(2, 29\)",
         ),
         (batch_of([mel(40), mel(15)]), r"leaves clips of \[40, 15\] frames; each needs at least one patch"),
-        (left_padded(), "pad clips on the right"),
+        (left_padded(), "Pad clips on the right"),
     ],
 )
 def test_features_that_do_not_fit(short_chunk_model, inputs, message):

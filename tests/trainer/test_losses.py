@@ -259,12 +259,12 @@ def test_mean_over_processes_is_the_whole_batch(objective, counts):
     [
         (kcl_loss, (3, 4), r"\(K, N, D\) with K >= 1"),
         (kcl_loss, (0, 3, 4), r"\(K, N, D\) with K >= 1"),
-        (kcl_loss, (2, 4, 4), r"share one shape \(N, D\)"),
+        (kcl_loss, (2, 4, 4), r"have the same shape \(N, D\)"),
         (akcl_loss, (1, 3, 4), r"\(K, N, D\) with K >= 2"),
-        (akcl_loss, (2, 3, 5), r"share one shape \(N, D\)"),
+        (akcl_loss, (2, 3, 5), r"have the same shape \(N, D\)"),
         (ranking_divergence, (1, 3, 4), r"\(K, N, D\) with K >= 2"),
-        (ranking_divergence, (2, 4, 4), r"share one shape \(N, D\)"),
-        (mlclap_loss, (2, 3, 4), r"share one shape \(N, D\)"),
+        (ranking_divergence, (2, 4, 4), r"have the same shape \(N, D\)"),
+        (mlclap_loss, (2, 3, 4), r"have the same shape \(N, D\)"),
     ],
 )
 def test_shapes_that_do_not_fit(loss, text_shape, message):
