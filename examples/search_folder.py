@@ -7,11 +7,10 @@ python examples/search_folder.py quickstart sounds/ "il pleut" --language fr --t
 import argparse
 from pathlib import Path
 
-import numpy as np
-
 from modeling_atri import AtriModel, AtriProcessor
 from modeling_atri.embedding_store import load_embeddings
 from modeling_atri.encode import encode_folder, encode_text
+from modeling_atri.top_k_atri import best_places
 
 
 def main() -> None:
@@ -39,7 +38,7 @@ def main() -> None:
 
     # 3. Cosine similarity of the query to each
     scores = audio @ encode_text(model, processor, args.query, args.language)[0]
-    for place in np.argsort(-scores)[: args.top]:
+    for place in best_places(scores, args.top):
         print(f"{scores[place]:.3f}  {names[place]}")
 
 

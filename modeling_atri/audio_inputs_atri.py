@@ -1,147 +1,259 @@
-"""What people hand to a pipeline as sound, turned into a waveform; needs neither ffmpeg nor torchcodec."""
+"""THE reader of sounds: every form in which people hand over a sound, as one mono waveform at the model's rate.
 
-import io
+The processor, the feature extractor, the pipelines, `encode_audio`, `encode_folder`, the trainer's feature cache and
+the encoder for MTEB all read sounds with this module, with and without the installed package.
+"""
+
 import os
-import re
-from collections.abc import Mapping
-from importlib import import_module
-from importlib.util import find_spec
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral
-from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import torch
-from huggingface_hub.utils import httpx
+
+from .sound_files_atri import import_library, open_sound
 
 
-_URL_PREFIXES = ("http://", "https://")
-_FETCH_TIMEOUT = 30.0  # seconds without an answer
+SAMPLING_RATE = 16_000  # Hz, the rate that CED was trained on
+MIN_NUM_SAMPLES = 2_400  # the shortest sound at that rate: 16 frames, one patch of the audio tower
+MIN_SECONDS = MIN_NUM_SAMPLES / SAMPLING_RATE
 
-# Names that end like this are sound files or films, also those that soundfile cannot read: better an error than the
-# embedding of a file name.
-_SOUND_NAME = re.compile(
-    r"\.(3gp|aac|aiff?|aifc|amr|au|caf|flac|m4a|mka|mkv|mov|mp[234]|og[ag]|opus|rf64|snd|w64|wave?|webm|wma)$",
-    re.IGNORECASE,
-)
+Waveform = np.ndarray | torch.Tensor | Sequence[float]
+# `Any` stands for a torchcodec `AudioDecoder`, which is known by its method `get_all_samples`.
+AudioInput = Waveform | str | os.PathLike | bytes | BinaryIO | Mapping[str, Any] | Any
 
 
-def names_sound(text: str) -> bool:
-    """Whether a string is the name or URL of a sound file and not a caption, by its look alone."""
-    return text.startswith(_URL_PREFIXES) or _SOUND_NAME.search(text) is not None
-
-
-def read_waveform(audio: Any, sampling_rate: int, source_rate: int | None = None) -> np.ndarray:
-    """One sound as a waveform at the rate of the model.
+class UnpackedSound(NamedTuple):
+    """A sound without its wrapping.
 
     Args:
-        audio: one of
-            - a path (`str` or `os.PathLike`), a URL (http or https), or the `bytes` of a file, in any format that
-              soundfile reads (WAV, FLAC, OGG, MP3, ...); channels are averaged;
-            - `{"path": ..., "bytes": ...}`, an undecoded `datasets.Audio` value; bytes go before path;
-            - `{"array": ..., "sampling_rate": ...}`, a decoded one: a mono waveform or a list of floats; `raw` does
-              for `array`;
-            - a mono waveform, numpy array or torch tensor of shape `(num_samples,)`, floats with full scale at 1.0.
-        sampling_rate (`int`): rate of the returned waveform, in hertz (Hz).
-        source_rate (`int`, *optional*): rate of a bare waveform in Hz. Default: `sampling_rate`.
+        content: samples (array, tensor, list), or a path, URL, `bytes` or file object.
+        rate: the sampling rate of samples in Hz; None where `content` is a file, or where nothing says it.
+        name: what error messages call the sound.
+        is_file: whether `content` is a file in some form.
+    """
+
+    content: Any
+    rate: int | None
+    name: str
+    is_file: bool
+
+
+def load_audio(source: AudioInput, sampling_rate: int = SAMPLING_RATE, source_rate: int | None = None) -> np.ndarray:
+    """Read one sound as a mono waveform.
+
+    Args:
+        source: one of
+            - a path (`str` or `os.PathLike`), a URL (http or https), the `bytes` of a file, or a binary file object
+              that can seek, in any format that soundfile reads (WAV, FLAC, OGG, MP3, AIFF, ...);
+            - `{"path": ..., "bytes": ...}`, an undecoded value of a `datasets.Audio` column. Where `bytes` is not
+              None it is read, and `path` only serves as a name in error messages;
+            - `{"array": ..., "sampling_rate": ...}`, a decoded value; the key `raw` may stand for `array`;
+            - a torchcodec `AudioDecoder`, the decoded value of a column in `datasets` 4 and later;
+            - a waveform: a numpy array, torch tensor or list of shape `(num_samples,)` or
+              `(num_channels, num_samples)`. An array with more rows than columns is refused, because it is likely to
+              be transposed. Samples are floats with full scale at 1.0, or signed integers of 8, 16 or 32 bits, which
+              are divided by the full range of their type (16-bit samples by 32768).
+        sampling_rate (`int`, *optional*, defaults to 16000): rate of the returned waveform, in hertz (Hz).
+        source_rate (`int`, *optional*): rate in Hz of a waveform, or of a dict with samples, that does not carry its
+            own. Required there. Files, decoders and other dicts carry their own rate, and allow no other.
 
     Returns:
-        `np.ndarray` of shape `(num_samples,)`, float32 as far as it was read or resampled here.
+        `np.ndarray` of shape `(num_samples,)`, float32, C-contiguous. Channels are averaged before resampling.
+        Resampling is soxr's "HQ" and is skipped where the rates agree. `num_samples` is the length of the source times
+        `sampling_rate / source_rate`, rounded.
 
     Raises:
-        ValueError: the sound cannot be read, or is none of the above.
+        MissingAudioError: there is no such file (a `ValueError` and a `FileNotFoundError`).
+        ValueError: the source is empty, broken, truncated (see `sound_files_atri` for the formats in which this is
+            detected), has an impossible sampling rate, holds NaN or infinity, or is none of the above. The message
+            names the file.
         ImportError: soundfile, or soxr where rates differ, is not installed.
     """
-    if isinstance(audio, Mapping):
-        audio, source_rate = _unpack(audio, source_rate)
-    if isinstance(audio, torch.Tensor):
-        audio = audio.detach().to("cpu", torch.float32 if audio.is_floating_point() else audio.dtype).numpy()
-    if isinstance(audio, np.ndarray):
-        return _resample(audio, sampling_rate if source_rate is None else source_rate, sampling_rate)
-    if isinstance(audio, str) and audio.startswith(_URL_PREFIXES):
-        audio = _fetch(audio)
-    if not isinstance(audio, (str, os.PathLike, bytes, bytearray)):
-        raise ValueError(
-            "Audio must be a path, a URL, the bytes of a file, a dict with `path`, `bytes` or `array`, or a waveform "
-            f"(numpy array or torch tensor), but this is a {type(audio).__name__}."
-        )
-    # A copy of this file that came with a model has no such neighbour.
-    if find_spec(f"{__package__}.audio_io") is not None:
-        return import_module(f"{__package__}.audio_io").load_audio(audio, sampling_rate)
-    return decode(audio, sampling_rate)
+    if source_rate is not None and not lacks_rate(source):
+        own_rate = source.get("sampling_rate") if isinstance(source, Mapping) else None
+        if own_rate is None:
+            raise ValueError(
+                f"`source_rate` is only for waveforms, because files carry their own rate (got {source_rate!r}). "
+                "Leave it out."
+            )
+        if own_rate != source_rate:
+            raise ValueError(f"The audio says `sampling_rate` {own_rate!r} but `source_rate` is {source_rate!r}.")
+    return read_sound(source, sampling_rate, source_rate)
 
 
-def decode(source: str | os.PathLike | bytes, sampling_rate: int) -> np.ndarray:
-    """The samples that `audio_io.load_audio` gives for a sound file, for where that is not installed.
+def read_sound(
+    sound: AudioInput, sampling_rate: int, source_rate: int | None = None, name: str | None = None
+) -> np.ndarray:
+    """Read one sound as `load_audio` does, for callers that have sounds of several forms.
 
-    Raises:
-        ValueError: there is no such file, or soundfile cannot read it.
-        ImportError: soundfile, or soxr where rates differ, is not installed.
+    Args:
+        sound, sampling_rate: as in `load_audio`.
+        source_rate (`int`, *optional*): as in `load_audio`, but ignored where the sound carries its own rate.
+        name (`str`, *optional*): what error messages call a sound that has no path.
+
+    Returns, raises:
+        as `load_audio`.
     """
-    soundfile = _import("soundfile")
-    if isinstance(source, (bytes, bytearray)):
-        name, target = f"the given {len(source)} bytes", io.BytesIO(source)
+    check_rate("sampling_rate", sampling_rate)
+    sound = unpack_sound(sound, source_rate, name)
+    if sound.is_file:
+        with open_sound(sound.content, sound.name) as file:
+            waveform = _resample(file.mono_blocks(), file.samplerate, sampling_rate)
     else:
-        name, target = repr(str(source)), str(source)
-        if not Path(source).is_file():
-            raise ValueError(f"There is no audio file {name}.")
-    try:
-        samples, source_rate = soundfile.read(target, dtype="float32", always_2d=True)
-    # soundfile takes a name that ends in `.raw` for headerless samples and then misses their rate: TypeError.
-    except (soundfile.SoundFileError, TypeError) as error:
-        raise ValueError(f"Cannot decode {name}: {error}") from error
-    if len(samples) == 0:
-        raise ValueError(f"Cannot use {name}: it holds no samples.")
-    return _resample(samples.mean(axis=1), source_rate, sampling_rate)
+        waveform = _resample([_to_mono(sound.content, sound.name)], sound.rate, sampling_rate)
+    if not np.isfinite(waveform).all():
+        raise ValueError(f"Cannot use {sound.name}: it holds NaN or infinite samples. Check how it was decoded.")
+    return waveform
 
 
-def _unpack(audio: Mapping[str, Any], source_rate: int | None) -> tuple[Any, int | None]:
-    """The waveform of a dict with its rate, or its bytes or path."""
-    for key in ("array", "raw"):
-        if audio.get(key) is not None:
-            source_rate = audio.get("sampling_rate", source_rate)
-            if source_rate is None:
+def unpack_sound(sound: AudioInput, source_rate: int | None = None, name: str | None = None) -> UnpackedSound:
+    """Take a sound out of its dict or decoder; files are not opened.
+
+    Args:
+        sound, source_rate, name: as in `read_sound`.
+
+    Raises:
+        ValueError: samples without a valid sampling rate, a dict without a sound, or something that is no sound.
+    """
+    path = path_of(sound)
+    name = repr(path) if path else name
+    if hasattr(sound, "get_all_samples"):
+        samples = sound.get_all_samples()
+        return UnpackedSound(samples.data, samples.sample_rate, name or "the decoded audio", is_file=False)
+    if isinstance(sound, Mapping):
+        key = next((key for key in ("array", "raw", "bytes", "path") if sound.get(key) is not None), None)
+        if key is None:
+            raise ValueError(
+                "An audio dict needs `array` (or `raw`) and `sampling_rate`, or `bytes`, or `path`; this one has "
+                f"{sorted(map(str, sound))}, or holds None there."
+            )
+        if key in ("array", "raw"):
+            rate = source_rate if sound.get("sampling_rate") is None else sound["sampling_rate"]
+            if rate is None:
                 raise ValueError(f"An audio dict with `{key}` needs its `sampling_rate` in Hz beside it.")
-            waveform = audio[key]
-            return waveform if isinstance(waveform, torch.Tensor) else np.asarray(waveform), source_rate
-    for key in ("bytes", "path"):
-        if audio.get(key) is not None:
-            return audio[key], None
-    raise ValueError(
-        "An audio dict needs `array` (or `raw`) and `sampling_rate`, or `bytes`, or `path`; this one has "
-        f"{sorted(map(str, audio))}, or holds None there."
+            return UnpackedSound(sound[key], check_rate("sampling_rate", rate), name or "the array", is_file=False)
+        sound = sound[key]
+    if is_recording(sound):
+        name = name or (f"the given {len(sound)} bytes" if isinstance(sound, (bytes, bytearray)) else "the given file")
+        return UnpackedSound(sound, None, name, is_file=True)
+    if not isinstance(sound, (list, tuple)) and not hasattr(sound, "__array__"):
+        raise ValueError(
+            f"Audio must be a path, a URL, the bytes of a file, a binary file object, a dict with `path`, `bytes` or "
+            f"`array`, a torchcodec AudioDecoder, or a waveform (numpy array, torch tensor or list of floats), but "
+            f"{name or 'this'} is a {type(sound).__name__}."
+        )
+    return UnpackedSound(sound, check_rate("source_rate", source_rate), name or "the array", is_file=False)
+
+
+def is_recording(sound: Any) -> bool:
+    """Whether a sound is more than samples: a file in some form, a dict, or a decoder."""
+    return (
+        isinstance(sound, (str, os.PathLike, bytes, bytearray, Mapping))
+        or hasattr(sound, "get_all_samples")
+        or all(hasattr(sound, method) for method in ("read", "seek", "tell"))
     )
 
 
-def _resample(waveform: np.ndarray, source_rate: int, sampling_rate: int) -> np.ndarray:
-    if not isinstance(source_rate, Integral) or source_rate <= 0:
-        raise ValueError(f"A sampling rate must be a positive whole number of hertz, got {source_rate!r}.")
-    if source_rate == sampling_rate:
-        return waveform
-    if waveform.ndim != 1 or not np.issubdtype(waveform.dtype, np.floating):
+def lacks_rate(sound: Any) -> bool:
+    """Whether a sound does not carry its own sampling rate: samples alone, or in a dict without `sampling_rate`."""
+    if isinstance(sound, Mapping):
+        has_samples = any(sound.get(key) is not None for key in ("array", "raw"))
+        return has_samples and sound.get("sampling_rate") is None
+    return not is_recording(sound)
+
+
+def path_of(sound: Any) -> str | None:
+    """The path of a sound, its own, of its dict or of its file object; None where it has none."""
+    if isinstance(sound, Mapping):
+        sound = sound.get("path")
+    elif not isinstance(sound, os.PathLike):
+        sound = getattr(sound, "name", sound)
+    return str(sound) if isinstance(sound, (str, os.PathLike)) and str(sound) else None
+
+
+def too_short(
+    name: str,
+    num_samples: int,
+    sampling_rate: int = SAMPLING_RATE,
+    min_num_samples: int = MIN_NUM_SAMPLES,
+    remedy: str = "Leave it out, or pad it with silence.",
+) -> str | None:
+    """Say why a sound is too short for the model; None where it is long enough."""
+    if num_samples >= min_num_samples:
+        return None
+    return (
+        f"Cannot use {name}: it is too short ({num_samples} samples at {sampling_rate} Hz). The model needs at least "
+        f"{min_num_samples} samples ({min_num_samples / sampling_rate:.2f} s). {remedy}"
+    )
+
+
+def check_rate(argument: str, rate: int | None) -> int:
+    """Return a sampling rate.
+
+    Raises:
+        ValueError: it is not a positive whole number.
+    """
+    if not isinstance(rate, Integral) or rate <= 0:
+        raise ValueError(f"`{argument}` must be a positive whole number of hertz, such as 16000, got {rate!r}.")
+    return int(rate)
+
+
+def _to_mono(samples: Waveform, name: str) -> np.ndarray:
+    """A waveform of shape `(num_samples,)`, float32, with full scale at 1.0."""
+    if isinstance(samples, torch.Tensor):
+        samples = samples.detach().cpu()
+        samples = samples.float() if samples.is_floating_point() else samples  # numpy has no bfloat16
+    try:
+        array = np.asarray(samples)
+    except ValueError as error:
+        raise ValueError(f"Cannot use {name}: it is a {type(samples).__name__} of unequal rows ({error}).") from error
+    if array.ndim not in (1, 2) or (array.ndim == 2 and array.shape[0] > array.shape[1] > 0):
         raise ValueError(
-            f"A waveform must be mono, of shape (num_samples,), and hold floats with full scale at 1.0, but this one "
-            f"has shape {waveform.shape} and holds {waveform.dtype}."
+            f"Cannot use {name}: it has the shape {array.shape}, but a waveform must have the shape (num_samples,) or "
+            "(num_channels, num_samples). Transpose it first if its channels come last."
         )
-    return _import("soxr").resample(waveform.astype(np.float32), source_rate, sampling_rate, quality="HQ")
+    if array.size == 0:
+        raise ValueError(f"Cannot use {name}: it holds no samples (its shape is {array.shape}).")
+    if array.dtype.kind == "i" and array.dtype.itemsize <= 4:
+        array = array / 2.0 ** (8 * array.dtype.itemsize - 1)
+    elif array.dtype.kind != "f":
+        # Python's integers and those of 64 bits do not tell how loud full scale is.
+        raise ValueError(
+            f"Cannot use {name}: it holds {array.dtype} samples. Pass floats with full scale at 1.0, or signed "
+            "integers of 8, 16 or 32 bits in their own type, such as `array.astype(np.int16)` for 16-bit samples."
+        )
+    with np.errstate(over="ignore"):  # infinite samples are refused later
+        # Writable, because torch takes no read-only arrays.
+        return np.require(array.mean(axis=0) if array.ndim == 2 else array, np.float32, ["C", "W"])
 
 
-def _fetch(url: str) -> bytes:
-    try:
-        return httpx.get(url, follow_redirects=True, timeout=_FETCH_TIMEOUT).raise_for_status().content
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise ValueError(f"Cannot fetch {url}: {error}") from error
+def _resample(blocks: Iterable[np.ndarray], source_rate: int, sampling_rate: int) -> np.ndarray:
+    """Join mono blocks at the target rate. The resampler keeps its state from block to block, so seams are exact."""
+    if source_rate == sampling_rate:
+        blocks = list(blocks)
+        return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+    soxr = import_library("soxr")
+    stream = soxr.ResampleStream(source_rate, sampling_rate, num_channels=1, dtype="float32", quality="HQ")
+    resampled = [stream.resample_chunk(block) for block in blocks]
+    resampled.append(stream.resample_chunk(np.zeros(0, dtype=np.float32), last=True))
+    return np.concatenate(resampled)
 
 
-def _import(name: str) -> ModuleType:
-    try:
-        return import_module(name)
-    except ImportError as error:
-        raise ImportError(
-            f"Reading this sound needs {name}: `pip install soundfile soxr`. Waveforms (arrays) at the model's rate "
-            "need neither."
-        ) from error
-
-
-__all__ = ["decode", "names_sound", "read_waveform"]
+__all__ = [
+    "MIN_NUM_SAMPLES",
+    "MIN_SECONDS",
+    "SAMPLING_RATE",
+    "AudioInput",
+    "UnpackedSound",
+    "Waveform",
+    "check_rate",
+    "is_recording",
+    "lacks_rate",
+    "load_audio",
+    "path_of",
+    "read_sound",
+    "too_short",
+    "unpack_sound",
+]

@@ -1,7 +1,7 @@
-"""Waveform to log-mel spectrogram, one clip at a time and one numeric path."""
+"""Sounds to log-mel spectrograms, one clip at a time and in one way."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,27 +11,35 @@ from transformers.feature_extraction_sequence_utils import SequenceFeatureExtrac
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.utils import TensorType, logging
 
+from .audio_inputs_atri import (
+    MIN_NUM_SAMPLES,
+    SAMPLING_RATE,
+    AudioInput,
+    is_recording,
+    lacks_rate,
+    path_of,
+    read_sound,
+    too_short,
+)
 from .configuration_atri import IS_REMOTE_CODE, AtriAudioConfig, AtriConfig
 from .threads_atri import map_in_threads
 
 
 logger = logging.get_logger(__name__)
 
-Waveform = np.ndarray | torch.Tensor | Sequence[float]
-
-_BLOCK_FRAMES = 128  # so many spectra, a quarter of a megabyte, stay in a core's own cache from one step to the next
-_BAND_SIZE = 16  # mel bins of one matrix product, which takes only the frequencies that they cover
+_BLOCK_FRAMES = 128  # so many spectra, a quarter of a megabyte, stay in the cache of a core from one step to the next
+_BAND_SIZE = 16  # mel bins of one matrix product, which only takes the frequencies that they cover
 
 
 class AtriFeatureExtractor(SequenceFeatureExtractor):
     r"""
     Log-mel spectrogram in decibels, as CED computes it.
 
-    For one clip: power spectrum of a centred STFT (periodic Hann window, reflected edges), triangular filters on the
-    HTK mel scale without area normalisation, `10 * log10(max(power, 1e-10))`, and everything quieter than `top_db`
-    below the clip's own loudest bin raised to that floor. Clips never see their neighbours: the same clip gives the
-    same features alone and in any batch. Source: the front end of https://github.com/RicherMans/CED (torchaudio's
-    `MelSpectrogram` and `AmplitudeToDB`); there the floor is taken over the whole batch.
+    For each clip, it is the power spectrum of a centred STFT (periodic Hann window, reflected edges), passed through
+    triangular filters on the HTK mel scale without area normalisation, as `10 * log10(max(power, 1e-10))`. Values
+    more than `top_db` below the clip's own loudest bin are raised to that floor. The same clip gives the same features
+    alone and in any batch. Source: the front end of https://github.com/RicherMans/CED (torchaudio's `MelSpectrogram`
+    and `AmplitudeToDB`), where the floor is taken over the whole batch.
 
     Args:
         feature_size (`int`, *optional*, defaults to 64):
@@ -39,7 +47,7 @@ class AtriFeatureExtractor(SequenceFeatureExtractor):
         sampling_rate (`int`, *optional*, defaults to 16000):
             Sampling rate of the waveforms, in hertz (Hz).
         padding_value (`float`, *optional*, defaults to 0.0):
-            Fills the frames after a clip's end. The model never sees them.
+            Value of the frames after a clip's end, which the model ignores.
         hop_length (`int`, *optional*, defaults to 160):
             Step from frame to frame, in samples.
         n_fft (`int`, *optional*, defaults to 512):
@@ -72,14 +80,14 @@ class AtriFeatureExtractor(SequenceFeatureExtractor):
     def __init__(
         self,
         feature_size: int = 64,
-        sampling_rate: int = 16000,
+        sampling_rate: int = SAMPLING_RATE,
         padding_value: float = 0.0,
         hop_length: int = 160,
         n_fft: int = 512,
         frequency_min: float = 0.0,
         frequency_max: float = 8000.0,
         top_db: float = 120.0,
-        min_num_samples: int = 2400,
+        min_num_samples: int = MIN_NUM_SAMPLES,
         **kwargs,
     ):
         kwargs.setdefault("return_attention_mask", True)
@@ -104,8 +112,8 @@ class AtriFeatureExtractor(SequenceFeatureExtractor):
         self.mel_bands = _bands(self.mel_filters)
 
     def to_dict(self) -> dict[str, Any]:
-        """What is saved: all settings, none of the tables made from them."""
-        settings = super().to_dict()  # without `window` and `mel_filters`
+        """The settings that are saved, without the tables that are computed from them."""
+        settings = super().to_dict()  # leaves out `window` and `mel_filters`
         del settings["mel_bands"]
         return settings
 
@@ -113,65 +121,80 @@ class AtriFeatureExtractor(SequenceFeatureExtractor):
         """Frames of a clip of `num_samples` samples."""
         return 1 + num_samples // self.hop_length
 
-    def extract_clip(self, clip: Waveform, pad_short: bool = False, name: str = "The clip") -> torch.Tensor:
+    def extract_clip(
+        self, clip: AudioInput, pad_short: bool = False, name: str = "the clip", source_rate: int | None = None
+    ) -> torch.Tensor:
         """Log-mel spectrogram of one clip, checked.
 
         Args:
-            clip: mono waveform, `(num_samples,)`, floats with full scale at 1.0.
+            clip: a sound in any form that [`~audio_inputs_atri.load_audio`] takes: a waveform, a file, a dict, ...
             pad_short (`bool`, *optional*, defaults to `False`): zero-pad a clip below `min_num_samples` instead of
                 raising.
-            name (`str`, *optional*): what errors call the clip.
+            name (`str`, *optional*): what error messages call a clip that has no path.
+            source_rate (`int`, *optional*): sampling rate in Hz of a clip that does not carry its own. Default for
+                waveforms: the extractor's.
 
         Returns:
-            `torch.Tensor` of shape `(1 + num_samples // hop_length, feature_size)`, float32: decibels.
+            `torch.Tensor` of shape `(1 + num_samples // hop_length, feature_size)`, float32, in decibels.
 
         Raises:
-            ValueError: a clip that is empty, too short, multi-channel, of integer samples, or holds NaN, infinity or
-                samples as large as 1e17.
+            ValueError: the clip cannot be read, is empty or too short, or holds NaN, infinity or samples as large as
+                1e17.
         """
-        waveform = self._to_waveform(clip, pad_short, name)
+        if source_rate is None and not is_recording(clip):
+            source_rate = self.sampling_rate
+        waveform = torch.from_numpy(read_sound(clip, self.sampling_rate, source_rate, name))
+        name = repr(path_of(clip)) if path_of(clip) else name
+        if pad_short:
+            waveform = torch.nn.functional.pad(waveform, (0, max(0, self.min_num_samples - len(waveform))))
+        remedy = "Pass pad_short=True to pad it with silence."
+        if fault := too_short(name, len(waveform), self.sampling_rate, self.min_num_samples, remedy):
+            raise ValueError(fault)
         log_mel = self._log_mel(waveform)
-        # The floor of all of them: one sample that is no finite number is enough to make it none.
+        # The loudest bin sets the floor of the clip, so one bin that is not finite leaves no finite bin.
         if not math.isfinite(log_mel[0, 0].item()):
-            raise ValueError(_why_not_finite(waveform, name))
+            raise ValueError(
+                f"Cannot use {name}: it has samples up to {waveform.abs().max().item():.3g}, whose power is infinite "
+                "in float32. Full scale is 1.0. Scale it down."
+            )
         return log_mel
 
     def _log_mel(self, waveform: torch.Tensor) -> torch.Tensor:
         num_frames = self.num_frames(len(waveform))
         num_blocks = -(-num_frames // _BLOCK_FRAMES)
         block_size = -(-num_frames // num_blocks)
-        # Every block is written over the one before: fresh memory would cost more time than the arithmetic.
+        # All blocks share one buffer, because fresh memory would cost more time than the arithmetic.
         windowed = waveform.new_empty(block_size, self.n_fft)
         power = waveform.new_empty(block_size, self.n_fft // 2 + 1)
         mel = waveform.new_empty(block_size, self.feature_size)
         products = [(power[:, rows], filters, mel[:, bins]) for rows, filters, bins in self.mel_bands]
         decibels = waveform.new_empty(num_frames, self.feature_size)
         for block in range(num_blocks):
-            # The last block overlaps the one before: in a product of few rows they would round otherwise.
+            # The last block overlaps the one before, because a product of few rows would round differently.
             first = min(block * block_size, num_frames - block_size)
             torch.mul(self._frames(waveform, first, first + block_size), self.window, out=windowed)
             squares = torch.view_as_real(torch.fft.rfft(windowed)).square_()
             torch.add(squares[..., 0], squares[..., 1], out=power)
             for powers, filters, result in products:
                 torch.mm(powers, filters, out=result)
-            # In float64: below -80 dB the rounding of a float32 logarithm is magnified to 1e-5 dB.
+            # In float64, because below -80 dB the rounding of a float32 logarithm grows to 1e-5 dB.
             logarithms = mel.double().clamp_(min=1e-10).log10_()
             torch.mul(logarithms, 10.0, out=decibels[first : first + block_size])
         return decibels.clamp_(min=decibels.max() - self.top_db)
 
     def _frames(self, waveform: torch.Tensor, first: int, last: int) -> torch.Tensor:
-        """Samples of the frames from `first` up to `last`, `(frames, n_fft)`: views, but at the edges."""
+        """Samples of the frames from `first` up to `last`, of shape `(frames, n_fft)`; a view except at the edges."""
         start = first * self.hop_length - self.n_fft // 2
         stop = (last - 1) * self.hop_length - self.n_fft // 2 + self.n_fft
         left, right = max(0, -start), max(0, stop - len(waveform))
         samples = waveform[max(0, start) : stop]
-        if left or right:  # a fifth of the time of `pad(mode="reflect")`
+        if left or right:  # takes a fifth of the time of `pad(mode="reflect")`
             samples = torch.cat([samples[1 : 1 + left].flip(0), samples, samples[-1 - right : -1].flip(0)])
         return samples.unfold(0, self.n_fft, self.hop_length)
 
     def __call__(
         self,
-        raw_speech: Waveform | Callable[[], Waveform] | Sequence[Waveform | Callable[[], Waveform]],
+        raw_speech: AudioInput | Callable[[], AudioInput] | Sequence[AudioInput | Callable[[], AudioInput]],
         sampling_rate: int | None = None,
         padding: bool | str = True,
         pad_short: bool = False,
@@ -182,32 +205,32 @@ class AtriFeatureExtractor(SequenceFeatureExtractor):
         Log-mel spectrograms of one or several clips.
 
         Args:
-            raw_speech: one mono waveform, or a list of them of any lengths; arrays, tensors or lists of floats with
-                full scale at 1.0. Clips are neither cut nor resampled. A function without arguments, such as
-                `functools.partial(load_audio, file)`, stands for the waveform that it returns: several are called, and
-                their clips worked on, at the same time, in as many threads as torch may use.
-            sampling_rate (`int`, *optional*): sampling rate of the waveforms, in Hz. Pass it: with it a mismatch is an
-                error, without it the features of such a clip would be silently wrong.
+            raw_speech: one clip, or a list of clips of any lengths, in any form that
+                [`~audio_inputs_atri.load_audio`] takes. Waveforms must have the extractor's sampling rate; files and
+                other forms that carry their own rate are resampled. Clips are never cut. A function without arguments
+                stands for the clip that it returns. Several files are read, and functions called, at the same time, in
+                as many threads as torch may use.
+            sampling_rate (`int`, *optional*): sampling rate of the waveforms, in Hz. Always pass it with waveforms.
+                A mismatch is then an error; without it, a clip at another rate gives wrong features silently.
             padding (`bool`, *optional*, defaults to `True`): pad the clips to the longest (`True` or `"longest"`) and
                 stack them. `False` returns lists.
-            pad_short (`bool`, *optional*, defaults to `False`): zero-pad clips below `min_num_samples` samples up to
-                it, instead of raising.
-            return_tensors (`str`, *optional*): `"pt"` or `"np"`; default NumPy arrays (lists with `padding=False`).
+            pad_short (`bool`, *optional*, defaults to `False`): zero-pad clips below `min_num_samples` samples instead
+                of raising.
+            return_tensors (`str`, *optional*): `"pt"` or `"np"`. Default: NumPy arrays (lists with `padding=False`).
 
         Returns:
             `BatchFeature` with `input_features`, float32 of shape `(clips, frames, feature_size)`, and
-            `input_features_mask`, int64 of shape `(clips, frames)`, 1 on a clip's own frames.
+            `input_features_mask`, int64 of shape `(clips, frames)`, which is 1 on a clip's own frames.
 
         Raises:
-            ValueError: another sampling rate than the extractor's; a clip that is empty, too short, multi-channel, of
-                integer samples, or holds NaN, infinity or samples as large as 1e17. The message says which clip.
+            ValueError: a sampling rate other than the extractor's; a clip that cannot be read, is empty or too short,
+                or holds NaN, infinity or samples as large as 1e17. The message says which clip.
         """
         if kwargs:
             raise ValueError(
                 f"Unknown arguments {sorted(kwargs)}: AtriFeatureExtractor takes sampling_rate, padding, pad_short "
                 "and return_tensors."
             )
-        self._check_sampling_rate(sampling_rate)
         if padding not in (True, False, "longest"):
             raise ValueError(
                 f"`padding` must be True, 'longest' or False, got {padding!r}: clips are padded to the longest."
@@ -215,15 +238,16 @@ class AtriFeatureExtractor(SequenceFeatureExtractor):
         if padding is False and return_tensors is not None:
             raise ValueError("`return_tensors` needs clips of one length: pass padding=True with it.")
         clips = as_list_of_clips(raw_speech)
+        self._check_sampling_rate(sampling_rate, clips)
 
         def extract(index: int) -> torch.Tensor:
             clip = clips[index]() if callable(clips[index]) else clips[index]
-            return self.extract_clip(clip, pad_short, name=f"Clip {index}")
+            return self.extract_clip(clip, pad_short, f"Clip {index}", sampling_rate)
 
-        # Of waveforms that are there the steps are so short that threads would mostly wait for Python's lock.
+        # For waveforms in memory the steps are so short that threads would mostly wait for Python's lock.
         indices = range(len(clips))
-        is_read_here = any(callable(clip) for clip in clips)
-        features = map_in_threads(extract, indices) if is_read_here else [extract(index) for index in indices]
+        has_files = any(callable(clip) or is_recording(clip) for clip in clips)
+        features = map_in_threads(extract, indices) if has_files else [extract(index) for index in indices]
         if not padding:
             masks = [np.ones(len(item), dtype=np.int64) for item in features]
             return BatchFeature({"input_features": [item.numpy() for item in features], "input_features_mask": masks})
@@ -247,89 +271,41 @@ class AtriFeatureExtractor(SequenceFeatureExtractor):
         mask = (torch.arange(stacked.shape[1])[None, :] < lengths[:, None]).long()
         return stacked, mask
 
-    def _check_sampling_rate(self, sampling_rate: int | None) -> None:
-        if sampling_rate is None:
+    def _check_sampling_rate(self, sampling_rate: int | None, clips: Sequence[Any]) -> None:
+        if sampling_rate is None and any(lacks_rate(clip) for clip in clips):
             logger.warning_once(
                 f"Pass `sampling_rate` to {type(self).__name__}: without it, a clip that is not at "
                 f"{self.sampling_rate} Hz gives wrong features without an error."
             )
-        elif sampling_rate != self.sampling_rate:
+        elif sampling_rate not in (None, self.sampling_rate):
             raise ValueError(
                 f"The waveforms come with a sampling rate of {sampling_rate} Hz, but the model was trained at "
-                f"{self.sampling_rate} Hz. Resample them first, e.g. with "
-                f"`modeling_atri.audio_io.load_audio(file, sampling_rate={self.sampling_rate})`."
+                f"{self.sampling_rate} Hz. Pass each as `{{'array': waveform, 'sampling_rate': {sampling_rate}}}` to "
+                "have it resampled."
             )
 
-    def _to_waveform(self, clip: Waveform, pad_short: bool, name: str) -> torch.Tensor:
-        """One checked mono clip as a float32 tensor."""
-        waveform = _as_tensor(clip, name)
-        if waveform.ndim != 1:
-            raise ValueError(
-                f"{name} has shape {tuple(waveform.shape)}; a clip must be mono, of shape (num_samples,). Average "
-                "the channels first, e.g. `waveform.mean(axis=0)` for (channels, samples)."
-            )
-        if not waveform.is_floating_point():
-            raise ValueError(
-                f"{name} holds {waveform.dtype} samples; floats with full scale at 1.0 are needed. Divide 16-bit "
-                "samples by 32768."
-            )
-        if len(waveform) == 0:
-            raise ValueError(f"{name} is empty (0 samples). Leave it out of the batch.")
-        waveform = waveform.to("cpu", torch.float32)
-        missing = self.min_num_samples - len(waveform)
-        if missing > 0:
-            if not pad_short:
-                raise ValueError(
-                    f"{name} is too short: {len(waveform)} samples, the model needs at least "
-                    f"{self.min_num_samples} ({self.min_num_samples / self.sampling_rate:.2f} s). Pass pad_short=True "
-                    "to pad it with silence."
-                )
-            waveform = torch.nn.functional.pad(waveform, (0, missing))
-        return waveform
 
-
-def as_list_of_clips(audio: Waveform | Sequence[Waveform]) -> list[Waveform]:
+def as_list_of_clips(audio: AudioInput | Sequence[AudioInput]) -> list[Any]:
     """One clip or several, as a list of clips.
 
     Raises:
-        ValueError: an array of two or more dimensions, which could be a batch or the channels of one clip; no clip.
+        ValueError: there is no clip, or an array of two or more dimensions, which could be a batch of clips or the
+            channels of one.
     """
     if isinstance(audio, (np.ndarray, torch.Tensor)):
         if audio.ndim > 1:
             raise ValueError(
                 f"An array of shape {tuple(audio.shape)} could be a batch or one clip with several channels. Pass a "
-                "list of arrays of shape (num_samples,): `list(batch)` for a batch, `[clip.mean(axis=0)]` for "
-                "channels."
+                "list: `list(batch)` for a batch of shape (clips, num_samples), `[clip]` for one clip of shape "
+                "(num_channels, num_samples)."
             )
         return [audio]
-    if not isinstance(audio, Iterable) or isinstance(audio, (str, bytes, Mapping)):
-        return [audio]  # refused where the clip is read
+    if is_recording(audio) or not isinstance(audio, Iterable):
+        return [audio]
     audio = list(audio)
     if not audio:
-        raise ValueError("No clip was given: the list of waveforms is empty.")
+        raise ValueError("No clip was given: the list of clips is empty.")
     return [audio] if isinstance(audio[0], (float, int, np.number)) else audio
-
-
-def _why_not_finite(waveform: torch.Tensor, name: str) -> str:
-    if not waveform.isfinite().all():
-        return f"{name} holds NaN or infinite samples. Check how it was decoded."
-    peak = waveform.abs().max().item()
-    return (
-        f"{name} has samples up to {peak:.3g}, whose power is infinite in float32; full scale is 1.0. Scale it down."
-    )
-
-
-def _as_tensor(clip: Waveform, name: str) -> torch.Tensor:
-    try:
-        if isinstance(clip, np.ndarray):
-            # torch takes neither reversed nor read-only arrays as they are.
-            return torch.from_numpy(clip if clip.flags.writeable and clip.flags.c_contiguous else clip.copy())
-        return torch.as_tensor(clip).detach()
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(
-            f"{name} is a {type(clip).__name__} that is no waveform ({error}). Pass an array, a tensor or a list of "
-            "floats; `modeling_atri.audio_io.load_audio` makes one of a file."
-        ) from error
 
 
 def mel_filter_bank(
@@ -337,8 +313,8 @@ def mel_filter_bank(
 ) -> torch.Tensor:
     """Triangular filters on the HTK mel scale, peak 1, without area normalisation.
 
-    In float32 throughout: the same table in float64 moves the emptiest bins by up to 6e-3 dB from what CED was trained
-    on.
+    The table is computed in float32 throughout. In float64 it would move the emptiest bins by up to 6e-3 dB from the
+    features that CED was trained on.
 
     Returns:
         `torch.Tensor` of shape `(n_fft // 2 + 1, num_mel_bins)`, float32.
@@ -353,7 +329,7 @@ def mel_filter_bank(
 
 
 def _bands(mel_filters: torch.Tensor) -> list[tuple[slice, torch.Tensor, slice]]:
-    """The filters in bands of mel bins: the frequencies that a band covers, its filters there, its mel bins."""
+    """Bands of mel bins: for each the frequencies it covers, its filters there, and its mel bins."""
     bands = []
     for start in range(0, mel_filters.shape[1], _BAND_SIZE):
         bins = slice(start, start + _BAND_SIZE)

@@ -1,4 +1,4 @@
-"""The base of ATRI's pipelines: the way from whatever people pass to embeddings."""
+"""The base class of ATRI's pipelines: from inputs of any kind to embeddings."""
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,21 +11,22 @@ from transformers.feature_extraction_utils import BatchFeature
 from transformers.pipelines import Pipeline
 from transformers.processing_utils import ProcessorMixin
 
-from .audio_inputs_atri import names_sound, read_waveform
+from .audio_inputs_atri import path_of
+from .sound_files_atri import names_sound
 
 
 Modality = Literal["audio", "text"]
 
-_TEXTS_A_BATCH = 32  # of labels, and of texts to search, where the caller says nothing
+_TEXT_BATCH_SIZE = 32  # for labels and for texts to search, unless the caller passes `batch_size`
 
 
 class AtriPipeline(Pipeline):
-    """What the pipelines of ATRI share: the processor, and the way from one input to its embedding.
+    """What ATRI's pipelines share: the processor, and the way from one input to its embedding.
 
     Args:
-        model (`AtriModel`): switched to evaluation mode.
-        processor (`AtriProcessor`): of the model.
-        kwargs: `device`, `batch_size`, `num_workers`, and arguments of a call, as defaults.
+        model (`AtriModel`): it is put into evaluation mode.
+        processor (`AtriProcessor`): the processor of the model.
+        kwargs: `device`, `batch_size`, `num_workers`, and defaults of the arguments of a call.
     """
 
     _load_processor = True
@@ -35,19 +36,19 @@ class AtriPipeline(Pipeline):
     _load_video_processor = False
 
     def __init__(self, model: PreTrainedModel, processor: ProcessorMixin, **kwargs):
-        kwargs.pop("local_files_only", None)  # `pipeline()` hands this on with the rest
+        kwargs.pop("local_files_only", None)  # `pipeline()` passes it on with the rest
         super().__init__(model=model, processor=processor, **kwargs)
-        # transformers takes the values that fill a batch up from these two.
+        # transformers takes the padding values of a batch from these two.
         self.tokenizer, self.feature_extractor = processor.tokenizer, processor.feature_extractor
         self.model.eval()
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
-        """Save model and processor, with their code and that of the pipelines: the folder is complete."""
+        """Save model and processor together with the code of both and of the pipelines."""
         self.model.save_pretrained(save_directory, **kwargs)
         self.processor.save_pretrained(save_directory, **kwargs)
 
     def _encode(self, inputs: Any, language: str | Sequence[str] | None = None, **kwargs: Any) -> Any:
-        """Embeddings: one for one input, a list for a list, an iterator for a generator or data set."""
+        """One embedding for one input, a list for a list, an iterator for a generator or data set."""
         inputs = as_list(inputs)
         if isinstance(inputs, list) and not inputs:
             return []
@@ -58,12 +59,12 @@ class AtriPipeline(Pipeline):
         return Pipeline.__call__(self, inputs, **kwargs)
 
     def _encode_all(self, inputs: Any, modality: Modality, **kwargs: Any) -> np.ndarray:
-        """Embeddings of many inputs, `(n, projection_dim)`."""
+        """Embeddings of many inputs, of shape `(n, projection_dim)`."""
         if modality == "text":
-            kwargs.setdefault("batch_size", self._batch_size or _TEXTS_A_BATCH)
+            kwargs.setdefault("batch_size", self._batch_size or _TEXT_BATCH_SIZE)
         embeddings = self._encode(inputs, modality=modality, **kwargs)
         if isinstance(embeddings, np.ndarray):
-            raise ValueError(f"`{modality}s` is a single one ({type(inputs).__name__}): pass a list.")
+            raise ValueError(f"`{modality}s` is a single one ({type(inputs).__name__}). Pass a list.")
         embeddings = list(embeddings)
         if not embeddings:
             raise ValueError(f"`{modality}s` is empty: pass at least one.")
@@ -82,7 +83,7 @@ class AtriPipeline(Pipeline):
         if modality not in (None, "audio", "text"):
             raise ValueError(f"`modality` must be 'audio' or 'text', got {modality!r}.")
         if language is not None:
-            self.processor.language_id(language)  # an unknown language is an error now, not after hours
+            self.processor.language_id(language)  # so that an unknown language is an error at once
         given = {"modality": modality, "language": language, "sampling_rate": sampling_rate, "pad_short": pad_short}
         return {key: value for key, value in given.items() if value is not None}, {}, {}
 
@@ -97,10 +98,8 @@ class AtriPipeline(Pipeline):
         modality, item, language = _resolve_item(item, modality, language)
         if modality == "text":
             return self.processor(text=[item], language=language)
-        extractor = self.feature_extractor
-        waveform = read_waveform(item, extractor.sampling_rate, sampling_rate)
-        features = extractor.extract_clip(waveform, pad_short, name=name_of(item, "audio") or "The clip")
-        input_features, mask = extractor.pad_features([features])
+        features = self.feature_extractor.extract_clip(item, pad_short, source_rate=sampling_rate)
+        input_features, mask = self.feature_extractor.pad_features([features])
         return BatchFeature({"input_features": input_features, "input_features_mask": mask})
 
     def _forward(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -113,7 +112,7 @@ class AtriPipeline(Pipeline):
 
 
 def _resolve_item(item: Any, modality: Modality | None, language: str | None) -> tuple[Modality, Any, str | None]:
-    """What kind an input is, its sound or text, and the language of the latter."""
+    """The kind of an input, its sound or text, and the language of a text."""
     if isinstance(item, Mapping) and ("audio" in item or "text" in item):
         if modality is None and "audio" in item and "text" in item:
             raise ValueError("The input has `audio` and `text`: pass modality='audio' or modality='text'.")
@@ -130,27 +129,27 @@ def _with_languages(texts: Any, languages: Sequence[str]) -> list[dict[str, str]
     if not isinstance(texts, list) or len(texts) != len(languages):
         given = f"{len(texts)} texts" if isinstance(texts, list) else f"a {type(texts).__name__}"
         raise ValueError(
-            f"{len(languages)} languages were given for {given}; pass one language for all, or a list of texts with "
-            "one per text."
+            f"{len(languages)} languages were given for {given}. Pass one language for all, or a list of texts with "
+            "one language per text."
         )
     return [{"text": text, "language": name} for text, name in zip(texts, languages, strict=True)]
 
 
 def as_list(items: Any) -> Any:
-    """A plain list of a tuple or a column of a data set: transformers would take either for one input."""
+    """Turn a tuple or a column of a data set into a list, because transformers would take either for one input."""
     is_container = isinstance(items, Sequence) and not isinstance(items, (str, bytes, bytearray, list))
     return list(items) if is_container else items
 
 
 def name_of(item: Any, modality: Modality) -> str | None:
-    """What results and errors call an input: its text, or its path where it has one."""
-    if isinstance(item, Mapping):
-        return name_of(item[modality] if modality in item else item.get("path"), modality)
-    return str(item) if isinstance(item, (str, os.PathLike)) else None
+    """How results refer to an input: by its text, or by its path if it has one."""
+    if isinstance(item, Mapping) and modality in item:
+        item = item[modality]
+    return path_of(item)
 
 
 def apply_to_embeddings(function: Callable[[np.ndarray], list], embeddings: np.ndarray | list | Iterable) -> Any:
-    """Apply `function`, embeddings `(n, projection_dim)` to a list of n, to what `_encode` returns."""
+    """Apply a function, from embeddings `(n, projection_dim)` to a list of n results, to the result of `_encode`."""
     if isinstance(embeddings, np.ndarray):
         return function(embeddings[None])[0]
     if isinstance(embeddings, list):

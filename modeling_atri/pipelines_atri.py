@@ -1,10 +1,10 @@
-"""Pipelines: sound or captions to embeddings, retrieval between them, and labels in any language for a sound.
+"""Pipelines: embeddings of sounds and captions, retrieval between them, and classification in any language.
 
-They are registered with transformers where `modeling_atri` is loaded, and saved with every model: its configuration
-names them (`custom_pipelines`), and this file lies beside the weights.
+The pipelines are registered with transformers when `modeling_atri` is imported. They are also saved with every model:
+its configuration names them (`custom_pipelines`), and this file is copied beside the weights.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,10 @@ from transformers.pipelines.zero_shot_audio_classification import ZeroShotAudioC
 
 from .languages_atri import ATRI_LANGUAGES, language_name, resolve_language
 from .pipeline_base_atri import AtriPipeline, Modality, apply_to_embeddings, as_list, name_of
+from .top_k_atri import best_matches, best_places, check_top_k
 
 
-# "This is a sound of {}.", the sentence of transformers' own pipeline, in the eight languages of the paper.
+# The default sentence of transformers' own pipeline, in the eight languages of the paper
 HYPOTHESIS_TEMPLATES = {
     "eng_Latn": "This is a sound of {}.",
     "fra_Latn": "C'est un son de {}.",
@@ -29,8 +30,6 @@ HYPOTHESIS_TEMPLATES = {
     "jpn_Jpan": "これは{}の音です。",
     "zho_Hans": "这是{}的声音。",
 }
-
-_BLOCK_SCORES = 2**24  # scores held at a time: 64 MB
 
 
 class AtriAudioTextFeatureExtractionPipeline(AtriPipeline):
@@ -54,27 +53,27 @@ class AtriAudioTextFeatureExtractionPipeline(AtriPipeline):
         Embed one input or many.
 
         Args:
-            inputs: one input, a list, a generator or a data set (`KeyDataset`) of them. An input is
-                - a sound: path, URL, `bytes` of a file, mono waveform (numpy array or tensor), or dict with
-                  `array`/`raw` and `sampling_rate`, `bytes`, or `path`; of any length from 0.15 s on;
-                - a caption: a string. One that looks like the name of a sound file (`dog.wav`) or a URL is taken for
-                  a sound;
-                - `{"audio": sound}` or `{"text": caption, "language": "fr"}`, which leave no doubt.
-            modality (`str`, *optional*): `"audio"` or `"text"`: what all inputs are, where strings leave a doubt.
+            inputs: one input, or a list, a generator or a data set (`KeyDataset`) of inputs. An input is
+                - a sound of at least 0.15 s, in any form that [`~audio_inputs_atri.load_audio`] takes: path, URL,
+                  `bytes` of a file, file object, dict, decoder, or waveform (numpy array or tensor);
+                - a caption: a string. A string that looks like the name of a sound file (`dog.wav`) or a URL is taken
+                  for a sound;
+                - `{"audio": sound}` or `{"text": caption, "language": "fr"}`, which are never ambiguous.
+            modality (`str`, *optional*): `"audio"` or `"text"`, the kind of all inputs, for ambiguous strings.
             language (`str` or list of `str`, *optional*): one language for all captions, or one per caption of a
-                list. Default: the tokenizer's, English as it comes.
-            sampling_rate (`int`, *optional*): of bare waveforms, in hertz (Hz). Default: the model's.
+                list. Default: that of the tokenizer, which is English unless it was changed.
+            sampling_rate (`int`, *optional*): sampling rate of waveforms, in hertz (Hz). Default: the model's.
             pad_short (`bool`, *optional*, defaults to `False`): zero-pad clips below 0.15 s instead of raising.
             return_tensors (`str` or `bool`, *optional*): `"np"` (default), or `"pt"` or `True` for tensors.
-            batch_size (`int`, *optional*, defaults to 1): inputs a forward pass; above 1, do not mix sounds with
+            batch_size (`int`, *optional*, defaults to 1): inputs per forward pass. Above 1, do not mix sounds with
                 captions.
 
         Returns:
-            An array of shape `(projection_dim,)`, float32, L2-normalised, for one input; a list of them for a list;
-            an iterator for a generator or data set. The batch size changes nothing beyond rounding (1e-6).
+            For one input an array of shape `(projection_dim,)`, float32, L2-normalised; for a list a list of arrays;
+            for a generator or data set an iterator. The batch size changes nothing beyond rounding (1e-6).
 
         Raises:
-            ValueError: an input that cannot be read, an unknown language or argument.
+            ValueError: an input cannot be read, or a language or argument is unknown.
         """
         return self._encode(inputs, **kwargs)
 
@@ -92,10 +91,10 @@ class AtriAudioTextFeatureExtractionPipeline(AtriPipeline):
 
 class AtriAudioTextRetrievalPipeline(AtriPipeline):
     """
-    The sounds that fit a text, or the texts that fit a sound, best first.
+    The sounds that match a text, or the texts that match a sound, best first.
 
     Args:
-        top_k (`int`, *optional*, defaults to 10): results a query.
+        top_k (`int`, *optional*, defaults to 10): results per query.
 
     Example:
 
@@ -105,7 +104,7 @@ class AtriAudioTextRetrievalPipeline(AtriPipeline):
     >>> retriever = pipeline("audio-text-retrieval", model="path/to/model")
     >>> retriever("un chien aboie", audios=["rain.flac", "dog.wav"], language="fr", top_k=1)
     [{'index': 1, 'score': 0.62, 'audio': 'dog.wav'}]
-    >>> archive = retriever.encode_audio(files, batch_size=8)  # once; np.save keeps it
+    >>> archive = retriever.encode_audio(files, batch_size=8)  # once; keep it with np.save
     >>> retriever(["a dog barks", "un chien aboie"], audios=archive, language=["en", "fr"])
     >>> retriever("dog.wav", texts=["a dog barks", "rain falls"])
     ```
@@ -113,7 +112,7 @@ class AtriAudioTextRetrievalPipeline(AtriPipeline):
 
     def __init__(self, *args: Any, top_k: int = 10, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        self.top_k = _checked_top_k(top_k)
+        self.top_k = check_top_k(top_k)
 
     def encode_audio(self, audios: Any, **kwargs: Any) -> np.ndarray:
         """Embeddings of sounds, `(n, projection_dim)` float32; `kwargs` are those of a call, such as `batch_size`."""
@@ -136,29 +135,29 @@ class AtriAudioTextRetrievalPipeline(AtriPipeline):
         Search `audios` with texts, or `texts` with sounds.
 
         Args:
-            queries: with `audios` a text or several, with `texts` a sound or several: one, a list, a generator or a
-                data set; sounds as [`AtriAudioTextFeatureExtractionPipeline`] takes them. Or embeddings, `(q,
-                projection_dim)`.
-            audios (*optional*): what to search: a list, generator or data set of sounds, or their embeddings as
-                `encode_audio` makes them: `(n, projection_dim)`, L2-normalised, numpy or torch.
-            texts (*optional*): what to search: a list of texts, or their embeddings as `encode_text` makes them.
-            language (`str` or list of `str`, *optional*): of the texts, whichever side they are on: one for all, or
-                one per text. Default: the tokenizer's, English as it comes.
-            top_k (`int`, *optional*): results a query; default that of the pipeline, 10. All, if there are fewer.
+            queries: texts to search `audios` with, or sounds to search `texts` with: one query, or a list, a generator
+                or a data set of queries, or their embeddings of shape `(q, projection_dim)`. Sounds have the forms
+                that [`AtriAudioTextFeatureExtractionPipeline`] takes.
+            audios (*optional*): sounds to search: a list, generator or data set, or the embeddings that `encode_audio`
+                returns, of shape `(n, projection_dim)`, L2-normalised, numpy or torch.
+            texts (*optional*): texts to search: a list, or the embeddings that `encode_text` returns.
+            language (`str` or list of `str`, *optional*): language of the texts, be they queries or searched: one for
+                all, or one per text. Default: that of the tokenizer, which is English unless it was changed.
+            top_k (`int`, *optional*): results per query, or all if there are fewer. Default: that of the pipeline, 10.
             kwargs: `batch_size`, `sampling_rate` and `pad_short`, see [`AtriAudioTextFeatureExtractionPipeline`].
 
         Returns:
-            For one query a list of dicts, best first, ties in their order: `index` (`int`), `score` (`float`, cosine
-            similarity), and what was found where it has a name: `audio` (its path as a string) or `text`. A list of
-            such lists for a list of queries; an iterator for a generator or data set.
+            For one query a list of dicts, best first, equal scores in the order given: `index` (`int`), `score`
+            (`float`, cosine similarity), and the match itself if it has a name: `audio` (its path as a string) or
+            `text`. For a list of queries a list of such lists; for a generator or data set an iterator.
 
         Raises:
-            ValueError: both or none of `audios` and `texts`, nothing to search, embeddings of another width, an
-                unknown language, or an input that cannot be read.
+            ValueError: both or none of `audios` and `texts` are given, there is nothing to search, embeddings have
+                another width, a language is unknown, or an input cannot be read.
         """
         if (audios is None) == (texts is None):
             raise ValueError("Pass either `audios` (to search with texts) or `texts` (to search with sounds).")
-        top_k = self.top_k if top_k is None else _checked_top_k(top_k)
+        top_k = self.top_k if top_k is None else check_top_k(top_k)
         if texts is None:
             modality, candidates, query_modality, query_language = "audio", as_list(audios), "text", language
             embeddings = self._embeddings_of(candidates, modality, **kwargs)
@@ -173,7 +172,7 @@ class AtriAudioTextRetrievalPipeline(AtriPipeline):
                     {"index": index, "score": score} | ({modality: names[index]} if names and names[index] else {})
                     for index, score in best
                 ]
-                for best in _rank(queries, embeddings, top_k)
+                for best in best_matches(queries, embeddings, top_k)
             ]
 
         if _is_matrix(queries):
@@ -181,7 +180,7 @@ class AtriAudioTextRetrievalPipeline(AtriPipeline):
         return apply_to_embeddings(search, self._encode(queries, query_language, modality=query_modality, **kwargs))
 
     def _embeddings_of(self, items: Any, modality: Modality, **kwargs: Any) -> np.ndarray:
-        """`items` where they are embeddings, else theirs."""
+        """`items` themselves if they are embeddings, otherwise their embeddings."""
         if not _is_matrix(items):
             return self._encode_all(items, modality, **kwargs)
         if isinstance(items, Tensor):
@@ -199,15 +198,16 @@ class AtriAudioTextRetrievalPipeline(AtriPipeline):
 
 class AtriZeroShotAudioClassificationPipeline(AtriPipeline, ZeroShotAudioClassificationPipeline):
     """
-    Labels in any language for a sound: transformers' pipeline of that name, with `language` and without ffmpeg.
+    Classification of sounds with labels in any language.
 
-    Labels are put into a sentence in their language and encoded once a call; without `language` the numbers are those
-    of transformers' own pipeline. With the package installed it has to be asked for, as below: the task alone gives
-    transformers' own class, which takes no notice of `language` and reads files with ffmpeg. Without the package,
-    `trust_remote_code=True` gives this one.
+    This is transformers' pipeline of that name, with `language` and without ffmpeg. Each label is put into a sentence
+    in its language, and the sentences are encoded once per call. Without `language` the scores equal those of
+    transformers' own pipeline. With the package installed, pass `pipeline_class` as below, because the task alone
+    selects transformers' own class, which ignores `language` and reads files with ffmpeg. Without the package,
+    `trust_remote_code=True` selects this class.
 
     Args:
-        candidate_labels, language, hypothesis_template, top_k: as in a call, as defaults.
+        candidate_labels, language, hypothesis_template, top_k: defaults of the arguments of a call.
 
     Example:
 
@@ -250,45 +250,43 @@ class AtriZeroShotAudioClassificationPipeline(AtriPipeline, ZeroShotAudioClassif
         **kwargs: Any,
     ) -> Any:
         """
-        Rate how well each label fits a sound.
+        Score how well each label matches a sound.
 
         Args:
-            audios: one sound, a list, a generator or a data set; a string is a path or URL. See
-                [`AtriAudioTextFeatureExtractionPipeline`].
+            audios: one sound, or a list, a generator or a data set of sounds in any form that
+                [`~audio_inputs_atri.load_audio`] takes. A string is a path or URL.
             candidate_labels (list of `str`): the labels.
             language (`str` or list of `str`, *optional*): one language for all labels, or one per label, as FLORES-200
-                code (`fra_Latn`), ISO 639 code (`fr`) or English name. Default: the tokenizer's, English as it comes.
-            hypothesis_template (`str`, *optional*): a sentence with `{}` where the label goes, for all labels; `"{}"`
-                for the bare label. Default: `HYPOTHESIS_TEMPLATES` of each label's language. Where the language has
-                none, it must be given.
-            top_k (`int`, *optional*): labels returned, best first. Default: all.
+                code (`fra_Latn`), ISO 639 code (`fr`) or English name. Default: that of the tokenizer, which is
+                English unless it was changed.
+            hypothesis_template (`str`, *optional*): a sentence for all labels, with `{}` in place of the label; `"{}"`
+                for the label alone. Default: the sentence in `HYPOTHESIS_TEMPLATES` for each label's language.
+                Required for other languages.
+            top_k (`int`, *optional*): labels to return, best first. Default: all.
             kwargs: `batch_size`, `sampling_rate` and `pad_short`, see [`AtriAudioTextFeatureExtractionPipeline`].
 
         Returns:
             For one sound a list of dicts, best first: `score` (`float`, softmax of `logits_per_audio` over all
-            labels) and `label`. A list of such lists for a list; an iterator for a generator or data set.
+            labels) and `label`. For a list of sounds a list of such lists; for a generator or data set an iterator.
 
         Raises:
-            ValueError: no labels, an unknown language or one without a template, a template without `{}`, languages
-                and labels that do not match in number, or a sound that cannot be read.
+            ValueError: there are no labels, a language is unknown or has no sentence, a sentence lacks `{}`, languages
+                and labels differ in number, or a sound cannot be read.
         """
         labels = _checked_labels(self.candidate_labels if candidate_labels is None else candidate_labels)
         languages = self._languages(self.language if language is None else language, len(labels))
         template = self.hypothesis_template if hypothesis_template is None else hypothesis_template
         texts = [_fill_template(*pair, template) for pair in zip(labels, languages, strict=True)]
         top_k = self.top_k if top_k is None else top_k
-        num_results = len(labels) if top_k is None else min(_checked_top_k(top_k), len(labels))
+        num_results = len(labels) if top_k is None else min(check_top_k(top_k), len(labels))
         label_embeds = torch.from_numpy(self._encode_all(texts, "text", language=languages))
         scale = self.model.logit_scale.detach().float().exp().cpu()
 
         def classify(embeddings: np.ndarray) -> list[list[dict[str, Any]]]:
-            scores = (scale * (torch.from_numpy(embeddings) @ label_embeds.T)).softmax(dim=-1)
-            best = scores.sort(dim=-1, descending=True, stable=True)
+            scores = (scale * (torch.from_numpy(embeddings) @ label_embeds.T)).softmax(dim=-1).numpy()
             return [
-                [{"score": score, "label": labels[index]} for score, index in zip(values, indices, strict=True)]
-                for values, indices in zip(
-                    best.values[:, :num_results].tolist(), best.indices[:, :num_results].tolist(), strict=True
-                )
+                [{"score": row[place].item(), "label": labels[place]} for place in best_places(row, num_results)]
+                for row in scores
             ]
 
         return apply_to_embeddings(classify, self._encode(audios, modality="audio", **kwargs))
@@ -306,7 +304,7 @@ class AtriZeroShotAudioClassificationPipeline(AtriPipeline, ZeroShotAudioClassif
 
 
 def register_pipelines() -> None:
-    """Make the two tasks of our own known to `transformers.pipeline`; the task that it has itself stays as it is."""
+    """Register ATRI's own two tasks with `transformers.pipeline`. transformers' tasks stay as they are."""
     for task, pipeline_class in (
         ("audio-text-feature-extraction", AtriAudioTextFeatureExtractionPipeline),
         ("audio-text-retrieval", AtriAudioTextRetrievalPipeline),
@@ -316,24 +314,6 @@ def register_pipelines() -> None:
 
 def _is_matrix(value: Any) -> bool:
     return isinstance(value, (np.ndarray, Tensor)) and value.ndim == 2
-
-
-def _rank(queries: np.ndarray, candidates: np.ndarray, top_k: int) -> Iterator[list[tuple[int, float]]]:
-    """Index and score of the best candidates of each query; ties in the order of the candidates."""
-    top_k = min(top_k, len(candidates))
-    rows = max(1, _BLOCK_SCORES // len(candidates))
-    for start in range(0, len(queries), rows):
-        for scores in queries[start : start + rows] @ candidates.T:
-            least = np.partition(scores, -top_k)[-top_k]
-            picked = np.flatnonzero(scores >= least)
-            best = picked[np.argsort(-scores[picked], kind="stable")][:top_k]
-            yield list(zip(best.tolist(), scores[best].tolist(), strict=True))
-
-
-def _checked_top_k(top_k: int) -> int:
-    if not isinstance(top_k, int) or top_k < 1:
-        raise ValueError(f"`top_k` must be a whole number of at least 1, got {top_k!r}.")
-    return top_k
 
 
 def _checked_labels(labels: Sequence[str] | None) -> list[str]:

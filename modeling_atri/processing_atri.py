@@ -1,10 +1,7 @@
 """Captions in any mix of languages and clips of any length, as one batch for `AtriModel`."""
 
-import os
 import re
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from transformers import AutoProcessor
@@ -12,9 +9,8 @@ from transformers.feature_extraction_utils import BatchFeature
 from transformers.processing_utils import AudioKwargs, ProcessingKwargs, ProcessorMixin, Unpack
 from transformers.utils import TensorType
 
-from .audio_inputs_atri import read_waveform
+from .audio_inputs_atri import AudioInput
 from .configuration_atri import IS_REMOTE_CODE, AtriConfig
-from .feature_extraction_atri import Waveform, as_list_of_clips
 from .languages_atri import resolve_language
 
 
@@ -24,18 +20,16 @@ _SIGN = re.compile(r'[()，。！？：;、,.!?:|*"]')
 
 
 def normalize_caption(caption: str) -> str:
-    """Lower-case a caption and replace its punctuation by spaces, as the training data of ML-CLAP was.
+    """Lower-case a caption and replace its punctuation by spaces, as in the training data of ML-CLAP.
 
-    Double spaces are folded in one pass after each step, so longer runs of spaces can survive, and a final full stop
-    leaves a space: the released models saw exactly that.
+    Double spaces are folded in one pass after each step. Longer runs of spaces can therefore survive, and a final full
+    stop leaves a space, exactly as in the captions that the released models were trained on.
     """
     caption = _SPACE_BEFORE_SIGN.sub(r"\1", caption.lower()).replace("  ", " ")
     return _SIGN.sub(" ", caption).replace("  ", " ")
 
 
-AudioInput = Waveform | str | os.PathLike | bytes | Mapping[str, Any]
-
-# transformers' processors also take arguments by kind, and sentence-transformers passes them so.
+# transformers' processors also take arguments in one dict per kind of input, as sentence-transformers passes them.
 _KINDS = ("common_kwargs", "text_kwargs", "audio_kwargs", "images_kwargs", "videos_kwargs")
 _TEXT_ARGUMENTS = ("language", "padding", "max_length", "padding_side", "pad_to_multiple_of", "truncation")
 _AUDIO_ARGUMENTS = ("sampling_rate", "pad_short")
@@ -60,17 +54,18 @@ class AtriProcessor(ProcessorMixin):
     r"""
     Feature extractor for audio and tokenizer for captions in one object.
 
-    Every caption carries its own language: NLLB tokenizers (SONAR's is one) mark it by a language code as the first
-    token. Tokenizers without language codes (BERT's, XLM-R's) get the captions alone; the languages are checked all
-    the same.
+    Every caption has its own language. NLLB tokenizers (SONAR's is one) mark it by a language code as the first token.
+    Tokenizers without language codes (BERT's, XLM-R's) receive the captions alone, but the languages are checked
+    nevertheless.
 
     Args:
-        feature_extractor (`AtriFeatureExtractor`): turns waveforms into log-mel spectrograms.
-        tokenizer (`PreTrainedTokenizerBase`): of the text tower.
+        feature_extractor (`AtriFeatureExtractor`): turns sounds into log-mel spectrograms.
+        tokenizer (`PreTrainedTokenizerBase`): the tokenizer of the text tower.
         normalize_text (`bool`, *optional*, defaults to `False`): lower-case captions and strip punctuation as ML-CLAP
-            does; set by the conversion of its checkpoints.
-        max_text_length (`int`, *optional*, defaults to 514): tokens kept of a caption, the language code and the end
-            token included. SONAR's limit. The tokenizer's `model_max_length` is lowered to it.
+            does. The conversion of ML-CLAP's checkpoints sets it.
+        max_text_length (`int`, *optional*, defaults to 514): maximum number of tokens of a caption, including the
+            language code and the end token. The default is SONAR's limit. The tokenizer's `model_max_length` is
+            lowered to it.
 
     Example:
 
@@ -93,12 +88,12 @@ class AtriProcessor(ProcessorMixin):
             )
         self.normalize_text = normalize_text
         self.max_text_length = max_text_length
-        # For those who ask the tokenizer, as sentence-transformers does for its `max_seq_length`.
+        # Other libraries ask the tokenizer, as sentence-transformers does for its `max_seq_length`.
         tokenizer.model_max_length = min(tokenizer.model_max_length, max_text_length)
 
     @property
     def uses_language_codes(self) -> bool:
-        """Whether the tokenizer marks a caption's language by a code of its own."""
+        """Whether the tokenizer marks a caption's language by a language code."""
         return isinstance(getattr(self.tokenizer, "src_lang", None), str)
 
     def __call__(
@@ -114,31 +109,33 @@ class AtriProcessor(ProcessorMixin):
         Args:
             text (`str` or list of `str`, *optional*): captions. Names of special tokens in them (`</s>`, `fra_Latn`)
                 are read as text.
-            audio (*optional*): one clip or a list of them: mono waveforms, see [`AtriFeatureExtractor`]; or paths,
-                URLs, `bytes` of a file, or `datasets.Audio` dicts, which are decoded and resampled.
+            audio (*optional*): one clip or a list of clips, in any form that [`~audio_inputs_atri.load_audio`] takes:
+                waveforms at the model's sampling rate, or paths, URLs, `bytes` of a file, file objects, dicts and
+                decoders of a `datasets.Audio` column, which are resampled.
             language (`str` or list of `str`, *optional*): one language for all captions, or one per caption, as
                 FLORES-200 code (`fra_Latn`), ISO 639 code (`fr`) or English name. Default: the tokenizer's `src_lang`,
-                English as it comes.
-            sampling_rate (`int`, *optional*): of the waveforms, in Hz; files and dicts know their own.
+                which is English unless it was changed.
+            sampling_rate (`int`, *optional*): sampling rate of the waveforms, in Hz. Files and dicts carry their own.
             padding (`bool` or `str`, *optional*, defaults to `True`): pad captions to the longest (`True`) or to
                 `max_length` (`"max_length"`). Clips are padded to the longest.
             pad_short (`bool`, *optional*, defaults to `False`): zero-pad clips below 0.15 s instead of raising.
-            max_length (`int`, *optional*): tokens kept of a caption; default `max_text_length`, or the tokenizer's
-                `model_max_length` where that is smaller. Longer captions are cut so that the end token stays.
+            max_length (`int`, *optional*): maximum number of tokens of a caption. Longer captions are truncated before
+                the end token. Default: `max_text_length`, or the tokenizer's `model_max_length` if that is smaller.
             return_tensors (`str`, *optional*, defaults to `"pt"`): `"pt"` or `"np"`.
-            kwargs: `padding_side` and `pad_to_multiple_of` of the tokenizer; or any of these arguments in dicts by
-                kind, `text_kwargs` (there also `language`, one for all captions), `audio_kwargs`, `common_kwargs`. A
-                `padding` and a smaller `max_length` that the tokenizer was made with are its defaults.
+            kwargs: `padding_side` and `pad_to_multiple_of` of the tokenizer, or any of these arguments in one dict per
+                kind: `text_kwargs` (which may hold one `language` for all captions), `audio_kwargs`, `common_kwargs`.
+                A `padding` and a smaller `max_length` with which the tokenizer was created are its defaults.
 
         Returns:
-            `BatchFeature` with, as far as asked for, `input_features` (clips, frames, mel bins) float32,
-            `input_features_mask` (clips, frames), `input_ids` and `attention_mask` (captions, tokens), int64.
+            `BatchFeature` with, for `audio`, `input_features` of shape `(clips, frames, mel bins)`, float32, and
+            `input_features_mask` of shape `(clips, frames)`, int64; for `text`, `input_ids` and `attention_mask` of
+            shape `(captions, tokens)`, int64.
 
         Raises:
-            ValueError: neither text nor audio; an unknown language, or languages and captions that do not match in
-                number; captions that are not strings; arguments that are unknown or given twice; whatever the feature
-                extractor refuses; a file that cannot be read.
-            ImportError: a file, in code that came with a model, where neither this package nor soundfile is installed.
+            ValueError: neither text nor audio is given, a language is unknown, languages and captions differ in
+                number, a caption is no string, an argument is unknown or given twice, a clip cannot be read, or the
+                feature extractor refuses it.
+            ImportError: soundfile, which files need, or soxr, which other sampling rates need, is not installed.
         """
         text_kwargs, audio_kwargs, return_tensors = self._arguments(
             kwargs if language is None else kwargs | {"language": language}
@@ -149,14 +146,13 @@ class AtriProcessor(ProcessorMixin):
             raise ValueError("`language` is the language of captions, but no `text` was given.")
         data = {}
         if audio is not None:
-            audio, audio_kwargs = self._read_files(audio, audio_kwargs)
             data.update(self.feature_extractor(audio, **audio_kwargs, return_tensors=return_tensors))
         if text is not None:
             data.update(self._tokenize(text, return_tensors, **text_kwargs))
         return BatchFeature(data)
 
     def _arguments(self, kwargs: dict) -> tuple[dict, dict, TensorType]:
-        """Arguments for captions, for clips, and the kind of tensors, from those given flat or by kind."""
+        """Arguments for captions, arguments for clips, and the tensor type, from arguments given alone or by kind."""
         kinds = {kind: kwargs.get(kind) or {} for kind in _KINDS}
         flat = {name: value for name, value in kwargs.items() if name not in _KINDS}
         known = {*_TEXT_ARGUMENTS, *_AUDIO_ARGUMENTS, "return_tensors"}
@@ -164,13 +160,13 @@ class AtriProcessor(ProcessorMixin):
             raise ValueError(f"Unknown arguments {sorted(unknown)}; is it `language`, `audio` or `sampling_rate`?")
         for kind in ("text_kwargs", "audio_kwargs"):
             if twice := flat.keys() & kinds[kind].keys():
-                raise ValueError(f"{sorted(twice)} came twice, alone and in `{kind}`; pass each argument once.")
+                raise ValueError(f"{sorted(twice)} came twice, alone and in `{kind}`. Pass each argument once.")
         if not isinstance(kinds["text_kwargs"].get("language"), (str, type(None))):
-            # These come through libraries that reorder captions: sentence-transformers sorts them by length.
+            # These come through libraries that reorder captions, as sentence-transformers does by length.
             raise ValueError(
                 f"`language` in `text_kwargs` is {kinds['text_kwargs']['language']!r}, but must be one language for "
-                "all captions. Encode the captions of each language in a call of its own, or call the processor "
-                "itself with `language=[...]`, one per caption."
+                "all captions. Encode the captions of each language in a separate call, or call the processor "
+                "directly with `language=[...]`, one per caption."
             )
         flat = kinds["common_kwargs"] | flat
         text, audio = flat | kinds["text_kwargs"], flat | kinds["audio_kwargs"]
@@ -179,23 +175,9 @@ class AtriProcessor(ProcessorMixin):
         audio = {name: audio[name] for name in _AUDIO_ARGUMENTS if name in audio}
         return text, audio, TensorType(return_tensors)
 
-    def _read_files(
-        self, audio: AudioInput | Sequence[AudioInput], audio_kwargs: dict
-    ) -> tuple[Waveform | list[Waveform | Callable[[], Waveform]], dict]:
-        """Clips, files as functions that read them at the model's rate, and the arguments that go with them."""
-        clips = as_list_of_clips(audio)
-        is_file = [isinstance(clip, (str, os.PathLike, bytes, Mapping)) for clip in clips]
-        if not any(is_file):
-            return audio, audio_kwargs
-        rate = self.feature_extractor.sampling_rate
-        clips = [
-            partial(read_waveform, clip, rate) if read else clip for clip, read in zip(clips, is_file, strict=True)
-        ]
-        return clips, ({"sampling_rate": rate} if all(is_file) else {}) | audio_kwargs
-
     def save_pretrained(self, save_directory, push_to_hub: bool = False, **kwargs) -> list[str]:
         files = super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
-        vars(self).pop("auto_map", None)  # written for the file, and left behind: saving would change the processor
+        vars(self).pop("auto_map", None)  # transformers leaves it behind, and saving must not change the processor
         return files
 
     def _tokenize(
@@ -226,8 +208,8 @@ class AtriProcessor(ProcessorMixin):
             **kwargs,
         )
         if language_ids is not None:
-            # One call for all languages, then the code column: as exact as a call per language and twice as fast, and
-            # the tokenizer's own `src_lang`, a mutable state, stays as it is.
+            # One call for all languages, and then the column of language codes, is twice as fast as one call for each
+            # and gives the same tokens. It also leaves the tokenizer's `src_lang` unchanged.
             first = tokens["attention_mask"].argmax(dim=1)
             tokens["input_ids"][torch.arange(len(captions)), first] = language_ids
         if return_tensors is TensorType.NUMPY:
@@ -235,22 +217,24 @@ class AtriProcessor(ProcessorMixin):
         return dict(tokens)
 
     def _checked_max_length(self, max_length: int | None, truncation: bool | str) -> int:
-        """Tokens kept of a caption."""
+        """Maximum number of tokens of a caption."""
         if truncation not in (True, "longest_first", "only_first"):
-            raise ValueError(f"`truncation` is {truncation!r}, but captions are always cut, to `max_length` tokens.")
+            raise ValueError(
+                f"`truncation` is {truncation!r}, but captions are always truncated to `max_length` tokens."
+            )
         if max_length is None:
             max_length = min(self.max_text_length, self.tokenizer.model_max_length)
             max_length = min(max_length, self.tokenizer.init_kwargs.get("max_length") or max_length)
         num_special_tokens = self.tokenizer.num_special_tokens_to_add()
-        if max_length <= num_special_tokens:  # the tokenizer would not cut at all, or leave no word
+        if max_length <= num_special_tokens:  # the tokenizer would not truncate at all, or leave no word
             raise ValueError(
                 f"`max_length` is {max_length}, which leaves no token for the caption beside {num_special_tokens} "
-                "special ones. Please raise it."
+                "special tokens. Please raise it."
             )
         return max_length
 
     def _language_ids(self, language: str | Sequence[str] | None, num_captions: int) -> torch.Tensor | None:
-        """Token ids of the captions' language codes, (num_captions,), or None where the tokenizer has none."""
+        """Token ids of the captions' language codes, `(num_captions,)`; None if the tokenizer has none."""
         if language is None:
             if not self.uses_language_codes:
                 return None
@@ -258,7 +242,7 @@ class AtriProcessor(ProcessorMixin):
         languages = [language] * num_captions if isinstance(language, str) else list(language)
         if len(languages) != num_captions:
             raise ValueError(
-                f"{len(languages)} languages were given for {num_captions} captions; pass one language for all of "
+                f"{len(languages)} languages were given for {num_captions} captions. Pass one language for all of "
                 "them or one per caption."
             )
         id_of = {name: self.language_id(name) for name in set(languages)}
@@ -267,10 +251,10 @@ class AtriProcessor(ProcessorMixin):
         return torch.tensor([id_of[name] for name in languages])
 
     def language_id(self, language: str) -> int | None:
-        """Token id of a language's code; None where the tokenizer has no language codes.
+        """Token id of a language's code; None if the tokenizer has no language codes.
 
         Raises:
-            ValueError: a language that is unknown, or that this tokenizer was made without.
+            ValueError: the language is unknown, or this tokenizer was trained without it.
         """
         code = resolve_language(language)
         if not self.uses_language_codes:
@@ -282,7 +266,7 @@ class AtriProcessor(ProcessorMixin):
             ]
             raise ValueError(
                 f"The tokenizer has no code for {language!r} ({code}). It has: {', '.join(known)}. Use one of these, "
-                "or a model whose tokenizer was made with that language."
+                "or a model whose tokenizer was trained with that language."
             )
         return token_id
 
@@ -295,7 +279,7 @@ def as_list_of_captions(text: str | Sequence[str]) -> list[str]:
     """One caption or several, as a list.
 
     Raises:
-        ValueError: no caption, or one that is not a string.
+        ValueError: there is no caption, or one is not a string.
     """
     captions = [text] if isinstance(text, str) else list(text)
     if not captions:

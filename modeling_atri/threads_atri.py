@@ -1,8 +1,12 @@
-"""The clips of a batch, worked on at the same time."""
+"""Work on clips in threads: all clips of a batch at the same time, or a stream of clips ahead of the caller."""
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+import os
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Condition
+from typing import Generic, TypeVar
 
 import torch
 
@@ -10,35 +14,150 @@ import torch
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+_MAX_WORKERS = 16  # each of them holds a clip in memory
+
+
+def default_num_workers() -> int:
+    """Number of threads that read clips: one for each core this process may use except the caller's, from 1 to 16."""
+    num_cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return min(max(1, num_cores - 1), _MAX_WORKERS)
+
 
 def map_in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    """`[function(item) for item in items]`, spread over the threads that torch may use here.
+    """Compute `[function(item) for item in items]` in the threads that torch may use here.
 
-    That is for work that leaves Python alone most of the time, such as decoding and arithmetic on tensors. Where torch
-    has one thread (`torch.set_num_threads(1)`, a worker of a `DataLoader`, a call from inside another one) or there is
-    one item, it happens in the caller's own thread. No thread outlives the call, so a process may fork afterwards.
+    Use it for work that rarely holds Python's lock, such as decoding and arithmetic on tensors. Where torch has one
+    thread (`torch.set_num_threads(1)`, a worker of a `DataLoader`, a call from inside another one) or there is one
+    item, the caller's own thread does the work. No thread outlives the call, so a process may fork afterwards.
 
     Args:
         function: takes an item; called from several threads at once.
         items: of any kind.
 
     Returns:
-        `list`, what the function gave for each item, in their order.
+        `list`, the results in the order of the items.
 
     Raises:
-        Exception: that of the first item, in their order, for which the function raises one.
+        Exception: the error of the first item, in their order, for which the function raises one.
     """
-    num_threads = torch.get_num_threads()
-    num_workers = min(num_threads, len(items))
+    num_workers = min(torch.get_num_threads(), len(items))
     if num_workers < 2:
         return [function(item) for item in items]
-    try:
-        # One thread of torch in each of ours: else every one brings a team as large as the machine. The setting is
-        # the worker's own, and the default of threads to come, which is put back at the end.
-        with ThreadPoolExecutor(num_workers, "atri-map", torch.set_num_threads, (1,)) as executor:
-            return list(executor.map(function, items))
-    finally:
-        torch.set_num_threads(num_threads)
+    with _Workers(num_workers) as workers:
+        return list(workers.map(function, items))
 
 
-__all__ = ["map_in_threads"]
+class _Workers(ThreadPoolExecutor):
+    """Threads that have one thread of torch each, because otherwise each would start as many as there are cores.
+
+    torch's setting holds for the worker, but also becomes the default of threads started later, so it is restored.
+    """
+
+    def __init__(self, num_workers: int):
+        self._torch_threads = torch.get_num_threads()
+        super().__init__(num_workers, "atri", torch.set_num_threads, (1,))
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        super().shutdown(wait, cancel_futures=cancel_futures)
+        torch.set_num_threads(self._torch_threads)
+
+
+class ReadAhead(Generic[Item, Result]):
+    """Results of a function for items in the order given, computed by threads while the caller does something else.
+
+    It is a context manager, whose threads end with it. The caller's iterable is only advanced in the caller's own
+    thread, inside `__next__` and `is_ready`. Few items are begun ahead at first and more later, as long as the results
+    that wait for the caller weigh less than `max_weight`. The weight of a result is known once it is computed, and
+    each thread checks the limit before it begins an item, so the limit can be exceeded by one item per thread.
+
+    Args:
+        function: takes an item; called from several threads at once.
+        items: of any kind and number.
+        num_workers: threads; with 0 the caller's thread computes each result when it is asked for.
+        num_ahead: items that are begun before the caller takes them, at most.
+        weigh: takes a result and returns its weight. Default: nothing weighs anything.
+        max_weight: while the waiting results weigh as much, only the item that comes next is begun.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[Item], Result],
+        items: Iterable[Item],
+        num_workers: int,
+        num_ahead: int,
+        weigh: Callable[[Result], int] = lambda result: 0,
+        max_weight: int = 1,
+    ):
+        self._function = function
+        self._items = enumerate(items)
+        self._num_workers = num_workers
+        self._num_ahead = num_ahead
+        self._weigh = weigh
+        self._max_weight = max_weight
+        self._num_taken = 0
+        self._waiting_weight = 0
+        self._is_over = False
+        self._taken = Condition()  # guards these three
+        self._pending: deque[Future] = deque()
+        self._workers: _Workers | None = None
+
+    def __enter__(self) -> "ReadAhead[Item, Result]":
+        if self._num_workers > 0:
+            self._workers = _Workers(self._num_workers)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._workers is not None:
+            with self._taken:
+                self._is_over = True
+                self._taken.notify_all()
+            self._workers.shutdown(cancel_futures=True)
+
+    def __iter__(self) -> Iterator[Result]:
+        return self
+
+    def __next__(self) -> Result:
+        if self._workers is None:
+            return self._function(next(self._items)[1])
+        self._begin_more()
+        if not self._pending:
+            raise StopIteration
+        result = self._pending.popleft().result()
+        with self._taken:
+            self._num_taken += 1
+            self._waiting_weight -= self._weigh(result)
+            self._taken.notify_all()
+        return result
+
+    def is_ready(self) -> bool:
+        """Whether the next result is there without waiting; begins more items where there is room."""
+        if self._workers is None:
+            return False
+        self._begin_more()
+        return bool(self._pending) and self._pending[0].done()
+
+    def _begin_more(self) -> None:
+        limit = min(self._num_ahead, self._num_workers + self._num_taken)
+        while len(self._pending) < limit:
+            try:
+                place, item = next(self._items)
+            except StopIteration:
+                return
+            self._pending.append(self._workers.submit(self._compute_when_there_is_room, place, item))
+
+    def _compute_when_there_is_room(self, place: int, item: Item) -> Result | None:
+        """In a worker: the result, or None when nobody waits for it any more."""
+        with self._taken:
+            # The caller may be waiting for the next result, which therefore needs no room.
+            self._taken.wait_for(
+                lambda: self._is_over or self._waiting_weight < self._max_weight or place == self._num_taken
+            )
+            if self._is_over:
+                return None
+        result = self._function(item)
+        with self._taken:
+            self._waiting_weight += self._weigh(result)
+        return result
+
+
+__all__ = ["ReadAhead", "default_num_workers", "map_in_threads"]

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import torch
 from transformers import TrainingArguments
 
+from modeling_atri.audio_io import MIN_SECONDS
 from modeling_atri.bounds import (
     Bounds,
     Count,
@@ -18,7 +19,6 @@ from modeling_atri.bounds import (
     PositiveCount,
     check_options,
 )
-from modeling_atri.corpora.rows.recordings import MIN_SECONDS
 from modeling_atri.hub_cards.figures import BEST_MODEL_FIGURE, CONSISTENCY_TITLES, figure_names, is_lower_better
 from modeling_atri.languages_atri import ATRI_LANGUAGES
 

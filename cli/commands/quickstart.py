@@ -128,6 +128,7 @@ def _ask(trainer, rows) -> None:
     """Rank all held-out scenes for one caption in each language, each of another scene."""
     from modeling_atri.encode.encoding import encode_audio, encode_text
     from modeling_atri.languages_atri import language_name
+    from modeling_atri.top_k_atri import best_places
 
     languages = list(rows[0]["captions"])
     model, processor = trainer.model, trainer.processor
@@ -137,7 +138,7 @@ def _ask(trainer, rows) -> None:
         query = rows[target]["captions"][language][0]
         scores = encode_text(model, processor, query, language)[0] @ audio.T
         print(f"\n  {language_name(language)}: {query}")
-        for place in (-scores).argsort()[:_SHOWN_HITS]:
+        for place in best_places(scores, _SHOWN_HITS):
             mark = "*" if place == target else " "
             says = rows[int(place)]["captions"][languages[0]][0]
             print(f"   {mark} {scores[place]:.2f}  {rows[int(place)]['audio_id']}  {says}")

@@ -6,14 +6,10 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import Path, PurePath
 
-from modeling_atri.encode.folder import SOUND_SUFFIXES
+from modeling_atri.audio_io import OTHER_SOUND_SUFFIXES, SOUND_SUFFIXES
 
 from ..rows.bad_rows import MISSING_RECORDING
 from .clip import AMBIGUOUS_RECORDING
-
-
-# Files that soundfile cannot read are found too, so that they are reported as unreadable and not as missing.
-_OTHER_SUFFIXES = (".aac", ".m4a", ".mka", ".mkv", ".mp4", ".webm", ".wma")
 
 
 class RecordingError(ValueError):
@@ -47,7 +43,7 @@ class SoundFolder:
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             for name in sorted(names):
                 stem, suffix = os.path.splitext(name)
-                if suffix.lower() in SOUND_SUFFIXES + _OTHER_SUFFIXES and not name.startswith("."):
+                if suffix.lower() in SOUND_SUFFIXES + OTHER_SOUND_SUFFIXES and not name.startswith("."):
                     self.by_stem.setdefault(plain_name(stem), []).append(Path(place, name))
                     self._by_name.setdefault(plain_name(name), []).append(Path(place, name))
         if not self.by_stem:

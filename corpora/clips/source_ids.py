@@ -3,7 +3,7 @@
 import re
 from pathlib import PurePath
 
-from modeling_atri.encode.folder import SOUND_SUFFIXES
+from modeling_atri.audio_io import SOUND_SUFFIXES
 
 
 # Name of a file that was downloaded from Freesound: `80399__benboncan__radio-garble.wav`.

@@ -4,14 +4,13 @@ Videos of AudioSet are in AudioCaps and in WavCaps, and WavCaps' FreeSound has r
 cut from. A model that is trained on one and tested on the other is tested on sounds that it has seen.
 """
 
-from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple, TypeVar
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 from tqdm.auto import tqdm
 
-from modeling_atri.encode.decoding import default_num_workers
+from modeling_atri.threads_atri import ReadAhead, default_num_workers
 
 from ..clips.source_ids import source_id
 from ..rows.bad_rows import BadRow, kind_of
@@ -20,9 +19,6 @@ from .sound_fingerprints import MIN_SHARED_SECONDS, FingerprintIndex, SoundFinge
 
 
 BY_ID, BY_SAMPLES, BY_SOUND = "id", "samples", "sound"
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 class Overlap(NamedTuple):
@@ -136,23 +132,11 @@ def _fingerprints(
         except ValueError as error:
             return BadRow(str(clip.folder), clip.audio_id, kind_of(error), str(error))
 
-    items = tqdm(_in_threads(read, clips), desc=name, total=len(clips), disable=not progress)
-    for clip, item in zip(clips, items, strict=True):
-        if isinstance(item, BadRow):
-            found.unread.append(item)
-        elif item.heard_seconds < MIN_SHARED_SECONDS:
-            found.unheard.append(clip)
-        yield None if isinstance(item, BadRow) else item
-
-
-def _in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """Map a function over items in threads, in order. Only a few results are computed ahead of their use."""
     num_workers = default_num_workers()
-    with ThreadPoolExecutor(num_workers, "atri-fingerprint") as executor:
-        pending: deque[Any] = deque()
-        for item in items:
-            pending.append(executor.submit(function, item))
-            if len(pending) > 2 * num_workers:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
+    with ReadAhead(read, clips, num_workers, num_ahead=2 * num_workers) as items:
+        for clip, item in zip(clips, tqdm(items, desc=name, total=len(clips), disable=not progress), strict=True):
+            if isinstance(item, BadRow):
+                found.unread.append(item)
+            elif item.heard_seconds < MIN_SHARED_SECONDS:
+                found.unheard.append(clip)
+            yield None if isinstance(item, BadRow) else item

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from modeling_atri.audio_io.load import SAMPLING_RATE, load_audio
+from modeling_atri.audio_io import SAMPLING_RATE, load_audio
 
 
 FRAME = 4096  # samples at 16 kHz: 256 ms

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from modeling_atri.audio_io.load import MissingAudioError
+from modeling_atri.audio_io import MissingAudioError
 from modeling_atri.files import json_line, write_json_lines
 
 

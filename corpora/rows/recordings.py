@@ -9,13 +9,10 @@ from typing import BinaryIO
 import datasets
 import pyarrow
 
-from modeling_atri.audio_io.load import SAMPLING_RATE, audio_length
+from modeling_atri.audio_io import SAMPLING_RATE, audio_length, too_short
 
 from .bad_rows import MISSING_RECORDING, SHORT_RECORDING, UNREADABLE_RECORDING, BadRowError
 from .metadata import is_unicode
-
-
-MIN_SECONDS = 0.15  # the shortest clip that the feature extractor accepts: 2,400 samples at 16 kHz
 
 
 def recording_length(path: str | None, content: BinaryIO | None = None) -> float:
@@ -54,12 +51,8 @@ def usable_length(path: str | None, content: BinaryIO | None = None) -> float:
         raise BadRowError(f"there is no file {path!r} that can be read: {error.strerror}", kind) from error
     except ValueError as error:
         raise BadRowError(str(error), UNREADABLE_RECORDING) from error
-    if seconds < MIN_SECONDS:
-        raise BadRowError(
-            f"{repr(path) if path else 'the recording'} is too short, {seconds:.3f} s, the model needs at least "
-            f"{MIN_SECONDS} s: please leave the row out, or pad the file with silence",
-            SHORT_RECORDING,
-        )
+    if fault := too_short(repr(path) if path else "the recording", round(seconds * SAMPLING_RATE)):
+        raise BadRowError(fault, SHORT_RECORDING)
     return seconds
 
 
@@ -76,4 +69,4 @@ def count_longer(rows: datasets.Dataset, seconds: float) -> int:
     return sum(recording_length(path, content) > seconds for path, content in audio_sources(rows))
 
 
-__all__ = ["MIN_SECONDS", "audio_sources", "count_longer", "recording_length", "usable_length"]
+__all__ = ["audio_sources", "count_longer", "recording_length", "usable_length"]

@@ -1,76 +1,82 @@
-"""A part of a recording, of which no more is decoded than it needs."""
+"""The length of a recording, and a part of it, without decoding more than that needs."""
 
-import io
 import math
-import os
-from typing import Any
 
 import numpy as np
-import soundfile
 
-from .load import audio_length, load_audio
-from .sound_files import SoundFile
-
-
-_MARGIN = 0.1  # seconds read on both sides, more than the resampler's filter reaches
+from ..audio_inputs_atri import SAMPLING_RATE, AudioInput, check_rate, load_audio, read_sound, unpack_sound
+from ..sound_files_atri import SoundFile, open_sound
 
 
-def clip_length(audio: Any, sampling_rate: int) -> int:
-    """Samples of the waveform that `load_audio` makes of a recording; of a file only the header is read.
-
-    Raises:
-        ValueError: a recording without samples, or one whose header is wrong.
-    """
-    if isinstance(audio, dict) and audio.get("array") is not None:
-        return len(load_audio(audio, sampling_rate))
-    return audio_length(audio, sampling_rate)
+_MARGIN = 0.1  # seconds that are read on both sides, more than the resampler's filter reaches
 
 
-def load_excerpt(audio: Any, start: int, num_samples: int, sampling_rate: int) -> np.ndarray:
-    """A part of the waveform that `load_audio` makes of a recording.
+def audio_length(source: AudioInput, sampling_rate: int = SAMPLING_RATE) -> int:
+    """Number of samples of the waveform that `load_audio` returns for a recording.
+
+    Only the header of a file is read, except for FLAC that was written to a pipe, whose header lacks the length.
 
     Args:
-        audio: a path, bytes, or a dict that `load_audio` takes.
-        start: its first sample, at `sampling_rate`.
-        num_samples: its length, at `sampling_rate`.
+        source: a sound in any form that `load_audio` takes and that carries its own rate. `bytes` in a dict may also
+            be a binary file object.
+        sampling_rate (`int`, *optional*, defaults to 16000): rate of the waveform, in hertz (Hz).
+
+    Returns:
+        `int`, the number of samples. For MP3 without a Xing or Info header it is an estimate.
+
+    Raises:
+        MissingAudioError: there is no such file (a `ValueError` and a `FileNotFoundError`).
+        ValueError: the header cannot be read, or says that the file is empty or truncated. The message names the file.
+    """
+    check_rate("sampling_rate", sampling_rate)
+    sound = unpack_sound(source)
+    if not sound.is_file:
+        return len(load_audio(source, sampling_rate))
+    with open_sound(sound.content, sound.name) as file:
+        num_frames = sum(map(len, file.mono_blocks())) if file.num_frames is None else file.num_frames
+        return round(num_frames * sampling_rate / file.samplerate)
+
+
+def load_excerpt(source: AudioInput, start: int, num_samples: int, sampling_rate: int) -> np.ndarray:
+    """A part of the waveform that `load_audio` returns for a recording.
+
+    Args:
+        source: as in `audio_length`.
+        start: first sample of the part, at `sampling_rate`.
+        num_samples: length of the part, at `sampling_rate`.
         sampling_rate: in Hz.
 
     Returns:
-        `np.ndarray` of shape `(num_samples,)`, float32, equal to that part of the whole waveform but for rounding; of
-        an MP3 that does not state its length, which is only estimated, what there is of it, maybe nothing.
+        `np.ndarray` of shape `(num_samples,)`, float32, equal to that part of the whole waveform except for rounding.
+        For MP3 without a Xing or Info header, whose length is only an estimate, the result is shorter or empty where
+        the recording ends before.
 
     Raises:
-        ValueError: a recording that cannot be decoded there, ends before, or holds NaN or infinity there.
+        ValueError: the recording cannot be decoded there, ends before, or holds NaN or infinity there.
     """
-    if isinstance(audio, dict) and audio.get("array") is not None:
-        return load_audio(audio, sampling_rate)[start : start + num_samples]
-    path = audio.get("path") if isinstance(audio, dict) else audio
-    content = audio.get("bytes") if isinstance(audio, dict) else None
-    if isinstance(audio, (bytes, bytearray)):
-        path, content = None, audio
-    name = repr(os.fspath(path)) if path else "the recording"
-    try:
-        with SoundFile(os.fspath(path) if content is None else io.BytesIO(content), name) as file:
-            mono, offset = _read(file, start, num_samples, sampling_rate)
-            rate = file.samplerate
-    except soundfile.SoundFileError as error:
-        seconds = f"{start / sampling_rate:.1f} to {(start + num_samples) / sampling_rate:.1f} s"
-        raise ValueError(f"Cannot decode {name} from {seconds}: {error}") from error
+    sound = unpack_sound(source)
+    if not sound.is_file:
+        return load_audio(source, sampling_rate)[start : start + num_samples]
+    with open_sound(sound.content, sound.name) as file:
+        mono, offset = _read(file, start, num_samples, sampling_rate)
     if len(mono) == 0:
         return mono
-    source = {"array": mono, "sampling_rate": rate, "path": path}
-    return load_audio(source, sampling_rate)[offset:][:num_samples]
+    return read_sound(mono, sampling_rate, file.samplerate, sound.name)[offset:][:num_samples]
 
 
 def _read(file: SoundFile, start: int, num_samples: int, sampling_rate: int) -> tuple[np.ndarray, int]:
-    """Mono samples at the file's rate, and which of the resampled ones is the first that was asked for."""
-    # The resampler's phase is that of the whole recording where the source is cut at whole blocks of its ratio.
+    """Mono samples at the file's rate, and the place after resampling of the first sample that was asked for."""
+    # Where the source is cut at whole blocks of the ratio of both rates, the resampler has the phase that it has in
+    # the whole recording.
     blocks_per_s = math.gcd(file.samplerate, sampling_rate)
     source_block, block = file.samplerate // blocks_per_s, sampling_rate // blocks_per_s
     margin = 0 if file.samplerate == sampling_rate else math.ceil(_MARGIN * blocks_per_s)
     first = max(0, start // block - margin)
     last = -(-(start + num_samples) // block) + margin
     file.seek(first * source_block)
-    frames = min(file.frames, last * source_block) - first * source_block
-    parts = list(file.mono_blocks(frames))
+    end = last * source_block if file.num_frames is None else min(file.num_frames, last * source_block)
+    parts = list(file.mono_blocks(end - first * source_block))
     return np.concatenate(parts or [np.zeros(0, dtype=np.float32)]), start - first * block
+
+
+__all__ = ["audio_length", "load_excerpt"]

@@ -1,4 +1,4 @@
-"""Any number of clips, captions or files to embeddings, in order and in bounded memory."""
+"""Embeddings of any number of clips, captions or files, in order and in bounded memory."""
 
 from typing import TYPE_CHECKING
 
@@ -6,7 +6,7 @@ from modeling_atri.lazy import lazy_names
 
 
 _MODULE_OF = {
-    "AudioFailure": "decoding",
+    "AudioFailure": "clip_reader",
     "encode_audio": "encoding",
     "encode_text": "encoding",
     "FolderSummary": "folder",
@@ -20,7 +20,7 @@ __getattr__ = lazy_names(__name__, _MODULE_OF)
 
 
 if TYPE_CHECKING:
-    from .decoding import AudioFailure
+    from .clip_reader import AudioFailure
     from .encoding import encode_audio, encode_text
     from .fingerprints import audio_fingerprint, model_fingerprint
     from .folder import FolderSummary, encode_folder

@@ -1,43 +1,42 @@
-"""All sound files below a folder to embeddings on disk, from where the last run was stopped."""
+"""Embeddings of all sound files below a folder, on disk. A run continues where the last one stopped."""
 
 import json
-import os
 import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ..audio_io.load import load_audio
+from ..audio_inputs_atri import load_audio
+from ..audio_io.discovery import FoundSound, find_sounds
 from ..embedding_store.store import Clip, EmbeddingStore, load_embeddings
 from ..feature_extraction_atri import AtriFeatureExtractor
-from ..files import written_whole
+from ..files import write_json_lines, written_whole
 from ..modeling_atri import AtriModel
 from ..processing_atri import AtriProcessor
 from .encoding import encode_audio
 from .fingerprints import audio_fingerprint
 
 
-SOUND_SUFFIXES = (".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".w64", ".wav")
 FAILURES_NAME = "failures.jsonl"
 ARRAY_NAME, IDS_NAME = "embeddings.npy", "ids.json"
 
 
 @dataclass
 class FolderSummary:
-    """What `encode_folder` did.
+    """The figures of a run of `encode_folder`.
 
     Args:
         num_clips: clips that have an embedding now.
-        num_encoded: of them, those that this run encoded.
-        num_dropped: embeddings of files that are gone.
-        hours: of sound that this run encoded.
-        seconds: that it took.
-        failures: the ids of the files that could not be read, each with what is wrong with it.
+        num_encoded: clips that this run encoded.
+        num_dropped: embeddings that were removed because their files are gone.
+        hours: hours of sound that this run encoded.
+        seconds: duration of the run.
+        failures: the ids of the files that could not be read, each with the reason.
     """
 
     num_clips: int = 0
@@ -46,14 +45,6 @@ class FolderSummary:
     hours: float = 0.0
     seconds: float = 0.0
     failures: dict[str, str] = field(default_factory=dict)
-
-
-class SoundFile(NamedTuple):
-    """Where a sound is, its size in bytes and the time of its last change in nanoseconds; -1 where it has none."""
-
-    path: Path
-    size: int
-    mtime_ns: int
 
 
 def encode_folder(
@@ -72,30 +63,32 @@ def encode_folder(
 ) -> FolderSummary:
     """Embeddings of every sound file below a folder, kept up to date on disk.
 
-    Files that have an embedding already, and are of the size and time they had, are left alone; what changed is
-    encoded again, what is gone is dropped. A run that is stopped, by whatever, loses the part it was at, and the next
-    run goes on from there to the same embeddings, bit for bit. Read them with `load_embeddings(out)`.
+    Files that have an embedding, and still have the size and time of change that they had, are not read again. Changed
+    files are encoded again, and embeddings of files that are gone are removed. A run that is stopped for any reason
+    loses the part it was working on. The next run continues from there to the same embeddings, bit for bit. Read the
+    embeddings with `load_embeddings(out)`.
 
     Args:
-        model (`AtriModel`): on any device; its training mode is put back afterwards.
-        processor (`AtriProcessor`): of the model.
-        folder (`str` or `Path`): searched with all below it for the suffixes in `SOUND_SUFFIXES`; hidden files and
-            folders are left out, and links to folders are not followed.
-        out (`str` or `Path`): folder for the parts, `embeddings/*.parquet` (see `EmbeddingStore`), and
-            `failures.jsonl`, which lists the files that could not be read; they are tried again by every run.
-        model_name (`str`, *optional*): noted with the embeddings. Default: where the model was loaded from.
-        format (`str`, *optional*, defaults to `"parquet"`): `"npy"` also gathers the parts, at the end, in
+        model (`AtriModel`): on any device; its training mode is restored afterwards.
+        processor (`AtriProcessor`): the processor of the model.
+        folder (`str` or `Path`): it is searched with all folders below it, see [`~audio_io.find_sounds`].
+        out (`str` or `Path`): folder for the parts, `embeddings/*.parquet` (see `EmbeddingStore`), and for
+            `failures.jsonl`, which lists the files that could not be read. Every run tries these again.
+        model_name (`str`, *optional*): name that is stored with the embeddings. Default: where the model was loaded
+            from.
+        format (`str`, *optional*, defaults to `"parquet"`): `"npy"` also gathers all parts at the end in
             `embeddings.npy` and `ids.json`.
-        part_size (`int`, *optional*, defaults to 1000): files a part.
-        on_error (`str`, *optional*, defaults to `"skip"`): `"raise"` ends at the first file that cannot be read.
+        part_size (`int`, *optional*, defaults to 1000): files per part.
+        on_error (`str`, *optional*, defaults to `"skip"`): `"raise"` stops at the first file that cannot be read.
         batch_size, pad_short, num_workers, progress: see `encode_audio`.
 
     Returns:
         `FolderSummary`.
 
     Raises:
-        ValueError: no folder, no sound file in it, embeddings of another model in `out`, arguments that do not fit.
-        OSError: a folder below that cannot be searched, whose embeddings would be dropped; a full disk.
+        ValueError: there is no such folder or no sound file in it, `out` holds embeddings of another model, or an
+            argument is wrong.
+        OSError: a folder cannot be searched (its embeddings would be removed), or the disk is full.
     """
     if format not in ("parquet", "npy"):
         raise ValueError(f"`format` must be 'parquet' or 'npy', got {format!r}.")
@@ -129,45 +122,8 @@ def encode_folder(
     return summary
 
 
-def find_sounds(folder: str | PathLike) -> dict[str, SoundFile]:
-    """The sound files below a folder, by id: the path relative to it, with `/`.
-
-    Raises:
-        ValueError: no such folder, or no sound file in it.
-        OSError: a folder that cannot be searched.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise ValueError(f"There is no folder {str(folder)!r}.")
-    sounds = {}
-    for path in _files_below(folder):
-        if path.suffix.lower() not in SOUND_SUFFIXES:
-            continue
-        # A name that is no UTF-8 must not stop the others.
-        name = os.fsencode(path.relative_to(folder).as_posix()).decode("utf-8", errors="backslashreplace")
-        try:
-            status = path.stat()
-            sounds[name] = SoundFile(path, status.st_size, status.st_mtime_ns)
-        except OSError:  # a link to nowhere: reported when it is read
-            sounds[name] = SoundFile(path, -1, -1)
-    if not sounds:
-        raise ValueError(f"There is no sound file below {str(folder)!r} ({' '.join(SOUND_SUFFIXES)}).")
-    return sounds
-
-
-def _files_below(folder: Path) -> Iterator[Path]:
-    """All files but hidden ones. Unlike `Path.rglob`, not silent about a folder that may not be read."""
-
-    def refuse(error: OSError) -> None:
-        raise error
-
-    for parent, folders, names in os.walk(folder, onerror=refuse):
-        folders[:] = [name for name in folders if not name.startswith(".")]  # where `os.walk` goes on
-        yield from (Path(parent, name) for name in names if not name.startswith("."))
-
-
 def _parts(ids: list[str], stored: Collection[str], part_size: int) -> Iterator[list[str]]:
-    """What to encode, in parts that do not depend on where a run was stopped: neither do batches, nor rounding."""
+    """Ids to encode in parts that do not depend on where a run was stopped, so batches and rounding do not either."""
     rest = []
     for start in range(0, len(ids), part_size):
         part = ids[start : start + part_size]
@@ -180,7 +136,7 @@ def _parts(ids: list[str], stored: Collection[str], part_size: int) -> Iterator[
 
 
 class _FileReader:
-    """Reads features, and notes how long the sounds are; called from several threads."""
+    """Reads features and records how long the sounds are; called from several threads."""
 
     def __init__(self, feature_extractor: AtriFeatureExtractor, pad_short: bool, bar: tqdm):
         self.durations_s: dict[Path, float] = {}
@@ -203,12 +159,12 @@ def _encode_part(
     model: AtriModel,
     processor: AtriProcessor,
     reader: _FileReader,
-    sounds: dict[str, SoundFile],
+    sounds: dict[str, FoundSound],
     store: EmbeddingStore,
     failures: dict[str, str],
     options: dict[str, Any],
 ) -> list[Clip]:
-    """Encode some files and store them; those that could not be read go to `failures`."""
+    """Encode some files and store their embeddings. Files that could not be read go to `failures`."""
     reader.durations_s.clear()
     paths = [sound.path for sound in sounds.values()]
     result = encode_audio(model, processor, paths, read_features=reader, names=list(sounds), **options)
@@ -225,19 +181,15 @@ def _encode_part(
 
 
 def _write_failures(out: Path, failures: dict[str, str]) -> None:
-    path = out / FAILURES_NAME
-    if not failures:
-        path.unlink(missing_ok=True)
-        return
-    with written_whole(path) as file:
-        for name, reason in failures.items():
-            line = json.dumps({"id": name, "reason": reason}, ensure_ascii=False) + "\n"
-            file.write(line.encode("utf-8", errors="backslashreplace"))
+    if failures:
+        write_json_lines(out / FAILURES_NAME, ({"id": name, "reason": reason} for name, reason in failures.items()))
+    else:
+        (out / FAILURES_NAME).unlink(missing_ok=True)
 
 
 def _gather(out: Path, num_clips: int) -> None:
-    """All parts in one array, and its ids beside it."""
-    (out / IDS_NAME).unlink(missing_ok=True)  # a process that is killed here must not leave the ids of other rows
+    """Write all parts as one array, with its ids in a file beside it."""
+    (out / IDS_NAME).unlink(missing_ok=True)  # a process that is killed here must not leave ids of other rows
     if num_clips == 0:
         (out / ARRAY_NAME).unlink(missing_ok=True)
         return
@@ -246,4 +198,4 @@ def _gather(out: Path, num_clips: int) -> None:
         file.write(json.dumps(ids, ensure_ascii=False, indent=0).encode())
 
 
-__all__ = ["FolderSummary", "encode_folder", "find_sounds"]
+__all__ = ["FAILURES_NAME", "FolderSummary", "encode_folder"]

@@ -173,7 +173,7 @@ def test_a_sample_that_is_no_number_is_refused_wherever_it_stands(
 ) -> None:
     broken = clip.copy()
     broken[int(place * len(clip))] = value
-    with pytest.raises(ValueError, match=f"^Clip {neighbours} holds NaN or infinite samples"):
+    with pytest.raises(ValueError, match=f"^Cannot use Clip {neighbours}: it holds NaN or infinite samples"):
         EXTRACTOR([clip] * neighbours + [broken], sampling_rate=16_000)
 
 
@@ -181,7 +181,9 @@ def test_a_sample_that_is_no_number_is_refused_wherever_it_stands(
 @given(st.integers(1, SHORTEST - 1), seeds)
 def test_short_clips_are_refused_or_padded(num_samples: int, seed: int) -> None:
     clip = np.random.default_rng(seed).normal(size=num_samples).astype(np.float32)
-    with pytest.raises(ValueError, match=f"too short: {num_samples} samples, the model needs at least 2400"):
+    with pytest.raises(
+        ValueError, match=rf"too short \({num_samples} samples at 16000 Hz\). The model needs at least 2400"
+    ):
         EXTRACTOR.extract_clip(clip)
     padded = np.pad(clip, (0, SHORTEST - num_samples))
     assert torch.equal(EXTRACTOR.extract_clip(clip, pad_short=True), EXTRACTOR.extract_clip(padded))

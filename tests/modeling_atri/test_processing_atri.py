@@ -256,7 +256,7 @@ def test_saving_changes_nothing(tmp_path):
         ({"audio": np.zeros(4000, np.float32), "language": "fr"}, "`language` is the language of captions, but no"),
         ({"text": "a", "languages": "fr"}, r"Unknown arguments \['languages'\]; is it `language`"),
         ({"text": "a", "text_kwargs": {"src_lang": "fra_Latn"}}, r"Unknown arguments \['src_lang'\]"),
-        ({"text": "a", "truncation": False}, "captions are always cut"),
+        ({"text": "a", "truncation": False}, "captions are always truncated"),
         (
             {"text": "a", "max_length": 6, "text_kwargs": {"max_length": 7}},
             r"\['max_length'\] came twice, alone and in `text_kwargs`",

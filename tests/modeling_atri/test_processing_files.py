@@ -7,7 +7,7 @@ import pytest
 import soundfile
 import torch
 
-from modeling_atri.audio_io.load import load_audio
+from modeling_atri.audio_io import load_audio
 from modeling_atri.processing_atri import AtriProcessor
 from tests.helpers.tiny import tiny_processor
 
@@ -84,13 +84,13 @@ def test_a_single_file(processor, tmp_path):
     assert torch.equal(processor(audio=path)["input_features"], expected)
 
 
-def test_whole_numbers_are_no_waveform(processor):
+def test_whole_numbers_are_scaled(processor):
     """Taken for floats they would be 90 dB too loud."""
     samples = (32767 * stereo(0)[:, 0]).astype(np.int16)
-    with pytest.raises(ValueError, match="int16 samples; floats with full scale at 1.0 are needed"):
-        processor(audio={"array": samples, "sampling_rate": 16_000})
-    with pytest.raises(ValueError, match="hold floats with full scale at 1.0, but this one .* holds int16"):
-        processor(audio={"array": samples, "sampling_rate": RATE})
+    for rate in (16_000, RATE):
+        found = processor(audio={"array": samples, "sampling_rate": rate})["input_features"]
+        expected = processor(audio={"array": samples / 32768, "sampling_rate": rate})["input_features"]
+        assert torch.equal(found, expected)
     floats = (samples / 32768).tolist()
     listed = processor(audio={"array": floats, "sampling_rate": RATE})["input_features"]
     expected = processor(audio={"array": np.float32(floats), "sampling_rate": RATE})["input_features"]

@@ -1,4 +1,4 @@
-"""Log-mel features on disk, for clips that are seen again."""
+"""Log-mel features on disk, for clips that are used again."""
 
 import hashlib
 import logging
@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from modeling_atri import __version__
-from modeling_atri.audio_io.excerpts import clip_length, load_excerpt
-from modeling_atri.audio_io.load import load_audio
+from modeling_atri.audio_inputs_atri import load_audio, path_of, too_short, unpack_sound
+from modeling_atri.audio_io import audio_length, load_excerpt
 from modeling_atri.corpora.rows.bad_rows import SHORT_RECORDING, SILENT_RECORDING, BadRowError
 from modeling_atri.encode.fingerprints import feature_settings
 from modeling_atri.feature_extraction_atri import AtriFeatureExtractor
@@ -20,20 +20,20 @@ from modeling_atri.files import written_whole
 
 logger = logging.getLogger(__name__)
 
-_EXCERPTS_TRIED = 8  # of a long recording, before it counts as silent
+_EXCERPTS_TRIED = 8  # parts of a long recording that must be silent before the recording counts as silent
 
 
 class FeatureCache:
-    """Features of clips: made once, then read from a folder.
+    """Features of clips, which are computed once and then read from a folder.
 
-    A clip is known by its content where it comes as bytes or samples, else by path, size and time of change; features
-    of another extractor, or another version of this package, have names of their own. Several processes may share the
-    folder. A clip of 10 s takes 256 kB. Where an entry cannot be written, a warning says so, and from then on the
-    process writes no more.
+    A clip is identified by its content if it is given as bytes or samples, otherwise by path, size and time of change.
+    Features of another extractor or another version of this package have other names. Several processes may share the
+    folder. A clip of 10 s takes 256 kB. When an entry cannot be written, the process logs a warning and writes no more
+    entries.
 
     Args:
-        feature_extractor (`AtriFeatureExtractor`): makes the features.
-        folder (`str` or `Path`, *optional*): where they are kept; None keeps nothing and makes them every time.
+        feature_extractor (`AtriFeatureExtractor`): computes the features.
+        folder (`str` or `Path`, *optional*): where features are kept. None computes them every time.
     """
 
     def __init__(self, feature_extractor: AtriFeatureExtractor, folder: str | os.PathLike | None = None):
@@ -48,13 +48,14 @@ class FeatureCache:
         """Features of one clip.
 
         Args:
-            audio: a path, bytes, or dict that `load_audio` takes.
+            audio: a sound in any form that [`~audio_io.load_audio`] takes and that carries its own rate.
 
         Returns:
             `torch.Tensor` of shape `(frames, mel bins)`, float32, in decibels.
 
         Raises:
-            ValueError: a clip that cannot be read or is unfit; the message names it.
+            ValueError: the clip cannot be read, is too short (a `BadRowError`) or does not fit the model. The message
+                names it.
         """
         identity = None if self.folder is None else _identity(audio)
         if identity is None:
@@ -64,30 +65,30 @@ class FeatureCache:
             try:
                 return torch.from_numpy(np.load(path))
             except (ValueError, EOFError, OSError):
-                pass  # written by a machine that died: made again below
+                pass  # a machine stopped while it was written: computed again below
         features = self._extract(audio)
         self._keep(path, features)
         return features
 
     def excerpt(self, audio: Any, max_seconds: float | None, rng: np.random.Generator) -> torch.Tensor:
-        """Features of a clip as training takes it: not silent, and of a longer one than `max_seconds` a random part.
+        """Features for training: of the whole clip, or of a random part of a clip longer than `max_seconds`.
 
-        Of a longer clip only that part is decoded, and its features are not kept: each epoch has another part, and of
-        the whole, an hour would take 90 MB on disk, and decoding it to get there as long as a hundred parts.
+        Only that part is decoded, and its features are not kept, because each epoch draws another part. The features
+        of a whole hour would take 90 MB, and decoding it would take as long as a hundred parts.
 
         Args:
-            audio: a path, bytes, or dict that `load_audio` takes.
-            max_seconds: None takes every clip whole.
-            rng: of the draw.
+            audio: as when called.
+            max_seconds: maximum length; None takes every clip whole.
+            rng: random generator of the draw.
 
         Returns:
             `torch.Tensor` of shape `(frames, mel bins)`, float32, in decibels.
 
         Raises:
-            ValueError: as when called; a silent clip, or eight parts of a longer one that are, as `BadRowError`.
+            ValueError: as when called; also a `BadRowError` if the clip, or eight drawn parts of it, are silent.
         """
         rate = self.feature_extractor.sampling_rate
-        num_samples = 0 if max_seconds is None else clip_length(audio, rate)
+        num_samples = 0 if max_seconds is None else audio_length(audio, rate)
         if max_seconds is None or num_samples <= max_seconds * rate:
             features = self(audio)
             if not is_silent(features):
@@ -98,7 +99,7 @@ class FeatureCache:
                 features = self._features(waveform, describe_audio(audio))
                 if not is_silent(features):
                     return features
-        raise BadRowError(f"{describe_audio(audio)} is silent: there is nothing to learn from it.", SILENT_RECORDING)
+        raise BadRowError(f"{describe_audio(audio)} is silent, so the model cannot learn from it.", SILENT_RECORDING)
 
     def _keep(self, path: Path, features: torch.Tensor) -> None:
         if not self._can_write:
@@ -107,9 +108,9 @@ class FeatureCache:
             with written_whole(path) as file:
                 np.save(file, features.numpy())
         except OSError as error:  # a full disk is no reason to lose a training run
-            if self._can_write:  # of several threads one says it
+            if self._can_write:  # only one of several threads logs it
                 self._can_write = False
-                logger.warning("From now on, features are not kept in %s but made again: %s", path.parent, error)
+                logger.warning("From now on, features are not kept in %s but computed again: %s", path.parent, error)
 
     def _extract(self, audio: Any) -> torch.Tensor:
         waveform = load_audio(audio, sampling_rate=self.feature_extractor.sampling_rate)
@@ -117,54 +118,42 @@ class FeatureCache:
 
     def _features(self, waveform: np.ndarray, name: str) -> torch.Tensor:
         extractor = self.feature_extractor
-        if len(waveform) < extractor.min_num_samples:
-            raise BadRowError(
-                f"{name} is too short: {len(waveform)} samples at {extractor.sampling_rate} Hz, the model needs at "
-                f"least {extractor.min_num_samples} ({extractor.min_num_samples / extractor.sampling_rate:.2f} s). "
-                "Leave it out, or pad the file with silence.",
-                SHORT_RECORDING,
-            )
-        features = extractor.extract_clip(waveform, name=name)
-        if not torch.isfinite(features).all():
-            peak = float(np.abs(waveform).max())
-            raise BadRowError(f"{name} is no sound: its samples reach {peak:.1e}, where full scale is 1.0.")
-        return features
+        if fault := too_short(name, len(waveform), extractor.sampling_rate, extractor.min_num_samples):
+            raise BadRowError(fault, SHORT_RECORDING)
+        return extractor.extract_clip(waveform, name=name)
 
 
 def _draw_excerpt(audio: Any, num_samples: int, longest: int, rate: int, rng: np.random.Generator) -> np.ndarray:
-    """A random part of a recording of `num_samples` that has `longest`."""
+    """A random part of `longest` samples of a recording of `num_samples`."""
     while True:
         start = int(rng.integers(num_samples - longest + 1))
         waveform = load_excerpt(audio, start, longest, rate)
         if len(waveform) == longest or start == 0:
             return waveform
-        # It ends before: the length of an MP3 may be an estimate. It is drawn anew from what may be there.
+        # The recording ends before, because the length of an MP3 may be an estimate. Draw again from what remains.
         num_samples = max(longest, start + len(waveform))
 
 
 def is_silent(features: torch.Tensor) -> bool:
-    """Whether nothing in a clip is above the floor of log-mel features: its samples are all zero, or next to it."""
+    """Whether all log-mel features of a clip are at their floor, because all samples are zero or nearly so."""
     low, high = torch.aminmax(features)
     return bool(low == high)
 
 
 def describe_audio(audio: Any) -> str:
-    """A clip's name for messages."""
-    if isinstance(audio, dict):
-        audio = audio.get("path") or "a clip given as samples or bytes"
-    return str(audio) if isinstance(audio, (str, os.PathLike)) else "a clip given as samples or bytes"
+    """What messages call a clip."""
+    return path_of(audio) or "a clip given as samples or bytes"
 
 
 def _identity(audio: Any) -> bytes | None:
-    """What tells a clip from all others; None for what `load_audio` will refuse, or cannot be known again."""
-    if isinstance(audio, dict):
-        if audio.get("array") is not None:
-            array = np.ascontiguousarray(audio["array"])
-            return f"{audio.get('sampling_rate')} {array.shape} {array.dtype}".encode() + array.tobytes()
-        audio = audio.get("path") if audio.get("bytes") is None else audio["bytes"]
-    if isinstance(audio, (bytes, bytearray)):
-        return bytes(audio)
-    if isinstance(audio, (str, os.PathLike)) and os.path.isfile(audio):
-        status = os.stat(audio)
-        return f"{os.path.abspath(audio)} {status.st_size} {status.st_mtime_ns}".encode()
+    """Bytes that identify a clip; None for a file that cannot be recognised later, or that does not exist."""
+    content, rate, _, _ = unpack_sound(audio)
+    if rate is not None:
+        array = np.ascontiguousarray(content)
+        return f"{rate} {array.shape} {array.dtype}".encode() + array.tobytes()
+    if isinstance(content, (bytes, bytearray)):
+        return bytes(content)
+    if isinstance(content, (str, os.PathLike)) and os.path.isfile(content):
+        status = os.stat(content)
+        return f"{os.path.abspath(content)} {status.st_size} {status.st_mtime_ns}".encode()
     return None

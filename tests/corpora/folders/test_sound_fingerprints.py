@@ -8,7 +8,7 @@ import pytest
 import soundfile
 import soxr
 
-from modeling_atri.audio_io.load import load_audio
+from modeling_atri.audio_io import load_audio
 from modeling_atri.corpora.folders import sound_fingerprints
 from modeling_atri.corpora.folders.sound_fingerprints import (
     HOP,

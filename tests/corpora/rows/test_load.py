@@ -9,10 +9,11 @@ import pytest
 import soundfile
 
 from modeling_atri import AtriFeatureExtractor
+from modeling_atri.audio_io import MIN_SECONDS
 from modeling_atri.corpora.rows import recordings
 from modeling_atri.corpora.rows.bad_rows import BadRow, read_bad_rows, write_bad_rows
 from modeling_atri.corpora.rows.load import load_rows
-from modeling_atri.corpora.rows.recordings import MIN_SECONDS, count_longer
+from modeling_atri.corpora.rows.recordings import count_longer
 from modeling_atri.languages_atri import ATRI_LANGUAGES
 
 
@@ -160,9 +161,9 @@ FAULTY_FILES = [
     (
         "short.wav",
         sound(1_000),
-        "'{path}' is too short, 0.062 s, .* at least 0.15 s: please leave the row out, or pad",
+        r"Cannot use '{path}': it is too short \(1000 samples at 16000 Hz\). .* \(0.15 s\). Leave it out, or pad",
     ),
-    ("short48.wav", sound(7_100, rate=48_000), "'{path}' is too short, 0.148 s"),
+    ("short48.wav", sound(7_100, rate=48_000), r"Cannot use '{path}': it is too short \(2367 samples"),
     ("cut.wav", sound(10_000)[:-5_000], "Cannot use '{path}': the file is truncated"),
 ]
 
@@ -205,7 +206,7 @@ def test_a_header_is_read_once_and_again_when_the_file_changed(tmp_path, monkeyp
     load_rows(rows)
     assert len(read) == 2
     (tmp_path / "a.wav").write_bytes(sound(100))
-    with pytest.raises(ValueError, match="row 0: .*a.wav' is too short"):
+    with pytest.raises(ValueError, match="row 0: .*a.wav': it is too short"):
         load_rows(rows)
     assert len(read) == 3
 

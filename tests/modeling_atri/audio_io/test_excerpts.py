@@ -7,9 +7,8 @@ import pytest
 import soundfile
 import soxr
 
-from modeling_atri.audio_io.excerpts import clip_length, load_excerpt
-from modeling_atri.audio_io.load import load_audio
-from tests.modeling_atri.audio_io.test_sound_files import encoded, noise, streamed_flac, without_mp3_header
+from modeling_atri.audio_io import audio_length, load_audio, load_excerpt
+from tests.modeling_atri.test_sound_files_atri import encoded, noise, streamed_flac, without_mp3_header
 
 
 RATE = 16_000
@@ -66,7 +65,7 @@ def test_only_the_excerpt_is_decoded(monkeypatch):
 def test_arrays():
     array = np.random.default_rng(0).normal(size=24_000).astype(np.float32)
     audio = {"array": array, "sampling_rate": 8_000}
-    assert clip_length(audio, RATE) == 48_000
+    assert audio_length(audio, RATE) == 48_000
     np.testing.assert_array_equal(load_excerpt(audio, 30_000, 5_000, RATE), load_audio(audio)[30_000:35_000])
 
 
@@ -91,7 +90,7 @@ def test_a_cut_mp3_ends_in_no_excerpt_of_memory(seconds, rate):
 def test_of_an_mp3_that_states_no_length_there_is_what_is_there():
     content = without_mp3_header(encoded(np.concatenate([noise(10) * 1e-4, noise(10)]), "MP3"))
     whole = load_audio(content)
-    assert clip_length(content, RATE) > 1.5 * len(whole), "estimated by its first frame"
+    assert audio_length(content, RATE) > 1.5 * len(whole), "estimated by its first frame"
     assert len(load_excerpt(content, len(whole) + 5_000, RATE, RATE)) == 0
     assert len(load_excerpt(content, len(whole) - 1_000, RATE, RATE)) == pytest.approx(1_000, abs=1_000)
 
@@ -99,7 +98,7 @@ def test_of_an_mp3_that_states_no_length_there_is_what_is_there():
 @pytest.mark.parametrize("start", [0, 50_000, 144_000])
 def test_excerpts_of_streamed_flac(start):
     content = streamed_flac(noise(10.0))
-    assert clip_length(content, RATE) == 160_000
+    assert audio_length(content, RATE) == 160_000
     np.testing.assert_array_equal(load_excerpt(content, start, RATE, RATE), load_audio(content)[start : start + RATE])
 
 
@@ -107,8 +106,8 @@ def test_faults_are_named(tmp_path):
     path = tmp_path / "sound.flac"
     content = recording(16_000, format="FLAC")
     path.write_bytes(content[: len(content) // 2])
-    assert clip_length(str(path), RATE) == 48_000, "the header knows nothing of it"
-    with pytest.raises(ValueError, match=r"sound\.flac' from 2\.0 to 2\.5 s|sound\.flac'.*truncated"):
+    assert audio_length(str(path), RATE) == 48_000, "the header knows nothing of it"
+    with pytest.raises(ValueError, match=r"sound\.flac' from 2\.0 s on|sound\.flac'.*truncated"):
         load_excerpt(str(path), 32_000, 8_000, RATE)
     samples = np.zeros(48_000, dtype=np.float32)
     samples[40_000] = np.nan

@@ -14,8 +14,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modeling_atri.encode.decoding import ReadAhead
+from modeling_atri.encode.batches import weigh
 from modeling_atri.encode.encoding import AudioFailure, encode_audio, encode_text
+from modeling_atri.threads_atri import ReadAhead
 from tests.helpers.tiny import CAPTIONS, tiny_model, tiny_processor
 
 
@@ -65,7 +66,7 @@ def test_reads_a_generator_bit_by_bit(model, processor, num_workers, num_ahead):
             read.append(index)
             yield np.full(2400, np.nan if index == 35 else 0.1, dtype=np.float32)
 
-    with pytest.raises(ValueError, match="^Clip 35: .*NaN"):
+    with pytest.raises(ValueError, match="^Cannot use Clip 35: .*NaN"):
         encode_audio(model, processor, generator(), sampling_rate=16000, batch_size=2, num_workers=num_workers)
     assert 36 <= len(read) <= 36 + num_ahead
 
@@ -92,7 +93,7 @@ def test_long_clips_do_not_pile_up():
         all_begun.set()
         yield num_short + num_long - 1
 
-    def make(index, audio):
+    def make(index):
         if index < num_short:
             return torch.zeros(1, 64)
         all_begun.wait()
@@ -101,7 +102,7 @@ def test_long_clips_do_not_pile_up():
             too_many.set()
         return torch.zeros(1, 64).expand(max_weight * 1012, 64)
 
-    with ReadAhead(make, numbers(), num_workers, num_long, max_weight) as reader:
+    with ReadAhead(make, numbers(), num_workers, num_long, weigh, max_weight) as reader:
         lengths = []
         for features in reader:
             lengths.append(len(features))
@@ -277,11 +278,11 @@ def test_errors_call_clips_by_path_number_or_given_name(model, processor, tmp_pa
     path = tmp_path / "short.wav"
     soundfile.write(path, np.zeros(100, dtype=np.float32), 16000)
     for audio in (path, str(path), {"path": str(path), "bytes": None}):
-        with pytest.raises(ValueError, match=f"'{path}' is too short: 100 samples"):
+        with pytest.raises(ValueError, match=rf"'{path}': it is too short \(100 samples"):
             encode_audio(model, processor, [audio])
-    with pytest.raises(ValueError, match="Clip 0 is too short"):
+    with pytest.raises(ValueError, match="Clip 0: it is too short"):
         encode_audio(model, processor, [path.read_bytes()])
-    with pytest.raises(ValueError, match="^Row 'x': .* is too short"):
+    with pytest.raises(ValueError, match="^Row 'x': .* it is too short"):
         encode_audio(model, processor, [path], names=["Row 'x'"])
     with pytest.raises(ValueError, match="^b: no good$"):
         encode_audio(model, processor, [np.ones((16, 64)), path], read_features=_read_arrays, names="ab")
@@ -324,10 +325,10 @@ def good() -> np.ndarray:
 @pytest.mark.parametrize(
     "audios, arguments, message",
     [
-        ([good()], {"sampling_rate": None}, "Clip 0 is a bare waveform: pass its `sampling_rate`"),
-        ([good(), np.zeros(100, np.float32)], {}, "Clip 1 is too short: 100 samples"),
+        ([good()], {"sampling_rate": None}, "Clip 0 is a waveform without its sampling rate: pass `sampling_rate`"),
+        ([good(), np.zeros(100, np.float32)], {}, r"Clip 1: it is too short \(100 samples"),
         ([good(), Path("no_such_file.wav")], {}, "no_such_file.wav"),
-        (good(), {}, r"`audios` is one clip \(ndarray\); pass a list of clips"),
+        (good(), {}, r"`audios` is one clip \(ndarray\). Pass a list of clips"),
         ("clip.wav", {}, r"`audios` is one clip \(str\)"),
         ({"array": good(), "sampling_rate": 16000}, {}, r"`audios` is one clip \(dict\)"),
         ([good()], {"batch_size": 0}, "`batch_size` must be at least 1, got 0"),
@@ -391,7 +392,7 @@ def test_skipping_where_nothing_or_everything_fails(model, processor, clips):
     embeddings, failures = encode_audio(model, processor, [b""] * 40, batch_size=2, names="x" * 40, on_error="skip")
     assert embeddings.shape == (0, 12)
     assert failures == [
-        AudioFailure(index, "x", "Cannot decode the given bytes: there are 0 bytes.") for index in range(40)
+        AudioFailure(index, "x", f"Cannot decode Clip {index}: there are 0 bytes.") for index in range(40)
     ]
 
 

@@ -10,7 +10,7 @@ import torch
 from modeling_atri import AtriFeatureExtractor
 from modeling_atri.trainer.data.feature_cache import FeatureCache
 from tests.helpers.tiny import tiny_processor
-from tests.modeling_atri.audio_io.test_sound_files import encoded, without_mp3_header
+from tests.modeling_atri.test_sound_files_atri import encoded, without_mp3_header
 
 
 EXTRACTOR = AtriFeatureExtractor()
@@ -202,6 +202,6 @@ def test_a_long_clip_that_is_shorter_than_estimated():
 
 def test_short_clips_are_named(tmp_path):
     path = write_sound(tmp_path / "short.wav", noise(0.05))
-    with pytest.raises(ValueError, match="short.wav is too short: 800 samples .* pad the file with silence") as error:
+    with pytest.raises(ValueError, match=r"short.wav': it is too short \(800 samples .* pad it with silence") as error:
         FeatureCache(EXTRACTOR)(path)
     assert "pad_short" not in str(error.value), "the Trainer has no such option"

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from modeling_atri.audio_io.load import audio_length, load_audio
-from modeling_atri.audio_io.sound_files import _BLOCK_LENGTH, SoundFile
+from modeling_atri.audio_io import audio_length, load_audio
+from modeling_atri.sound_files_atri import BLOCK_LENGTH, SoundFile
 
 
 RATE = 16_000
@@ -63,7 +63,7 @@ def test_whole_files_are_read_whole(format, subtype):
     for seconds in (0.2, 5.0):
         content = encoded(noise(seconds), format, subtype)
         with SoundFile(io.BytesIO(content), "it") as file:
-            assert sum(map(len, file.mono_blocks())) == file.frames
+            assert sum(map(len, file.mono_blocks())) == file.num_frames
         assert len(load_audio(content)) == audio_length(content)
 
 
@@ -78,13 +78,13 @@ def test_cut_files_are_refused(format, subtype, kept):
 @pytest.mark.parametrize("seconds", [2.0, 20.0])
 def test_a_cut_mp3_is_refused_and_not_filled_with_memory(tmp_path, seconds):
     """Shorter and longer than one block."""
-    assert (seconds * RATE > _BLOCK_LENGTH) == (seconds > 2)
+    assert (seconds * RATE > BLOCK_LENGTH) == (seconds > 2)
     content = encoded(noise(seconds), "MP3")
     cut = content[: len(content) // 3]
     (tmp_path / "cut.mp3").write_bytes(cut)
     assert audio_length(cut) == seconds * RATE, "its header knows nothing of it"
     for source in (cut, tmp_path / "cut.mp3", io.BytesIO(cut)):
-        poison(_BLOCK_LENGTH, int(seconds * RATE))
+        poison(BLOCK_LENGTH, int(seconds * RATE))
         with pytest.raises(ValueError, match="the file is truncated"):
             load_audio(source)
 
@@ -92,7 +92,7 @@ def test_a_cut_mp3_is_refused_and_not_filled_with_memory(tmp_path, seconds):
 @pytest.mark.parametrize("seconds", [2.0, 20.0])
 def test_an_mp3_that_states_no_length_is_what_is_there(seconds):
     content = without_mp3_header(encoded(noise(seconds), "MP3"))
-    poison(_BLOCK_LENGTH, int(seconds * RATE))
+    poison(BLOCK_LENGTH, int(seconds * RATE))
     part = load_audio(content[: len(content) // 3])
     assert 0 < len(part) < seconds * RATE / 2
     assert np.abs(part).max() < 1

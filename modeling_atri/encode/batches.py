@@ -1,0 +1,181 @@
+"""Clips and captions in batches of similar length, and their embeddings in the order given."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice, pairwise
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from ..embedding_store.npy_files import write_npy
+from ..processing_atri import AtriProcessor
+from ..threads_atri import ReadAhead
+from .clip_reader import AudioFailure
+
+
+# So many batches are read ahead and sorted by length, so that little of a batch is padding.
+BATCHES_AHEAD = 16
+# A clip of up to 1012 frames, about 10 s, which CED sees at once, counts once for the batch size; a longer one counts
+# as often as it has that many frames. The same holds for captions of 128 tokens.
+FRAMES_PER_UNIT = 1012
+_TOKENS_PER_UNIT = 128
+
+
+def weigh(features: Tensor | AudioFailure) -> int:
+    """How often a clip counts for the batch size."""
+    return 1 if isinstance(features, AudioFailure) else max(1, -(-len(features) // FRAMES_PER_UNIT))
+
+
+@contextmanager
+def in_eval_mode(model: Any) -> Iterator[None]:
+    """Put every module of a model into evaluation mode, and back afterwards. Other objects are left alone."""
+    modules = list(model.modules()) if isinstance(model, nn.Module) else []
+    in_training = [module for module in modules if module.training]
+    for module in in_training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in in_training:
+            module.training = True
+
+
+def collect(blocks: Iterable[np.ndarray], width: int, out: str | PathLike | None) -> np.ndarray:
+    """Join blocks of rows to one array, in memory or in the `.npy` file `out`."""
+    if out is not None:
+        path = Path(out)
+        if path.suffix != ".npy" or path.is_dir() or not path.parent.is_dir():
+            raise ValueError(f"`out` must name a .npy file in a folder that exists, got {str(path)!r}.")
+        return write_npy(path, blocks, width)
+    parts = deque(blocks)
+    embeddings = np.empty((sum(map(len, parts)), width), dtype=np.float32)
+    stop = 0
+    while parts:  # each is freed once it is copied
+        start, stop = stop, stop + len(parts[0])
+        embeddings[start:stop] = parts.popleft()
+    return embeddings
+
+
+def audio_blocks(
+    model: Any,
+    processor: AtriProcessor,
+    reader: ReadAhead[Any, Tensor | AudioFailure],
+    batch_size: int,
+    failures: list[AudioFailure],
+    bar: tqdm,
+) -> Iterator[np.ndarray]:
+    """Embeddings of the clips that `reader` yields, some at a time. Clips that could not be read go to `failures`."""
+    windows = _Windows(reader, batch_size)
+    for window in windows:
+        failures.extend(item for item in window if isinstance(item, AudioFailure))
+        clips = [item for item in window if not isinstance(item, AudioFailure)]
+        bar.update(len(window) - len(clips))
+        embeddings = np.empty((len(clips), model.config.projection_dim), dtype=np.float32)
+        for rows in _batches([len(clip) for clip in clips], batch_size, FRAMES_PER_UNIT):
+            features = [clips[row] for row in rows]
+            if isinstance(model, nn.Module) and weigh(features[0]) > batch_size:
+                batch = _embed_in_pieces(model, features[0], batch_size)
+            else:
+                batch = _embed_clips(model, processor, features)
+            embeddings[rows] = batch.float().cpu().numpy()
+            bar.update(len(rows))
+            windows.fill(wait=False)
+        yield embeddings
+
+
+def text_blocks(
+    model: Any, processor: AtriProcessor, captions: Iterator[tuple[str, str | None]], batch_size: int, bar: tqdm
+) -> Iterator[np.ndarray]:
+    """Embeddings of captions with their languages, some at a time."""
+    while window := list(islice(captions, batch_size * BATCHES_AHEAD)):
+        texts, languages = zip(*window, strict=True)
+        tokens = processor(text=list(texts), language=None if languages[0] is None else list(languages))
+        input_ids, mask = tokens["input_ids"], tokens["attention_mask"]
+        embeddings = np.empty((len(window), model.config.projection_dim), dtype=np.float32)
+        for rows in _batches(mask.sum(dim=1).tolist(), batch_size, _TOKENS_PER_UNIT):
+            used = mask[rows].any(dim=0)  # on whichever side the padding is
+            inputs = {"input_ids": input_ids[rows][:, used], "attention_mask": mask[rows][:, used]}
+            inputs = {name: value.to(model.device) for name, value in inputs.items()}
+            embeddings[rows] = model.get_text_features(**inputs).pooler_output.float().cpu().numpy()
+            bar.update(len(rows))
+        yield embeddings
+
+
+def _batches(lengths: Sequence[int], batch_size: int, unit: int) -> Iterator[list[int]]:
+    """Rows of similar length, short ones first: `batch_size` of up to `unit`, fewer of longer ones, at least one."""
+    batch: list[int] = []
+    for row in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if batch and (len(batch) + 1) * -(-lengths[row] // unit) > batch_size:
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
+
+
+class _Windows:
+    """Clips in groups that are sorted by length; while the model works on one group, the next is gathered.
+
+    Groups depend on the clips alone, never on how fast they are read. The first groups are small, so that the model
+    begins soon.
+    """
+
+    def __init__(self, reader: ReadAhead[Any, Tensor | AudioFailure], batch_size: int):
+        self._reader = reader
+        self._limit = batch_size
+        self._max_limit = batch_size * BATCHES_AHEAD
+        self._gathered: list[Tensor | AudioFailure] = []
+        self._weight = 0
+
+    def __iter__(self) -> Iterator[list[Tensor | AudioFailure]]:
+        while True:
+            self.fill(wait=True)
+            if not self._gathered:
+                return
+            window, self._gathered, self._weight = self._gathered, [], 0
+            self._limit = min(2 * self._limit, self._max_limit)
+            yield window
+
+    def fill(self, wait: bool) -> None:
+        """Take clips that were read until the group is full; without `wait`, only those that are ready."""
+        while self._weight < self._limit and (wait or self._reader.is_ready()):
+            try:
+                item = next(self._reader)
+            except StopIteration:
+                return
+            self._gathered.append(item)
+            self._weight += weigh(item)
+
+
+def _embed_clips(model: Any, processor: AtriProcessor, features: list[Tensor]) -> Tensor:
+    """Embeddings of whole clips, `(clips, projection_dim)`."""
+    input_features, mask = processor.feature_extractor.pad_features(features)
+    inputs = {"input_features": input_features, "input_features_mask": mask}
+    return model.get_audio_features(**{name: value.to(model.device) for name, value in inputs.items()}).pooler_output
+
+
+def _embed_in_pieces(model: Any, features: Tensor, max_units: int) -> Tensor:
+    """Embedding of one long clip, `(1, projection_dim)`: the mean over its chunks, computed piece by piece.
+
+    A piece has whole chunks, and the last piece has at least two. The last chunk of a clip is padded with zeros that
+    count, but a chunk alone would have them masked.
+    """
+    size = model.config.audio_config.max_frames
+    num_chunks = -(-len(features) // size)
+    num_pieces = -(-num_chunks // max(2, max_units * FRAMES_PER_UNIT // size))
+    bounds = [piece * num_chunks // num_pieces for piece in range(num_pieces + 1)]
+    mean = 0.0
+    for first, last in pairwise(bounds):
+        piece = features[None, first * size : last * size].to(model.device)
+        pooled = model.audio_model(piece).pooler_output
+        mean = mean + pooled.float() * ((last - first) / num_chunks)
+    return F.normalize(model.audio_projection(mean.to(pooled.dtype)), dim=-1)
+
+
+__all__ = ["BATCHES_AHEAD", "audio_blocks", "collect", "in_eval_mode", "text_blocks", "weigh"]

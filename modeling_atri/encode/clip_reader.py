@@ -1,0 +1,89 @@
+"""One clip to log-mel features, named in every error."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+from transformers.utils import logging
+
+from ..audio_inputs_atri import lacks_rate, path_of
+from ..feature_extraction_atri import AtriFeatureExtractor
+
+
+logger = logging.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class AudioFailure:
+    """A clip that could not be read.
+
+    Args:
+        index: its place among the clips that were given.
+        name: its path or the name that it was given, otherwise "Clip {index}".
+        reason: a sentence that says what is wrong with it.
+        error (*optional*): the error that was raised, without its traceback, which would keep the clip in memory.
+    """
+
+    index: int
+    name: str
+    reason: str
+    error: Exception | None = field(default=None, compare=False, repr=False)
+
+
+class ClipReader:
+    """A function that reads one clip.
+
+    Args:
+        feature_extractor: the feature extractor of the model.
+        sampling_rate: rate of waveforms, in Hz.
+        pad_short: zero-pad clips below 0.15 s instead of raising.
+        read_features: takes a clip and returns its features, instead of decoding it; called from several threads.
+        names: what errors call the clips.
+        skip: log a clip that cannot be read and return an `AudioFailure`, instead of raising.
+    """
+
+    def __init__(
+        self,
+        feature_extractor: AtriFeatureExtractor,
+        sampling_rate: int | None = None,
+        pad_short: bool = False,
+        read_features: Callable[[Any], Tensor] | None = None,
+        names: Sequence[str] | None = None,
+        skip: bool = False,
+    ):
+        self._extractor = feature_extractor
+        self._sampling_rate = sampling_rate
+        self._pad_short = pad_short
+        self._read_features = read_features
+        self._names = names
+        self._skip = skip
+
+    def __call__(self, numbered: tuple[int, Any]) -> Tensor | AudioFailure:
+        """Log-mel features of a clip with its number, of shape `(frames, mel bins)`, or the reason why it has none."""
+        index, audio = numbered
+        if isinstance(audio, Mapping) and "audio" in audio:  # a row of a data set
+            audio = audio["audio"]
+        name = self._names[index] if self._names is not None else path_of(audio) or f"Clip {index}"
+        try:
+            return self._read(audio, f"Clip {index}")
+        except (ValueError, OSError) as error:
+            is_named = self._names is None and name in str(error)
+            message = str(error) if is_named else f"{name}: {error}"
+            if self._skip:
+                logger.warning(f"Skipped: {message}")
+                error.__cause__ = error.__context__ = None
+                return AudioFailure(index, name, str(error), error.with_traceback(None))
+            if is_named:
+                raise
+            raise ValueError(message) from error
+
+    def _read(self, audio: Any, name: str) -> Tensor:
+        if self._read_features is not None:
+            return self._read_features(audio)
+        if lacks_rate(audio) and self._sampling_rate is None:
+            raise ValueError(f"{name} is a waveform without its sampling rate: pass `sampling_rate` in Hz.")
+        return self._extractor.extract_clip(audio, self._pad_short, name, self._sampling_rate)
+
+
+__all__ = ["AudioFailure", "ClipReader"]

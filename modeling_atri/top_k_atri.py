@@ -1,0 +1,55 @@
+"""The best matches of queries among candidates, in one order everywhere."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+
+_BLOCK_SCORES = 2**24  # scores in memory at a time: 64 MB
+
+
+def best_places(scores: np.ndarray, k: int) -> np.ndarray:
+    """Places of the k highest scores, the highest first; equal scores stay in the order in which they are given.
+
+    Args:
+        scores: `(n,)`, any type that can be compared, without NaN.
+        k: at least 1; where it is more than n, all places are returned.
+
+    Returns:
+        `np.ndarray` of shape `(min(k, n),)`, int64.
+    """
+    k = min(k, len(scores))
+    if k == 0:
+        return np.zeros(0, dtype=np.int64)
+    least = np.partition(scores, -k)[-k]
+    picked = np.flatnonzero(scores >= least)
+    return picked[np.argsort(-scores[picked], kind="stable")][:k]
+
+
+def best_matches(queries: np.ndarray, candidates: np.ndarray, k: int) -> Iterator[list[tuple[int, float]]]:
+    """For each query the k candidates with the highest dot product, as pairs of place and score, best first.
+
+    Args:
+        queries: `(q, dim)`.
+        candidates: `(n, dim)`, n at least 1.
+        k: matches of a query; see `best_places`.
+    """
+    rows = max(1, _BLOCK_SCORES // len(candidates))
+    for start in range(0, len(queries), rows):
+        for scores in queries[start : start + rows] @ candidates.T:
+            best = best_places(scores, k)
+            yield list(zip(best.tolist(), scores[best].tolist(), strict=True))
+
+
+def check_top_k(k: int) -> int:
+    """Return `k`.
+
+    Raises:
+        ValueError: it is not a whole number of at least 1.
+    """
+    if not isinstance(k, int) or k < 1:
+        raise ValueError(f"`top_k` must be a whole number of at least 1, got {k!r}.")
+    return k
+
+
+__all__ = ["best_matches", "best_places", "check_top_k"]
