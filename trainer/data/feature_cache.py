@@ -96,10 +96,10 @@ class FeatureCache:
         else:
             for _ in range(_EXCERPTS_TRIED):
                 waveform = _draw_excerpt(audio, num_samples, int(max_seconds * rate), rate, rng)
-                features = self._features(waveform, describe_audio(audio))
+                features = self._features(waveform, _name_of(audio))
                 if not is_silent(features):
                     return features
-        raise BadRowError(f"{describe_audio(audio)} is silent, so the model cannot learn from it.", SILENT_RECORDING)
+        raise BadRowError(f"{_name_of(audio)} is silent, so the model cannot learn from it.", SILENT_RECORDING)
 
     def _keep(self, path: Path, features: torch.Tensor) -> None:
         if not self._can_write:
@@ -114,7 +114,7 @@ class FeatureCache:
 
     def _extract(self, audio: Any) -> torch.Tensor:
         waveform = load_audio(audio, sampling_rate=self.feature_extractor.sampling_rate)
-        return self._features(waveform, describe_audio(audio))
+        return self._features(waveform, _name_of(audio))
 
     def _features(self, waveform: np.ndarray, name: str) -> torch.Tensor:
         extractor = self.feature_extractor
@@ -140,9 +140,10 @@ def is_silent(features: torch.Tensor) -> bool:
     return bool(low == high)
 
 
-def describe_audio(audio: Any) -> str:
-    """What messages call a clip."""
-    return path_of(audio) or "a clip given as samples or bytes"
+def _name_of(audio: Any) -> str:
+    """What error messages call a clip."""
+    path = path_of(audio)
+    return repr(path) if path else "a clip given as samples or bytes"
 
 
 def _identity(audio: Any) -> bytes | None:

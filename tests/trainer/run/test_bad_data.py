@@ -107,9 +107,9 @@ def test_training_goes_around_bad_rows(tmp_path, folder, caplog):
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_training_stops_with_a_sentence_that_names_the_row(tmp_path, rows, num_workers):
     for name, sentence in {
-        "silent.wav": "Row 'silent.wav': {path} is silent",
+        "silent.wav": "Row 'silent.wav': '{path}' is silent",
         "nan.wav": "Row 'nan.wav': Cannot use '{path}': it holds NaN or infinite samples",
-        "huge.wav": "Row 'huge.wav': {path}",
+        "huge.wav": "Row 'huge.wav': Cannot use '{path}': it has samples up to 1e+30",
         "cut.flac": "Row 'cut.flac': Cannot decode '{path}'",
     }.items():
         some = without(rows, set(SEEN_IN_TIME) - {name})
