@@ -7,7 +7,7 @@ import shlex
 
 import pytest
 
-from modeling_atri.cli.commands.prepare import kinds as prepare
+from modeling_atri.cli.commands.prepare.kinds import TASKS, parse
 from modeling_atri.cli.main import main
 from modeling_atri.corpora.rows.load import load_rows
 from tests.helpers.corpora import write_audiocaps, write_clotho, write_items, write_sound, youtube_id
@@ -44,17 +44,17 @@ def test_audiocaps_in_two_languages(audiocaps, capsys):
         "eng_Latn        19",
         "jpn_Jpan        19",
         "",
-        "clips by their captions in a language: 1 of 4, 3 of 5",
+        "clips by their number of captions in a language: 1 with 4, 3 with 5",
         "",
-        "left out              clips",
-        "missing recording         2",
-        f"{data / 'left_out.jsonl'} lists them.",
+        "left out           clips",
+        "missing recording      2",
+        f"They are listed in {data / 'left_out.jsonl'}.",
         "",
         "left out          captions",
         "missing language         1",
-        f"{data / 'lost_captions.jsonl'} lists them.",
+        f"They are listed in {data / 'lost_captions.jsonl'}.",
         "",
-        f"{data / 'report.json'} says all this.",
+        f"This report is in {data / 'report.json'}.",
     ]
     rows = load_rows(audiocaps / "data", "test")
     assert rows[1]["captions"]["jpn_Jpan"] == ["音 1 0", "音 1 1", "音 1 3", "音 1 4"]
@@ -118,7 +118,7 @@ def test_check_and_drop(audiocaps, capsys):
     assert run(*check, "--output", audiocaps / "shared.jsonl", "--drop") == 0
     printed = capsys.readouterr().out.splitlines()
     assert printed[1].split() == [str(train), str(test), "3", "2", "1", "1", "1"]
-    assert printed[2] == f"Took 2 clips out of {train / 'metadata.jsonl'}; their rows are in overlap.jsonl beside it."
+    assert printed[2] == f"Moved 2 clips from {train / 'metadata.jsonl'} to overlap.jsonl in the same folder."
     found = [json.loads(line) for line in (audiocaps / "shared.jsonl").read_text("utf-8").splitlines()]
     assert [(item["train"]["audio_id"], item["by"]) for item in found] == [
         (f"Y{youtube_id(0)}", ["id"]),
@@ -128,7 +128,7 @@ def test_check_and_drop(audiocaps, capsys):
     assert run(*check) == 0
     assert capsys.readouterr().out.splitlines()[1].split()[3:] == ["0", "0", "0", "0"]
     assert run("wavcaps", *options, "--output", train) == 0
-    assert f"2 clips stay out since {train / 'overlap.jsonl'} lists them" in capsys.readouterr().out
+    assert f"2 clips stay out because {train / 'overlap.jsonl'} lists them" in capsys.readouterr().out
     assert load_rows(train)["audio_id"][:] == [f"Y{youtube_id(7)}"]
 
 
@@ -141,7 +141,7 @@ def test_check_and_drop(audiocaps, capsys):
         (["audiocaps", "--captions", "en=test.csv"], "required: --output, --audio"),
         (["wavcaps", "--subset", "youtube"], "invalid choice: 'youtube'"),
         (["clotho", "--captoins", "x"], "required"),
-        (["check", "--train", "a", "--test", "a"], "is given to train and to test on"),
+        (["check", "--train", "a", "--test", "a"], "is given to both --train and --test"),
         (["check", "--train", "a", "--test", "b"], "There is no file"),
     ],
 )
@@ -173,8 +173,8 @@ def test_help_of_one_kind(capsys, kind, words):
     assert all(word in printed for word in words)
     assert max(map(len, printed.splitlines())) <= 120
     (example,) = re.findall(rf"atri prepare ({kind} --[^\\\n]*(?:\\\n.*)?)\n", printed)
-    prepare._parse(kind, shlex.split(example.replace("\\\n", ""))[1:])
-    fields = prepare._ARGUMENTS[kind].__dataclass_fields__.values()
+    parse(kind, shlex.split(example.replace("\\\n", ""))[1:])
+    fields = dataclasses.fields(TASKS[kind])
     required = sum(field.default is dataclasses.MISSING for field in fields)
     assert " ".join(printed.split()).count(" Required.") == required > 0
 

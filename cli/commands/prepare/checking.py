@@ -1,0 +1,88 @@
+"""`atri prepare check`: find clips that training and test folders share, and take them out of the training folders."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+
+if TYPE_CHECKING:
+    from modeling_atri.corpora.folders.overlap import Overlap
+    from modeling_atri.corpora.folders.prepared import PreparedClip
+
+
+@dataclass
+class CheckArguments:
+    """Options of `atri prepare check`."""
+
+    summary: ClassVar[str] = (
+        "find clips that training and test folders share, by source id and by sound; --drop removes them"
+    )
+    description: ClassVar[str] = """\
+Find clips that training and test folders share: by ids at the source (YouTube, Freesound), by equal samples, and by
+sound, which also finds clips that were cut or encoded again. Any folder with a metadata.jsonl can be compared.
+
+With --drop, shared rows are moved from the metadata.jsonl of the training folders to overlap.jsonl in the same folder.
+Test folders and recordings are not changed. When a training folder is prepared again, these clips stay out; delete
+overlap.jsonl to get them back.
+
+example:
+  atri prepare check --train data/freesound --test data/clotho/test data/audiocaps/test --drop
+"""
+
+    train: list[str] = field(metadata={"help": "Folders to train on."})
+    test: list[str] = field(metadata={"help": "Folders to evaluate on."})
+    by_sound: bool = field(default=True, metadata={"help": "Decode and compare the recordings, not only their ids."})
+    drop: bool = field(default=False, metadata={"help": "Take shared clips out of the training folders."})
+    output: str | None = field(default=None, metadata={"help": "JSON lines file for the list of shared clips."})
+
+    def run(self) -> None:
+        """Compare the folders, print and write the shared clips, and drop them if asked."""
+        from modeling_atri.corpora.folders.dropping import drop_overlaps
+        from modeling_atri.corpora.folders.overlap import find_overlaps
+        from modeling_atri.corpora.folders.prepared import OVERLAP_FILE, read_clips
+        from modeling_atri.corpora.rows.bad_rows import describe_kinds
+        from modeling_atri.corpora.rows.metadata import METADATA_FILE
+        from modeling_atri.files import write_json_lines
+
+        if both := {Path(name).resolve() for name in self.train} & {Path(name).resolve() for name in self.test}:
+            raise ValueError(f"{', '.join(map(str, sorted(both)))} is given to both --train and --test.")
+        train, test = ([clip for name in names for clip in read_clips(name)] for names in (self.train, self.test))
+        overlaps, unread, unheard = find_overlaps(train, test, by_sound=self.by_sound, progress=True)
+        print(overlap_table(self.train, self.test, train, overlaps))
+        for name, clips in (("training", train), ("test", test)):
+            if nameless := sum(not clip.row.get("source_ids") for clip in clips):
+                print(f"{nameless} of {len(clips)} {name} clips have no id at a source: only their sound is compared.")
+        if unheard:
+            print(f"{len(unheard)} clips cannot be recognised by sound: less than 2 s of them are loud and changing.")
+        if unread:
+            print(f"{len(unread)} clips could not be read: {describe_kinds(unread)}.")
+        if self.output:
+            Path(self.output).parent.mkdir(parents=True, exist_ok=True)
+            write_json_lines(Path(self.output), [overlap.describe() for overlap in overlaps])
+        if self.drop and overlaps:
+            for folder, count in drop_overlaps(overlaps).items():
+                print(f"Moved {count} clips from {folder / METADATA_FILE} to {OVERLAP_FILE} in the same folder.")
+
+
+def overlap_table(
+    train_names: Sequence[str],
+    test_names: Sequence[str],
+    train: "Sequence[PreparedClip]",
+    overlaps: "Sequence[Overlap]",
+) -> str:
+    """Table of the training clips that are in a test folder, by pair of folders and by how that is known."""
+    from modeling_atri.corpora.folders.overlap import BY_ID, BY_SAMPLES, BY_SOUND
+    from modeling_atri.hub_cards.tables import text_table
+
+    kinds = (BY_ID, BY_SAMPLES, BY_SOUND)
+    rows: list[list[Any]] = []
+    for train_name in train_names:
+        num_clips = sum(clip.folder == Path(train_name) for clip in train)
+        for test_name in test_names:
+            folders = (Path(train_name), Path(test_name))
+            found = [overlap for overlap in overlaps if (overlap.train.folder, overlap.test.folder) == folders]
+            shared = {overlap.train.file_name for overlap in found}
+            counts = [len({overlap.train.file_name for overlap in found if kind in overlap.by}) for kind in kinds]
+            rows.append([train_name, test_name, num_clips, len(shared), *counts])
+    return text_table(["train", "test", "clips", "shared", *(f"by {kind}" for kind in kinds)], rows, "<<>>>>>")
