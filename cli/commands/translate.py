@@ -11,19 +11,20 @@ from ..options import parse_options
 
 
 if TYPE_CHECKING:
+    from modeling_atri.corpora.rows.bad_rows import BadRow
     from modeling_atri.corpora.translation.models import TranslationModel
     from modeling_atri.corpora.translation.quality import Scorer
     from modeling_atri.corpora.translation.translate import TranslationSummary
 
 
 DESCRIPTION = """\
-Translate the captions of DATA, a folder of sound files beside a metadata.jsonl, into other languages, and write
-OUTPUT, a data set that `atri train` reads: metadata.jsonl with parallel captions (recordings stay where they are),
-translations.jsonl with how each translation was made, flagged.jsonl with those that may be wrong, and a card.
+Translate the captions of DATA, a folder of sound files with a metadata.jsonl, into other languages, and write a data
+set that `atri train` reads to OUTPUT: metadata.jsonl with parallel captions (recordings stay where they are),
+translations.jsonl with how each translation was made, flagged.jsonl with translations that may be wrong, and a card.
 
-Models are NLLB-200 (cc-by-nc-4.0) and MADLAD-400 (apache-2.0). Stop it at any moment, also with kill -9, and give the
-same command again: nothing is translated twice or lost. Give other --languages to add them: those that OUTPUT has
-stay. A caption that has no translation in one language is left out in all.
+Models are NLLB-200 (cc-by-nc-4.0) and MADLAD-400 (apache-2.0). The command can be stopped at any time, even with
+kill -9: the same command continues, and nothing is lost or translated twice. Call it again with other --languages to
+add them; languages that OUTPUT has are kept. A caption without a translation in one language is left out in all.
 
 examples:
   atri translate clips/train clips/train_8 --model facebook/nllb-200-distilled-600M --languages fr de es nl ca ja zh
@@ -31,8 +32,8 @@ examples:
       --dtype bfloat16 --batch_size 128 --batch_tokens 8192 --quality round_trip --drop_flagged
 
 Flags are: empty, cut off (by --max_new_tokens), source too long, unknown token, copied source, wrong script,
-repetition, length, and with --quality also low score. Without --drop_flagged such captions stay, but for those
-without a translation. Another language in the right script is not noticed.
+repetition, length, and with --quality also low score. Flagged captions are kept unless --drop_flagged is given or
+their translation is empty. Translations into another language with the right script are not detected.
 """
 
 
@@ -40,69 +41,69 @@ without a translation. Another language in the right script is not noticed.
 class TranslateArguments:
     """Options of `atri translate`."""
 
-    data: str = field(metadata={"help": "Folder with metadata.jsonl, or JSON lines file.", "positional": True})
+    data: str = field(metadata={"help": "Folder with metadata.jsonl, or a JSON lines file.", "positional": True})
     output: str = field(metadata={"help": "Folder for the translated data set.", "positional": True})
     model: str = field(metadata={"help": "Folder or Hub id of the translation model."})
     languages: list[str] = field(
-        metadata={"help": "Languages to translate into, e.g. fr de ja zh; others that OUTPUT has stay."}
+        metadata={"help": "Languages to translate into, e.g. fr de ja zh. Others that OUTPUT has are kept."}
     )
     source: str = field(default="eng_Latn", metadata={"help": "Language to translate from."})
     split: str | None = field(default=None, metadata={"help": "Subfolder of DATA."})
     revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of the model."})
-    num_beams: int = field(default=4, metadata={"help": "Beams; 1 is greedy, and faster."})
-    max_new_tokens: int = field(default=200, metadata={"help": "Translations are cut off after so many tokens."})
-    batch_size: int = field(default=32, metadata={"help": "Most captions in a batch."})
-    batch_tokens: int = field(default=2048, metadata={"help": "Most source tokens in a batch, padding included."})
-    device: str = field(default="cpu", metadata={"help": "Where to compute, e.g. cpu or cuda."})
+    num_beams: int = field(default=4, metadata={"help": "Number of beams. 1 is greedy decoding, which is faster."})
+    max_new_tokens: int = field(default=200, metadata={"help": "Tokens after which translations are cut off."})
+    batch_size: int = field(default=32, metadata={"help": "Largest number of captions in a batch."})
+    batch_tokens: int = field(default=2048, metadata={"help": "Largest number of source tokens in a batch."})
+    device: str = field(default="cpu", metadata={"help": "Device to compute on, e.g. cpu or cuda."})
     dtype: str = field(
         default="float32",
-        metadata={"help": "Of the model's weights.", "choices": ["float32", "bfloat16", "float16"]},
+        metadata={"help": "Dtype of the model's weights.", "choices": ["float32", "bfloat16", "float16"]},
     )
     quality: str = field(
         default="none",
         metadata={
-            "help": "How to score translations: round_trip translates them back and compares (chrF); embedding "
-            "compares their embeddings with the sources', by --quality_model; none leaves the rules alone.",
+            "help": "How to score translations: round_trip compares the source with the translation back (chrF), "
+            "embedding compares embeddings from --quality_model, none gives no scores.",
             "choices": ["none", "round_trip", "embedding"],
         },
     )
     quality_model: str | None = field(
         default=None,
-        metadata={"help": "For embedding: folder or Hub id of an ATRI model, or of one of sentence-transformers."},
+        metadata={"help": "Model for --quality embedding: folder or Hub id of ATRI or sentence-transformers."},
     )
     min_score: float | None = field(
         default=None,
         metadata={
-            "help": "Flag what scores less. Default: 0.3 for round_trip, 0.5 for embedding. It can be changed later: "
-            "scores are kept."
+            "help": "Flag translations with a lower score. A later run can change it. Default: 0.3 for round_trip, "
+            "0.5 for embedding."
         },
     )
     drop_flagged: bool = field(
-        default=False, metadata={"help": "Leave out what is flagged in one language, in all languages."}
+        default=False, metadata={"help": "Leave captions that are flagged in one language out in all languages."}
     )
     retranslate: bool = field(
         default=False,
-        metadata={"help": "Make again what OUTPUT holds of another model, decoding or score. Default: an error."},
+        metadata={"help": "Translate again what OUTPUT holds from another model, decoding or score."},
     )
     license: str | None = field(
-        default=None, metadata={"help": "Licence of a translation model that does not say it itself."}
+        default=None, metadata={"help": "Licence of a translation model whose model card does not say it."}
     )
     source_license: str | None = field(
-        default=None, metadata={"help": "Licence of the captions. Default: what a README.md in DATA says."}
+        default=None, metadata={"help": "Licence of the captions. Default: that of a README.md in DATA."}
     )
     on_bad_row: str = field(
         default="raise",
         metadata={
-            "help": "Rows that cannot be used: raise ends with an error that names them, skip leaves them out.",
+            "help": "What to do with rows that cannot be used: raise an error that names them, or skip them.",
             "choices": ["raise", "skip"],
         },
     )
 
     def __post_init__(self):
         if (self.quality == "embedding") != (self.quality_model is not None):
-            raise ValueError("--quality embedding and --quality_model go together.")
+            raise ValueError("--quality embedding and --quality_model must be given together.")
         if self.min_score is not None and self.quality == "none":
-            raise ValueError("--min_score is a limit for scores: pass --quality round_trip or embedding with it.")
+            raise ValueError("--min_score is a limit for scores: pass --quality round_trip or embedding too.")
 
 
 def main(argv: list[str]) -> None:
@@ -112,24 +113,20 @@ def main(argv: list[str]) -> None:
 
 
 def translate(args: TranslateArguments) -> "TranslationSummary":
-    """Load the model, translate what is new, print what was done."""
+    """Load the model, translate new captions, and print a summary."""
     check_device(args.device)
-    if not Path(args.data).exists():  # told before the model is loaded
+    if not Path(args.data).exists():  # before the model is loaded
         raise ValueError(f"There is no folder or file {args.data!r}.")
     languages = [resolve_language(language) for language in args.languages]
-    from modeling_atri.corpora.clips.clip import OVERLAP
-    from modeling_atri.corpora.folders.prepared import OVERLAP_FILE
-    from modeling_atri.corpora.rows.bad_rows import LEFT_OUT_NAME, read_bad_rows, write_bad_rows
-    from modeling_atri.corpora.translation.models import load_translation_model, read_licenses, translation_license
-    from modeling_atri.corpora.translation.translate import FLAGGED_NAME, translate_captions
-
-    from ..report import print_left_out
+    from modeling_atri.corpora.translation.licenses import read_licenses, translation_license
+    from modeling_atri.corpora.translation.models import load_translation_model
+    from modeling_atri.corpora.translation.translate import translate_captions
 
     license = translation_license(args.model, args.license, args.revision)
     model = load_translation_model(
         args.model, args.revision, args.device, args.dtype, args.num_beams, args.max_new_tokens
     )
-    left_out = [] if args.on_bad_row == "skip" else None
+    left_out: list[BadRow] | None = [] if args.on_bad_row == "skip" else None
     folder = Path(args.data).parent if Path(args.data).is_file() else Path(args.data)
     source_license = args.source_license or read_licenses(folder)
     summary = translate_captions(
@@ -151,40 +148,55 @@ def translate(args: TranslateArguments) -> "TranslationSummary":
         progress=True,
     )
     if left_out is not None:
-        path = Path(args.output, LEFT_OUT_NAME)
-        overlaps = [row for row in read_bad_rows(path) if row.kind == OVERLAP]  # of `atri prepare check --drop`
-        write_bad_rows(path, left_out + overlaps)
-        print_left_out(left_out, "source", path)
-    print(summary_table(summary))
-    rate = summary.num_translated / summary.seconds
-    print(f"\n{summary.num_translated} texts translated in {summary.seconds:.0f} s ({rate:.1f}/s).")
-    if not source_license:
-        print("The captions' own licence is unknown, so the card gives the set none: say it with --source_license.")
-    if any(summary.num_flagged.values()):
-        print(f"{Path(args.output, FLAGGED_NAME)} lists what is flagged, and why.")
-    if summary.num_dropped_captions:
-        print(
-            f"Left out in all languages: {summary.num_dropped_captions} captions, and {summary.num_dropped_clips} "
-            "clips without others."
-        )
-    if summary.num_overlaps:
-        count = "1 clip that is" if summary.num_overlaps == 1 else f"{summary.num_overlaps} clips that are"
-        print(f"Left out: {count} in the test data too, by {Path(args.output, OVERLAP_FILE)}.")
+        _list_left_out(left_out, Path(args.output))
+    _print_summary(summary, Path(args.output), has_license=bool(source_license))
     return summary
 
 
+def _list_left_out(left_out: "list[BadRow]", output: Path) -> None:
+    """Write and print the rows that were left out. The file keeps those of `atri prepare check --drop`."""
+    from modeling_atri.corpora.clips.clip import OVERLAP
+    from modeling_atri.corpora.rows.bad_rows import LEFT_OUT_NAME, read_bad_rows, write_bad_rows
+
+    from ..report import print_left_out
+
+    path = output / LEFT_OUT_NAME
+    overlaps = [row for row in read_bad_rows(path) if row.kind == OVERLAP]
+    write_bad_rows(path, left_out + overlaps)
+    print_left_out(left_out, "source", path)
+
+
+def _print_summary(summary: "TranslationSummary", output: Path, has_license: bool) -> None:
+    from modeling_atri.corpora.folders.prepared import OVERLAP_FILE
+    from modeling_atri.corpora.translation.translate import FLAGGED_NAME
+
+    print(summary_table(summary))
+    rate = summary.num_translated / summary.seconds
+    print(f"\n{summary.num_translated} texts translated in {summary.seconds:.0f} s ({rate:.1f}/s).")
+    if not has_license:
+        print("The licence of the captions is unknown, so the card has no licence. Give it with --source_license.")
+    if any(summary.num_flagged.values()):
+        print(f"Flagged captions are listed in {output / FLAGGED_NAME}.")
+    if summary.num_dropped_captions:
+        print(
+            f"Left out in all languages: {summary.num_dropped_captions} captions, and {summary.num_dropped_clips} "
+            "clips that had no others."
+        )
+    if summary.num_overlaps:
+        print(f"Clips left out because {output / OVERLAP_FILE} lists them as test data: {summary.num_overlaps}.")
+
+
 def summary_table(summary: "TranslationSummary") -> str:
-    """One row a language: captions of the source, how many were flagged and how many kept, and why flagged."""
+    """Table of the captions of each language: all, flagged, kept, and flagged for each reason."""
+    from modeling_atri.hub_cards.tables import text_table
+
     reasons = sorted({flag for counts in summary.flags.values() for flag in counts})
     total = summary.num_captions + summary.num_dropped_captions
-    rows = [["language", "total", "flagged", "kept", *reasons]]
-    for code, counts in summary.flags.items():
-        numbers = [total, summary.num_flagged[code], summary.num_captions, *(counts[flag] for flag in reasons)]
-        rows.append([language_name(code), *map(str, numbers)])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in rows
-    )
+    rows = [
+        [language_name(code), total, summary.num_flagged[code], summary.num_captions, *(counts[r] for r in reasons)]
+        for code, counts in summary.flags.items()
+    ]
+    return text_table(["language", "total", "flagged", "kept", *reasons], rows)
 
 
 def _make_scorer(args: TranslateArguments, model: "TranslationModel") -> "Scorer | None":
@@ -199,13 +211,13 @@ def _make_scorer(args: TranslateArguments, model: "TranslationModel") -> "Scorer
 
 
 def _load_encoder(path: str, device: str) -> tuple[Any, str]:
-    """A function of texts and their language, and what tells it from others."""
+    """Load a function that embeds texts in a language, and its fingerprint."""
     from transformers.utils import cached_file
 
     from modeling_atri.encode.encoding import encode_text
     from modeling_atri.encode.fingerprints import model_fingerprint, weights_fingerprint
 
-    # What sentence-transformers saves, it lists there.
+    # Models of sentence-transformers have this file.
     if cached_file(path, "modules.json", _raise_exceptions_for_missing_entries=False) is None:
         model, processor = load_model(path)
         model.to(device)

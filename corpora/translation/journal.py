@@ -1,9 +1,9 @@
-"""Every translation that was made, in one file that is only added to, batch by batch, and survives `kill -9`."""
+"""The journal: all translations in one file that batches are appended to and that survives `kill -9`."""
 
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,12 @@ class Entry:
 
     Args:
         language: FLORES-200 code.
-        source_hash: of the source text, see `hash_text`.
-        text: the translation; empty where there is none.
-        score: how much of the meaning came through; None where nobody asked, or there is no text.
-        flags: what looks wrong, but for the score.
-        made: source_language, model, revision, fingerprint, decoding, quality: entries that differ here are not
-            mixed; and with, versions and device, which may differ.
+        source_hash: Hash of the source text, see `hash_text`.
+        text: The translation; empty if there is none.
+        score: Score of the translation; None without a scorer or a text.
+        flags: What looks wrong, apart from the score.
+        made: How it was made: source_language, model, revision, fingerprint, decoding, quality, and `with` (versions
+            and device). Entries that differ in anything but `with` are not mixed in a data set.
     """
 
     language: str
@@ -42,36 +42,41 @@ class Entry:
 
 
 def hash_text(text: str) -> str:
-    """32 hexadecimal digits of a text."""
+    """Return the hash of a text, 32 hexadecimal digits."""
     return hashlib.blake2b(text.encode("utf-8", errors="surrogatepass"), digest_size=16).hexdigest()
+
+
+def identity(made: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of an entry's `made` that must be the same in all translations of a data set."""
+    return {name: value for name, value in made.items() if name != "with"}
 
 
 class TranslationJournal:
     """The file `translations.jsonl`.
 
-    A line is an `Entry` with `made` spread out, and `place`, its number in its batch and the batch's size. By it a
-    batch that was not written to its end is known: it is cut off when the file is read, to be made again as a whole.
-    Of entries with the same key the last counts.
+    A line has the fields of an `Entry`, those of `made`, and `place`: its number in its batch and the size of the
+    batch. It tells whether a batch was written completely. If not, the batch is removed when the file is read, and
+    translated again as a whole. Of entries with the same key, the last counts.
 
     Args:
-        folder (`Path`): that holds the file, or will. Only one process may write to it: lock it.
+        folder (`Path`): The folder of the file. Only one process may write to it at a time.
     """
 
     def __init__(self, folder: Path):
         self.path = folder / JOURNAL_NAME
 
     def read(self) -> dict[tuple[str, str], Entry]:
-        """The entries by key; what a stopped process left of a batch is removed.
+        """Read the entries by key, and remove an incomplete batch that a stopped process has left.
 
         Raises:
-            ValueError: a line that is none of ours, but for an unfinished one at the end.
+            ValueError: if a line is not an entry, except for an unfinished line at the end.
         """
         entries: dict[tuple[str, str], Entry] = {}
         if not self.path.exists():
             return entries
         batch: list[Entry] = []
-        whole = position = 0  # in bytes: the end of the last whole batch, and of the line
-        made: dict[str, dict[str, Any]] = {}  # by its JSON: most entries were made alike
+        whole = position = 0  # ends of the last complete batch and of the line, in bytes
+        made: dict[str, dict[str, Any]] = {}  # by its JSON, shared by the entries: most were made alike
         with self.path.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 if not line.endswith(b"\n"):
@@ -87,7 +92,7 @@ class TranslationJournal:
         return entries
 
     def append(self, batch: Sequence[Entry]) -> None:
-        """Add a batch, and wait until it would outlive a power cut."""
+        """Append a batch, and wait until it is safe from a power cut."""
         lines = [
             json.dumps(_as_dict(entry) | {"place": [place, len(batch)]}, ensure_ascii=False) + "\n"
             for place, entry in enumerate(batch, start=1)
@@ -107,8 +112,8 @@ class TranslationJournal:
             own = {name: fields.pop(name) for name in _KEYS if name != "made"}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
-                f"Line {number} of {self.path} is not a translation ({error!r}). Mend it, or name another folder to "
-                "begin anew."
+                f"Line {number} of {self.path} is not a translation ({error!r}). Repair it, or name another folder to "
+                "start anew."
             ) from error
         fields = made.setdefault(json.dumps(fields, sort_keys=True), fields)
         return Entry(**own | {"flags": tuple(own["flags"]), "made": fields}), place, size
@@ -119,4 +124,4 @@ def _as_dict(entry: Entry) -> dict[str, Any]:
     return own | {"flags": list(entry.flags)} | entry.made
 
 
-__all__ = ["JOURNAL_NAME", "Entry", "TranslationJournal", "hash_text"]
+__all__ = ["JOURNAL_NAME", "Entry", "TranslationJournal", "hash_text", "identity"]

@@ -1,4 +1,4 @@
-"""Machine translation models of transformers behind one call: NLLB-200 and MADLAD-400."""
+"""Translation models of transformers with one interface: NLLB-200 and MADLAD-400."""
 
 import json
 import os
@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
-from huggingface_hub import ModelCard
 from transformers import (
     AutoConfig,
     AutoModelForSeq2SeqLM,
@@ -17,31 +16,24 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.utils import cached_file
 
 from modeling_atri.encode.fingerprints import weights_fingerprint
-from modeling_atri.hub_cards.results import as_list
 from modeling_atri.languages_atri import LANGUAGES
 from modeling_atri.sources import check_source, public_name
 
 from .quality import CUT_OFF, SOURCE_TOO_LONG, UNKNOWN_TOKEN
 
 
-# What published weights are licensed as, by what their names hold.
-_LICENSES = (
-    (re.compile(r"(?<![a-z])nllb(?![a-z])", re.IGNORECASE), "cc-by-nc-4.0"),
-    (re.compile(r"(?<![a-z])madlad", re.IGNORECASE), "apache-2.0"),
-)
 _DTYPES = ("float32", "bfloat16", "float16")
 
 
 class Translation(NamedTuple):
-    """What a model made of a text.
+    """A model's translation of a text.
 
     Args:
-        text: the translation; empty where there is none.
-        flags: what the model itself tells of it: `CUT_OFF` (it had not come to its end after `max_new_tokens`),
-            `UNKNOWN_TOKEN` (source or translation hold characters that its vocabulary has not) or `SOURCE_TOO_LONG`.
+        text: The translation; empty if there is none.
+        flags: Faults that the model itself shows: `CUT_OFF` (not finished after `max_new_tokens`), `UNKNOWN_TOKEN`
+            (characters of source or translation are not in the vocabulary) or `SOURCE_TOO_LONG`.
     """
 
     text: str
@@ -49,24 +41,25 @@ class Translation(NamedTuple):
 
 
 class TranslationModel(ABC):
-    """A sequence-to-sequence model with its tokenizer, and how it is told the languages.
+    """A sequence-to-sequence model with its tokenizer. Subclasses know how the languages are given to it.
 
-    Decoding is greedy or by beams, never drawn. What the model's own `generation_config` asks for beside its special
-    tokens is not done, so that `settings` says all.
+    Decoding is greedy or a beam search, never sampling. Of the model's own `generation_config`, only special tokens
+    are used, so that `settings` is complete.
 
     Args:
-        model (`PreTrainedModel`): put into eval mode.
-        tokenizer (`PreTrainedTokenizerBase`): of the model.
-        name (`str`): Hub id, or a name for people.
-        revision (`str`, *optional*): commit on the Hub.
-        num_beams (`int`, *optional*, defaults to 4): 1 is greedy.
-        max_new_tokens (`int`, *optional*, defaults to 200): what is longer is cut off.
+        model (`PreTrainedModel`): The model. It is put into eval mode.
+        tokenizer (`PreTrainedTokenizerBase`): Its tokenizer.
+        name (`str`): Hub id, or another name for people.
+        revision (`str`, *optional*): Commit on the Hub.
+        num_beams (`int`, *optional*, defaults to 4): Number of beams; 1 is greedy.
+        max_new_tokens (`int`, *optional*, defaults to 200): Longer translations are cut off.
 
     Attributes:
-        settings: what tells translations apart: model, revision, fingerprint of weights and tokenizer, decoding.
+        settings: What must be equal for equal translations: model, revision, fingerprint of weights and tokenizer,
+            decoding.
 
     Raises:
-        ValueError: a number that is not above 0, or a tokenizer with tokens that the model does not know.
+        ValueError: if a number is not above 0, or the tokenizer has more tokens than the model.
     """
 
     def __init__(
@@ -81,10 +74,10 @@ class TranslationModel(ABC):
         for option, value in {"num_beams": num_beams, "max_new_tokens": max_new_tokens}.items():
             if value < 1:
                 raise ValueError(f"`{option}` must be at least 1, got {value}.")
-        num_rows = model.get_input_embeddings().num_embeddings
-        if len(tokenizer) > num_rows:
+        num_tokens = model.get_input_embeddings().weight.shape[0]
+        if len(tokenizer) > num_tokens:
             raise ValueError(
-                f"The tokenizer of {name} has {len(tokenizer)} tokens, but the model knows {num_rows}: they do not "
+                f"The tokenizer of {name} has {len(tokenizer)} tokens, but the model has {num_tokens}: they do not "
                 "belong together."
             )
         self.settings = {
@@ -107,7 +100,7 @@ class TranslationModel(ABC):
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
         )
-        # `generate` takes what is not given from here.
+        # `generate` takes options that are not given from the model's own configuration.
         model.generation_config = self._generation_config
 
     @property
@@ -116,38 +109,38 @@ class TranslationModel(ABC):
 
     @abstractmethod
     def check_languages(self, languages: Sequence[str]) -> None:
-        """Raise a ValueError that names the FLORES-200 codes which the model has no token for."""
+        """Raise a ValueError that names the FLORES-200 codes that the model has no token for."""
 
     @abstractmethod
     def _default_start(self) -> int:
-        """The decoder's first token, where the model does not say it."""
+        """The decoder's first token, if the model does not define it."""
 
     @abstractmethod
     def _wrap(self, ids: list[int], source: str, target: str) -> list[int]:
-        """The tokens of a text with those that go before and after it."""
+        """Add the tokens of languages and end to the tokens of a text."""
 
     @abstractmethod
     def _max_source_tokens(self) -> int | None:
-        """How many tokens a source may have, languages and end included; None for any number."""
+        """Largest number of tokens of a source, with languages and end; None for any number."""
 
     def _target_options(self, target: str) -> dict[str, Any]:
-        """What `generate` is told of the language."""
+        """Options of `generate` that choose the target language."""
         return {}
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """The length of each text in tokens, without those of language and end."""
+        """Count the tokens of each text, without those of languages and end."""
         return [len(ids) for ids in self._tokenize(texts)]
 
     def translate(self, texts: Sequence[str], source: str, target: str) -> list[Translation]:
         """Translate texts as one batch.
 
         Args:
-            texts (list of `str`): in one language.
-            source, target (`str`): FLORES-200 codes, which `check_languages` has passed.
+            texts (list of `str`): Texts in one language.
+            source, target (`str`): FLORES-200 codes that `check_languages` accepts.
 
         Returns:
-            list of `Translation`, one for each text. Source texts that are too long for the model are not cut: they
-            get none.
+            list of `Translation`: One for each text. Texts that are too long for the model are not cut: their
+            translation is empty.
         """
         tokens = self._tokenize(texts)
         wrapped = [self._wrap(ids, source, target) for ids in tokens]
@@ -162,10 +155,13 @@ class TranslationModel(ABC):
         return translations
 
     def _tokenize(self, texts: Sequence[str]) -> list[list[int]]:
-        # Split, so that a caption which holds "</s>" or "fra_Latn" says that, and is no command to the model.
+        # Special tokens are split, so that "</s>" or "fra_Latn" in a caption is text and not a command to the model.
         if not texts:
             return []
-        return self._tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True).input_ids
+        ids: list[list[int]] = self._tokenizer(
+            list(texts), add_special_tokens=False, split_special_tokens=True
+        ).input_ids
+        return ids
 
     @torch.inference_mode()
     def _generate(self, sources: list[list[int]], target: str) -> list[list[int]]:
@@ -196,11 +192,11 @@ class TranslationModel(ABC):
 
 
 class NllbModel(TranslationModel):
-    """NLLB-200: `source code, text, end` is read, and the target's code is forced to be the first token written."""
+    """NLLB-200: the input is `source code, text, end`, and the first output token is set to the target's code."""
 
     def check_languages(self, languages: Sequence[str]) -> None:
         vocabulary = self._tokenizer.get_vocab()
-        # An unknown code would silently become `<unk>`.
+        # An unknown code would become `<unk>` without an error.
         _refuse_missing([code for code in languages if code not in vocabulary], self.settings["model"])
 
     def _default_start(self) -> int:
@@ -220,9 +216,9 @@ class NllbModel(TranslationModel):
 
 
 class MadladModel(TranslationModel):
-    """MADLAD-400, a T5: `<2xx> text, end` is read, xx the ISO code of the target; it is not told the source."""
+    """MADLAD-400, a T5: the input is `<2xx> text, end`, where xx is the ISO code of the target language."""
 
-    # What MADLAD calls languages for which FLORES-200 names one member, or an older code.
+    # MADLAD's codes of languages whose FLORES-200 code names a member of the language, or a newer code.
     _OTHER_NAMES = {
         "dik_Latn": ("din",),
         "heb_Hebr": ("iw",),
@@ -246,16 +242,16 @@ class MadladModel(TranslationModel):
         return None  # positions are relative
 
     def _tokenize(self, texts: Sequence[str]) -> list[list[int]]:
-        # They are pieces of the vocabulary, and would be found in spite of the splitting: `<2fr>` inside a caption
-        # would be an order to translate into French, and `</s>` its end.
+        # These tokens are pieces of the vocabulary and are found in spite of the splitting: `<2fr>` in a caption would
+        # be a command to translate into French, and `</s>` would end it.
         return super()._tokenize([re.sub(r"<(?=\S)", "< ", text) for text in texts])
 
     def _token(self, language: str) -> str | None:
-        """The `<2xx>` of a FLORES-200 code; None if there is none in the vocabulary."""
+        """The token `<2xx>` of a FLORES-200 code; None if the vocabulary has none."""
         code = LANGUAGES[language]
         scripts = [other.script for other in LANGUAGES.values() if other.iso_639_3 == code.iso_639_3]
         names = [f"{iso}_{code.script}" for iso in (code.iso_639_1, code.iso_639_3) if iso]
-        if len(scripts) == 1:  # else a code without a script says too little
+        if len(scripts) == 1:  # otherwise, a code without a script is ambiguous
             names += filter(None, [code.iso_639_1, code.iso_639_3])
         names += self._OTHER_NAMES.get(language, ())
         vocabulary = self._tokenizer.get_vocab()
@@ -267,24 +263,25 @@ _SUPPORTED = "NLLB-200 (facebook/nllb-200-distilled-600M, ...) and MADLAD-400 (g
 
 
 def load_translation_model(
-    name_or_path: str | os.PathLike,
+    name_or_path: str | os.PathLike[str],
     revision: str | None = None,
     device: str = "cpu",
     dtype: str = "float32",
     num_beams: int = 4,
     max_new_tokens: int = 200,
 ) -> TranslationModel:
-    """A translation model from a folder or the Hub.
+    """Load a translation model from a folder or the Hub.
 
     Args:
-        name_or_path (`str` or `Path`): folder or Hub id of NLLB-200 or MADLAD-400, or what was fine-tuned from them.
-        revision (`str`, *optional*): branch, tag or commit on the Hub.
-        device, dtype (`str`, *optional*): where, and in what, to compute.
-        num_beams, max_new_tokens: see `TranslationModel`.
+        name_or_path (`str` or `Path`): Folder or Hub id of NLLB-200 or MADLAD-400, or of a model fine-tuned from them.
+        revision (`str`, *optional*): Branch, tag or commit on the Hub.
+        device (`str`, *optional*, defaults to `"cpu"`): Device to compute on.
+        dtype (`str`, *optional*, defaults to `"float32"`): Dtype of the weights: float32, bfloat16 or float16.
+        num_beams, max_new_tokens: See `TranslationModel`.
 
     Raises:
-        ValueError: no such folder, another kind of model, or another dtype.
-        OSError: there is no such Hub repository, or it cannot be reached.
+        ValueError: if there is no such folder, the model is of another kind, or the dtype is another.
+        OSError: if there is no such Hub repository, or it cannot be reached.
     """
     name_or_path = check_source(name_or_path)
     if dtype not in _DTYPES:
@@ -304,48 +301,8 @@ def load_translation_model(
     )
 
 
-def translation_license(name_or_path: str | os.PathLike, given: str | None = None, revision: str | None = None) -> str:
-    """The licence of a translation model: that of NLLB or MADLAD by its name, else what its model card says.
-
-    Args:
-        name_or_path (`str` or `Path`): folder or Hub id.
-        given (`str`, *optional*): the licence of a model for which there is none to be found.
-        revision (`str`, *optional*): of the Hub.
-
-    Raises:
-        ValueError: it is not known and none was given, or another was given than is known; no such folder.
-    """
-    name = public_name(check_source(name_or_path))
-    known = next((licence for pattern, licence in _LICENSES if pattern.search(name)), None)
-    found = [known] if known else read_licenses(name_or_path, revision)
-    known = found[0] if len(found) == 1 else None
-    if known is None and given is None:
-        raise ValueError(
-            f"The licence of {name} is not known: it has no model card that says it. Pass it as --license, such as "
-            "cc-by-4.0; it goes into the card of the captions."
-        )
-    if None not in (known, given) and known != given:
-        raise ValueError(f"The licence {given!r} was given, but {name} is {known}. Leave it out, or give {known!r}.")
-    return known or given
-
-
-def read_licenses(name_or_path: str | os.PathLike, revision: str | None = None) -> list[str]:
-    """The licences in the metadata of the README.md of a folder or Hub repository; none if it does not say."""
-    path = cached_file(
-        os.fspath(name_or_path),
-        "README.md",
-        revision=revision,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-    )
-    if path is None:
-        return []
-    found = as_list(ModelCard.load(path, ignore_metadata_errors=True).data.license)
-    return [name for name in found if name not in ("other", "unknown")]
-
-
 def _tokenizer_state(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-    """What turns text into tokens, but for the source language, which is set for every text."""
+    """The tokenizer's state that turns text into tokens. The source language is not part of it: it is set per text."""
     state = json.loads(tokenizer.backend_tokenizer.to_str())
     return {part: state[part] for part in ("normalizer", "pre_tokenizer", "model", "decoder", "added_tokens")}
 
@@ -356,4 +313,4 @@ def _refuse_missing(missing: list[str], name: str) -> None:
         raise ValueError(f"{name} has no token for {languages}. Leave them out, or name a model that knows them.")
 
 
-__all__ = ["TranslationModel", "load_translation_model", "read_licenses", "translation_license"]
+__all__ = ["MadladModel", "NllbModel", "Translation", "TranslationModel", "load_translation_model"]

@@ -1,7 +1,7 @@
-"""What may be wrong with a translation: rules on the two texts, and scores of how much of the meaning came through.
+"""Checks of translations: rules on the two texts, and scores of how much of the meaning is kept.
 
-The rules find what a translation model does when it fails (the source again, loops, an early end), not what a
-translator gets wrong, and not another language in the right script. A flag is a reason to look, not a proof.
+The rules find how translation models fail (copied source, loops, an early end). They do not find wrong words, nor
+another language in the right script. A flag is a reason to look at a translation, not a proof that it is wrong.
 """
 
 import unicodedata
@@ -27,47 +27,46 @@ REPETITION = "repetition"
 LENGTH = "length"
 LOW_SCORE = "low score"
 
-# A name or two are the same in many languages ("piano solo"), a sentence is not.
+# A word or two may be the same in many languages ("piano solo"), a sentence is not.
 _MIN_COPIED_WORDS, _MIN_COPIED_CHARACTERS = 3, 6
 _COPIED_SHARE = 0.8
-_CHINESE = {"zho_Hans", "zho_Hant", "yue_Hant"}  # of one another, a sentence may well be the same
+_CHINESE = {"zho_Hans", "zho_Hant", "yue_Hant"}  # in any two of them, a sentence may be the same
 _MIN_REPEATS, _MAX_PERIOD = 4, 20
 _MIN_REPEATED_CHARACTERS, _MIN_REPEATED_INSIDE_WORDS = 8, 24
-# What a character is worth in letters of an alphabet.
+# Number of letters of an alphabet that a character counts for.
 _LETTERS_PER_CHARACTER = {"Hans": 3, "Hant": 3, "Jpan": 2, "Hang": 2}
 _LENGTH_SLACK, _MAX_LENGTH_RATIO = 10, 3
 _CHRF_ORDER, _CHRF_BETA = 6, 2
 
 
 def rule_flags(source: str, text: str, source_language: str, language: str) -> list[str]:
-    """What looks wrong with a translation, by the two texts alone.
+    """Flag what looks wrong with a translation, judged by the two texts alone.
 
     Args:
-        source, text (`str`): a caption and its translation.
-        source_language, language (`str`): their FLORES-200 codes.
+        source, text (`str`): A caption and its translation.
+        source_language, language (`str`): Their FLORES-200 codes.
 
     Returns:
-        list of `str`: of `EMPTY` (nothing is left but punctuation; then nothing else is looked at), `COPIED`,
-        `WRONG_SCRIPT`, `REPETITION` and `LENGTH`, in this order.
+        list of `str`: `EMPTY` alone if there is nothing but punctuation, else any of `COPIED`, `WRONG_SCRIPT`,
+        `REPETITION` and `LENGTH`, in this order.
     """
     if not any(map(str.isalnum, text)):
         return [EMPTY]
+    ratio = length_ratio(source, text, source_language, language)
     found = {
         COPIED: is_copied(source, text, source_language, language),
         WRONG_SCRIPT: is_wrong_script(text, language),
         REPETITION: is_repetitive(source, text, source_language, language),
-        LENGTH: not 1 / _MAX_LENGTH_RATIO
-        <= length_ratio(source, text, source_language, language)
-        <= _MAX_LENGTH_RATIO,
+        LENGTH: not 1 / _MAX_LENGTH_RATIO <= ratio <= _MAX_LENGTH_RATIO,
     }
     return [flag for flag, is_found in found.items() if is_found]
 
 
 def is_copied(source: str, text: str, source_language: str, language: str) -> bool:
-    """Whether four fifths of the source's words or more stand in the translation, in their order.
+    """Whether at least four fifths of the source's words are in the translation, in the same order.
 
-    Of sources without spaces, characters are compared. Sources below three words, or six characters, may stay as they
-    are; so may Chinese that is turned into other Chinese.
+    Characters are compared in languages without spaces. Sources of less than three words, or six characters, may be
+    copied, and so may Chinese that is translated into other Chinese.
     """
     if {source_language, language} <= _CHINESE:
         return False
@@ -80,15 +79,15 @@ def is_copied(source: str, text: str, source_language: str, language: str) -> bo
 
 
 def is_repetitive(source: str, text: str, source_language: str, language: str) -> bool:
-    """Whether the same words, or characters, follow each other four times or more, and more often than in the source.
+    """Whether the same words, or characters, occur four times in a row or more, and more often than in the source.
 
-    Together they are eight characters or more (「哈哈哈哈」 is no loop); inside words that are written with spaces,
-    24 (neither is "hahahaha").
+    Together, they must have at least eight characters (「哈哈哈哈」 is no loop), or 24 characters inside the words of
+    languages with spaces ("hahahaha" is no loop either).
     """
     units, before = split_units(text, language), split_units(source, source_language)
     is_unspaced = LANGUAGES[language].script in UNSPACED_SCRIPTS
     limits = [(units, before, _MIN_REPEATED_CHARACTERS)]
-    limits += [] if is_unspaced else [("".join(units), "".join(before), _MIN_REPEATED_INSIDE_WORDS)]
+    limits += [] if is_unspaced else [(list("".join(units)), list("".join(before)), _MIN_REPEATED_INSIDE_WORDS)]
     for repeated, original, limit in limits:
         repeats, length = longest_repeat(repeated)
         if repeats >= _MIN_REPEATS and length >= limit and repeats > longest_repeat(original)[0]:
@@ -97,7 +96,7 @@ def is_repetitive(source: str, text: str, source_language: str, language: str) -
 
 
 def longest_repeat(units: Sequence[str]) -> tuple[int, int]:
-    """How often, at most, the same up to 20 units follow each other, and how many characters that makes."""
+    """The largest number of repetitions in a row of up to 20 units, and the number of characters of them all."""
     best = (min(len(units), 1), 0)
     for period in range(1, min(len(units) // 2, _MAX_PERIOD) + 1):
         same = "".join("=" if unit == later else " " for unit, later in zip(units, units[period:], strict=False))
@@ -110,15 +109,15 @@ def longest_repeat(units: Sequence[str]) -> tuple[int, int]:
 
 
 def length_ratio(source: str, text: str, source_language: str, language: str) -> float:
-    """Length of the translation over that of the source, in letters, with ten added to both.
+    """Length of the translation divided by that of the source, in letters, with ten added to both.
 
-    A Chinese character counts for three letters, a Japanese or Korean one for two.
+    A Chinese character counts as three letters, a Japanese or Korean one as two.
     """
     return (_LENGTH_SLACK + _num_letters(text, language)) / (_LENGTH_SLACK + _num_letters(source, source_language))
 
 
 def split_units(text: str, language: str) -> list[str]:
-    """The words of a text, or its characters where the language has no spaces; no case, no punctuation."""
+    """The words of a text, or its characters if the language has no spaces, without case and punctuation."""
     text = unicodedata.normalize("NFKC", text).casefold()
     words = "".join(char if unicodedata.category(char)[0] in "LMN" else " " for char in text).split()
     return list("".join(words)) if LANGUAGES[language].script in UNSPACED_SCRIPTS else words
@@ -134,10 +133,10 @@ def _num_letters(text: str, language: str) -> int:
 def chrf(hypothesis: str, reference: str) -> float:
     """Character n-gram F-score of a text against another, from 0 to 1.
 
-    (1 + b^2) P R / (b^2 P + R) with b = 2; P and R are the means, over n = 1 to 6, of the shares of the hypothesis'
-    and the reference's character n-grams that the other has too. White space is left out, and so is an n that one of
-    the texts is too short for (Popović, WMT 2015; sacrebleu's chrF2, which gives percent). Here case and the form of
-    characters (NFKC) do not count either.
+    It is (1 + b^2) P R / (b^2 P + R) with b = 2. P is the share of the hypothesis' character n-grams that the
+    reference has, and R the share of the reference's n-grams that the hypothesis has, both averaged over n = 1 to 6.
+    White space is ignored, and so is any n for which one of the texts is too short (Popović, WMT 2015; sacrebleu's
+    chrF2, which is in percent). Unlike there, case and the form of characters (NFKC) are ignored too.
     """
     texts = ["".join(unicodedata.normalize("NFKC", text).casefold().split()) for text in (hypothesis, reference)]
     precisions, recalls = [], []
@@ -156,11 +155,11 @@ def chrf(hypothesis: str, reference: str) -> float:
 
 
 class Scorer(Protocol):
-    """Scores translations; the higher, the more of the meaning came through.
+    """Scores translations. A higher score means that more of the meaning is kept.
 
     Attributes:
-        settings: what tells scores apart that cannot be compared: the method, a model and its fingerprint.
-        min_score: below it a translation is flagged, unless another limit is given.
+        settings: What must be equal for scores to be comparable: the method, a model and its fingerprint.
+        min_score: Translations with a lower score are flagged, unless another limit is given.
     """
 
     settings: dict[str, Any]
@@ -169,15 +168,15 @@ class Scorer(Protocol):
     def __call__(
         self, sources: Sequence[str], texts: Sequence[str], source_language: str, language: str
     ) -> list[float]:
-        """One score a translation; none of the texts is empty."""
+        """Return a score for each translation. None of the texts is empty."""
         ...
 
 
 class RoundTripScorer:
-    """chrF of what the same model makes of the translation, on the way back, against the source.
+    """chrF of the source and its translation back by the same model.
 
     Args:
-        model (`TranslationModel`): translates in both directions.
+        model (`TranslationModel`): Translates in both directions.
     """
 
     min_score = 0.3
@@ -194,12 +193,12 @@ class RoundTripScorer:
 
 
 class EmbeddingScorer:
-    """Cosine similarity of the translation's embedding and the source's.
+    """Cosine similarity of the embeddings of translation and source.
 
     Args:
-        encode: takes texts and the FLORES-200 code of their language, returns embeddings `(len(texts), width)`.
-        name (`str`): of the encoder.
-        fingerprint (`str`): that tells it from others.
+        encode: Takes texts and the FLORES-200 code of their language, and returns embeddings `(len(texts), width)`.
+        name (`str`): Name of the encoder.
+        fingerprint (`str`): Fingerprint of the encoder.
     """
 
     min_score = 0.5
@@ -214,7 +213,8 @@ class EmbeddingScorer:
         pair = [self._encode(sources, source_language), self._encode(texts, language)]
         first, second = (np.asarray(embeddings, dtype=np.float64) for embeddings in pair)
         lengths = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
-        return ((first * second).sum(axis=1) / np.maximum(lengths, np.finfo(np.float64).tiny)).tolist()
+        scores: list[float] = ((first * second).sum(axis=1) / np.maximum(lengths, np.finfo(float).tiny)).tolist()
+        return scores
 
 
 __all__ = ["EmbeddingScorer", "RoundTripScorer", "Scorer", "chrf", "rule_flags"]

@@ -1,10 +1,9 @@
-"""The data set that translations make: parallel rows, the list of what was flagged, and a card."""
+"""The translated data set: parallel rows, the list of flagged captions, and a card."""
 
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +12,16 @@ import datasets
 from modeling_atri.files import write_json_lines
 from modeling_atri.hub_cards import make_dataset_card
 from modeling_atri.hub_cards.authorship import write_card
-from modeling_atri.hub_cards.results import as_list
 from modeling_atri.languages_atri import LANGUAGES
 
 from ..rows.metadata import METADATA_FILE
 from .journal import JOURNAL_NAME, Entry, hash_text
+from .licenses import joint_license
 from .quality import EMPTY, LOW_SCORE
 
 
 FLAGGED_NAME = "flagged.jsonl"
+# Texts of the card.
 _COLUMNS = {
     "file_name": "the recording, relative to this file; recordings are not copied",
     "audio_id": "its name",
@@ -39,13 +39,14 @@ class TranslatedSet:
     """Rows with translations.
 
     Args:
-        languages: codes: the source, what else the data had, what was translated into.
-        targets: those that were translated into.
-        rows: of `metadata.jsonl`, with the recording's path as `audio`, and what other columns the source has.
-        flagged: rows of `flagged.jsonl`.
-        num_captions: in each language.
-        num_dropped_clips, num_dropped_captions: that are not in `rows`; of the latter, in each language.
-        with_what: versions and devices.
+        languages: FLORES-200 codes: the source, other languages of the data, and those translated into.
+        targets: FLORES-200 codes of the languages translated into.
+        rows: Rows of `metadata.jsonl`, with the recording's path as `audio`, and the other columns of the source.
+        flagged: Rows of `flagged.jsonl`.
+        num_captions: Number of captions in each language.
+        num_dropped_clips, num_dropped_captions: Numbers of clips, and of captions in each language, that are not in
+            `rows`.
+        with_what: Versions and devices that made the translations.
     """
 
     languages: list[str]
@@ -58,45 +59,45 @@ class TranslatedSet:
     with_what: set[str] = field(default_factory=set)
 
     def count_flags(self) -> dict[str, Counter[str]]:
-        """How many captions of each language have each flag."""
+        """Count the captions of each language that have each flag."""
         counts: dict[str, Counter[str]] = {code: Counter() for code in self.targets}
         for caption in self.flagged:
             counts[caption["language"]].update(caption["flags"])
         return counts
 
     def count_flagged(self) -> dict[str, int]:
-        """How many captions of each language have a flag."""
+        """Count the captions of each language that have a flag."""
         counts = Counter(caption["language"] for caption in self.flagged)
         return {code: counts[code] for code in self.targets}
 
 
 def assemble(
     rows: datasets.Dataset,
-    others: Sequence[Mapping[str, Any]],
+    others: Sequence[dict[str, Any]],
     entries: Mapping[tuple[str, str], Entry],
     source: str,
     targets: Sequence[str],
     min_score: float | None = None,
     drop_flagged: bool = False,
 ) -> TranslatedSet:
-    """Put translations beside their sources.
+    """Combine source captions with their translations.
 
-    A caption stays or goes in all languages: it goes where a translation is missing, or (`drop_flagged`) flagged in
-    one of them. A row without captions goes.
+    A caption is left out in all languages if its translation into one of them is missing, or, with `drop_flagged`, is
+    flagged. A row without captions is left out.
 
     Args:
-        rows: of `load_rows`.
-        others: further columns of each row, which stay as they are.
-        entries: translations by language and hash of the source text; all that are needed.
-        source, targets: codes.
-        min_score (`float`, *optional*): what scores less is flagged.
-        drop_flagged (`bool`, *optional*, defaults to `False`): leave out what is flagged.
+        rows: Rows from `load_rows`.
+        others: Other columns of each row, which are copied.
+        entries: All needed translations, by language and hash of the source text.
+        source, targets: FLORES-200 codes.
+        min_score (`float`, *optional*): Translations with a lower score are flagged.
+        drop_flagged (`bool`, *optional*, defaults to `False`): Leave out flagged captions.
 
     Raises:
-        ValueError: no caption is left.
+        ValueError: if no caption is left.
     """
     made = TranslatedSet([*rows[0]["captions"], *targets], list(targets))
-    made.languages.sort(key=lambda code: code != source)  # the source first, the others as they were
+    made.languages.sort(key=lambda code: code != source)  # the source first, the others in their order
     for row, more in zip(rows, others, strict=True):
         kept: dict[str, list[str]] = {code: [] for code in made.languages}
         for number, text in enumerate(row["captions"][source]):
@@ -125,8 +126,8 @@ def assemble(
             made.num_dropped_clips += 1
     if not made.rows:
         raise ValueError(
-            f"Of {made.num_dropped_captions} captions none is left that has a translation in every language and is "
-            "not flagged. Keep flagged ones, set a lower limit for scores, or try another model."
+            f"None of the {made.num_dropped_captions} captions is left: each has a translation that is missing or "
+            "flagged. Keep flagged captions, set a lower limit for scores, or try another model."
         )
     return made
 
@@ -140,19 +141,21 @@ def write_translated(
     license: str | None = None,
     source_license: str | list[str] | None = None,
 ) -> None:
-    """Write `metadata.jsonl`, `flagged.jsonl` and `README.md`, each whole or not at all.
+    """Write `metadata.jsonl`, `flagged.jsonl` and `README.md`, each completely or not at all.
 
     Args:
-        made: what to write.
-        output (`Path`): a folder that is there.
-        name (`str`): of the data that was translated.
+        made: The data set.
+        output (`Path`): An existing folder.
+        name (`str`): Name of the data that was translated.
         how: `made` of an `Entry`.
-        min_score, license, source_license: for the card; see `translate_captions`.
+        min_score, license, source_license: For the card; see `translate_captions`.
     """
-    # What is listed must be on the disk before the rows are: who finds these, finds all.
+    # Rows are written last: a folder that has them is complete.
     write_json_lines(output / FLAGGED_NAME, made.flagged)
     write_card(make_dataset_card(_card_facts(made, name, how, min_score, license, source_license)), output)
-    write_json_lines(output / METADATA_FILE, [_with_file_name(row, output) for row in made.rows])
+    rows = [{"file_name": file_name_in(output, row["audio"])} | row for row in made.rows]
+    others = ({name: value for name, value in row.items() if name != "audio"} for row in rows)
+    write_json_lines(output / METADATA_FILE, others)
 
 
 def _all_flags(entry: Entry, min_score: float | None) -> list[str]:
@@ -160,15 +163,9 @@ def _all_flags(entry: Entry, min_score: float | None) -> list[str]:
     return [*entry.flags, *([LOW_SCORE] if is_low else [])]
 
 
-def _with_file_name(row: dict[str, Any], output: Path) -> dict[str, Any]:
-    """The row with its recording's path relative to the folder."""
-    others = {column: value for column, value in row.items() if column != "audio"}
-    return {"file_name": file_name_in(output, row["audio"])} | others
-
-
 def file_name_in(output: Path, audio: str) -> str:
-    """What a recording is called in the `metadata.jsonl` of a folder."""
-    path = Path(audio)  # both are resolved: `..` of a link leads elsewhere
+    """Return the path of a recording relative to a folder, as its `metadata.jsonl` has it."""
+    path = Path(audio)  # both paths are resolved, because `..` after a link leads elsewhere
     return Path(os.path.relpath(path.parent.resolve() / path.name, output.resolve())).as_posix()
 
 
@@ -181,9 +178,6 @@ def _card_facts(
     source_license: str | list[str] | None,
 ) -> dict[str, Any]:
     own = {*_COLUMNS, "audio"}
-    parts = [as_list(source_license), as_list(license)]
-    # Translations are the work of both: where one licence is not known, neither is the whole's.
-    licenses = list(dict.fromkeys(chain.from_iterable(parts))) if all(parts) else []
     return {
         "title": f"{name}, translated",
         "languages": made.languages,
@@ -200,7 +194,7 @@ def _card_facts(
             "Nobody who speaks the languages has read the translations.",
             "The checks find what a model does when it fails, not every wrong word.",
         ],
-        "license": licenses if len(licenses) > 1 else next(iter(licenses), None),
+        "license": joint_license(source_license, license),
     }
 
 

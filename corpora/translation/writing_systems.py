@@ -1,4 +1,4 @@
-"""In which script a text is written, against the script that its language's FLORES-200 code names."""
+"""Whether a text is written in the script that the FLORES-200 code of its language names."""
 
 import unicodedata
 from collections import Counter
@@ -8,8 +8,8 @@ from modeling_atri.languages_atri import LANGUAGES, resolve_language
 
 _KANA = {"HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA"}
 _HAN = {"CJK", "IDEOGRAPHIC"}
-# By ISO 15924 code: the first words of the Unicode names of a script's letters. Python has no script property, but
-# the names begin with the script.
+# First words of the Unicode names of a script's letters, by ISO 15924 code. Python does not know the script of a
+# character, but its name begins with the script.
 _LETTERS = {
     "Arab": {"ARABIC"},
     "Armn": {"ARMENIAN"},
@@ -40,12 +40,12 @@ _LETTERS = {
     "Thai": {"THAI"},
     "Tibt": {"TIBETAN"},
 }
-_LETTERS_OF_LANGUAGE = {"sat_Beng": {"OL"}}  # NLLB's code says Bengali, its text is in Ol Chiki
+_LETTERS_OF_LANGUAGE = {"sat_Beng": {"OL"}}  # NLLB's code says Bengali, but its text is in Ol Chiki
 
 # Written without spaces between words.
 UNSPACED_SCRIPTS = {"Hans", "Hant", "Jpan", "Khmr", "Laoo", "Mymr", "Thai", "Tibt"}
 
-# Common characters that were simplified, each beside its traditional form, where neither is used in the other script.
+# Common characters that were simplified, each followed by its traditional form. Neither is used in the other script.
 _SIMPLIFIED_AND_TRADITIONAL = (
     "个個们們这這来來时時会會说說对對发發声聲车車马馬鸟鳥风風鸡雞门門开開关關电電话話铃鈴钟鐘响響乐樂飞飛机機动動间間听聽远遠"
     "处處边邊过過还還进進讲講婴嬰儿兒猫貓击擊轰轟鸣鳴轮輪铁鐵阵陣雾霧闪閃东東长長学學气氣摇搖战戰枪槍弹彈吗嗎叹嘆唤喚鸭鴨鹅鵝"
@@ -55,11 +55,11 @@ _SIMPLIFIED_AND_TRADITIONAL = (
 _ONLY_IN = {"Hans": set(_SIMPLIFIED_AND_TRADITIONAL[0::2]), "Hant": set(_SIMPLIFIED_AND_TRADITIONAL[1::2])}
 
 _MIN_RIGHT_LETTERS = 0.5  # share of the letters; names and abbreviations are often left in Latin letters
-_MIN_LETTERS_FOR_KANA = 6  # a word may be all Chinese characters in Japanese, a sentence is not
+_MIN_LETTERS_FOR_KANA = 6  # a Japanese word may have Chinese characters only, a sentence does not
 
 
 def script_words(text: str) -> Counter[str]:
-    """How many letters of a text have a Unicode name that begins with a word such as `LATIN`; modifiers are none."""
+    """Count the letters of a text by the first word of their Unicode name, such as `LATIN`. Modifiers are ignored."""
     letters = (char for char in unicodedata.normalize("NFKC", text) if unicodedata.category(char).startswith("L"))
     words = (unicodedata.name(letter, "").partition(" ")[0] for letter in letters)
     return Counter(word for word in words if word != "MODIFIER")
@@ -68,16 +68,16 @@ def script_words(text: str) -> Counter[str]:
 def is_wrong_script(text: str, language: str) -> bool:
     """Whether a text is not in the script of a language.
 
-    Its script is wrong if fewer than half of its letters are of the language's; in Japanese, if it has six letters or
-    more, and no kana among them; in Chinese, if it has more characters that only the other of the two scripts has (of
-    96 common pairs) than of its own. A text without letters is in no wrong script.
+    It is not if fewer than half of its letters are in the script. In Japanese, it is not either if it has at least six
+    letters and no kana. Chinese texts are in the other of the two scripts if they have more characters that only the
+    other one has (of 96 common pairs) than of their own. A text without letters is in no wrong script.
 
     Args:
-        text (`str`): any.
-        language (`str`): whatever `resolve_language` takes.
+        text (`str`): The text.
+        language (`str`): Language, in any spelling that `resolve_language` accepts.
 
     Raises:
-        ValueError: an unknown language.
+        ValueError: if the language is unknown.
     """
     code = resolve_language(language)
     script = LANGUAGES[code].script

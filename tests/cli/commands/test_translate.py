@@ -55,8 +55,8 @@ def test_from_the_command_line_to_rows(folder, tmp_path, capsys):
     assert all((line[1], line[3]) == ("20", num_captions) for line in table)
     num_texts = len({text for row in english_captions(10) for text in row["eng_Latn"]})
     assert shown[4].startswith(f"{2 * num_texts} texts translated in ")
-    assert shown[5].startswith("The captions' own licence is unknown") and "--source_license" in shown[5]
-    assert shown[6].endswith("flagged.jsonl lists what is flagged, and why.")
+    assert shown[5].startswith("The licence of the captions is unknown") and "--source_license" in shown[5]
+    assert shown[6] == f"Flagged captions are listed in {out / 'flagged.jsonl'}."
     assert list(rows[0]["captions"]) == ["eng_Latn", "fra_Latn", "jpn_Jpan"]
     text_of = {(line["language"], line["source_hash"]): line["text"] for line in journal(out)}
     for row in rows:
@@ -119,11 +119,14 @@ def test_madlad_has_its_licence_and_the_captions_theirs(folder, tmp_path, capsys
 def test_clips_taken_out_of_the_output_are_told(folder, tmp_path, capsys):
     words = [*arguments(folder, tmp_path / "out", "--license", "mit"), "--on_bad_row", "skip"]
     assert main(words) == 0
-    assert "test data too" not in capsys.readouterr().out
+    assert "as test data" not in capsys.readouterr().out
     first = read_clips(tmp_path / "out")[0]
     drop_overlaps([Overlap(first, first, ("id",), None)])
     assert main(words) == 0
-    assert "\nLeft out: 1 clip that is in the test data too, by " in capsys.readouterr().out
+    assert (
+        f"\nLeft out because {tmp_path / 'out' / 'overlap.jsonl'} lists them as test data: 1 clips."
+        in capsys.readouterr().out
+    )
     assert [row.audio_id for row in read_bad_rows(tmp_path / "out" / "left_out.jsonl")] == [first.audio_id]
 
 
@@ -175,8 +178,8 @@ def test_killed_runs_go_on_to_the_same_bytes(folder, tmp_path):
 def test_mistakes(folder, tmp_path, capsys):
     out = str(tmp_path / "out")
     for more, message in (
-        (["--quality", "embedding"], "--quality embedding and --quality_model go together"),
-        (["--quality_model", "x"], "--quality embedding and --quality_model go together"),
+        (["--quality", "embedding"], "--quality embedding and --quality_model must be given together"),
+        (["--quality_model", "x"], "--quality embedding and --quality_model must be given together"),
         (["--min_score", "0.5"], "--min_score is a limit for scores"),
         (["--device", "nonsense"], "The device 'nonsense' cannot be used"),
         (["--dtype", "int8"], "invalid choice: 'int8'"),

@@ -2,14 +2,12 @@
 
 import pytest
 import torch
-from huggingface_hub import ModelCard, ModelCardData
 from transformers import AutoTokenizer, BertConfig
 
 from modeling_atri.corpora.translation.models import (
     MadladModel,
     NllbModel,
     load_translation_model,
-    translation_license,
 )
 from tests.helpers.tiny import tiny_tokenizer
 from tests.helpers.translation import english_captions, madlad, nllb, tiny_nllb, tiny_t5, tiny_t5_tokenizer
@@ -169,25 +167,3 @@ def test_what_cannot_be_loaded(tmp_path):
     BertConfig().save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="is of type 'bert'; supported are NLLB-200 .* and MADLAD-400"):
         load_translation_model(tmp_path)
-
-
-def test_licences(tmp_path):
-    assert translation_license("facebook/nllb-200-3.3B") == "cc-by-nc-4.0"
-    assert translation_license("google/madlad400-3b-mt") == "apache-2.0"
-    assert translation_license("google/madlad400-3b-mt", "apache-2.0") == "apache-2.0"
-    with pytest.raises(ValueError, match="'mit' was given, but facebook/nllb-200-3.3B is cc-by-nc-4.0"):
-        translation_license("facebook/nllb-200-3.3B", "mit")
-    folder = tmp_path / "ours"
-    folder.mkdir()
-    with pytest.raises(ValueError, match="licence of ours is not known"):
-        translation_license(folder)
-    assert translation_license(folder, "mit") == "mit"
-    (folder / "README.md").write_text("---\nlicense: unknown\n---\n# Ours")
-    with pytest.raises(ValueError, match="licence of ours is not known"):
-        translation_license(folder)
-    ModelCard(f"---\n{ModelCardData(license='cc-by-4.0').to_yaml()}\n---\n# Ours").save(folder / "README.md")
-    assert translation_license(folder) == "cc-by-4.0"
-    (folder / "README.md").write_text("# No metadata")
-    assert translation_license(folder, "mit") == "mit"
-    (tmp_path / "my-NLLB-600M").mkdir()
-    assert translation_license(tmp_path / "my-NLLB-600M") == "cc-by-nc-4.0"

@@ -10,10 +10,11 @@ from modeling_atri.corpora.folders.dropping import drop_overlaps
 from modeling_atri.corpora.folders.overlap import find_overlaps
 from modeling_atri.corpora.folders.prepared import PreparedClip, read_clips
 from modeling_atri.corpora.rows.bad_rows import BadRow
+from modeling_atri.corpora.translation.batches import plan_batches
 from modeling_atri.corpora.translation.journal import TranslationJournal
 from modeling_atri.corpora.translation.models import Translation
 from modeling_atri.corpora.translation.quality import RoundTripScorer
-from modeling_atri.corpora.translation.translate import plan_batches, translate_captions
+from modeling_atri.corpora.translation.translate import translate_captions
 from modeling_atri.trainer import load_rows
 from tests.helpers.local_hub import card_problems
 from tests.helpers.translation import Dictionary, english_captions, nllb, write_data
@@ -216,7 +217,7 @@ def test_dropped_in_one_language_dropped_in_all(data, tmp_path):
 
 
 def test_nothing_left_is_an_error(data, tmp_path):
-    with pytest.raises(ValueError, match="Of 5 captions none is left"):
+    with pytest.raises(ValueError, match="None of the 5 captions is left"):
         translate_captions(data, tmp_path / "out", Dictionary(FAULTY), ["fr", "ja"], drop_flagged=True)
     assert not (tmp_path / "out" / "metadata.jsonl").exists()
 
@@ -337,7 +338,9 @@ def test_too_little_memory_is_said_and_smaller_batches_go_on(data, tmp_path):
                 raise torch.OutOfMemoryError("CUDA out of memory")
             return super().translate(texts, source, target)
 
-    with pytest.raises(ValueError, match="too little memory for a batch of 3 captions. What is translated is kept"):
+    with pytest.raises(
+        ValueError, match="too little memory for a batch of 3 captions. Finished translations are kept"
+    ):
         translate_captions(data, tmp_path / "out", Small(TABLE), ["fr"], batch_tokens=9)  # 5, then 3 + 2 + 1
     model = Small(TABLE)
     translate_captions(data, tmp_path / "out", model, ["fr"], batch_size=1)
@@ -485,7 +488,7 @@ def test_batches_do_not_depend_on_where_a_run_was_stopped():
         ({"batch_tokens": 0}, "`batch_tokens` must be at least 1, got 0"),
         ({"min_score": 0.5}, "no scorer was given"),
         ({"data": "nowhere"}, "There is no folder or file"),
-        ({"output": "data"}, "need a folder of their own"),
+        ({"output": "data"}, "cannot be written to the same folder"),
         ({"output": "file"}, "is a file"),
         ({"output": "others"}, "holds another data set"),
     ],
