@@ -9,6 +9,7 @@ _MODULE_OF = {
     "AtriTrainer": "trainer",
     "AtriTrainingArguments": "arguments",
     "AtriDataCollator": "data.collator",
+    "LanguageDraws": "data.draws",
     "load_rows": "modeling_atri.corpora.rows.load",
 }
 
@@ -21,4 +22,5 @@ if TYPE_CHECKING:
 
     from .arguments import AtriTrainingArguments
     from .data.collator import AtriDataCollator
+    from .data.draws import LanguageDraws
     from .trainer import AtriTrainer

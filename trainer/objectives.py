@@ -73,6 +73,14 @@ class Objective:
         """The smallest number of languages that the objective can train on."""
         return 2 if self.has_anchor else 1
 
+    def weigh(
+        self, num_drawn: int, anchor: int | None, num_languages: int, options: Mapping[str, Any]
+    ) -> list[tuple[float, float]]:
+        """The weights of `pair_weights`. Without it, the audio-text terms weigh the same."""
+        if self.pair_weights is None:
+            return [(1 / num_drawn, 0.0)] * num_drawn
+        return self.pair_weights(num_drawn, anchor, num_languages, options)
+
     def num_drawn(self, num_languages: int, per_step: int | None = None) -> int:
         """The number of languages that a clip takes part with in a step."""
         return self.fewest_languages if self.draws_per_clip else per_step or num_languages

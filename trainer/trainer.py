@@ -337,8 +337,7 @@ class AtriTrainer(ResumableTrainer):
         if not goes_by_language:
             return joint_backward(encoder, inputs, self.compute_loss_from_embeddings, backward, num_batches)
         anchor = args.language_draws.anchor_row(inputs["languages"])
-        weigh = find_objective(args.objective).pair_weights
-        weights = weigh(num_languages, anchor, len(args.languages), args.loss_options)
+        weights = find_objective(args.objective).weigh(num_languages, anchor, len(args.languages), args.loss_options)
         return exact_backward(encoder, inputs, weights, anchor, backward, num_batches)
 
     def compute_loss(

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from torch.utils.data import Dataset, Sampler
@@ -128,7 +129,7 @@ def group_of(row: dict) -> str:
     return str(row["audio_id"] if group is None else group)
 
 
-def _groups_of(rows: Sequence[dict]) -> list[str]:
+def _groups_of(rows: Any) -> list[str]:
     if hasattr(rows, "select_columns"):  # a `datasets.Dataset`: leave the recordings where they are
         rows = rows.select_columns([name for name in ("group_id", "audio_id") if name in rows.column_names])
     return [group_of(row) for row in rows]

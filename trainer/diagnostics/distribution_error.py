@@ -15,7 +15,7 @@ the share of p that was not drawn: 2 (1 - k / K) over languages, 2 (1 - k / (K C
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -52,15 +52,12 @@ class Sampling:
     """
 
     draws: LanguageDraws
-    loss_options: Mapping[str, Any] | None = None
+    loss_options: Mapping[str, Any] = field(default_factory=dict)
     batch_size: int = 24
     num_processes: int = 1
     drop_last: bool = False
 
     def __post_init__(self) -> None:
-        if self.loss_options is None:
-            names = find_objective(self.draws.objective).options
-            object.__setattr__(self, "loss_options", {name: getattr(AtriTrainingArguments, name) for name in names})
         self.audio_text_weights(self.draws.languages_of([Draw(0, 0, 0)]))
 
     @classmethod
@@ -81,14 +78,13 @@ class Sampling:
         Args:
             languages: Languages of the step, rows `(K, N)`.
         """
-        weigh = find_objective(self.draws.objective).pair_weights
-        if weigh is None:  # all A(audio, text_k) weigh the same
-            return np.full(len(languages), 1 / len(languages))
+        objective = find_objective(self.draws.objective)
+        options = {name: getattr(AtriTrainingArguments, name) for name in objective.options} | dict(self.loss_options)
         anchor = self.draws.anchor_row(languages)
-        pairs = weigh(len(languages), anchor, len(self.draws.languages), self.loss_options)
+        pairs = objective.weigh(len(languages), anchor, len(self.draws.languages), options)
         weights = np.array([audio_weight for audio_weight, _ in pairs])
         if not weights.sum() > 0:
-            values = " and ".join(f"`{name}` {value!r}" for name, value in self.loss_options.items())
+            values = " and ".join(f"`{name}` {value!r}" for name, value in options.items())
             raise ValueError(
                 f"With {values} the loss has no audio-text terms, so there is no distribution over pairs of clip and "
                 "caption. Give the audio-text terms a weight above 0."

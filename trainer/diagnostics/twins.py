@@ -172,7 +172,7 @@ class _Twin(AtriTrainer):
 
     def batches_of(self, epoch: int) -> DataLoader:
         """The batches of an epoch."""
-        self.loader.batch_sampler.set_epoch(epoch)
+        self._batch_sampler.set_epoch(epoch)
         return self.loader
 
     def drawn_part(self, batch: dict[str, Any], epoch: int, step: int) -> dict[str, Any]:
