@@ -1,38 +1,39 @@
-"""Who finds the same sounds in every language? The objectives over seeds, at equal steps and at equal text budget.
+"""Compare the objectives over several seeds, at equal steps and at equal text budget.
 
-The same small model, data (the ESC-10 scenes), initialisation and order of clips for every objective of a seed. The
-grid in `consistency_grid.py` says which runs there are; each is a process of its own on one thread, and what is done
-is not done again, so the command may be stopped and given once more.
+All objectives train the same small model on the same data (the ESC-10 scenes); runs of the same seed share the initial
+weights and the order of clips. The runs are listed in `consistency_study/grid.py` and their settings in
+`consistency.yaml`. Each run is a process of its own on one thread. Runs that are done are not repeated, so a command
+that was stopped can simply be given again.
 
-    python benchmarks/consistency.py --data $ATRI_SCENES --estimate      # how long it takes, from a few steps
-    python benchmarks/consistency.py --data $ATRI_SCENES                 # all runs that are not there yet
+    python benchmarks/consistency.py --data $ATRI_SCENES --estimate      # estimate how long the remaining runs take
+    python benchmarks/consistency.py --data $ATRI_SCENES                 # do all remaining runs
     python benchmarks/consistency.py --data $ATRI_SCENES --cells mlclap kcl
-    python benchmarks/consistency.py --data $ATRI_SCENES --tune          # settings, on a fold held out of train
-    python benchmarks/consistency.py --report                            # tables and plots from results/consistency
+    python benchmarks/consistency.py --data $ATRI_SCENES --tune          # compare settings on a fold held out of train
+    python benchmarks/consistency.py --report                            # make the tables and plots
 
-Figures and ranks of every run are kept in results/consistency; models and features in `--work`, where the weight error
-is taken from. Settings are in consistency.yaml.
+Results go to `results/consistency.parquet` and `results/consistency_tuning.parquet`, one row for each run. Models and
+cached features go to the folder that `--work` names.
 """
 
 import argparse
-import json
-import math
 import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from consistency_grid import CELLS, NUM_LANGUAGES, TUNING_CELLS, Cell
-from esc10 import hold_out_fold
-from safetensors.torch import load_file
+from consistency_study.grid import CELLS, TUNING_CELLS, Cell
+from consistency_study.results import Run, model_file, read_results
+from consistency_study.weight_errors import write_weight_errors
+from shared.options import option_parser
+from shared.scenes import check_scenes, hold_out_fold
 from tqdm import tqdm
 
 
 HERE = Path(__file__).parent
-RESULTS = HERE / "results" / "consistency"
-TUNING_RESULTS = HERE / "results" / "consistency_tuning"
-# CPU seconds of a run on one core of an Intel Xeon with AVX-512: to begin and evaluate, of a step, and of a caption of
+RESULTS = HERE / "results" / "consistency.parquet"
+TUNING_RESULTS = HERE / "results" / "consistency_tuning.parquet"
+# CPU seconds on one core of an Intel Xeon with AVX-512: of a run without its steps, of a step, and of each caption of
 # every clip of a step.
 SECONDS = (25.0, 0.08, 0.018)
 
@@ -41,16 +42,16 @@ def main() -> None:
     """Run the command."""
     options = parse_options()
     if options.report:
-        from consistency_report import report  # matplotlib and the bootstrap are needed for nothing else
+        from consistency_study.report import report  # only the report needs matplotlib
 
-        report(RESULTS)
+        report(RESULTS, TUNING_RESULTS)
         return
-    results = RESULTS
-    cells = [CELLS[name] for name in options.cells]
+    results, cells = RESULTS, [CELLS[name] for name in options.cells]
     if options.tune:
         results, cells = TUNING_RESULTS, list(TUNING_CELLS.values())
         options.data = held_out(options.data, options.work / "held_out")
-    waiting = [run for run in runs_in_order(cells) if not is_done(*run, results)]
+    done = read_results(results)
+    waiting = [(cell, seed) for cell, seed in runs_in_order(cells) if not is_done(cell, seed, done)]
     minutes = sum(estimated_seconds(cell) for cell, _ in waiting) / 60
     print(f"{len(waiting)} runs to do: about {minutes:.0f} CPU minutes, {options.jobs} at a time.", flush=True)
     if not options.estimate:
@@ -58,28 +59,29 @@ def main() -> None:
             do(waiting, options, results)
         finally:
             if not options.tune:
-                write_weight_errors(options.work)
+                write_weight_errors(RESULTS, options.work)
 
 
 def parse_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """The command's options."""
+    parser = option_parser(__doc__)
     parser.add_argument("--data", type=Path, help="folder with train/ and dev/")
     parser.add_argument("--cells", nargs="+", default=list(CELLS), choices=list(CELLS), metavar="CELL")
-    parser.add_argument("--work", type=Path, default=Path("runs/consistency"), help="for models and cached features")
+    parser.add_argument("--work", type=Path, default=Path("runs/consistency"), help="folder for models and features")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="runs at a time")
-    parser.add_argument("--estimate", action="store_true", help="only say how long it takes")
-    parser.add_argument("--tune", action="store_true", help="compare settings without a look at dev")
-    parser.add_argument("--report", action="store_true", help="only make tables and plots")
+    parser.add_argument("--estimate", action="store_true", help="only say how long the remaining runs take")
+    parser.add_argument("--tune", action="store_true", help="compare settings without evaluating on dev")
+    parser.add_argument("--report", action="store_true", help="only make the tables and plots")
     options = parser.parse_args()
     if options.tune and options.cells != list(CELLS):
-        parser.error("--tune has cells of its own: leave out --cells")
-    if not options.report and (options.data is None or not (options.data / "train" / "metadata.jsonl").is_file()):
-        parser.error(f"--data must name a folder with train/metadata.jsonl and dev/metadata.jsonl; got {options.data}")
+        parser.error("--tune has its own cells: leave out --cells")
+    if not options.report:
+        check_scenes(parser, options.data)
     return options
 
 
 def held_out(data: Path, folder: Path) -> Path:
-    """A folder with train/ and dev/ of which both are parts of train: dev's clips are of a fold that train's lack."""
+    """Split train into a folder with train/ and dev/, so that dev's clips are of a fold that train does not have."""
     for part, file in zip(("train", "dev"), hold_out_fold(data / "train", folder), strict=True):
         (folder / part).mkdir(exist_ok=True)
         file.replace(folder / part / "metadata.jsonl")
@@ -87,24 +89,14 @@ def held_out(data: Path, folder: Path) -> Path:
 
 
 def runs_in_order(cells: list[Cell]) -> list[tuple[Cell, int]]:
-    """Cells and seeds: the first seeds of all cells first, so that an unfinished grid can be looked at."""
-    return [
-        (cell, seed)
-        for seed in range(max(cell.num_seeds for cell in cells))
-        for cell in cells
-        if seed < cell.num_seeds
-    ]
+    """Cells with seeds, the first seed of all cells first, so that an unfinished grid can already be reported."""
+    num_seeds = max(cell.num_seeds for cell in cells)
+    return [(cell, seed) for seed in range(num_seeds) for cell in cells if seed < cell.num_seeds]
 
 
-def name_of(cell: Cell, seed: int) -> str:
-    """Of a run's files."""
-    return f"{cell.name}-{seed}"
-
-
-def is_done(cell: Cell, seed: int, results: Path) -> bool:
-    """Whether there are figures of a run, made with the options that the cell has today."""
-    report = results / f"{name_of(cell, seed)}.json"
-    return report.exists() and json.loads(report.read_text(encoding="utf-8"))["options"] == cell.options
+def is_done(cell: Cell, seed: int, done: list[Run]) -> bool:
+    """Whether `done` has the run with the options that the cell has today."""
+    return any((run["cell"], run["seed"], run["options"]) == (cell.name, seed, cell.options) for run in done)
 
 
 def estimated_seconds(cell: Cell) -> float:
@@ -114,20 +106,21 @@ def estimated_seconds(cell: Cell) -> float:
 
 
 def do(waiting: list[tuple[Cell, int]], options: argparse.Namespace, results: Path) -> None:
-    """Run what is waiting, several at a time; runs that fail are named at the end."""
+    """Do the waiting runs, several at a time, and name those that failed at the end."""
     continued = [run for run in waiting if run[0].begins_with is not None]
     first = [run for run in waiting if run[0].begins_with is None]
-    # A run may be done, but its model, which is kept in the work folder alone, be gone.
+    # A run may be done although the work folder no longer has its model, which another run continues.
     for cell, seed in continued:
         needed = (CELLS[cell.begins_with], seed)
-        if needed not in first and not (options.work / name_of(*needed) / "model.safetensors").exists():
+        if needed not in first and not model_file(options.work, cell.begins_with, seed).exists():
             first.append(needed)
     failed: list[str] = []
     with tqdm(total=len(first) + len(continued), unit="run") as progress:
 
         def run(job: tuple[Cell, int]) -> None:
-            if run_alone(*job, options, results) != 0:
-                failed.append(name_of(*job))
+            cell, seed = job
+            if run_alone(cell, seed, options, results) != 0:
+                failed.append(f"{cell.name}-{seed}")
             progress.update()
 
         for part in (first, continued):
@@ -138,50 +131,17 @@ def do(waiting: list[tuple[Cell, int]], options: argparse.Namespace, results: Pa
 
 
 def run_alone(cell: Cell, seed: int, options: argparse.Namespace, results: Path) -> int:
-    """Run a cell and a seed in a process of one thread; its exit status. What it says goes into a log."""
-    command = [sys.executable, HERE / "consistency_run.py", cell.name, str(seed), options.data, options.work, results]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    """Do a run in a process of its own on one thread, write its output to a log, and return its exit status."""
+    words = [cell.name, str(seed), options.data, options.work, results]
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "PYTHONPATH": os.pathsep.join(path for path in (str(HERE), os.environ.get("PYTHONPATH")) if path),
+    }
     options.work.mkdir(parents=True, exist_ok=True)
-    with open(options.work / f"{name_of(cell, seed)}.log", "w", encoding="utf-8") as log:
+    with open(options.work / f"{cell.name}-{seed}.log", "w", encoding="utf-8") as log:
+        command = [sys.executable, "-m", "consistency_study.run", *words]
         return subprocess.run(command, env=environment, stdout=log, stderr=log, check=False).returncode
-
-
-def write_weight_errors(work: Path) -> None:
-    """How far the weights of each run ended from those of its twin, of which the work folder has the models.
-
-    The twin is KCL with all languages, of the same start, clips and steps: the full distribution. The distance is over
-    the way from the start that the twin itself went.
-    """
-    path = RESULTS / "weight_errors.json"
-    errors = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    for cell, seed in runs_in_order(list(CELLS.values())):
-        twin = twin_of(cell)
-        files = [work / name_of(one, seed) / "model.safetensors" for one in (cell, twin)]
-        are_done = all(is_done(one, seed, RESULTS) for one in (cell, twin))
-        if cell.name == twin.name or not are_done:
-            errors.pop(name_of(cell, seed), None)
-        elif all(file.exists() for file in files):
-            ours, theirs = map(load_file, files)
-            squares = sum(((ours[name] - theirs[name]) ** 2).sum().item() for name in theirs)
-            report = RESULTS / f"{name_of(twin, seed)}.json"
-            way = json.loads(report.read_text(encoding="utf-8"))["distance_from_start"]
-            errors[name_of(cell, seed)] = round(math.sqrt(squares) / way, 4)
-    path.write_text(json.dumps(errors, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-
-
-def twin_of(cell: Cell) -> Cell:
-    """KCL with all languages, from the same start, in as many steps of the same rate, where there is such a cell."""
-    same = [
-        other
-        for other in CELLS.values()
-        if other.objective == "kcl"
-        and other.captions_a_step == NUM_LANGUAGES
-        and other.loss is None
-        and "ranking_weight" not in other.options
-        and (other.steps, other.begins_with, other.text_encoder) == (cell.steps, cell.begins_with, cell.text_encoder)
-        and all(other.options.get(name) == cell.options.get(name) for name in ("freeze_text", "learning_rate"))
-    ]
-    return same[0] if same else cell
 
 
 if __name__ == "__main__":

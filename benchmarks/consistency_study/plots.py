@@ -1,11 +1,11 @@
 """Plots of `consistency.py --report`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
-from consistency_grid import BEYOND_PART, BUDGET_PART, OBJECTIVES, STEPS_PART, WEIGHT_PART
-from consistency_statistics import Bootstrap
+from consistency_study.bootstrap import Bootstrap, Estimate
+from consistency_study.grid import BEYOND_PART, BUDGET_PART, OBJECTIVES, STEPS_PART, WEIGHT_PART
+from consistency_study.runs import Runs
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
@@ -13,14 +13,11 @@ from matplotlib.figure import Figure
 from modeling_atri.languages_atri import ATRI_LANGUAGES, language_name
 
 
-if TYPE_CHECKING:
-    from consistency_report import Runs
-
 COLORS = {"mlclap": "#7f8c8d", "cacl": "#c0392b", "kcl": "#2471a3", "akcl": "#1e8449"}
 
 
-def draw_all(runs: dict[str, "Runs"], bootstrap: Bootstrap, folder: Path) -> None:
-    """Write consistency.png (figures), consistency_ranks.png (single queries), consistency_beyond.png (variants)."""
+def draw_all(runs: dict[str, Runs], bootstrap: Bootstrap, folder: Path) -> None:
+    """Write the plots of figures (consistency.png), single queries (_ranks.png) and variants (_beyond.png)."""
     main = {name: runs[name] for name in OBJECTIVES if name in runs}
     figure = Figure(figsize=(13, 9), layout="constrained")
     (recall, variance), (curves, prices) = figure.subplots(2, 2, width_ratios=(3, 2))
@@ -39,16 +36,25 @@ def draw_all(runs: dict[str, "Runs"], bootstrap: Bootstrap, folder: Path) -> Non
     figure.savefig(folder / "consistency_beyond.png", dpi=120)
 
 
-def draw_recall(axes: Axes, main: dict[str, "Runs"], bootstrap: Bootstrap) -> None:
+def error_bars(estimates: list[Estimate], scale: float = 1) -> np.ndarray:
+    """Lengths of the error bars below and above the means, `(2, estimates)`."""
+    return scale * np.array([[one.mean - one.low, one.high - one.mean] for one in estimates]).T
+
+
+def draw_recall(axes: Axes, main: dict[str, Runs], bootstrap: Bootstrap) -> None:
     """R@1 by language with its interval."""
     width = 0.8 / len(main)
     for number, (name, found) in enumerate(main.items()):
         estimates = [bootstrap.estimate(found.hits[:, place]) for place in range(len(ATRI_LANGUAGES))]
         places = np.arange(len(estimates)) + number * width
-        means = np.array([estimate.mean for estimate in estimates])
-        ends = np.array([[estimate.mean - estimate.low, estimate.high - estimate.mean] for estimate in estimates]).T
         axes.bar(
-            places, 100 * means, width, yerr=100 * ends, label=OBJECTIVES[name], color=COLORS[name], ecolor="#444444"
+            places,
+            [100 * estimate.mean for estimate in estimates],
+            width,
+            yerr=error_bars(estimates, scale=100),
+            label=OBJECTIVES[name],
+            color=COLORS[name],
+            ecolor="#444444",
         )
     ticks = np.arange(len(ATRI_LANGUAGES)) + 0.4 - width / 2
     axes.set_xticks(ticks, map(language_name, ATRI_LANGUAGES), rotation=20, ha="right")
@@ -57,20 +63,19 @@ def draw_recall(axes: Axes, main: dict[str, "Runs"], bootstrap: Bootstrap) -> No
     axes.legend(frameon=False, ncols=len(main), loc="upper right")
 
 
-def draw_variance(axes: Axes, runs: dict[str, "Runs"], bootstrap: Bootstrap) -> None:
-    """Mean rank variance at equal steps (full) and at equal text budget (hatched)."""
+def draw_variance(axes: Axes, runs: dict[str, Runs], bootstrap: Bootstrap) -> None:
+    """Mean rank variance at equal steps (filled bars) and at equal text budget (hatched bars)."""
     for number, name in enumerate(OBJECTIVES):
         ways = {0.0: name, 0.4: name if name == "cacl" else f"{name}-budget"}
         for shift, cell in ways.items():
             if cell not in runs:
                 continue
             estimate = bootstrap.estimate(runs[cell].variance)
-            ends = [[estimate.mean - estimate.low], [estimate.high - estimate.mean]]
             axes.bar(
                 number + shift,
                 estimate.mean,
                 0.38,
-                yerr=ends,
+                yerr=error_bars([estimate]),
                 color=COLORS[name] if shift == 0 else "white",
                 edgecolor=COLORS[name],
                 hatch=None if shift == 0 else "//",
@@ -83,8 +88,8 @@ def draw_variance(axes: Axes, runs: dict[str, "Runs"], bootstrap: Bootstrap) -> 
     axes.set_ylim(low, 2 * high)
 
 
-def draw_curves(axes: Axes, main: dict[str, "Runs"]) -> None:
-    """Share of captions whose rank variance is above a value."""
+def draw_curves(axes: Axes, main: dict[str, Runs]) -> None:
+    """The share of captions whose rank variance is above a value."""
     for name, found in main.items():
         variances = np.sort(found.ranks.var(axis=1).ravel())
         shares = 1 - np.arange(len(variances)) / len(variances)
@@ -98,25 +103,22 @@ def draw_curves(axes: Axes, main: dict[str, "Runs"]) -> None:
     axes.legend(frameon=False)
 
 
-def draw_prices(axes: Axes, runs: dict[str, "Runs"]) -> None:
-    """Recall against time; the larger a dot, the more memory."""
+def draw_prices(axes: Axes, runs: dict[str, Runs]) -> None:
+    """Recall against time. The size of a dot is the memory."""
     for found in runs.values():
         cell = found.cell
         if cell.loss or not {STEPS_PART, BUDGET_PART} & {*cell.parts}:
             continue
-        minutes = np.mean([one["cpu_seconds"] for one in found.reports]) / 60
-        memory = np.mean([one["peak_memory_mb"] for one in found.reports])
-        axes.scatter(minutes, 100 * found.recall.mean(), s=memory / 10, color=COLORS[cell.objective], alpha=0.7)
+        place = found.mean("cpu_seconds") / 60, 100 * found.recall.mean()
+        axes.scatter(*place, s=found.mean("peak_memory_mb") / 10, color=COLORS[cell.objective], alpha=0.7)
         label = cell.title if cell.name in OBJECTIVES else cell.name
-        axes.annotate(
-            label, (minutes, 100 * found.recall.mean()), textcoords="offset points", xytext=(6, 3), fontsize=7
-        )
+        axes.annotate(label, place, textcoords="offset points", xytext=(6, 3), fontsize=7)
     axes.margins(x=0.25)
     axes.set(xlabel="CPU minutes of training", ylabel="T2A R@1, percent", title="Time, memory (size of dots), recall")
 
 
-def draw_weights(axes: Axes, runs: dict[str, "Runs"], bootstrap: Bootstrap) -> None:
-    """R@1 (left) and rank variance (right) by the weight of AKCL's audio-text terms; KCL is weight 1."""
+def draw_weights(axes: Axes, runs: dict[str, Runs], bootstrap: Bootstrap) -> None:
+    """R@1 (left axis) and rank variance (right axis) by the weight of AKCL's audio-text terms; weight 1 is KCL."""
     found = {
         1.0 if one.cell.name == "kcl" else one.cell.options.get("akcl_weight", 0.5): one
         for one in runs.values()
@@ -126,9 +128,8 @@ def draw_weights(axes: Axes, runs: dict[str, "Runs"], bootstrap: Bootstrap) -> N
     for side, values, factor, color in ((axes, "recall", 100, "#1e8449"), (right, "variance", 1, "#7d3c98")):
         weights = sorted(found)
         estimates = [bootstrap.estimate(getattr(found[weight], values)) for weight in weights]
-        ends = np.array([[one.mean - one.low, one.high - one.mean] for one in estimates]).T
-        means = np.array([one.mean for one in estimates])
-        side.errorbar(weights, factor * means, yerr=factor * ends, color=color, marker="o", capsize=3)
+        means = [factor * one.mean for one in estimates]
+        side.errorbar(weights, means, yerr=error_bars(estimates, factor), color=color, marker="o", capsize=3)
         side.tick_params(axis="y", colors=color)
     axes.set_ylabel("T2A R@1, percent", color="#1e8449")
     right.set_ylabel("mean rank variance", color="#7d3c98")
@@ -140,8 +141,8 @@ def draw_weights(axes: Axes, runs: dict[str, "Runs"], bootstrap: Bootstrap) -> N
     )
 
 
-def draw_beyond(axes: Axes, runs: dict[str, "Runs"], bootstrap: Bootstrap) -> None:
-    """Recall against rank variance of what was tried beyond the paper."""
+def draw_beyond(axes: Axes, runs: dict[str, Runs], bootstrap: Bootstrap) -> None:
+    """Recall against rank variance of the cells that go beyond the paper."""
     shown = [one for one in runs.values() if BEYOND_PART in one.cell.parts]
     for one in shown:
         recall, variance = bootstrap.estimate(one.recall), bootstrap.estimate(one.variance)
@@ -149,8 +150,8 @@ def draw_beyond(axes: Axes, runs: dict[str, "Runs"], bootstrap: Bootstrap) -> No
         axes.errorbar(
             100 * recall.mean,
             variance.mean,
-            xerr=[[100 * (recall.mean - recall.low)], [100 * (recall.high - recall.mean)]],
-            yerr=[[variance.mean - variance.low], [variance.high - variance.mean]],
+            xerr=error_bars([recall], scale=100),
+            yerr=error_bars([variance]),
             marker="s" if is_objective else "o",
             color=COLORS[one.cell.name] if is_objective else None,
             label=one.cell.title,
@@ -166,8 +167,8 @@ def draw_beyond(axes: Axes, runs: dict[str, "Runs"], bootstrap: Bootstrap) -> No
         axes.legend(frameon=False, fontsize=8, loc="upper right")
 
 
-def draw_ranks(figure: Figure, main: dict[str, "Runs"]) -> None:
-    """Rank of every caption's clip in every language, seed 0, captions in the order of their mean rank."""
+def draw_ranks(figure: Figure, main: dict[str, Runs]) -> None:
+    """The rank of every caption's clip in every language with seed 0, with the captions ordered by their mean rank."""
     panels = figure.subplots(1, len(main), sharey=True, squeeze=False)[0]
     for axes, (name, found) in zip(panels, main.items(), strict=True):
         ranks = found.ranks[0]  # (languages, captions)

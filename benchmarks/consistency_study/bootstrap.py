@@ -1,9 +1,9 @@
-"""Means over seeds and queries with bootstrap intervals, paired differences, and the correction for many comparisons.
+"""Bootstrap intervals of means over seeds and queries, paired differences, and Holm's correction.
 
-A figure of a cell is kept as an array `(seeds, clips)`: what each dev clip's captions contribute in each seed's run,
-so that the cell's figure is the mean of the array. Seeds and clips are drawn anew, independently, with replacement;
-the five captions and eight languages of a clip stay together, since they are no independent queries. All cells share
-the draws of clips, and, as far as they have the same seeds, of seeds: so differences are paired.
+A figure of a cell is an array `(seeds, clips)`: the mean contribution of each dev clip's captions in the run of each
+seed. The figure itself is the mean of the array. Seeds and clips are resampled independently, with replacement; the
+five captions of a clip and its eight languages stay together, because they are not independent queries. All cells
+share the draws of clips, and cells with the same seeds share the draws of seeds, so differences are paired.
 """
 
 from dataclasses import dataclass
@@ -11,27 +11,32 @@ from dataclasses import dataclass
 import numpy as np
 
 
-NUM_DRAWS = 50_000  # Holm multiplies the smallest p, 2 in this many, by the number of comparisons
+NUM_DRAWS = 50_000  # Holm multiplies the smallest p-value, 2 in this many, by the number of comparisons
 LEVEL = 0.95
+MAX_SEEDS = 64
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean, its percentile interval, and, of a difference, how often chance alone gives one as large (two-sided)."""
+    """A mean with its percentile interval, and the two-sided p-value of its being 0."""
 
     mean: float
     low: float
     high: float
     p_value: float
 
+    def text(self, scale: float = 1) -> str:
+        """The mean and the interval, times `scale`, with one decimal."""
+        return f"{scale * self.mean:.1f} [{scale * self.low:.1f}, {scale * self.high:.1f}]"
+
 
 class Bootstrap:
     """Draws of seeds and clips that all estimates share.
 
     Args:
-        num_clips: of the evaluation set.
-        seed: of the draws.
-        num_draws: how many.
+        num_clips: number of clips of the evaluation set.
+        seed: seed of the draws.
+        num_draws: number of draws.
     """
 
     def __init__(self, num_clips: int, seed: int = 0, num_draws: int = NUM_DRAWS):
@@ -41,13 +46,13 @@ class Bootstrap:
         for draw, clips in enumerate(drawn):
             counts[draw] = np.bincount(clips, minlength=num_clips)
         self._clip_weights = counts / num_clips
-        self._seed_draws = rng.random((num_draws, 64))  # of more seeds than anyone runs
+        self._seed_draws = rng.random((num_draws, MAX_SEEDS))
 
     def estimate(self, values: np.ndarray) -> Estimate:
-        """Of a figure, or, given the difference of two arrays of the same seeds, of how much they differ.
+        """Estimate the mean of a figure, or of the difference of two figures with the same seeds.
 
         Args:
-            values: (seeds, clips).
+            values: array `(seeds, clips)`.
         """
         num_seeds = len(values)
         by_seed = self._clip_weights @ values.T  # (draws, seeds)
@@ -60,7 +65,7 @@ class Bootstrap:
 
 
 def holm(p_values: list[float]) -> list[float]:
-    """Holm's step-down correction: adjusted p-values that bound the chance of any false finding among all.
+    """Adjust p-values by Holm's step-down method, which bounds the chance of any false finding among all of them.
 
     Source: S. Holm, A Simple Sequentially Rejective Multiple Test Procedure, Scandinavian Journal of Statistics, 1979.
     """
