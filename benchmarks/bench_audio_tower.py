@@ -1,21 +1,20 @@
-"""The audio tower against the plain way to write it, and against the matrix products that it cannot do without.
+"""Compare the audio tower with the same model in plain torch, and with its bare matrix products.
 
-CED-tiny takes `--clips` clips of ten seconds, in inference mode and in training (forward and backward); CED-base takes
-`--base-clips`, in inference mode. Weights are random. These take turns in one process, on one thread, and are timed by
-CPU time:
+CED-tiny encodes `--clips` clips of ten seconds in inference mode, and trains on them (forward and backward); CED-base
+encodes `--base-clips` clips in inference mode. Weights are random. The following ways take turns in one process on one
+thread, and their CPU time is measured:
 
-- `tiny`, `tiny_training`, `base`: `AtriAudioModel`;
-- `tiny_plain`, `tiny_plain_training`: the same weights in plain torch, as CED was published: a convolution over
-  patches, one linear layer for queries, keys and values, softmax attention spelled out;
-- `tiny_floor`, `base_floor`: the tower's own matrix products at their own shapes, into memory that is there, and
-  nothing else;
+- `tiny`, `tiny_training`, `base`: `AtriAudioModel`.
+- `tiny_plain`, `tiny_plain_training`: the same weights in plain torch, written as CED was published: a convolution
+  over patches, one linear layer for queries, keys and values, and attention as explicit products and a softmax.
+- `tiny_floor`, `base_floor`: only the matrix products of the tower, with the same shapes and preallocated outputs.
 - `peak`: products of large square matrices.
 
-Embeddings must equal those of plain torch to 1e-5, and gradients to 1e-5 of the largest entry, or the benchmark fails.
-It prints one JSON line; `gflops` counts the matrix products alone, two operations a multiplication.
+Embeddings must equal those of plain torch to 1e-5, and gradients to 1e-5 of the largest entry; otherwise the benchmark
+fails. It prints one JSON line. `gflops` counts only the matrix products, with two operations for each multiplication.
 """
 
-from measuring import print_report, ratio, row, seconds_in_turns  # first: it keeps numpy and torch to one thread
+from shared.measuring import medians, print_report, ratio, row, seconds_in_turns  # first: it sets one thread
 
 
 # isort: split
@@ -24,6 +23,7 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
+from shared.options import ROUNDS, SEED, option_parser
 from torch import Tensor, nn
 
 from modeling_atri import AtriAudioConfig, AtriAudioModel
@@ -37,7 +37,14 @@ TOLERANCE = 1e-5
 
 def main() -> None:
     """Run the command."""
-    options = parse_options()
+    options = option_parser(
+        __doc__,
+        "about a minute",
+        clips=(32, "clips for CED-tiny"),
+        base_clips=(4, "clips for CED-base"),
+        rounds=(5, ROUNDS),
+        seed=(0, SEED),
+    ).parse_args()
     torch.manual_seed(options.seed)
     tiny, base = make_tower(**TINY), make_tower()
     plain = PlainTower(tiny).eval()
@@ -78,8 +85,8 @@ def main() -> None:
     }
     print_report(
         "audio_tower",
-        make_rows(seconds, operations, options),
-        seconds,
+        rows=make_rows(seconds, operations, options),
+        seconds=medians(seconds),
         gflops={way: round(count / min(seconds[way]) / 1e9, 1) for way, count in operations.items()},
         clips=options.clips,
         base_clips=options.base_clips,
@@ -89,35 +96,23 @@ def main() -> None:
     )
 
 
-def parse_options() -> argparse.Namespace:
-    """The command's options."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, epilog="Takes about a minute."
-    )
-    parser.add_argument("--clips", type=int, default=32, help="clips for CED-tiny (default: %(default)s)")
-    parser.add_argument("--base-clips", type=int, default=4, help="clips for CED-base (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=5, help="turns that are timed (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of weights and clips (default: %(default)s)")
-    return parser.parse_args()
-
-
 def make_rows(
     seconds: dict[str, list[float]], operations: dict[str, int], options: argparse.Namespace
 ) -> list[dict[str, object]]:
-    """Rows of the table."""
+    """Make the rows of the table."""
     forward, training = f"CED-tiny, {options.clips} clips of 10 s", f"CED-tiny, training, {options.clips} clips"
     of_peak = ratio(seconds, "peak", "base") * operations["base"] / operations["peak"]
-    plainly = "times faster than plain softmax attention"
+    plain = "times faster than plain softmax attention"
     return [
-        row(forward, plainly, ratio(seconds, "tiny_plain", "tiny"), ">= 1.4"),
+        row(forward, plain, ratio(seconds, "tiny_plain", "tiny"), ">= 1.4"),
         row(forward, "times its bare matrix products", ratio(seconds, "tiny", "tiny_floor"), "<= 1.3"),
-        row(training, plainly, ratio(seconds, "tiny_plain_training", "tiny_training"), ">= 1.2"),
+        row(training, plain, ratio(seconds, "tiny_plain_training", "tiny_training"), ">= 1.2"),
         row(f"CED-base, {options.base_clips} clips of 10 s", "of the peak of a matrix product", of_peak, ">= 0.7"),
     ]
 
 
 def make_tower(**sizes: int) -> AtriAudioModel:
-    """A tower of random weights, all of them, with mel statistics."""
+    """Make a tower whose weights are all random, with mel statistics."""
     tower = AtriAudioModel(AtriAudioConfig(**sizes)).eval()
     with torch.no_grad():
         for parameter in tower.parameters():
@@ -128,11 +123,11 @@ def make_tower(**sizes: int) -> AtriAudioModel:
 
 
 def make_clips(number: int) -> Tensor:
-    """Log-mel features of noise, in dB."""
+    """Make log-mel features of noise, in dB, `(clips, frames, mel bins)`."""
     return -20 + 15 * torch.randn(number, NUM_FRAMES, 64)
 
 
-# The plain way: no dropout, no padding, clips of one chunk.
+# Plain torch, without dropout and padding, for clips of one chunk
 
 
 class PlainTower(nn.Module):
@@ -142,7 +137,7 @@ class PlainTower(nn.Module):
         super().__init__()
         config, embeddings = tower.config, tower.embeddings
         self.norm = nn.BatchNorm1d(config.num_mel_bins)
-        self.norm.load_state_dict(tower.mel_norm.state_dict(), strict=False)  # but the number of batches
+        self.norm.load_state_dict(tower.mel_norm.state_dict(), strict=False)  # all but the number of batches
         self.projection = nn.Conv2d(1, config.hidden_size, config.patch_size, stride=config.patch_size)
         self.projection.load_state_dict(embeddings.patch_projection.state_dict())
         self.frequency_positions = nn.Parameter(embeddings.frequency_positions.detach().clone())
@@ -152,20 +147,20 @@ class PlainTower(nn.Module):
         self.last_norm.load_state_dict(tower.layer_norm.state_dict())
 
     def train(self, mode: bool = True) -> "PlainTower":
-        """Its BatchNorm keeps its statistics, as ours."""
+        """Set the mode. BatchNorm keeps its statistics, as in `AtriAudioModel`."""
         super().train(mode)
         self.norm.eval()
         return self
 
     def forward(self, input_features: Tensor) -> Tensor:
-        """`(clips, frames, mel bins)` to `(clips, hidden_size)`."""
+        """Encode features `(clips, frames, mel bins)` as embeddings `(clips, hidden_size)`."""
         x = self.projection(self.norm(input_features.transpose(1, 2))[:, None])
         x = x + self.time_positions[..., : x.shape[-1]] + self.frequency_positions
         return self.last_norm(self.blocks(x.flatten(2).transpose(1, 2))).mean(1)
 
 
 class PlainBlock(nn.Module):
-    """Attention and feed-forward, each after a norm."""
+    """A transformer block with a norm before attention and before the feed-forward layers."""
 
     def __init__(self, config: AtriAudioConfig, weights: dict[str, Tensor]):
         super().__init__()
@@ -189,12 +184,12 @@ class PlainBlock(nn.Module):
         self.load_state_dict(state)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(clips, tokens, hidden_size)` to the same shape."""
+        """Return hidden states of the same shape, `(clips, tokens, hidden_size)`."""
         x = x + self.attend(self.norm1(x))
         return x + self.fc2(F.gelu(self.fc1(self.norm2(x))))
 
     def attend(self, x: Tensor) -> Tensor:
-        """Softmax attention."""
+        """Self-attention."""
         clips, tokens, width = x.shape
         head_dim = width // self.num_heads
         query, key, value = self.qkv(x).view(clips, tokens, 3, self.num_heads, head_dim).permute(2, 0, 3, 1, 4)
@@ -206,17 +201,17 @@ KINDS = ("weight", "bias")
 
 
 def forward_difference(tower: AtriAudioModel, plain: PlainTower, clips: Tensor) -> float:
-    """The largest difference between the two embeddings."""
+    """The largest difference between the embeddings of the two models."""
     with torch.inference_mode():
         return (tower(clips).pooler_output - plain(clips)).abs().max().item()
 
 
 def gradient_difference(tower: AtriAudioModel, plain: PlainTower, clips: Tensor) -> float:
-    """The largest difference between the two gradients, of the largest entry of all."""
+    """The largest difference between the gradients of the two models, divided by the largest entry."""
     cotangent = torch.randn(len(clips), tower.config.hidden_size)
     tower(clips).pooler_output.backward(cotangent)
     plain(clips).backward(cotangent)
-    with torch.no_grad():  # a plain tower of our gradients has them under its own names
+    with torch.no_grad():  # a plain tower made of our gradients has them under its own parameter names
         for parameter in tower.parameters():
             parameter.data, parameter.grad = parameter.grad, parameter.data
         expected = PlainTower(tower)
@@ -231,7 +226,7 @@ def gradient_difference(tower: AtriAudioModel, plain: PlainTower, clips: Tensor)
 
 
 def shapes_of_products(config: AtriAudioConfig, clips: int) -> list[tuple[int, int, int, int, int]]:
-    """The tower's matrix products: how many, and of them batch, rows, inner and outer width."""
+    """The matrix products of the tower: their number, batch size, rows, inner width and outer width."""
     rows, _ = config.patch_grid
     tokens = rows * (NUM_FRAMES // config.patch_size[1])
     layers, heads, width = config.num_hidden_layers, config.num_attention_heads, config.hidden_size
@@ -247,12 +242,12 @@ def shapes_of_products(config: AtriAudioConfig, clips: int) -> list[tuple[int, i
 
 
 def num_operations(config: AtriAudioConfig, clips: int) -> int:
-    """Multiplications and additions of the matrix products."""
+    """The number of multiplications and additions of the matrix products."""
     return sum(2 * number * batch * m * k * n for number, batch, m, k, n in shapes_of_products(config, clips))
 
 
 def make_products(config: AtriAudioConfig, clips: int) -> Callable[[], None]:
-    """Runs the products one after the other, into memory that is there."""
+    """Make a function that computes the products one after the other, into preallocated outputs."""
     operands = [
         (number, torch.randn(batch, m, k), torch.randn(batch, n, k).mT, torch.empty(batch, m, n))
         for number, batch, m, k, n in shapes_of_products(config, clips)

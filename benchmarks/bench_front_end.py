@@ -1,32 +1,37 @@
-"""Log-mel features of 64 clips of 10 s against two ways users have today, and against the bare Fourier transform.
+"""Compare the log-mel features of 64 clips of 10 s with two existing implementations and the bare Fourier transform.
 
-Ways that take turns in one process, on one thread, and are timed by CPU time:
+The following ways take turns in one process on one thread, and their CPU time is measured:
 
-- `ours`: `AtriFeatureExtractor`, from a list of waveforms to one stacked batch;
-- `clap`: transformers' `ClapFeatureExtractor` with the same 64 mel bins, window, hop and rate, its clips 10 s long, so
-  that it neither cuts nor repeats them, and `truncation="rand_trunc"`, which spares it the four copies of "fusion";
-- `batched_stft`: what torchaudio's transforms do on the stacked batch, in plain torch: `torch.stft`, power, one matrix
-  product with the same mel filters, decibels, floor per clip;
-- `fft_torch`, `fft_numpy`: the real transforms of as many frames, and nothing else: blocks of 256 frames that stay in
-  the cache, written to memory that is there. The faster one is the floor (scipy's lies between them).
+- `ours`: `AtriFeatureExtractor`, from a list of waveforms to one stacked batch.
+- `clap`: `ClapFeatureExtractor` of transformers with the same 64 mel bins, window, hop and sampling rate. Clips are as
+  long as its window of 10 s, so it neither cuts nor repeats them, and `truncation="rand_trunc"` avoids the four copies
+  that "fusion" makes.
+- `batched_stft`: the computation of torchaudio's transforms on the stacked batch, in plain torch: `torch.stft`, power,
+  one matrix product with the same mel filters, decibels, floor of each clip.
+- `fft_torch`, `fft_numpy`: only the real Fourier transforms of as many frames, in blocks of 256 frames that stay in
+  the cache, with preallocated outputs. The faster of the two is the floor (scipy lies between them).
 
-Ours must equal the batched STFT to 1e-5 dB on every clip (tones, noise and clicks from full scale down to -120 dB), or
-the benchmark fails.
+Our features must equal those of the batched STFT to 1e-5 dB on every clip (tones, noise and clicks from full scale
+down to -120 dB); otherwise the benchmark fails.
 
-Beside the rows it says how long the same clips take from FLAC files, decoding included, on one thread and on as many
-as the process has cores. That is time on the clock: it means something only where nothing else runs.
+The report also has the wall-clock time from FLAC files to features, decoding included, on one thread and on all cores
+of the process. It is meaningful only on a machine that runs nothing else.
 """
 
-from measuring import print_report, ratio, row, seconds_in_turns  # first: it keeps numpy and torch to one thread
+from shared.measuring import (  # first: it sets one thread
+    medians,
+    print_report,
+    ratio,
+    row,
+    seconds_in_turns,
+    wall_seconds,
+)
 
 
 # isort: split
-import argparse
 import os
-import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -34,6 +39,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import torch
+from shared.options import ROUNDS, SEED, option_parser
 from transformers import ClapFeatureExtractor
 
 from modeling_atri import AtriFeatureExtractor
@@ -47,7 +53,10 @@ LARGEST_DIFFERENCE = 1e-5  # dB
 
 
 def main() -> None:
-    options = parse_options()
+    """Run the command."""
+    options = option_parser(
+        __doc__, "about half a minute", clips=(64, "number of clips"), rounds=(9, ROUNDS), seed=(0, SEED)
+    ).parse_args()
     clips = make_clips(options.clips, options.seed)
     extractor = AtriFeatureExtractor()
     clap = clap_extractor()
@@ -63,7 +72,7 @@ def main() -> None:
     if not difference <= LARGEST_DIFFERENCE:
         raise SystemExit(f"Features differ from the batched STFT's by {difference:.1e} dB.")
     seconds = seconds_in_turns(ways, options.rounds)
-    floor = min(("fft_torch", "fft_numpy"), key=lambda way: statistics.median(seconds[way]))
+    floor = min(("fft_torch", "fft_numpy"), key=medians(seconds, digits=9).get)
     rows = [
         row("log-mel features", "times faster than ClapFeatureExtractor", ratio(seconds, "clap", "ours"), ">= 5"),
         row("log-mel features", "times faster than a batched STFT", ratio(seconds, "batched_stft", "ours"), ">= 2.5"),
@@ -71,8 +80,8 @@ def main() -> None:
     ]
     print_report(
         "front_end",
-        rows,
-        seconds,
+        rows=rows,
+        seconds=medians(seconds),
         floor=floor,
         largest_difference_db=difference,
         **from_files(clips, extractor, options.rounds),
@@ -83,18 +92,8 @@ def main() -> None:
     )
 
 
-def parse_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, epilog="Takes about half a minute."
-    )
-    parser.add_argument("--clips", type=int, default=64, help="number of clips (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=9, help="turns of every way (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the clips (default: %(default)s)")
-    return parser.parse_args()
-
-
 def make_clips(num_clips: int, seed: int) -> list[np.ndarray]:
-    """A tone that rises, noise and a click; every clip 20 dB softer than the one before, until it begins again."""
+    """Make clips of a rising tone, noise and a click, each 20 dB softer than the one before, in cycles of seven."""
     generator = np.random.default_rng(seed)
     rising = np.sin(np.pi * 7000 * np.arange(NUM_SAMPLES) ** 2 / (NUM_SAMPLES * SAMPLING_RATE))
     clips = []
@@ -106,6 +105,7 @@ def make_clips(num_clips: int, seed: int) -> list[np.ndarray]:
 
 
 def clap_extractor() -> ClapFeatureExtractor:
+    """Make CLAP's extractor with our settings."""
     return ClapFeatureExtractor(
         feature_size=64,
         sampling_rate=SAMPLING_RATE,
@@ -119,7 +119,7 @@ def clap_extractor() -> ClapFeatureExtractor:
 
 
 def batched_stft(batch: torch.Tensor, extractor: AtriFeatureExtractor) -> torch.Tensor:
-    """`(clips, frames, mel bins)`, decibels."""
+    """Log-mel features `(clips, frames, mel bins)` in decibels."""
     power = torch.stft(batch, 512, 160, window=extractor.window, return_complex=True).abs().pow(2)
     mel = torch.matmul(power.transpose(1, 2), extractor.mel_filters)
     decibels = 10.0 * torch.log10(mel.clamp(min=1e-10))
@@ -127,7 +127,7 @@ def batched_stft(batch: torch.Tensor, extractor: AtriFeatureExtractor) -> torch.
 
 
 def bare_fft(num_clips: int, in_torch: bool) -> Callable[[], None]:
-    """The transforms of as many frames as the clips have."""
+    """Make a function that transforms as many frames as the clips have."""
     frames = torch.randn(BLOCK_FRAMES, 512)
     spectra = torch.empty(BLOCK_FRAMES, 257, dtype=torch.complex64)
     num_frames = num_clips * (1 + NUM_SAMPLES // 160)
@@ -144,27 +144,26 @@ def bare_fft(num_clips: int, in_torch: bool) -> Callable[[], None]:
 
 
 def from_files(clips: list[np.ndarray], extractor: AtriFeatureExtractor, rounds: int) -> dict[str, float | int]:
-    """Files to features on one thread and on as many as there are cores: seconds on the clock."""
+    """Time the way from files to features on one thread and on all cores, in wall-clock seconds."""
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    seconds: dict[int, list[float]] = {1: [], cores: []}
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder) / f"{index}.flac" for index in range(len(clips))]
         for file, clip in zip(files, clips, strict=True):
             soundfile.write(file, 0.5 * clip, SAMPLING_RATE)
-        for turn in range(rounds + 1):
-            for num_threads, values in seconds.items():
-                torch.set_num_threads(num_threads)
-                start = time.perf_counter()
-                extractor([partial(load_audio, file) for file in files], sampling_rate=SAMPLING_RATE)
-                if turn > 0:  # the first warms up
-                    values.append(time.perf_counter() - start)
+
+        def extract(num_threads: int) -> None:
+            torch.set_num_threads(num_threads)
+            extractor([partial(load_audio, file) for file in files], sampling_rate=SAMPLING_RATE)
+
+        ways = {"one": partial(extract, 1), "all": partial(extract, cores)}
+        seconds = seconds_in_turns(ways, rounds, wall_seconds)
     torch.set_num_threads(1)
-    alone, together = (statistics.median(seconds[num_threads]) for num_threads in (1, cores))
+    found = medians(seconds)
     return {
         "cores": cores,
-        "from_files_seconds_on_one_thread": round(alone, 4),
-        "from_files_seconds_on_all_cores": round(together, 4),
-        "from_files_times_faster_on_all_cores": round(alone / together, 2),
+        "from_files_seconds_on_one_thread": found["one"],
+        "from_files_seconds_on_all_cores": found["all"],
+        "from_files_times_faster_on_all_cores": round(found["one"] / found["all"], 2),
     }
 
 

@@ -1,20 +1,20 @@
-"""Retrieval metrics against the loop the field uses and against the bare matrix product.
+"""Compare the retrieval metrics with the usual loop over queries and with the bare matrix product.
 
-Four ways take turns in one process, on one thread, and are timed by CPU time:
+The following ways take turns in one process on one thread, and their CPU time is measured:
 
-- `ours`: `retrieval_metrics`, both directions, ground truth checked, ties counted;
-- `field_loop`: one query at a time: its cosine with everything (which normalises everything again), one argsort, a
-  search for the positives. That is what the public evaluation scripts of audio-text retrieval do;
-- `tidy_loop`: the same loop on embeddings normalised once, before it: the gain that remains when that is put right;
-- `floor`: the one float32 product that holds every score, and nothing else.
+- `ours`: `retrieval_metrics` in both directions, with its checks of the ground truth and its count of ties.
+- `field_loop`: the loop of public evaluation scripts for audio-text retrieval. For each query it computes the cosine
+  with all items (and normalises them all again), sorts once, and searches for the positives.
+- `tidy_loop`: the same loop on embeddings that are normalised once, before the loop.
+- `floor`: only the float32 matrix product of all scores.
 
-The embeddings are random; captions lie around their clip so that recall is like that of a trained model. The twelve
-figures must equal those of the loop run in float64, or the benchmark fails. It prints one JSON line: the rows of the
-table, medians in CPU seconds, and how far the float32 loops are from our figures (in theirs, rounding decides where
-two items score within 1e-8 of each other).
+The embeddings are random. Captions lie around their clip so that recall is like that of a trained model. The twelve
+figures must equal those of the loop in float64; otherwise the benchmark fails. It prints one JSON line with the rows
+of the table, medians in CPU seconds, and the difference between our figures and those of the float32 loops, where
+rounding decides the order of items whose scores differ by less than 1e-8.
 """
 
-from measuring import print_report, ratio, row, seconds_in_turns  # first: it keeps numpy and torch to one thread
+from shared.measuring import medians, print_report, ratio, row, seconds_in_turns  # first: it sets one thread
 
 
 # isort: split
@@ -22,13 +22,24 @@ import argparse
 from collections.abc import Callable
 
 import numpy as np
+from shared.options import SEED, option_parser
 
 from modeling_atri.trainer.metrics import retrieval_metrics
 
 
 def main() -> None:
     """Run the command."""
-    options = parse_options()
+    options = option_parser(
+        __doc__,
+        "about a minute",
+        clips=(1045, "number of clips, by default Clotho's"),
+        captions=(5, "captions of each clip"),
+        dim=(1024, "width of an embedding"),
+        noise=(10.0, "spread of captions around their clip"),
+        rounds=(9, "timed rounds of ours and the floor"),
+        loop_rounds=(3, "timed rounds of the loops"),
+        seed=(0, SEED),
+    ).parse_args()
     audio, text, positives = make_embeddings(options)
     results: dict[str, dict[str, float]] = {}
 
@@ -40,7 +51,7 @@ def main() -> None:
         "tidy_loop": kept("tidy_loop", lambda: loop_metrics(unit_rows(audio), unit_rows(text), dot_products)),
         "field_loop": kept("field_loop", lambda: loop_metrics(audio, text, cosine_similarities)),
     }
-    # The loops take seconds, so they have fewer turns than the floor.
+    # The loops take seconds, so they run in fewer rounds than the floor.
     near = seconds_in_turns({"ours": ours, "floor": lambda: text @ audio.T}, options.rounds)
     far = seconds_in_turns({"ours": ours, **loops}, options.loop_rounds)
 
@@ -55,8 +66,8 @@ def main() -> None:
     ]
     print_report(
         "metrics",
-        rows,
-        far | near,
+        rows=rows,
+        seconds=medians(far | near),
         clips=options.clips,
         captions=options.captions,
         dim=options.dim,
@@ -69,21 +80,8 @@ def main() -> None:
     )
 
 
-def parse_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, epilog="Takes about a minute."
-    )
-    parser.add_argument("--clips", type=int, default=1045, help="number of clips (default: %(default)s, Clotho's)")
-    parser.add_argument("--captions", type=int, default=5, help="captions a clip (default: %(default)s)")
-    parser.add_argument("--dim", type=int, default=1024, help="width of an embedding (default: %(default)s)")
-    parser.add_argument("--noise", type=float, default=10.0, help="spread of captions around clips (%(default)s)")
-    parser.add_argument("--rounds", type=int, default=9, help="turns of ours and the floor (default: %(default)s)")
-    parser.add_argument("--loop-rounds", type=int, default=3, help="turns of the loops (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the embeddings (default: %(default)s)")
-    return parser.parse_args()
-
-
 def make_embeddings(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draw embeddings of clips and of their captions, and the clip of each caption."""
     generator = np.random.default_rng(options.seed)
     audio = generator.standard_normal((options.clips, options.dim), dtype=np.float32)
     positives = np.repeat(np.arange(options.clips), options.captions)
@@ -95,7 +93,7 @@ def largest_difference(first: dict[str, float], second: dict[str, float]) -> flo
     return float(max(abs(first[name] - second[name]) for name in first))
 
 
-# The loops: captions in order, the same number for every clip, as the field's scripts assume.
+# The loops. They assume that captions are in order and that all clips have the same number, as public scripts do.
 
 
 def unit_rows(values: np.ndarray) -> np.ndarray:

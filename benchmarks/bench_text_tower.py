@@ -1,39 +1,41 @@
-"""The text tower without padding against padded batches, in the order given and sorted by length, and in training.
+"""Compare the text tower, which does not pad, with padded batches in encoding and in training.
 
 A tower of SONAR's width, with `--layers` of its 24 layers, a small vocabulary and random weights, encodes captions in
-eight languages. Ours is `encode_text`, the peers are transformers' `M2M100Encoder` with the same weights, sdpa
-attention and the mean over tokens, in inference mode. These take turns in one process, on one thread, and are timed by
-CPU time:
+eight languages. `encode_text` is compared with the `M2M100Encoder` of transformers with the same weights, sdpa
+attention and the mean over tokens, in inference mode. The following ways take turns in one process on one thread, and
+their CPU time is measured:
 
-- `padded`: batches of 32 in random order, padded to their longest caption; `ours`: `encode_text` on their captions;
-- `sorted`: what sentence-transformers does: sorted by the number of characters, batches of 32, padded likewise;
-  `ours_sorted`: `encode_text` on their captions;
-- `floor`: the matrix products of the linear layers for the tokens of `ours`, into memory that is there;
-- `training`, `training_padded`: forward and backward with dropout, the captions of 24 clips in one language, as they
-  come in a step of the trainer.
+- `padded`: batches of 32 in random order, padded to their longest caption. `ours` is `encode_text` on the same
+  captions.
+- `sorted`: captions sorted by their number of characters, as sentence-transformers does, in padded batches of 32.
+  `ours_sorted` is `encode_text` on the same captions.
+- `floor`: only the matrix products of the linear layers for the tokens of `ours`, with preallocated outputs.
+- `training`, `training_padded`: forward and backward with dropout of the captions of 24 clips in one language, as in a
+  step of the trainer.
 
-No text is needed, only lengths. The words of a caption are drawn from those of the 7,350 captions of AudioCaps'
-validation and test sets. Characters a word are those of parallel captions in eight languages (the scenes of
-benchmarks/README.md); tokens a word are a rough estimate for NLLB's tokenizer; both vary by 10 % from caption to
-caption. Of the batches that a corpus of 4,096 captions makes, in either order, `--batches` are run, spread over those
-with little padding and with much, so that they have about as much as all. Characters tell little of tokens where
-languages mix; the share of padding is printed for batches sorted by tokens, too, where hardly any is left to save.
+The captions are random tokens, because only their lengths matter. The number of words is drawn from the 7,350 captions
+of AudioCaps' validation and test sets. The characters of a word are those of parallel captions in eight languages (the
+scenes of benchmarks/README.md), and the tokens of a word are a rough estimate for NLLB's tokenizer; both vary by 10 %
+between captions. A corpus of 4,096 captions makes batches in either order. `--batches` of them are run, spread from
+little padding to much padding so that they are padded about as much as all batches. The number of characters says
+little about the number of tokens where languages mix, so sorted batches are still padded. The report also has the
+share of padding of batches sorted by tokens, which have almost none.
 
-Embeddings must equal those of padded batches to 1e-5, and gradients (without dropout) to 1e-4 in norm: a ReLU whose
-input rounding moves across zero has another gradient. It prints one JSON line.
+Embeddings must equal those of padded batches to 1e-5, and gradients (without dropout) to 1e-4 in norm, because
+rounding can move the input of a ReLU across zero. It prints one JSON line.
 """
 
-from measuring import print_report, ratio, row, seconds_in_turns  # first: it keeps numpy and torch to one thread
+from shared.measuring import medians, print_report, ratio, row, seconds_in_turns  # first: it sets one thread
 
 
 # isort: split
-import argparse
 import copy
 from collections.abc import Callable
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from shared.options import ROUNDS, SEED, option_parser
 from torch import Tensor
 from transformers.models.m2m_100.modeling_m2m_100 import M2M100Encoder
 
@@ -41,7 +43,7 @@ from modeling_atri import AtriConfig, AtriModel
 from modeling_atri.encode import encode_text
 
 
-# AudioCaps' captions of 0, 1, 2, ... words.
+# The number of AudioCaps' captions with 0, 1, 2, ... words.
 WORDS = [
     *(0, 0, 26, 278, 428, 545, 765, 814, 775, 700, 596, 440, 377, 292, 261, 187, 163, 145, 116, 101),
     *(83, 63, 52, 43, 28, 10, 14, 15, 5, 10, 7, 6, 3, 0, 1, 0, 0, 0, 0, 1),
@@ -65,7 +67,14 @@ TOLERANCE, GRADIENT_TOLERANCE = 1e-5, 1e-4
 
 def main() -> None:
     """Run the command."""
-    options = parse_options()
+    options = option_parser(
+        __doc__,
+        "about a minute",
+        layers=(2, "layers of the tower"),
+        batches=(3, "batches of 32 captions in either order"),
+        rounds=(3, ROUNDS),
+        seed=(0, SEED),
+    ).parse_args()
     torch.manual_seed(options.seed)
     generator = np.random.default_rng(options.seed)
     model = make_model(options.layers)
@@ -90,29 +99,22 @@ def main() -> None:
         )
     ways = {"training": model.train(), "training_padded": padded.train()}
     seconds |= seconds_in_turns({way: make_step(item, *training) for way, item in ways.items()}, options.rounds)
+    encoded, trained = "captions in eight languages, encoded", "captions of one language, forward and backward"
+    by_characters = "times faster than sentence-transformers' batches, sorted by length"
+    in_given_order = "times faster than padded batches of 32 in the order given"
     print_report(
         "text_tower",
-        [
+        rows=[
+            row(encoded, in_given_order, ratio(seconds, "padded", "ours"), ">= 2.2"),
+            row(encoded, by_characters, ratio(seconds, "sorted", "ours_sorted"), ">= 1.2"),
             row(
-                "captions in eight languages, encoded",
-                "times faster than padded batches of 32 in the order given",
-                ratio(seconds, "padded", "ours"),
-                ">= 2.2",
-            ),
-            row(
-                "captions in eight languages, encoded",
-                "times faster than sentence-transformers' batches, sorted by length",
-                ratio(seconds, "sorted", "ours_sorted"),
-                ">= 1.2",
-            ),
-            row(
-                "captions of one language, forward and backward",
+                trained,
                 "times faster than a padded batch of 24",
                 ratio(seconds, "training_padded", "training"),
                 ">= 1",
             ),
         ],
-        seconds,
+        seconds=medians(seconds),
         times_the_floor=round(ratio(seconds, "ours", "floor"), 3),
         captions=options.batches * BATCH_SIZE,
         share_of_padding={
@@ -131,28 +133,15 @@ def main() -> None:
     )
 
 
-def parse_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, epilog="Takes about a minute."
-    )
-    parser.add_argument("--layers", type=int, default=2, help="layers of the tower (default: %(default)s)")
-    parser.add_argument(
-        "--batches", type=int, default=3, help="batches of 32 captions in either order (default: %(default)s)"
-    )
-    parser.add_argument("--rounds", type=int, default=3, help="turns of each way (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of weights and captions (default: %(default)s)")
-    return parser.parse_args()
-
-
 def make_model(num_layers: int) -> AtriModel:
-    """SONAR's tower, but for depth and vocabulary, beside the smallest audio tower."""
+    """Make a model with SONAR's text tower except for depth and vocabulary, and a tiny audio tower."""
     audio = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 16}
     text = {"vocab_size": VOCABULARY, "encoder_layers": num_layers}
     return AtriModel(AtriConfig(audio_config=audio, text_config=text)).eval()
 
 
 def with_padding(model: AtriModel) -> AtriModel:
-    """The same weights in the encoder of transformers."""
+    """Copy a model, with the encoder of transformers as its text tower."""
     padded = copy.deepcopy(model)
     padded.text_model = M2M100Encoder._from_config(padded.config.text_config).eval()
     padded.text_model.load_state_dict(model.text_model.state_dict())
@@ -165,7 +154,7 @@ def with_padding(model: AtriModel) -> AtriModel:
 def draw_corpus(
     generator: np.random.Generator, size: int, languages: list[str]
 ) -> tuple[list[np.ndarray], np.ndarray]:
-    """Token numbers of each caption, and how many characters it has."""
+    """Draw captions: the token ids and the number of characters of each."""
     num_words = generator.choice(len(WORDS), size, p=np.array(WORDS) / sum(WORDS))
     rates = np.array([LANGUAGES[language] for language in languages])[generator.integers(len(languages), size=size)]
     counts = np.rint(num_words[:, None] * rates * np.exp(generator.normal(0, 0.1, (size, 2)))).astype(int)
@@ -174,18 +163,19 @@ def draw_corpus(
 
 
 def make_batches(corpus: list[np.ndarray], order: np.ndarray) -> list[list[np.ndarray]]:
+    """Split a corpus into batches."""
     return [[corpus[index] for index in rows] for rows in order.reshape(-1, BATCH_SIZE)]
 
 
 def sample_batches(corpus: list[np.ndarray], order: np.ndarray, count: int) -> list[list[np.ndarray]]:
-    """The batch in the middle of each of `count` equal parts, from the least padding to the most."""
+    """Sort the batches by their share of padding, split them into `count` equal parts, and take the middle of each."""
     batches = sorted(make_batches(corpus, order), key=lambda batch: share_of_padding([batch]))
     middles = (np.arange(count) + 0.5) * len(batches) / count
     return [batches[int(middle)] for middle in middles]
 
 
 def pad(captions: list[np.ndarray]) -> tuple[Tensor, Tensor]:
-    """Token numbers and mask, `(captions, tokens)`."""
+    """Pad captions: their token ids and mask, `(captions, tokens)`."""
     input_ids = torch.full((len(captions), max(map(len, captions))), PADDING)
     for line, caption in zip(input_ids, captions, strict=True):
         line[: len(caption)] = torch.from_numpy(caption)
@@ -193,6 +183,7 @@ def pad(captions: list[np.ndarray]) -> tuple[Tensor, Tensor]:
 
 
 def share_of_padding(batches: list[list[np.ndarray]]) -> float:
+    """The share of padded batches that is padding."""
     lengths = np.array([[len(caption) for caption in batch] for batch in batches])
     return round(1 - lengths.sum() / (lengths.max(axis=1) * BATCH_SIZE).sum(), 3)
 
@@ -201,7 +192,7 @@ def share_of_padding(batches: list[list[np.ndarray]]) -> float:
 
 
 class Tokens:
-    """In place of a processor: a "text" is the number of a caption whose tokens are known."""
+    """Replaces a processor. A "text" is the number of a caption whose tokens are known."""
 
     def __init__(self, captions: list[np.ndarray]):
         self.captions = captions
@@ -212,16 +203,18 @@ class Tokens:
 
 
 def encode(model: AtriModel, batches: list[list[np.ndarray]]) -> np.ndarray:
+    """Embed the captions of batches by `encode_text`."""
     captions = [caption for batch in batches for caption in batch]
     return encode_text(model, Tokens(captions), map(str, range(len(captions))))
 
 
 def encode_batches(model: AtriModel, batches: list[list[np.ndarray]]) -> np.ndarray:
+    """Embed padded batches one by one."""
     return np.concatenate([model.get_text_features(*pad(batch)).pooler_output.numpy() for batch in batches])
 
 
 def make_products(model: AtriModel, num_tokens: int) -> Callable[[], None]:
-    """Products like those of the tower's linear layers, some tokens at a time, with inputs and outputs in place."""
+    """Make a function that computes the products of the tower's linear layers, some tokens at a time."""
     weights = [part.weight for part in model.text_model.layers.modules() if isinstance(part, torch.nn.Linear)]
     inputs = {width: torch.randn(TOKENS_AT_ONCE, width) for weight in weights for width in weight.shape}
     outputs = {width: torch.empty(TOKENS_AT_ONCE, width) for width in inputs}
@@ -237,7 +230,7 @@ def make_products(model: AtriModel, num_tokens: int) -> Callable[[], None]:
 
 
 def make_step(model: AtriModel, input_ids: Tensor, mask: Tensor) -> Callable[[], None]:
-    """Forward and backward of a loss that depends on all of an embedding."""
+    """Make a function that runs forward and backward of a loss of all entries of the embeddings."""
     target = F.normalize(torch.randn(len(input_ids), model.config.projection_dim), dim=-1)
 
     def run() -> None:
@@ -250,7 +243,7 @@ def make_step(model: AtriModel, input_ids: Tensor, mask: Tensor) -> Callable[[],
 def check(
     model: AtriModel, padded: AtriModel, batches: list[list[np.ndarray]], training: tuple[Tensor, Tensor]
 ) -> dict[str, float]:
-    """Largest difference of the embeddings, and of the gradients in norm; ends the run where they are not equal."""
+    """The largest difference of embeddings, and of gradients in norm. End the run if they are above the tolerances."""
     with torch.inference_mode():
         embeddings = np.abs(encode(model, batches) - encode_batches(padded, batches)).max()
     gradients = []

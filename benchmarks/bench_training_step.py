@@ -1,34 +1,36 @@
-"""What the training step keeps in memory and how long it takes: all at once, language by language, and in chunks.
+"""Measure memory and time of the training step: all at once, language by language, and in chunks.
 
-All are `AtriTrainer`'s own training step, on a text-heavy toy model (random weights) and clips of one second with
-captions of `--tokens` tokens. The step that encodes the whole batch at once is the peer, and the floor.
+All ways are `AtriTrainer`'s own training step, on a toy model with random weights and most of its layers in the text
+tower, and on clips of one second with captions of `--tokens` tokens. The step that encodes the whole batch at once is
+the alternative that the others are compared with.
 
-- Language by language (`exact_step`): KCL and AKCL of `--clips` clips in 8 languages, in memory against the fewest
-  languages (AKCL compares languages and needs two), and in time against all languages at once.
-- In chunks (`audio_chunk_size`, `text_chunk_size`, both `--clips`): batches of `--batches` clips, and of 1,024 in 8
-  languages, in memory against `--clips` clips with chunks of that size (KCL in 8 languages, and CACL), and in time
-  against the largest of `--batches` without chunks (KCL in two languages, and CACL: the same captions).
+- Language by language (`exact_step`): KCL and AKCL of `--clips` clips in 8 languages. Memory is compared with the
+  fewest possible languages (two for AKCL, which compares languages), time with all languages at once.
+- In chunks (`audio_chunk_size` and `text_chunk_size` are `--clips`): batches of `--batches` clips, and of 1,024 clips
+  in 8 languages. Memory is compared with a batch of one chunk (KCL in 8 languages, and CACL), time with the largest of
+  `--batches` without chunks (KCL in two languages, and CACL).
 
-Memory is what autograd keeps for backward, as its saved-tensor hooks see it: the bytes of all storages that are kept
-at the same time, each counted once, the largest sum of the step; weights and batch, which are there anyway, are not
-counted. It does not depend on the machine. Where batches of different size are compared, it is what the encoders keep:
-what the loss keeps of a batch, embeddings and a few matrices of clips x clips, stands beside it (`loss`), and so do
-the embeddings with their gradients, which no graph holds (`embeddings`). Both are there with and without chunks. A
-ratio is below 1 where the last chunk, the one that lives beside the loss, is smaller than the others.
+Memory is the largest number of bytes that autograd keeps for backward at the same time, as its saved-tensor hooks see
+them. Each storage is counted once. Weights and batch are not counted. This does not depend on the machine. Where
+batches of different sizes are compared, only the part of the encoders counts. The report has the part of the loss
+(`loss`: embeddings, and some matrices of clips x clips) and the embeddings with their gradients (`embeddings`, which
+no graph keeps) beside it; both are needed with and without chunks. A ratio is below 1 where the last chunk, which is
+in memory together with the loss, is smaller than the others.
 
-Time is CPU seconds on one thread, the ways taking turns. Gradients of the ways that are timed must agree, in float64,
-to 1e-6 of the largest entry, or the benchmark fails. It prints one JSON line. `--plot` prints nothing: it measures
-curves and draws them into results/training_step.png, with its figures beside it.
+Time is CPU seconds on one thread; the ways take turns. In float64, the gradients of the ways that are timed must agree
+to 1e-6 of the largest entry; otherwise the benchmark fails. It prints one JSON line. With `--plot` it prints nothing,
+but measures curves and writes `results/training_step.json` and `results/training_step.png`.
 """
 
-from measuring import print_report, ratio, row, seconds_in_turns  # first: it keeps numpy and torch to one thread
+from shared.measuring import medians, print_report, ratio, row, seconds_in_turns  # first: it sets one thread
 
 
 # isort: split
 import argparse
 from typing import Any
 
-from training_step import TrainingStep
+from shared.options import ROUNDS, SEED, option_parser
+from training_step.step import TrainingStep
 
 
 FEWEST_LANGUAGES = {"kcl": 1, "akcl": 2}
@@ -48,7 +50,7 @@ def main() -> None:
         "seed": options.seed,
     }
     if options.plot:
-        from plot_training_step import plot  # matplotlib is needed for nothing else
+        from training_step.plot import plot  # only the plot needs matplotlib
 
         plot(sizes, options.clips, max(options.batches), options.rounds)
         return
@@ -58,32 +60,34 @@ def main() -> None:
     for objective in ("kcl", "cacl"):
         rows += compare_batches(objective, options, sizes, megabytes)
         rows += [time_chunks(objective, options, sizes, seconds)]
-    print_report("training_step", rows, seconds, megabytes=megabytes, clips=options.clips, **sizes)
+    print_report(
+        "training_step", rows=rows, seconds=medians(seconds), megabytes=megabytes, clips=options.clips, **sizes
+    )
 
 
 def parse_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="Takes about two minutes, --plot some minutes more.",
+    """The command's options."""
+    parser = option_parser(
+        __doc__,
+        "about two minutes, --plot some minutes more",
+        clips=(24, "clips of a batch, or of a chunk"),
+        tokens=(32, "tokens of every caption"),
+        hidden_size=(128, "width of both towers"),
+        layers=(4, "layers of the text tower"),
+        rounds=(3, ROUNDS),
+        seed=(0, SEED),
     )
-    parser.add_argument("--clips", type=int, default=24, help="clips of a batch, or of a chunk (default: %(default)s)")
     parser.add_argument(
         "--batches", type=int, nargs="+", default=[96, 384], help="clips of batches in chunks (default: 96 384)"
     )
-    parser.add_argument("--tokens", type=int, default=32, help="tokens of every caption (default: %(default)s)")
-    parser.add_argument("--hidden-size", type=int, default=128, help="width of both towers (default: %(default)s)")
-    parser.add_argument("--layers", type=int, default=4, help="layers of the text tower (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=3, help="turns that are timed (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of weights and batches (default: %(default)s)")
-    parser.add_argument("--plot", action="store_true", help="draw the curves instead")
+    parser.add_argument("--plot", action="store_true", help="measure and draw the curves instead")
     return parser.parse_args()
 
 
 def compare_languages(
     objective: str, options: argparse.Namespace, sizes: dict[str, int], seconds: dict, megabytes: dict
 ) -> list[dict[str, Any]]:
-    """Language by language: memory of all languages against the fewest, time against all of them at once."""
+    """Compare language by language: memory with the fewest languages, time with all languages at once."""
     fewest, kept = FEWEST_LANGUAGES[objective], {}
     for num_languages in (fewest, ALL_LANGUAGES):
         ways = {
@@ -108,7 +112,7 @@ def compare_languages(
 def compare_batches(
     objective: str, options: argparse.Namespace, sizes: dict[str, int], megabytes: dict
 ) -> list[dict[str, Any]]:
-    """In chunks: memory of large batches against a batch of one chunk of clips."""
+    """Compare the memory of large batches in chunks with that of a batch of one chunk."""
     num_languages = ALL_LANGUAGES if objective == "kcl" else 2
     chunks = {"audio_chunk_size": options.clips, "text_chunk_size": options.clips}
     base = TrainingStep(objective, num_languages, options.clips, **chunks, **sizes)
@@ -124,14 +128,14 @@ def compare_batches(
 
 
 def memory_of(step: TrainingStep) -> dict[str, float]:
-    """Megabytes of what autograd keeps, of its parts, and of the embeddings and their gradients."""
+    """Megabytes that autograd keeps, their parts, and megabytes of the embeddings with their gradients."""
     saved, loss = step.peak_saved_megabytes(), step.loss_megabytes()
     found = {"saved": saved, "encoders": saved - loss, "loss": loss, "embeddings": step.embeddings_megabytes()}
     return {name: round(value, 3) for name, value in found.items()}
 
 
 def time_chunks(objective: str, options: argparse.Namespace, sizes: dict[str, int], seconds: dict) -> dict[str, Any]:
-    """In chunks: time against the same batch at once, two captions a clip."""
+    """Compare the time of a step in chunks with that of the same batch at once, with two captions of each clip."""
     num_clips = max(options.batches)
     chunks = {"audio_chunk_size": options.clips, "text_chunk_size": options.clips}
     ways = {
@@ -146,6 +150,7 @@ def time_chunks(objective: str, options: argparse.Namespace, sizes: dict[str, in
 
 
 def check_gradients(first: TrainingStep, second: TrainingStep) -> None:
+    """End the run if two ways have different gradients."""
     expected = first.gradients()
     difference = float((second.gradients() - expected).abs().max() / expected.abs().max())
     if difference > TOLERANCE:

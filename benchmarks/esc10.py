@@ -1,17 +1,16 @@
-"""ATRI's objectives on real recordings: train each from scratch on the ESC-10 scenes, evaluate on unheard clips.
+"""Train each objective from scratch on the ESC-10 scenes, and evaluate it on clips that it has not heard.
 
-The same model, data, steps and seed for every objective; only the objective differs. One process an objective, so that
-its CPU time and peak memory are its own. Finished objectives are skipped when the command is repeated.
+Model, data, steps and seed are the same for all objectives. Each objective trains in a process of its own, whose CPU
+time and peak memory are measured. Objectives that are done are skipped when the command is repeated.
 
-    python benchmarks/esc10.py --data $ATRI_SCENES                        # all four, on dev
-    python benchmarks/esc10.py --data $ATRI_SCENES --tune --objectives akcl   # choose settings without touching dev
-    python benchmarks/esc10.py --report                                   # table and plot from the results in the repo
+    python benchmarks/esc10.py --data $ATRI_SCENES                            # all four, evaluated on dev
+    python benchmarks/esc10.py --data $ATRI_SCENES --tune --objectives akcl   # choose settings without using dev
+    python benchmarks/esc10.py --report                                       # tables and plot from the results
 
-The folder holds train/ and dev/, each with sound files beside a metadata.jsonl; benchmarks/README.md says how the
-scenes are made. Settings are in esc10.yaml; options after `--` go before them, e.g. `-- --max_steps 100`.
+`benchmarks/README.md` describes the folder of scenes. The settings are in `esc10.yaml`; options of `atri train` that
+follow `--` override them, e.g. `-- --max_steps 100`.
 """
 
-import argparse
 import json
 import os
 import subprocess
@@ -20,10 +19,12 @@ import time
 from pathlib import Path
 
 import numpy as np
+from shared.options import option_parser
+from shared.scenes import check_scenes, hold_out_fold, read_scenes
 
 from modeling_atri import AtriModel, AtriProcessor
 from modeling_atri.encode import encode_audio, encode_text
-from modeling_atri.hub_cards.cards import results_table
+from modeling_atri.hub_cards.tables import results_table, text_table
 from modeling_atri.languages_atri import language_name
 
 
@@ -33,25 +34,23 @@ TABLES = HERE / "results" / "esc10.md"
 PLOT = HERE / "results" / "esc10.png"
 SETTINGS = HERE / "esc10.yaml"
 OBJECTIVES = ("mlclap", "cacl", "kcl", "akcl")
-HELD_OUT_FOLD = "3"  # of train: --tune validates on scenes that hold clips of this fold alone
 
 
 def main() -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = option_parser(__doc__)
     parser.add_argument("--data", type=Path, help="folder with train/ and dev/")
     parser.add_argument("--objectives", nargs="+", default=OBJECTIVES, choices=OBJECTIVES)
     parser.add_argument("--work", type=Path, default=Path("runs/esc10"), help="folder for models and cached features")
     parser.add_argument("--tune", action="store_true", help="hold out a fold of train instead of evaluating on dev")
-    parser.add_argument("--report", action="store_true", help="only print the table and draw the plot")
+    parser.add_argument("--report", action="store_true", help="only make the tables and the plot")
     own, more = _split_options(sys.argv[1:])
     args = parser.parse_args(own)
     if args.report:
         report(json.loads(RESULTS.read_text(encoding="utf-8")))
         return
-    if args.data is None or not (args.data / "train" / "metadata.jsonl").is_file():
-        parser.error(f"--data must name a folder with train/metadata.jsonl and dev/metadata.jsonl; got {args.data}")
-    train, evaluated = (args.data / "train", args.data / "dev")
+    check_scenes(parser, args.data)
+    train, evaluated = args.data / "train", args.data / "dev"
     if args.tune:
         train, evaluated = hold_out_fold(train, args.work / "tune")
     runs = {
@@ -72,7 +71,7 @@ def _split_options(argv: list[str]) -> tuple[list[str], list[str]]:
 
 
 def run(objective: str, train: Path, evaluated: Path, work: Path, more: list[str]) -> dict:
-    """Train and evaluate one objective in a process of its own; its results with time and memory."""
+    """Train and evaluate one objective in a process of its own, and return its results with time and memory."""
     output = work / objective
     results_file = output / "atri_results.json"
     command = [sys.executable, "-m", "modeling_atri.cli.main", "train", "--config", str(SETTINGS)]
@@ -102,13 +101,15 @@ def run(objective: str, train: Path, evaluated: Path, work: Path, more: list[str
 
 
 def judge_best_hits(model_folder: Path, evaluated: Path) -> dict[str, float]:
-    """What is right about the scene that ranks first for a caption: share of captions, over all languages.
+    """Compare the scene that ranks first for each caption with the caption's own scene.
 
-    Says where R@1 is lost: `first` and `second` source, their `relation`, and all three together.
+    Returns:
+        Shares of the captions of all languages for which the `first` source, the `second` source, the `relation`, or
+        `all` three are right.
     """
     model, processor = AtriModel.from_pretrained(model_folder), AtriProcessor.from_pretrained(model_folder)
     metadata = evaluated / "metadata.jsonl" if evaluated.is_dir() else evaluated
-    rows = [json.loads(line) for line in metadata.read_text(encoding="utf-8").splitlines()]
+    rows = read_scenes(metadata)
     triples = np.array([(row["triple"].split("|") + [""])[:3] for row in rows])  # (scenes, 3): A, relation, B
     audio = encode_audio(model, processor, [metadata.parent / row["file_name"] for row in rows])
     right = []
@@ -122,69 +123,27 @@ def judge_best_hits(model_folder: Path, evaluated: Path) -> dict[str, float]:
     return {"first": float(first), "second": float(second), "relation": float(relation), "all": float(both)}
 
 
-def hold_out_fold(train: Path, folder: Path) -> tuple[Path, Path]:
-    """Split the training scenes by the fold of their clips, into two files of rows.
-
-    Scenes without a clip of the held-out fold train; scenes with clips of it alone validate, one a triple, so that
-    exactly one scene fits a caption.
-    """
-    rows = [json.loads(line) for line in (train / "metadata.jsonl").read_text(encoding="utf-8").splitlines()]
-    parts: dict[str, list[dict]] = {"train": [], "validation": []}
-    seen = set()
-    for row in rows:
-        row["file_name"] = str((train / row["file_name"]).resolve())
-        folds = {source["clip"][0] for source in row["sources"]}
-        if HELD_OUT_FOLD not in folds:
-            parts["train"].append(row)
-        elif folds == {HELD_OUT_FOLD} and str(row["triple"]) not in seen:
-            seen.add(str(row["triple"]))
-            parts["validation"].append(row)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, part in parts.items():
-        lines = "\n".join(json.dumps(row, ensure_ascii=False) for row in part)
-        (folder / f"{name}.jsonl").write_text(lines + "\n", encoding="utf-8")
-    return folder / "train.jsonl", folder / "validation.jsonl"
-
-
 def summary(runs: dict[str, dict]) -> str:
-    """One row an objective."""
-    header = [
-        "objective",
-        "T2A R@1",
-        "R@10",
-        "mAP@10",
-        "A2T R@1",
-        "R@10",
-        "MRV",
-        "gap",
-        "distance",
-        "CPU min",
-        "peak MB",
-    ]
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    """The table of the main figures, one row for each objective."""
+    header = ["objective", "T2A R@1", "R@10", "mAP@10", "A2T R@1", "R@10", "MRV", "gap", "distance"]
+    in_percent = ("text_to_audio_R@1", "text_to_audio_R@10", "text_to_audio_mAP@10")
+    in_percent += ("audio_to_text_R@1", "audio_to_text_R@10")
+    rows = []
     for objective, results in runs.items():
         metrics, measured = results["metrics"], results["measured"]
-        names = (
-            "text_to_audio_R@1",
-            "text_to_audio_R@10",
-            "text_to_audio_mAP@10",
-            "audio_to_text_R@1",
-            "audio_to_text_R@10",
-        )
-        cells = [f"{100 * metrics[f'mean_{name}']:.1f}" for name in names]
+        cells = [f"{100 * metrics[f'mean_{name}']:.1f}" for name in in_percent]
         cells += [f"{metrics['mrv']:.1f}", f"{metrics['embedding_gap']:.3f}", f"{metrics['embedding_distance']:.3f}"]
-        cells += [f"{measured['cpu_minutes']:.0f}", f"{measured['peak_memory_mb']:.0f}"]
-        lines.append("| " + " | ".join([objective, *cells]) + " |")
-    return "\n".join(lines)
+        rows.append([objective, *cells, f"{measured['cpu_minutes']:.0f}", f"{measured['peak_memory_mb']:.0f}"])
+    return text_table([*header, "CPU min", "peak MB"], rows, markdown=True)
 
 
 def best_hits(runs: dict[str, dict]) -> str:
-    """One row an objective: what is right about the scene that ranks first."""
-    lines = ["| objective | first source | second source | relation | all three |", "|---|---|---|---|---|"]
-    for objective, results in runs.items():
-        shares = [f"{100 * results['best_hit'][name]:.0f}" for name in ("first", "second", "relation", "all")]
-        lines.append("| " + " | ".join([objective, *shares]) + " |")
-    return "\n".join(lines)
+    """The table of `judge_best_hits`, one row for each objective."""
+    rows = [
+        [objective, *(f"{100 * results['best_hit'][name]:.0f}" for name in ("first", "second", "relation", "all"))]
+        for objective, results in runs.items()
+    ]
+    return text_table(["objective", "first source", "second source", "relation", "all three"], rows, markdown=True)
 
 
 def report(runs: dict[str, dict]) -> None:
@@ -210,7 +169,7 @@ def report(runs: dict[str, dict]) -> None:
 
 
 def plot(runs: dict[str, dict]) -> None:
-    """Recall by language and mean rank variance, one colour an objective."""
+    """Plot recall by language and mean rank variance, with one colour for each objective."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 4), layout="constrained")

@@ -1,37 +1,30 @@
-"""What ONNX and int8 gain in size and time, and what int8 costs in recall on real recordings.
+"""Measure size, time and recall of the exported ONNX graphs, in float32 and int8.
 
-Four ways to run one model:
+There are four ways to run one model:
 
-- `torch`: the model itself;
-- `onnx`: `export_onnx`, run by onnxruntime;
-- `int8`: `export_onnx(int8=True)`: a scale for each row of activations, weights of 7 bits;
-- `stock_int8`: `onnxruntime.quantization.quantize_dynamic` on the graphs of `onnx`, per channel: a scale for each
-  batch of activations, weights of 8 bits.
+- `torch`: the model itself.
+- `onnx`: `export_onnx`, run by onnxruntime.
+- `int8`: `export_onnx(int8=True)`, with a scale for each row of activations and weights of 7 bits.
+- `stock_int8`: `onnxruntime.quantization.quantize_dynamic` on the graphs of `onnx`, per channel, with a scale for each
+  batch of activations and weights of 8 bits.
 
-Time: random weights of CED-Base, and of four of SONAR's 24 layers, on 4 clips of 10 s and 16 captions of 24 tokens;
-the ways take turns in one process, on one thread, by CPU time. Recall: a trained model (--model) on scenes it has not
-heard (--data, the folder with dev/ of benchmarks/README.md). Nothing of the quantisation was chosen on dev.
+Time is measured with random weights of CED-Base and of four of SONAR's 24 layers, on 4 clips of 10 s and 16 captions
+of 24 tokens. The ways take turns in one process on one thread, and their CPU time is measured. Recall is measured with
+a trained model (`--model`) on scenes that it has not heard (`--data`, the folder with dev/ of benchmarks/README.md).
+No setting of the quantisation was chosen on dev.
 
     python benchmarks/onnx_int8.py --data $ATRI_SCENES --model runs/esc10/dev/akcl
 
-Without --data only time and size are measured. Prints one JSON line.
+Without `--data`, only time and size are measured. It prints one JSON line.
 """
 
-import os
+from shared.measuring import medians, print_report, seconds_in_turns  # first: it sets one thread
 
 
-# One thread for torch and BLAS, which read these when they are loaded.
-os.environ["OMP_NUM_THREADS"] = "1"
-os.environ["MKL_NUM_THREADS"] = "1"
-
-import argparse
-import json
-import platform
+# isort: split
 import shutil
-import statistics
 import tempfile
-import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +32,7 @@ import numpy as np
 import onnxruntime
 import torch
 from onnxruntime.quantization import QuantType, quantize_dynamic
+from shared.options import ROUNDS, option_parser
 
 from modeling_atri import AtriConfig, AtriModel, AtriProcessor
 from modeling_atri.onnx import AUDIO_FILE, TEXT_FILE, OnnxAtriModel, export_onnx
@@ -57,33 +51,26 @@ SHOWN = (
 
 def main() -> None:
     """Run the command."""
-    options = parse_options()
-    torch.set_num_threads(1)
-    processor = AtriProcessor.from_pretrained(options.model)
-    report = {"benchmark": "onnx_int8", "speed": measure_speed(random_model(), processor, options.rounds)}
-    if options.data is not None:
-        report["recall"] = measure_recall(AtriModel.from_pretrained(options.model), processor, options.data / "dev")
-    report |= {
-        "threads": 1,
-        "seed": 0,
-        "rounds": options.rounds,
-        "torch": torch.__version__,
-        "onnxruntime": onnxruntime.__version__,
-        "machine": platform.machine(),
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-    }
-    print(json.dumps(report))
-
-
-def parse_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = option_parser(__doc__, rounds=(7, ROUNDS))
     parser.add_argument("--model", type=Path, required=True, help="folder of a trained model")
     parser.add_argument("--data", type=Path, help="folder with dev/")
-    parser.add_argument("--rounds", type=int, default=7, help="turns of each way (default: %(default)s)")
-    return parser.parse_args()
+    options = parser.parse_args()
+    processor = AtriProcessor.from_pretrained(options.model)
+    figures = {"speed": measure_speed(random_model(), processor, options.rounds)}
+    if options.data is not None:
+        figures["recall"] = measure_recall(AtriModel.from_pretrained(options.model), processor, options.data / "dev")
+    print_report(
+        "onnx_int8",
+        **figures,
+        seed=0,
+        rounds=options.rounds,
+        onnxruntime=onnxruntime.__version__,
+        cpu_capability=torch.backends.cpu.get_cpu_capability(),
+    )
 
 
 def random_model() -> AtriModel:
+    """Make a model of random weights, of CED-Base's size and with four of SONAR's layers."""
     torch.manual_seed(0)
     model = AtriModel(AtriConfig(text_config={"vocab_size": 5000, "encoder_layers": 4}))
     num_mel_bins = model.config.audio_config.num_mel_bins
@@ -92,7 +79,7 @@ def random_model() -> AtriModel:
 
 
 def make_ways(model: AtriModel, processor: AtriProcessor, folder: Path) -> dict[str, Any]:
-    """The model and its exports, all with `get_audio_features` and `get_text_features`."""
+    """Export the model: all ways have `get_audio_features` and `get_text_features`."""
     export_onnx(model, processor, folder / "onnx")
     export_onnx(model, processor, folder / "int8", int8=True)
     shutil.copytree(folder / "onnx", folder / "stock_int8")
@@ -109,6 +96,7 @@ def make_ways(model: AtriModel, processor: AtriProcessor, folder: Path) -> dict[
 
 
 def file_megabytes(ways: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """Sizes of the exported graphs."""
     return {
         way: {name: round((model.folder / name).stat().st_size / 1e6, 2) for name in (AUDIO_FILE, TEXT_FILE)}
         for way, model in ways.items()
@@ -117,6 +105,7 @@ def file_megabytes(ways: dict[str, Any]) -> dict[str, dict[str, float]]:
 
 
 def measure_speed(model: AtriModel, processor: AtriProcessor, rounds: int) -> dict[str, Any]:
+    """Measure the time of each way, and the least cosine of its embeddings to those of torch."""
     inputs = {
         "audio": {"input_features": 17 * torch.randn(4, 1001, model.config.audio_config.num_mel_bins) - 20},
         "text": {"input_ids": torch.randint(4, model.config.text_config.vocab_size, (16, 24))},
@@ -125,9 +114,10 @@ def measure_speed(model: AtriModel, processor: AtriProcessor, rounds: int) -> di
         ways = make_ways(model, processor, Path(folder))
         result: dict[str, Any] = {"file_megabytes": file_megabytes(ways)}
         for tower, batch in inputs.items():
-            seconds, embeddings = time_in_turns(
-                {way: getattr(item, f"get_{tower}_features") for way, item in ways.items()}, batch, rounds
-            )
+            runs = {way: partial(getattr(item, f"get_{tower}_features"), **batch) for way, item in ways.items()}
+            with torch.inference_mode():
+                embeddings = {way: run().pooler_output.numpy() for way, run in runs.items()}
+                seconds = medians(seconds_in_turns(runs, rounds))
             result[tower] = {
                 "cpu_seconds": {way: round(value, 3) for way, value in seconds.items()},
                 "times_faster_than_torch": {
@@ -140,21 +130,8 @@ def measure_speed(model: AtriModel, processor: AtriProcessor, rounds: int) -> di
     return result
 
 
-def time_in_turns(
-    ways: dict[str, Callable], inputs: dict[str, torch.Tensor], rounds: int
-) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    """Median CPU seconds and result of each way, after one turn that is not counted."""
-    seconds, results = {way: [] for way in ways}, {}
-    with torch.inference_mode():
-        for _ in range(rounds + 1):
-            for way, run in ways.items():
-                start = time.process_time()
-                results[way] = run(**inputs).pooler_output.numpy()
-                seconds[way].append(time.process_time() - start)
-    return {way: statistics.median(values[1:]) for way, values in seconds.items()}, results
-
-
 def measure_recall(model: AtriModel, processor: AtriProcessor, data: Path) -> dict[str, Any]:
+    """Measure the recall of each way, and how much its embeddings depend on the rest of the batch."""
     rows = load_rows(str(data))
     retrieval_set = RetrievalSet.from_rows(rows, list(rows[0]["captions"]))
     with tempfile.TemporaryDirectory() as folder:
@@ -175,7 +152,7 @@ def measure_recall(model: AtriModel, processor: AtriProcessor, data: Path) -> di
 def compare(
     reference: RetrievalEmbeddings, ours: RetrievalEmbeddings, alone: RetrievalEmbeddings, positives: list[list[int]]
 ) -> dict[str, Any]:
-    """Recall of a way, and how far it is from torch, and from itself one clip or caption at a time."""
+    """Compare a way with torch, and with itself when it encodes one clip or caption at a time."""
     table = retrieval_table(ours, positives)
     shown = {
         language: {name: round(table[f"{language}_{name}"], 4) for name in SHOWN} for language in ("mean", *ours.text)
@@ -201,7 +178,7 @@ def compare(
 
 
 def least_cosine(first: np.ndarray, second: np.ndarray) -> float:
-    """Of row i of one and row i of the other, both normalised."""
+    """The least cosine between rows of the same number, which are normalised."""
     return float((first.astype(np.float64) * second).sum(axis=1).min())
 
 

@@ -1,35 +1,39 @@
-"""The table of the README: runs benchmarks and collects what they print.
+"""Run the benchmarks and write the table of their results.
 
     python benchmarks/table.py                                  # all of them, as `make bench` does
-    python benchmarks/table.py benchmarks/bench_metrics.py      # this one again; figures of the others stay
-    python benchmarks/table.py --report                         # the table from figures in the repository
+    python benchmarks/table.py benchmarks/bench_metrics.py      # only this one; the results of the others stay
+    python benchmarks/table.py --report                         # only write the table
 
-Each `bench_*.py` prints one JSON line. The lines are kept in `results/bench.jsonl`, and `results/bench.md` is made of
-their rows: work, what it is compared with, ratio, what the ratio is meant to be, and whether it is. Below the table
-stands how that was measured. The README holds the same text between its `bench` markers: copy it there.
+Each `bench_*.py` prints one line of JSON. The lines are kept in `results/bench.jsonl`. The table is written between the
+`bench` markers of `docs/results/speed.md`: for each row the work, what it is compared with, the ratio, its bound, and
+whether the bound is reached. A sentence below the table says how the figures were measured.
 
-A script that fails, as it does where its results are not equal to the reference, loses its rows; the others run all
-the same. At the end the failures are named, and the exit status is 1. A bound that is missed is no failure.
+A benchmark that fails, for example because its results do not equal those of the reference, loses its rows. The others
+still run. At the end the failures are named, and the exit status is 1. Missing a bound is no failure.
 """
 
 import argparse
 import json
-import platform
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+from shared.options import option_parser
+
+from modeling_atri.files import write_json_lines
+from modeling_atri.hub_cards.tables import text_table
+
 
 FOLDER = Path(__file__).resolve().parent
-HEADER = "| work | against | ratio | bound | reached |\n| --- | --- | ---: | ---: | --- |"
+START, END = "<!-- bench -->\n", "<!-- /bench -->"
+HEADER = ["work", "against", "ratio", "bound", "reached"]
 
 
 def main() -> None:
     """Run the command."""
     options = parse_options()
-    lines_file, table_file = options.results / "bench.jsonl", options.results / "bench.md"
-    reports = read_reports(lines_file)
+    reports = read_reports(options.results)
     failures = {}
     for script in [] if options.report else options.scripts or sorted(FOLDER.glob("bench_*.py")):
         print(f"# {script.name}", file=sys.stderr, flush=True)
@@ -38,26 +42,32 @@ def main() -> None:
             reports[script.name] = run(script)
         except BenchmarkError as error:
             failures[script.name] = str(error)
-        options.results.mkdir(parents=True, exist_ok=True)
-        lines_file.write_text("".join(f"{json.dumps(reports[name])}\n" for name in sorted(reports)), encoding="utf-8")
+        write_json_lines(options.results, (reports[name] for name in sorted(reports)))
     if reports:
-        table_file.write_text(table(reports), encoding="utf-8")
+        write_table(options.page, table(reports))
         print(table(reports))
     for name, reason in failures.items():
         print(f"FAILED {name}: {reason}", file=sys.stderr)
     if failures or not reports:
-        raise SystemExit(1 if failures else f"There are no figures in {lines_file}: run the benchmarks first.")
+        raise SystemExit(1 if failures else f"There are no figures in {options.results}: run the benchmarks first.")
 
 
 def parse_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """The command's options."""
+    parser = option_parser(__doc__)
     parser.add_argument("scripts", nargs="*", type=Path, metavar="SCRIPT", help="benchmarks to run (default: all)")
-    parser.add_argument("--report", action="store_true", help="run nothing: make the table from bench.jsonl")
+    parser.add_argument("--report", action="store_true", help="run nothing, only write the table")
     parser.add_argument(
         "--results",
         type=Path,
-        default=FOLDER / "results",
-        help="folder of bench.jsonl and bench.md (default: results)",
+        default=FOLDER / "results" / "bench.jsonl",
+        help="file of the figures (default: results/bench.jsonl)",
+    )
+    parser.add_argument(
+        "--page",
+        type=Path,
+        default=FOLDER.parent / "docs" / "results" / "speed.md",
+        help="page that the table is written to (default: docs/results/speed.md)",
     )
     options = parser.parse_args()
     if options.report and options.scripts:
@@ -73,41 +83,49 @@ class BenchmarkError(Exception):
 
 
 def run(script: Path) -> dict[str, Any]:
-    """The report that a script prints, with what the table says of how it was made."""
+    """Run a script and return its report."""
     done = subprocess.run([sys.executable, str(script)], stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode != 0:
-        raise BenchmarkError(f"exit status {done.returncode}; what it said stands above")
+        raise BenchmarkError(f"exit status {done.returncode}; its messages are above")
     try:
         report = json.loads(done.stdout)
     except ValueError as error:
-        raise BenchmarkError(f"it must print one line of JSON alone, but printed {done.stdout!r}") from error
+        raise BenchmarkError(f"it must print only one line of JSON, but printed {done.stdout!r}") from error
     if not report.get("rows"):
-        raise BenchmarkError("its report has no `rows`; `measuring.print_report` writes them")
-    return {"script": script.name, **report, "cpu": cpu_model(), "python": platform.python_version()}
+        raise BenchmarkError("its report has no `rows`; pass them to `measuring.print_report`")
+    return {"script": script.name, **report}
 
 
-def read_reports(lines_file: Path) -> dict[str, dict[str, Any]]:
-    """Reports by script; of a script that is no more, none."""
-    if not lines_file.exists():
+def read_reports(file: Path) -> dict[str, dict[str, Any]]:
+    """Read the reports of the scripts that still exist."""
+    if not file.exists():
         return {}
-    reports = [json.loads(line) for line in lines_file.read_text(encoding="utf-8").splitlines()]
+    reports = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
     return {report["script"]: report for report in reports if (FOLDER / report["script"]).exists()}
 
 
+def write_table(page: Path, text: str) -> None:
+    """Replace the text between the markers of a page."""
+    before, start, rest = page.read_text(encoding="utf-8").partition(START)
+    _, end, after = rest.partition(END)
+    if not start or not end:
+        raise SystemExit(f"{page} must have the markers {START.strip()} and {END} around the table.")
+    page.write_text(f"{before}{start}{text}{end}{after}", encoding="utf-8")
+
+
 def table(reports: dict[str, dict[str, Any]]) -> str:
-    """A Markdown table, the rows of each script below its name, and a sentence on how they were made."""
-    lines = [HEADER]
-    for name in sorted(reports):
-        lines.append(f"| **`{name}`** | | | | |")
-        for row in reports[name]["rows"]:
-            reached = "yes" if row["reached"] else "no"
-            lines.append(f"| {row['work']} | {row['against']} | {row['ratio']:g} | {row['bound']} | {reached} |")
+    """Make a Markdown table with the rows of each script below its name, and a sentence on how they were measured."""
+    cells: list[list[str]] = []
     ways: dict[str, list[str]] = {}
     for name in sorted(reports):
+        cells.append([f"**`{name}`**", "", "", "", ""])
+        for row in reports[name]["rows"]:
+            reached = "yes" if row["reached"] else "no"
+            cells.append([row["work"], row["against"], f"{row['ratio']:g}", row["bound"], reached])
         ways.setdefault(how_made(reports[name]), []).append(name)
     parts = [f"{', '.join(names)}: {way}." if len(ways) > 1 else f"{way}." for way, names in ways.items()]
     return (
-        "\n".join(lines)
+        text_table(HEADER, cells, align="<<>><", markdown=True)
         + f"\n\nBy `make bench`; times are CPU time, medians of ways that take turns. {' '.join(parts)}\n"
     )
 
@@ -117,16 +135,6 @@ def how_made(report: dict[str, Any]) -> str:
     versions = [f"{name} {report[name]}" for name in ("python", "numpy", "torch", "transformers") if name in report]
     threads = "one thread" if report.get("threads", 1) == 1 else f"{report['threads']} threads"
     return f"{report['cpu']} ({report['machine']}), {threads}; {', '.join(versions)}"
-
-
-def cpu_model() -> str:
-    """The processor's name, as far as the system tells it."""
-    information = Path("/proc/cpuinfo")
-    if information.exists():
-        for line in information.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or "unknown processor"
 
 
 if __name__ == "__main__":

@@ -3,13 +3,13 @@
 from pathlib import Path
 
 import numpy as np
-from consistency_study.bootstrap import Bootstrap, Estimate
-from consistency_study.grid import BEYOND_PART, BUDGET_PART, OBJECTIVES, STEPS_PART, WEIGHT_PART
-from consistency_study.runs import Runs
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
+from consistency_study.bootstrap import Bootstrap, Estimate
+from consistency_study.grid import BEYOND_PART, BUDGET_PART, OBJECTIVES, STEPS_PART, WEIGHT_PART
+from consistency_study.runs import Runs
 from modeling_atri.languages_atri import ATRI_LANGUAGES, language_name
 
 

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
+from torch import Tensor
+
 from consistency_study.grid import CELLS, TUNING_CELLS, Cell
 from consistency_study.losses import LOSSES
 from consistency_study.results import add_run, model_file
-from torch import Tensor
-
 from modeling_atri import AtriConfig, AtriModel, AtriProcessor
 from modeling_atri.hub_cards.environment import describe_environment
 from modeling_atri.languages_atri import ATRI_LANGUAGES

@@ -5,6 +5,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+
 from consistency_study.grid import CELLS, Cell
 from consistency_study.results import Run, read_results
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+
 from consistency_study.bootstrap import Bootstrap, holm
 from consistency_study.grid import (
     BUDGET_PART,
@@ -21,7 +22,6 @@ from consistency_study.grid import (
 )
 from consistency_study.results import read_results
 from consistency_study.runs import Runs
-
 from modeling_atri.hub_cards.tables import text_table
 from modeling_atri.languages_atri import ATRI_LANGUAGES, language_name
 

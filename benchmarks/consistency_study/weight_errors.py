@@ -3,9 +3,10 @@
 import math
 from pathlib import Path
 
+from safetensors.torch import load_file
+
 from consistency_study.grid import CELLS, NUM_LANGUAGES, Cell
 from consistency_study.results import edited_results, model_file
-from safetensors.torch import load_file
 
 
 def write_weight_errors(results: Path, work: Path) -> None:
@@ -31,7 +32,7 @@ def write_weight_errors(results: Path, work: Path) -> None:
 
 
 def twin_of(cell: Cell) -> Cell:
-    """The cell of KCL with all languages, the same start, steps and learning rate; the cell itself if there is none."""
+    """The cell of KCL with all languages, the same start, steps and rate; the cell itself if there is none."""
     same = [
         other
         for other in CELLS.values()

@@ -1,12 +1,12 @@
-"""What the benchmarks share: ways that take turns on one thread, and one line of JSON.
+"""Timing in turns, and the JSON report that a benchmark prints.
 
-Import this before numpy and torch: it keeps them to one thread.
+Importing this module keeps torch and numpy to one thread, so import it before them.
 """
 
 import os
 
 
-# One thread for BLAS, which reads these when it is loaded.
+# BLAS reads these when it is loaded.
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 os.environ["MKL_NUM_THREADS"] = "1"
@@ -16,7 +16,8 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -25,54 +26,91 @@ import transformers
 
 torch.set_num_threads(1)
 
+Key, Way = TypeVar("Key"), TypeVar("Way")
+Seconds = Mapping[Key, list[float]]  # of each way, one figure for each round
 
-def seconds_in_turns(ways: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """CPU seconds of each way in each round.
 
-    The ways take turns, so that a slow minute of the machine is slow for all; before the first round each runs once.
+def cpu_seconds(run: Callable[[], Any]) -> float:
+    """CPU time of a call, of all threads together."""
+    start = time.process_time()
+    run()
+    return time.process_time() - start
+
+
+def wall_seconds(run: Callable[[], Any]) -> float:
+    """Wall-clock time of a call."""
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def seconds_in_turns(
+    ways: Mapping[Key, Way], rounds: int, timed: Callable[[Way], float] = cpu_seconds
+) -> dict[Key, list[float]]:
+    """Time each way once in each round.
+
+    The ways take turns, so that a slow phase of the machine slows all of them. Each runs once before the first round.
+
+    Args:
+        ways: what is compared, by name; by default functions without arguments.
+        rounds: number of rounds.
+        timed: runs a way once and returns the seconds it took.
     """
-    for run in ways.values():
-        run()
-    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    for way in ways.values():
+        timed(way)
+    seconds: dict[Key, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
-        for way, run in ways.items():
-            start = time.process_time()
-            run()
-            seconds[way].append(time.process_time() - start)
+        for name, way in ways.items():
+            seconds[name].append(timed(way))
     return seconds
 
 
-def ratio(seconds: Mapping[str, list[float]], numerator: str, denominator: str) -> float:
-    """Median over the rounds of the quotient of two ways, each pair having run one after the other."""
+def medians(seconds: Seconds, digits: int = 4) -> dict[Key, float]:
+    """The median of each way."""
+    return {name: round(statistics.median(values), digits) for name, values in seconds.items()}
+
+
+def ratio(seconds: Seconds, numerator: Key, denominator: Key) -> float:
+    """The median over the rounds of the quotient of two ways."""
     pairs = zip(seconds[numerator], seconds[denominator], strict=True)
     return statistics.median(first / second for first, second in pairs)
 
 
 def row(work: str, against: str, value: float, bound: str) -> dict[str, Any]:
-    """One row of the table in the README.
+    """Make one row of the table of benchmarks.
 
     Args:
-        work: what is done.
-        against: what ours is compared with, and how, such as "times faster than padded batches".
-        value: the ratio.
-        bound: what it is meant to be, `">= 5"` or `"<= 1.05"`.
+        work: the work that is measured.
+        against: what it is compared with, and how, e.g. "times faster than padded batches".
+        value: the measured ratio.
+        bound: the target of the ratio, e.g. `">= 5"` or `"<= 1.05"`.
     """
     relation, limit = bound.split()
     reached = value >= float(limit) if relation == ">=" else value <= float(limit)
     return {"work": work, "against": against, "ratio": float(f"{value:.3g}"), "bound": bound, "reached": reached}
 
 
-def print_report(benchmark: str, rows: list[dict[str, Any]], seconds: Mapping[str, list[float]], **facts: Any) -> None:
-    """Print the one line: rows of the table, median CPU seconds of every way, sizes and versions."""
+def print_report(benchmark: str, **figures: Any) -> None:
+    """Print one line of JSON: the benchmark's name and figures, with the versions they were measured with."""
     report = {
         "benchmark": benchmark,
-        "rows": rows,
-        "seconds": {way: round(statistics.median(values), 4) for way, values in seconds.items()},
-        **facts,
+        **figures,
         "threads": 1,
+        "python": platform.python_version(),
         "numpy": np.__version__,
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "machine": platform.machine(),
+        "cpu": cpu_model(),
     }
     print(json.dumps(report))
+
+
+def cpu_model() -> str:
+    """The processor's name, as far as the system tells it."""
+    information = Path("/proc/cpuinfo")
+    if information.exists():
+        for line in information.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or "unknown processor"

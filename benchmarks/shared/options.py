@@ -7,7 +7,9 @@ ROUNDS = "timed rounds in which each way runs once"
 SEED = "seed of weights and data"
 
 
-def option_parser(description: str, duration: str | None = None, **numbers: tuple[int | float, str]) -> argparse.ArgumentParser:
+def option_parser(
+    description: str, duration: str | None = None, **numbers: tuple[int | float, str]
+) -> argparse.ArgumentParser:
     """Make a parser whose help is a module's docstring.
 
     Args:
