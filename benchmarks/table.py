@@ -4,9 +4,9 @@
     python benchmarks/table.py benchmarks/bench_metrics.py      # only this one; the results of the others stay
     python benchmarks/table.py --report                         # only write the table
 
-Each `bench_*.py` prints one line of JSON. The lines are kept in `results/bench.jsonl`. The table is written between the
-`bench` markers of `docs/results/speed.md`: for each row the work, what it is compared with, the ratio, its bound, and
-whether the bound is reached. A sentence below the table says how the figures were measured.
+Each `bench_*.py` prints one line of JSON. The lines are kept in `results/bench.jsonl`. The table is written between
+the `bench` markers of `docs/results/speed.md`: for each row the work, what it is compared with, the ratio, its bound,
+and whether the bound is reached. A sentence below the table says how the figures were measured.
 
 A benchmark that fails, for example because its results do not equal those of the reference, loses its rows. The others
 still run. At the end the failures are named, and the exit status is 1. Missing a bound is no failure.

@@ -63,7 +63,7 @@ def test_table_runs_scripts_and_goes_on_where_one_fails(tmp_path, table, monkeyp
     write_script(tmp_path, "bench_chatty.py", f"print('hello'); print('''{report_of()}''')")
     write_script(tmp_path, "bench_rowless.py", "print('{}')")
     results, page = tmp_path / "bench.jsonl", tmp_path / "speed.md"
-    files = (*files, "--page", page)
+    files = ("--results", results, "--page", page)
     page.write_text(PAGE, encoding="utf-8")
     with pytest.raises(SystemExit) as stop:
         call(table, monkeypatch, *files)

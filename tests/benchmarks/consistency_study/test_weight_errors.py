@@ -24,7 +24,7 @@ def test_weight_errors_are_distances_over_the_way_of_the_twin(tmp_path):
         model.parent.mkdir()
         save_file({"weight": torch.full((4,), value)}, model)
     write_weight_errors(file, tmp_path)
-    # kcl-4 of seed 1 was measured when its model was there. The twin of kcl-4 with seed 2 has no run, akcl has no twin.
+    # kcl-4 with seed 1 was measured when its model was there. With seed 2 its twin has no run, and akcl has no twin.
     found = {(run["cell"], run["seed"]): run["weight_error"] for run in read_results(file)}
     assert {key: error for key, error in found.items() if error is not None} == {("kcl-2", 0): 3.0, ("kcl-4", 1): 0.5}
 
