@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from shared.objectives import TITLES
 from shared.options import option_parser
 from shared.scenes import check_scenes, hold_out_fold, read_scenes
 
@@ -33,14 +34,13 @@ RESULTS = HERE / "results" / "esc10.json"
 TABLES = HERE / "results" / "esc10.md"
 PLOT = HERE / "results" / "esc10.png"
 SETTINGS = HERE / "esc10.yaml"
-OBJECTIVES = ("mlclap", "cacl", "kcl", "akcl")
 
 
 def main() -> None:
     """Run the command."""
     parser = option_parser(__doc__)
     parser.add_argument("--data", type=Path, help="folder with train/ and dev/")
-    parser.add_argument("--objectives", nargs="+", default=OBJECTIVES, choices=OBJECTIVES)
+    parser.add_argument("--objectives", nargs="+", default=list(TITLES), choices=list(TITLES))
     parser.add_argument("--work", type=Path, default=Path("runs/esc10"), help="folder for models and cached features")
     parser.add_argument("--tune", action="store_true", help="hold out a fold of train instead of evaluating on dev")
     parser.add_argument("--report", action="store_true", help="only make the tables and the plot")
@@ -57,7 +57,7 @@ def main() -> None:
         objective: run(objective, train, evaluated, args.work / ("tune" if args.tune else "dev"), more)
         for objective in args.objectives
     }
-    if not args.tune and not more and set(runs) == set(OBJECTIVES):
+    if not args.tune and not more and set(runs) == set(TITLES):
         RESULTS.parent.mkdir(exist_ok=True)
         RESULTS.write_text(json.dumps(runs, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         report(runs)

@@ -3,13 +3,16 @@
 from dataclasses import dataclass
 from typing import Any
 
+from shared.objectives import TITLES
+
+from modeling_atri.trainer.objectives import find_objective
+
 
 NUM_LANGUAGES = 8
 STEPS = 600
 STEPS_OF_A_CONTINUED_RUN = 200
 CAPTIONS_A_CLIP = 2 * STEPS  # the text budget: the captions of a clip that CACL encodes in `STEPS` steps
 MANY_SEEDS, FEW_SEEDS = 5, 3
-OBJECTIVES = {"mlclap": "ML-CLAP", "cacl": "CACL", "kcl": "KCL", "akcl": "AKCL"}
 
 # Learning rates that `consistency.py --tune` compares for each objective, on a fold held out of train. They were
 # doubled and halved until R@1 fell on both sides. Each rate has one seed, and close rates have a second one.
@@ -86,7 +89,7 @@ def _cell(
     """
     fields = {key: more.pop(key) for key in _OWN_FIELDS if key in more}
     options = {"learning_rate": LEARNING_RATES[rate_of or objective]} | more
-    captions = {"mlclap": 1, "cacl": 2}.get(objective, options.get("languages_per_step", NUM_LANGUAGES))
+    captions = find_objective(objective).num_drawn(NUM_LANGUAGES, options.get("languages_per_step"))
     return Cell(name, title, objective, steps or CAPTIONS_A_CLIP // captions, parts, captions, options, **fields)
 
 
@@ -98,7 +101,7 @@ _MAIN = [
     _cell("akcl", "AKCL", "akcl", STEPS_PART, WEIGHT_PART, BEYOND_PART, num_seeds=MANY_SEEDS),
 ]
 _BUDGET = [
-    _cell(f"{name}-budget", OBJECTIVES[name], name, BUDGET_PART, steps=None, num_seeds=MANY_SEEDS)
+    _cell(f"{name}-budget", TITLES[name], name, BUDGET_PART, steps=None, num_seeds=MANY_SEEDS)
     for name in ("mlclap", "kcl", "akcl")
 ]
 _SAMPLED_LANGUAGES = [
@@ -129,12 +132,12 @@ _CONTINUED = [
         ("continued", "", {}),
         ("frozen-text", ", text tower frozen", {"freeze_text": True}),
     )
-    for name, title in OBJECTIVES.items()
+    for name, title in TITLES.items()
 ]
 _RANKINGS = [
     _cell(
         f"{name}-rankings",
-        f"{OBJECTIVES[name]} and equal rankings",
+        f"{TITLES[name]} and equal rankings",
         name,
         BEYOND_PART,
         ranking_weight=RANKING_WEIGHT,
@@ -177,13 +180,12 @@ _OTHER_DRAWS = [
     ),
 ]
 _ENCODERS = [
-    _cell(f"{name}-bert", f"{title}, BERT", name, ENCODER_PART, text_encoder="bert")
-    for name, title in OBJECTIVES.items()
+    _cell(f"{name}-bert", f"{title}, BERT", name, ENCODER_PART, text_encoder="bert") for name, title in TITLES.items()
 ]
 _TUNING = [
     _cell(
         f"{name}-{rate:g}",
-        OBJECTIVES[name],
+        TITLES[name],
         name,
         STEPS_PART,
         learning_rate=rate,
@@ -193,7 +195,7 @@ _TUNING = [
     for rate in rates
 ]
 _TUNING += [
-    _cell(f"{name}-rankings-{weight:g}", OBJECTIVES[name], name, STEPS_PART, ranking_weight=weight, num_seeds=1)
+    _cell(f"{name}-rankings-{weight:g}", TITLES[name], name, STEPS_PART, ranking_weight=weight, num_seeds=1)
     for name in ("kcl", "akcl")
     for weight in RANKING_WEIGHTS
 ]

@@ -6,9 +6,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from shared.objectives import TITLES
 
 from consistency_study.bootstrap import Bootstrap, Estimate
-from consistency_study.grid import BEYOND_PART, BUDGET_PART, OBJECTIVES, STEPS_PART, WEIGHT_PART
+from consistency_study.grid import BEYOND_PART, BUDGET_PART, STEPS_PART, WEIGHT_PART
 from consistency_study.runs import Runs
 from modeling_atri.languages_atri import ATRI_LANGUAGES, language_name
 
@@ -18,7 +19,7 @@ COLORS = {"mlclap": "#7f8c8d", "cacl": "#c0392b", "kcl": "#2471a3", "akcl": "#1e
 
 def draw_all(runs: dict[str, Runs], bootstrap: Bootstrap, folder: Path) -> None:
     """Write the plots of figures (consistency.png), single queries (_ranks.png) and variants (_beyond.png)."""
-    main = {name: runs[name] for name in OBJECTIVES if name in runs}
+    main = {name: runs[name] for name in TITLES if name in runs}
     figure = Figure(figsize=(13, 9), layout="constrained")
     (recall, variance), (curves, prices) = figure.subplots(2, 2, width_ratios=(3, 2))
     draw_recall(recall, main, bootstrap)
@@ -52,7 +53,7 @@ def draw_recall(axes: Axes, main: dict[str, Runs], bootstrap: Bootstrap) -> None
             [100 * estimate.mean for estimate in estimates],
             width,
             yerr=error_bars(estimates, scale=100),
-            label=OBJECTIVES[name],
+            label=TITLES[name],
             color=COLORS[name],
             ecolor="#444444",
         )
@@ -65,7 +66,7 @@ def draw_recall(axes: Axes, main: dict[str, Runs], bootstrap: Bootstrap) -> None
 
 def draw_variance(axes: Axes, runs: dict[str, Runs], bootstrap: Bootstrap) -> None:
     """Mean rank variance at equal steps (filled bars) and at equal text budget (hatched bars)."""
-    for number, name in enumerate(OBJECTIVES):
+    for number, name in enumerate(TITLES):
         ways = {0.0: name, 0.4: name if name == "cacl" else f"{name}-budget"}
         for shift, cell in ways.items():
             if cell not in runs:
@@ -82,7 +83,7 @@ def draw_variance(axes: Axes, runs: dict[str, Runs], bootstrap: Bootstrap) -> No
                 ecolor="#444444",
             )
             axes.text(number + shift, 1.25 * estimate.high, f"{estimate.mean:.1f}", ha="center", fontsize=8)
-    axes.set_xticks(np.arange(len(OBJECTIVES)) + 0.2, OBJECTIVES.values())
+    axes.set_xticks(np.arange(len(TITLES)) + 0.2, TITLES.values())
     axes.set(yscale="log", title="Mean rank variance (lower is better)\nfull: equal steps, hatched: equal text budget")
     low, high = axes.get_ylim()
     axes.set_ylim(low, 2 * high)
@@ -93,7 +94,7 @@ def draw_curves(axes: Axes, main: dict[str, Runs]) -> None:
     for name, found in main.items():
         variances = np.sort(found.ranks.var(axis=1).ravel())
         shares = 1 - np.arange(len(variances)) / len(variances)
-        axes.plot(np.maximum(variances, 1e-2), 100 * shares, label=OBJECTIVES[name], color=COLORS[name])
+        axes.plot(np.maximum(variances, 1e-2), 100 * shares, label=TITLES[name], color=COLORS[name])
     axes.set(
         xscale="log",
         xlabel="rank variance over the languages (0 is drawn at 0.01)",
@@ -111,7 +112,7 @@ def draw_prices(axes: Axes, runs: dict[str, Runs]) -> None:
             continue
         place = found.mean("cpu_seconds") / 60, 100 * found.recall.mean()
         axes.scatter(*place, s=found.mean("peak_memory_mb") / 10, color=COLORS[cell.objective], alpha=0.7)
-        label = cell.title if cell.name in OBJECTIVES else cell.name
+        label = cell.title if cell.name in TITLES else cell.name
         axes.annotate(label, place, textcoords="offset points", xytext=(6, 3), fontsize=7)
     axes.margins(x=0.25)
     axes.set(xlabel="CPU minutes of training", ylabel="T2A R@1, percent", title="Time, memory (size of dots), recall")
@@ -146,7 +147,7 @@ def draw_beyond(axes: Axes, runs: dict[str, Runs], bootstrap: Bootstrap) -> None
     shown = [one for one in runs.values() if BEYOND_PART in one.cell.parts]
     for one in shown:
         recall, variance = bootstrap.estimate(one.recall), bootstrap.estimate(one.variance)
-        is_objective = one.cell.name in OBJECTIVES
+        is_objective = one.cell.name in TITLES
         axes.errorbar(
             100 * recall.mean,
             variance.mean,
@@ -177,6 +178,6 @@ def draw_ranks(figure: Figure, main: dict[str, Runs]) -> None:
             ranks[:, order].T, aspect="auto", norm=LogNorm(1, 190), cmap="viridis_r", interpolation="nearest"
         )
         axes.set_xticks(range(len(ATRI_LANGUAGES)), [code[:3] for code in ATRI_LANGUAGES], rotation=90)
-        axes.set_title(OBJECTIVES[name])
+        axes.set_title(TITLES[name])
     panels[0].set_ylabel("captions, by their mean rank")
     figure.colorbar(image, ax=list(panels), label="rank of the right clip among 190")

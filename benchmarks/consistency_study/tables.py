@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+from shared.objectives import TITLES
 
 from consistency_study.bootstrap import Bootstrap, holm
 from consistency_study.grid import (
@@ -11,7 +12,6 @@ from consistency_study.grid import (
     CONTINUED_PART,
     ENCODER_PART,
     LEARNING_RATES,
-    OBJECTIVES,
     PARTS,
     RANKING_WEIGHT,
     RANKING_WEIGHTS,
@@ -71,7 +71,7 @@ def by_language(runs: dict[str, Runs]) -> str:
     """R@1 of text to audio in each language, one row for each objective."""
     rows = [
         [title, *(f"{100 * share:.1f}" for share in runs[name].hits.mean(axis=(0, 2)))]
-        for name, title in OBJECTIVES.items()
+        for name, title in TITLES.items()
         if name in runs
     ]
     return text_table(["", *map(language_name, ATRI_LANGUAGES)], rows, markdown=True)
@@ -105,7 +105,7 @@ def claims(runs: dict[str, Runs], bootstrap: Bootstrap) -> str:
         for first, second in CLAIMS:
             pair = [one if one == "cacl" else one + ending for one in (first, second)]
             if all(one in runs for one in pair):
-                compared.append((f"{OBJECTIVES[first]} and {OBJECTIVES[second]} ({part})", *pair))
+                compared.append((f"{TITLES[first]} and {TITLES[second]} ({part})", *pair))
     return _compared(compared, runs, bootstrap)
 
 
@@ -149,11 +149,11 @@ def tuning(file: Path) -> list[str]:
     rates = sorted(set().union(*RATES.values()))
     by_rate = [
         [title, *(reached(TUNING_CELLS.get(f"{name}-{rate:g}"), rate == LEARNING_RATES[name]) for rate in rates)]
-        for name, title in OBJECTIVES.items()
+        for name, title in TITLES.items()
     ]
     by_weight = [
         [
-            f"{OBJECTIVES[name]} and equal rankings",
+            f"{TITLES[name]} and equal rankings",
             reached(TUNING_CELLS[f"{name}-{LEARNING_RATES[name]:g}"], is_chosen=False, num_seeds=1),
             *(
                 reached(TUNING_CELLS[f"{name}-rankings-{weight:g}"], weight == RANKING_WEIGHT)
