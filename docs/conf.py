@@ -18,10 +18,10 @@ extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
-    "sphinx.ext.mathjax",
     "docstrings",  # docs/_ext: the docstrings' Markdown, as in transformers, to reStructuredText
     "public_names",  # docs/_ext: the API reference of a package from its __all__
     "command_help",  # docs/_ext: what `atri COMMAND --help` prints
+    "formulas",  # docs/_ext: formulas as MathML
     "language_table",  # docs/_ext: the languages that captions can be in
 ]
 exclude_patterns = ["_build", "_ext"]
@@ -47,5 +47,8 @@ nitpick_ignore_regex = [("py:.*", ".*")]
 
 html_theme = "furo"
 html_title = f"modeling_atri {release}"
+html_static_path = ["_static"]
+html_css_files = ["custom.css"]
+html_math_renderer = "mathml"
 html_show_sphinx = False
 html_copy_source = False

@@ -27,7 +27,9 @@ CUSTOM_PIPELINES = {
 }
 
 
-@auto_docstring(checkpoint="mispeech/ced-base")
+@auto_docstring(
+    checkpoint="mispeech/ced-base", custom_intro="Configuration of an [`AtriAudioModel`]. The defaults are CED-Base."
+)
 @strict
 class AtriAudioConfig(PreTrainedConfig):
     r"""
@@ -105,7 +107,10 @@ class AtriAudioConfig(PreTrainedConfig):
         return self.num_mel_bins // self.patch_size[0], self.max_frames // self.patch_size[1]
 
 
-@auto_docstring(checkpoint="mispeech/ced-base")
+@auto_docstring(
+    checkpoint="mispeech/ced-base",
+    custom_intro="Configuration of an [`AtriModel`]. The defaults are CED-Base and SONAR's text encoder.",
+)
 @strict
 class AtriConfig(PreTrainedConfig):
     r"""

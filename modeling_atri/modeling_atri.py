@@ -473,7 +473,9 @@ def masked_mean(hidden_states: Tensor, mask: Tensor) -> Tensor:
     return (total / weights.sum(dim=1).clamp(min=1.0)).to(hidden_states.dtype)
 
 
-@auto_docstring
+@auto_docstring(
+    custom_intro="CED for audio and SONAR's encoder for text, each with a linear projection into one embedding space."
+)
 class AtriModel(AtriPreTrainedModel):
     config: AtriConfig
     main_input_name = "input_features"

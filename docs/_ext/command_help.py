@@ -39,7 +39,7 @@ class CommandHelp(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         text = help_text(self.arguments[0].split() if self.arguments else [])
-        return [nodes.literal_block(text, text, language="text")]
+        return [nodes.literal_block(text, text, language="text", classes=["command-help"])]
 
 
 def setup(app):

@@ -2,6 +2,9 @@
 
 import re
 from collections.abc import Iterable, Iterator
+from inspect import isclass
+
+from transformers import PreTrainedConfig
 
 
 _FENCE = re.compile(r"^(\s*)```(\w*)\s*$")
@@ -79,11 +82,19 @@ def _convert(app, what, name, obj, options, lines: list[str]) -> None:
 
 
 def _shorten(app, what, name, obj, options, signature, returns):
-    """Leaves out a signature that nobody reads, such as the 150 arguments of a Trainer."""
-    return ("(...)", None) if signature and len(signature) > 1500 else None
+    """Leaves out what a class inherits from transformers: arguments of a configuration, all those of a Trainer."""
+    if what == "class" and isclass(obj) and issubclass(obj, PreTrainedConfig):
+        return f"({signature.partition(', *, ')[2]}", returns
+    return ("(...)", returns) if signature and len(signature) > 1500 else None
+
+
+def _skip(app, what, name, obj, skip, options) -> bool | None:
+    """Leaves out what transformers adds to every class."""
+    return True if name in ("config_class", "validate") else None
 
 
 def setup(app):
+    app.connect("autodoc-skip-member", _skip)
     app.connect("autodoc-process-docstring", _convert, priority=100)  # before napoleon
     app.connect("autodoc-process-signature", _shorten)
     return {"parallel_read_safe": True}

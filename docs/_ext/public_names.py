@@ -1,6 +1,7 @@
 """The directive `public-names`: the API reference of a package, one entry for each name of its `__all__`."""
 
 import inspect
+from dataclasses import MISSING, Field
 from importlib import import_module
 from types import ModuleType
 
@@ -47,7 +48,24 @@ def entry(full_name: str, value: object) -> list[str]:
         kind = ["autoclass", "   :members:", "   :show-inheritance:"]
         if fields := getattr(value, "_fields", ()):  # of a NamedTuple, whose docstring describes them
             kind.append(f"   :exclude-members: {', '.join(fields)}")
-    return ["```{eval-rst}", f".. {kind[0]}:: {full_name}", *kind[1:], "```", ""]
+    return ["```{eval-rst}", f".. {kind[0]}:: {full_name}", *kind[1:], "```", "", *options(value)]
+
+
+def options(value: object) -> list[str]:
+    """A table of the fields of a dataclass that have a help text, without those that it inherits."""
+    own = [field for field in getattr(value, "__dataclass_fields__", {}).values() if "help" in field.metadata]
+    own = [field for field in own if field.name in value.__annotations__]
+    rows = [f"| `{field.name}` | {default_of(field)} | {field.metadata['help']} |" for field in own]
+    return (
+        [f"Fields of `{value.__name__}`:", "", "| field | default | meaning |", "|---|---|---|", *rows, ""]
+        if rows
+        else []
+    )
+
+
+def default_of(field: Field) -> str:
+    default = field.default if field.default_factory is MISSING else field.default_factory()
+    return "required" if default is MISSING else f"`{default}`".replace("|", "\\|")
 
 
 def setup(app):
