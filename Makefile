@@ -17,6 +17,9 @@ EXTRAS ?= test,quality,docs,onnx,peft,sentence-transformers,mteb
 ARGS ?=
 
 BIN := $(VENV)/bin
+LOWEST := $(VENV)-lowest
+# Tests of one file share what they build, so that a file stays on one process.
+PARALLEL := --numprocesses logical --maxprocesses 8 --dist loadfile
 PIP := $(BIN)/python -m pip install --constraint requirements/constraints.txt
 # Top-level folders that are installed as packages inside modeling_atri.
 SUBPACKAGES := $(filter-out modeling_atri,$(patsubst %/__init__.py,%,$(wildcard */__init__.py)))
@@ -41,7 +44,13 @@ install: $(VENV)/.installed  ## Make the virtual environment and install the pac
 install-dev: $(VENV)/.installed-dev  ## The same with what tests and quality checks need
 
 test: quality docs  ## Install, check the quality of the code, build the documentation, run the default tests
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow" $(ARGS)
+
+test-fast: install-dev  ## Run the default tests that are not marked heavy, in less than a minute on two cores
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not heavy" $(ARGS)
+
+test-lowest: $(LOWEST)/.installed  ## Run the default tests with the oldest allowed versions of direct dependencies
+	$(LOWEST)/bin/python -m pytest $(PARALLEL) -m "not slow" $(ARGS)
 
 test-slow: install-dev  ## Run the tests that take minutes
 	$(BIN)/python -m pytest -m slow --timeout 3600 $(ARGS)
@@ -87,7 +96,7 @@ bench-gpu: install-dev  ## Measure step time and peak memory in the paper's sett
 	$(BIN)/python benchmarks/gpu.py $(ARGS)
 
 clean:  ## Remove the virtual environment, caches and build output
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(LOWEST) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.torch:
@@ -103,3 +112,9 @@ $(VENV)/.installed: $(VENV)/.torch $(REQUIREMENTS)
 $(VENV)/.installed-dev: $(VENV)/.torch $(REQUIREMENTS)
 	$(PIP) --editable '.[$(EXTRAS)]'
 	@touch $@ $(VENV)/.installed
+
+$(LOWEST)/.installed: $(REQUIREMENTS)
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(LOWEST)/bin/python -m pip install uv $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) '$(TORCH)'
+	$(LOWEST)/bin/uv pip install --python $(LOWEST) --resolution lowest-direct --editable '.[$(EXTRAS)]'
+	@touch $@

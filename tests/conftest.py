@@ -48,6 +48,13 @@ def short_collections() -> None:
     gc.freeze()
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not even import a file whose tests are all heavy if heavy tests are not wanted."""
+    if collection_path.suffix != ".py" or "not heavy" not in config.getoption("markexpr"):
+        return None
+    return "\npytestmark = pytest.mark.heavy\n" in collection_path.read_text("utf-8") or None
+
+
 @pytest.fixture(scope="session")
 def repository_root() -> Path:
     return REPOSITORY_ROOT

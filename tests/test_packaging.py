@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 
 
+pytestmark = pytest.mark.heavy
+
+
 # Folder of the checkout -> package that it is installed as.
 PACKAGES = {
     "modeling_atri": "modeling_atri",

@@ -20,6 +20,9 @@ from tests.helpers.local_hub import LocalHub
 from tests.helpers.tiny import CAPTIONS, tiny_model, tiny_processor
 
 
+pytestmark = pytest.mark.heavy
+
+
 NAMES = ["a.wav", "b.flac", "below/c.ogg"]
 
 

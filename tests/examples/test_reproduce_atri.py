@@ -19,6 +19,9 @@ from tests.helpers.published import ced_state_dict, mlclap_state_dict, sonar_sta
 from tests.helpers.tiny import tiny_tokenizer
 
 
+pytestmark = pytest.mark.heavy
+
+
 OBJECTIVES = ["mlclap", "cacl", "kcl", "akcl"]
 TOKENIZER = "facebook/nllb-200-distilled-600M"
 SMALL_RUN = shlex.split("--max_steps 2 --use_cpu true --bf16 false --dataloader_num_workers 0 --disable_tqdm true")

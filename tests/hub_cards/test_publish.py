@@ -23,6 +23,9 @@ from tests.helpers.results import RESULTS
 from tests.helpers.tiny import tiny_model, tiny_processor
 
 
+pytestmark = pytest.mark.heavy
+
+
 NAME = "tester/atri"
 PUSHED = {
     "README.md",

@@ -89,6 +89,7 @@ def run_python(program: str, *arguments: Any) -> dict[str, Any]:
     return json.loads(result.stdout.splitlines()[-1])
 
 
+@pytest.mark.heavy
 def test_before_and_after_the_package_is_imported(folder, tmp_path):
     program = """
         import json, sys, warnings

@@ -16,6 +16,9 @@ from modeling_atri import AtriConfig, AtriModel
 from tests.helpers.tiny import tiny_config, tiny_model, tiny_processor
 
 
+pytestmark = pytest.mark.heavy
+
+
 def clips(*lengths: int) -> dict[str, Tensor]:
     """Log-mel spectrograms of these lengths, in frames, padded."""
     mask = (torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]).long()

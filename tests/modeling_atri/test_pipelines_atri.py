@@ -542,6 +542,7 @@ def run_program(program: str, *arguments: str, home: Path, environment: dict[str
     assert result.returncode == 0, result.stderr[-4000:]
 
 
+@pytest.mark.heavy
 def test_a_process_without_the_package(folder, files, extractor, retriever, classifier, tmp_path):
     """What the folder brings along is enough, gives the same numbers, and saves itself again in full."""
     run_program(WITHOUT_PACKAGE + REMOTE_PROGRAM, folder, str(tmp_path), *files, home=tmp_path)

@@ -20,6 +20,9 @@ from tests.helpers.bare_environment import link_packages, run_bare
 from tests.helpers.tiny import CAPTIONS, tiny_config, tiny_model, tiny_processor
 
 
+pytestmark = pytest.mark.heavy
+
+
 CLIENT = SCRIPTS / "remote_client.py"
 # Nine captions, so that one language comes twice; clips of several lengths, the last longer than 1012 frames.
 LANGUAGES = [*CAPTIONS, "eng_Latn"]

@@ -20,6 +20,9 @@ pytest.importorskip(
 from sentence_transformers import SentenceTransformer
 
 
+pytestmark = pytest.mark.heavy
+
+
 RATE = 16_000  # Hz
 TEXTS = ["a dog barks while rain falls, far away", "rain", "un chien aboie", "a dog </s> barks", "犬"]
 

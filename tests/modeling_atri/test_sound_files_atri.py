@@ -58,6 +58,7 @@ def poison(*num_samples: int) -> None:
     del arrays
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(("format", "subtype"), every_subtype(FORMATS))
 def test_whole_files_are_read_whole(format, subtype):
     for seconds in (0.2, 5.0):
@@ -67,6 +68,7 @@ def test_whole_files_are_read_whole(format, subtype):
         assert len(load_audio(content)) == audio_length(content)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(("format", "subtype"), every_subtype(CUT_IS_SEEN))
 @pytest.mark.parametrize("kept", [0.3, 0.9, 0.95])
 def test_cut_files_are_refused(format, subtype, kept):

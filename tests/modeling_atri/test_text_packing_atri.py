@@ -16,6 +16,9 @@ from modeling_atri.text_packing_atri import PackedM2M100Encoder
 from tests.helpers.tiny import tiny_model
 
 
+pytestmark = pytest.mark.heavy
+
+
 PAD = 1
 
 

@@ -18,6 +18,9 @@ from modeling_atri.trainer.losses import akcl_loss, cacl_loss, kcl_loss, mlclap_
 from tests.helpers.properties import property_settings
 
 
+pytestmark = pytest.mark.heavy
+
+
 class Batch(NamedTuple):
     """Embeddings of `items` clips in `languages` languages, L2-normalised float64, and what the losses take beside."""
 

@@ -17,6 +17,9 @@ from modeling_atri.trainer.metrics import (
 from tests.helpers.properties import property_settings
 
 
+pytestmark = pytest.mark.heavy
+
+
 DIRECTIONS = ("text_to_audio", "audio_to_text")
 
 

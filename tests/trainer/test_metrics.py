@@ -199,6 +199,7 @@ def retrieval_tasks(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, list[list[
     return np.array(audio), np.array(text), positives
 
 
+@pytest.mark.heavy
 @settings(max_examples=150, deadline=None)
 @given(task=retrieval_tasks(), dtype=st.sampled_from([np.int64, np.float16, np.float32, np.float64]))
 def test_equal_to_exact_arithmetic(task: tuple[np.ndarray, np.ndarray, list[list[int]]], dtype: type) -> None:

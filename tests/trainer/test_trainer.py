@@ -23,6 +23,9 @@ from tests.helpers.training import (
 )
 
 
+pytestmark = pytest.mark.heavy
+
+
 def moved(before: dict, model: AtriModel) -> set[str]:
     return {name for name, weight in model.state_dict().items() if not torch.equal(weight, before[name])}
 

@@ -4,6 +4,9 @@ import pytest
 import torch
 
 
+pytestmark = pytest.mark.heavy
+
+
 SIZES = {"num_tokens": 24, "hidden_size": 32, "num_layers": 2}
 
 

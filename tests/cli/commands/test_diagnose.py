@@ -17,6 +17,9 @@ from modeling_atri.trainer.diagnostics.distribution_error import DistributionErr
 from tests.helpers.tiny import tiny_model, tiny_processor
 
 
+pytestmark = pytest.mark.heavy
+
+
 PNG = b"\x89PNG\r\n\x1a\n"
 
 

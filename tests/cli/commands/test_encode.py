@@ -15,6 +15,9 @@ from modeling_atri.encode.encoding import encode_audio
 from tests.helpers.tiny import tiny_model, tiny_processor
 
 
+pytestmark = pytest.mark.heavy
+
+
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     """A saved model, and ten sounds of which one is broken."""

@@ -10,6 +10,9 @@ from modeling_atri.cli.main import main
 from modeling_atri.languages_atri import ATRI_LANGUAGES, language_name
 
 
+pytestmark = pytest.mark.heavy
+
+
 def test_a_short_run_learns_and_leaves_everything_behind(tmp_path, capsys):
     folder = tmp_path / "out"
     argv = ["quickstart", "--output_dir", str(folder), "--num_train", "64", "--num_heldout", "10"]

@@ -14,6 +14,9 @@ from modeling_atri.trainer.run.manifest import MANIFEST_NAME
 from tests.cli.commands.test_train import SIZES
 
 
+pytestmark = pytest.mark.heavy
+
+
 @pytest.fixture(scope="module")
 def words(tmp_path_factory) -> list[str]:
     """Options of a run of four steps from scratch, all but the output folder."""

@@ -11,6 +11,9 @@ from modeling_atri.encode.encoding import encode_audio, encode_text
 from modeling_atri.trainer.metrics import retrieval_metrics
 
 
+pytestmark = pytest.mark.heavy
+
+
 SIZES = """
 audio_hidden_size: 16
 audio_layers: 1

@@ -20,6 +20,9 @@ from tests.helpers.tiny import tiny_model, tiny_processor, tiny_tokenizer
 from tests.helpers.translation import english_captions, learn, tiny_nllb, tiny_t5, tiny_t5_tokenizer, write_data
 
 
+pytestmark = pytest.mark.heavy
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Two translation models, a model for embeddings, and captions."""

@@ -118,6 +118,7 @@ def read_scenes(folder) -> tuple[list[str], list[set[str]], list[SoundFingerprin
     return names, recordings, [fingerprint(name) for name in names]
 
 
+@pytest.mark.heavy
 def test_real_recordings(shared_dir, monkeypatch):
     """ESC-10 scenes: what shares a recording may match, what does not never comes near."""
     names, clips, prints = read_scenes(shared_dir / "esc10" / "dev")

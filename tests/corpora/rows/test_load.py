@@ -413,6 +413,7 @@ def test_sources_that_are_nowhere():
         load_rows([make_row("a")])
 
 
+@pytest.mark.heavy
 def test_real_recordings(shared_dir):
     for split, num_rows, num_groups in (("train", 1500, 190), ("dev", 190, 190)):
         rows = load_rows(shared_dir / "esc10", split, languages=ATRI_LANGUAGES, group_column="triple")

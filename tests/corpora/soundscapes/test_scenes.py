@@ -17,6 +17,9 @@ from modeling_atri.corpora.soundscapes.scenes import make_scene, make_soundscape
 from modeling_atri.corpora.soundscapes.synthesis import SAMPLING_RATE, SOURCES
 
 
+pytestmark = pytest.mark.heavy
+
+
 COMBINATIONS = all_combinations()
 NUM_HELDOUT = 355
 

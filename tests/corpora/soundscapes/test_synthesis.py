@@ -74,6 +74,7 @@ def test_once_ends_early_and_repeated_goes_on(name):
     assert np.abs(repeated[late]).max() > 0.3
 
 
+@pytest.mark.heavy
 def test_sources_are_told_apart_by_plain_spectral_statistics():
     def statistics(seeds: range) -> np.ndarray:
         return np.array(

@@ -13,6 +13,9 @@ from tests.helpers.tiny import tiny_tokenizer
 from tests.helpers.translation import english_captions, madlad, nllb, tiny_nllb, tiny_t5, tiny_t5_tokenizer
 
 
+pytestmark = pytest.mark.heavy
+
+
 TEXTS = ["a dog barks", "rain", "while rain falls a dog barks", "dog"]
 
 

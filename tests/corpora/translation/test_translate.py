@@ -20,6 +20,9 @@ from tests.helpers.local_hub import card_problems
 from tests.helpers.translation import Dictionary, english_captions, nllb, write_data
 
 
+pytestmark = pytest.mark.heavy
+
+
 # Two clips with five captions, of which two are the same.
 ROWS = [
     {"eng_Latn": ["a dog barks", "rain falls on a roof", "piano"]},

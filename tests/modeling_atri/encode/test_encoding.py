@@ -20,6 +20,9 @@ from modeling_atri.threads_atri import ReadAhead
 from tests.helpers.tiny import CAPTIONS, tiny_model, tiny_processor
 
 
+pytestmark = pytest.mark.heavy
+
+
 @pytest.fixture(scope="module")
 def model():
     return tiny_model()

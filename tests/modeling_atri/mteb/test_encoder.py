@@ -27,6 +27,9 @@ from mteb.models import EncoderProtocol
 from scipy.stats import spearmanr
 
 
+pytestmark = pytest.mark.heavy
+
+
 RATE = 16_000  # Hz
 CAPTIONS = {
     "eng": ["a dog barks", "rain falls", "a siren", "a dog and rain", "rain, then a siren", "a dog barks twice"],

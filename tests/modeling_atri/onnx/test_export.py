@@ -17,6 +17,9 @@ from modeling_atri.onnx import AUDIO_FILE, TEXT_FILE, OnnxAtriModel, export, exp
 from tests.helpers.tiny import CAPTIONS, tiny_config, tiny_model, tiny_processor
 
 
+pytestmark = pytest.mark.heavy
+
+
 # One chunk is 1012 frames. Alone and in a batch: one patch, just below, at and above a chunk, several chunks.
 LENGTHS = [[16], [31], [1011], [1012], [1013], [2024], [3000], [1500, 1500], [16, 40, 1012], [16, 3000, 1012, 2025]]
 

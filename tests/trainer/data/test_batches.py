@@ -11,6 +11,9 @@ from tests.helpers.statistics import assert_even
 from tests.helpers.training import assert_same_weights, make_arguments, make_rows, make_trainer, tiny_model
 
 
+pytestmark = pytest.mark.heavy
+
+
 def epoch_of(sampler: EpochBatchSampler, epoch: int) -> list[list[Draw]]:
     sampler.set_epoch(epoch)
     return list(sampler)

@@ -14,6 +14,9 @@ from tests.helpers.properties import property_settings
 from tests.helpers.tiny import CAPTIONS, tiny_processor
 
 
+pytestmark = pytest.mark.heavy
+
+
 PROCESSOR = tiny_processor()
 LANGUAGES = list(CAPTIONS)[:4]
 NUM_ROWS, NUM_CAPTIONS = 5, 3

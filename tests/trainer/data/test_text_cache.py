@@ -23,6 +23,9 @@ from tests.helpers.training import (
 )
 
 
+pytestmark = pytest.mark.heavy
+
+
 def model_with_dropout(seed: int = 0) -> AtriModel:
     """In training mode its text tower says something else every time."""
     config = tiny_config()

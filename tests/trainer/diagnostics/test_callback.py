@@ -19,6 +19,9 @@ from tests.helpers.tiny import tiny_processor
 from tests.helpers.training import LANGUAGES, make_arguments, make_rows, make_trainer
 
 
+pytestmark = pytest.mark.heavy
+
+
 ROWS, EVAL_ROWS = make_rows(12), make_rows(5, seed=1)
 
 

@@ -151,6 +151,7 @@ def test_the_replay_is_what_the_collator_put_into_batches(options, world_size, t
         assert shares.sum(axis=(1, 2))[list(drawn)] == pytest.approx(1)
 
 
+@pytest.mark.heavy
 def test_the_average_over_epochs():
     """ML-CLAP's over languages is that of counts drawn from a binomial, CACL's has a floor, KCL's is always 0."""
     counts = counts_of(800)

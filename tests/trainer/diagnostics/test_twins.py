@@ -14,6 +14,9 @@ from tests.helpers.tiny import tiny_model, tiny_processor
 from tests.helpers.training import LANGUAGES, assert_same_weights, make_arguments, make_rows, train
 
 
+pytestmark = pytest.mark.heavy
+
+
 ROWS = make_rows(11, num_captions=2)
 
 

@@ -26,6 +26,9 @@ from tests.helpers.training import (
 )
 
 
+pytestmark = pytest.mark.heavy
+
+
 peft = pytest.importorskip("peft", reason="adapters need the extra `peft`")
 
 KINDS = ["inside", "around"]

@@ -16,6 +16,9 @@ from tests.helpers.tiny import tiny_model, tiny_processor
 from tests.helpers.training import assert_same_weights, make_arguments, make_rows, make_trainer
 
 
+pytestmark = pytest.mark.heavy
+
+
 NAME = "tester/trained"
 
 

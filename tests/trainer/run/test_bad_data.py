@@ -40,6 +40,9 @@ from tests.helpers.tiny import tiny_model, tiny_processor
 from tests.helpers.training import assert_same_weights, losses, make_arguments, make_rows, make_trainer
 
 
+pytestmark = pytest.mark.heavy
+
+
 KEPT = {*GOOD, *ODD, *MISNAMED, *SEEN_IN_TIME}
 AT_ONCE = Counter(SEEN_AT_ONCE.values()) + Counter(EXTRA)
 

@@ -33,6 +33,9 @@ from tests.helpers.tiny import tiny_model
 from tests.helpers.training import assert_same_weights, make_arguments, make_rows, make_trainer
 
 
+pytestmark = pytest.mark.heavy
+
+
 ROWS = make_rows(12)
 # Three steps an epoch.
 OPTIONS = {

@@ -13,6 +13,9 @@ from pathlib import Path
 import pytest
 
 
+pytestmark = pytest.mark.heavy
+
+
 @pytest.fixture(scope="module")
 def found(tmp_path_factory, repository_root) -> dict:
     """What `faults.py` found where it broke runs at chosen places."""

@@ -100,6 +100,7 @@ def test_vocab_size_is_an_upper_limit():
     assert cut.decode(cut(CAPTIONS[1], add_special_tokens=False).input_ids) == CAPTIONS[1]
 
 
+@pytest.mark.heavy
 def test_the_same_captions_give_the_same_tokenizer_in_another_process():
     tokenizer = train_tokenizer(CAPTIONS, vocab_size=900)
     program = (

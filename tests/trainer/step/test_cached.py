@@ -16,6 +16,9 @@ from tests.helpers.tiny import tiny_model, tiny_processor
 from tests.helpers.training import assert_same_gradients, losses, make_arguments, make_rows, make_trainer, train
 
 
+pytestmark = pytest.mark.heavy
+
+
 def dropout_model() -> AtriModel:
     """The tiny model, with everything that draws in training: dropout, drop path, patch dropout, LayerDrop."""
     model = tiny_model(hidden_dropout=0.2, attention_dropout=0.1, drop_path_rate=0.3, patch_dropout=0.25)

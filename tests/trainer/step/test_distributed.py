@@ -25,6 +25,9 @@ from tests.helpers.tiny import tiny_model
 from tests.helpers.training import assert_same_gradients, assert_same_weights
 
 
+pytestmark = pytest.mark.heavy
+
+
 @pytest.fixture(scope="module")
 def worlds(tmp_path_factory, repository_root) -> dict[int, list[dict]]:
     """What each of two, and each of three processes found; all are started once, for all tests."""

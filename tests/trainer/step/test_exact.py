@@ -11,6 +11,9 @@ from tests.helpers.tiny import tiny_model
 from tests.helpers.training import assert_same_gradients, losses, make_arguments, make_rows, train
 
 
+pytestmark = pytest.mark.heavy
+
+
 CASES = {
     "kcl": {"objective": "kcl"},
     "kcl draws languages": {"objective": "kcl", "languages_per_step": 2},
