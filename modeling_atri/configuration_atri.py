@@ -10,13 +10,13 @@ from transformers.configuration_utils import PreTrainedConfig, SubConfigSpec
 from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME, auto_docstring
 
 
-PAPER_TEMPERATURE = 0.07  # ATRI (Yin et al., ACL 2025): tau of the softmax
+PAPER_TEMPERATURE = 0.07  # tau of the softmax in ATRI (Yin et al., ACL 2025)
 
-# Whether this is the copy that came with a model. Only the installed package registers its classes: transformers would
-# load the next model with the classes of the first, whatever code came with it.
+# Whether this file is a copy that came with a model from the Hub. Copies do not register their classes, because
+# transformers would then load the next model with them, and ignore the code of that model.
 IS_REMOTE_CODE = __name__.startswith(f"{TRANSFORMERS_DYNAMIC_MODULE_NAME}.")
 
-# Written into every saved configuration, so that `transformers.pipeline` finds these classes beside the weights.
+# Written into every saved configuration, so that `transformers.pipeline` finds these classes in the repository.
 CUSTOM_PIPELINES = {
     task: {"impl": f"pipelines_atri.{name}", "pt": ["AutoModel"], "type": "multimodal"}
     for task, name in {
@@ -36,16 +36,16 @@ class AtriAudioConfig(PreTrainedConfig):
     num_mel_bins (`int`, *optional*, defaults to 64):
         Number of mel bins of the log-mel spectrogram.
     max_frames (`int`, *optional*, defaults to 1012):
-        Frames the encoder sees at once (10 ms each). Longer clips are cut into chunks of this length, whose embeddings
-        are averaged.
+        Number of frames (10 ms each) that the encoder processes at once. Longer clips are cut into chunks of this
+        length, whose embeddings are averaged.
     patch_size (`list[int]`, *optional*, defaults to `[16, 16]`):
-        Mel bins and frames of a patch; patches do not overlap. What is left of the frames after the last whole patch
-        is not seen.
+        Numbers of mel bins and frames of a patch. Patches do not overlap. Frames after the last whole patch are left
+        out.
     drop_path_rate (`float`, *optional*, defaults to 0.0):
-        Probability with which the last block is skipped for a clip in training (stochastic depth); grows linearly from
-        0 at the first block.
+        Probability that the last block is skipped for a clip in training (stochastic depth). It grows linearly from 0
+        at the first block.
     patch_dropout (`float`, *optional*, defaults to 0.0):
-        Share of a clip's patches that are left out in training, drawn anew for each clip and step.
+        Share of the patches of a clip that are left out in training. They are drawn for each clip and step.
 
     Example:
 
@@ -82,7 +82,7 @@ class AtriAudioConfig(PreTrainedConfig):
 
     def _check_sizes(self) -> None:
         if len(self.patch_size) != 2 or min(self.patch_size) < 1:
-            raise ValueError(f"`patch_size` must be two positive sizes (mel bins, frames), got {self.patch_size}.")
+            raise ValueError(f"`patch_size` must be two positive numbers (mel bins, frames), got {self.patch_size}.")
         if self.num_mel_bins % self.patch_size[0]:
             raise ValueError(
                 f"`num_mel_bins` ({self.num_mel_bins}) must be a multiple of the patch height `patch_size[0]` "
@@ -115,10 +115,10 @@ class AtriAudioConfig(PreTrainedConfig):
 class AtriConfig(PreTrainedConfig):
     r"""
     audio_config (`AtriAudioConfig` or `dict`, *optional*):
-        The audio tower. Defaults to CED-Base.
+        Configuration of the audio tower. Defaults to CED-Base.
     text_config (`PreTrainedConfig` or `dict`, *optional*):
-        The text tower: the configuration of any encoder that `AutoConfig` knows. Defaults to the SONAR text encoder,
-        an M2M100 encoder of 24 layers.
+        Configuration of the text tower: any encoder that `AutoConfig` knows. Defaults to the SONAR text encoder, an
+        M2M100 encoder with 24 layers.
     projection_dim (`int`, *optional*, defaults to 1024):
         Width of the shared embedding space.
     logit_scale_init_value (`float`, *optional*, defaults to 2.6593):
@@ -143,7 +143,7 @@ class AtriConfig(PreTrainedConfig):
         "text_config": SubConfigSpec(
             config_class=AutoConfig,
             model_type="m2m_100",
-            # SONAR's text encoder, sonar-space 0.2.1 models/sonar_text/builder.py ("basic"). Its row order is NLLB's.
+            # SONAR's text encoder ("basic" in models/sonar_text/builder.py of sonar-space 0.2.1), in NLLB's token ids.
             init_kwargs={
                 "vocab_size": 256206,
                 "d_model": 1024,
@@ -174,8 +174,8 @@ class AtriConfig(PreTrainedConfig):
         if isinstance(self.text_config, dict) and self.text_config.get("model_type", "m2m_100") == "m2m_100":
             self.text_config = {**self.sub_configs_defaults["text_config"].init_kwargs, **self.text_config}
         if not IS_REMOTE_CODE:
-            # For a task named here transformers insists on trust_remote_code=True. With the package installed nothing
-            # remote is needed: its own classes are registered, and the task that transformers has itself stays.
+            # For the tasks in a configuration, transformers requires trust_remote_code=True. The installed package
+            # registers its own pipelines, so its tasks are left out here.
             others = kwargs.pop("custom_pipelines", {}).items()
             kwargs["custom_pipelines"] = {task: info for task, info in others if task not in CUSTOM_PIPELINES}
         super().__post_init__(**kwargs)
@@ -184,7 +184,7 @@ class AtriConfig(PreTrainedConfig):
 
     def to_dict(self) -> dict[str, Any]:
         output = super().to_dict()
-        # A copy: transformers puts classes into the dict of a pipeline that it loads.
+        # A copy, because transformers writes classes into this dict when it loads a pipeline.
         output["custom_pipelines"] = output.get("custom_pipelines", {}) | copy.deepcopy(CUSTOM_PIPELINES)
         return output
 

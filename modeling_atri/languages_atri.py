@@ -1,8 +1,8 @@
-"""The languages of ATRI and their names: FLORES-200 codes (those of NLLB and SONAR), ISO 639 aliases, English names.
+"""The languages of NLLB and SONAR: FLORES-200 codes, ISO 639 codes and English names.
 
-Everywhere inside the package a language is its FLORES-200 code, such as `fra_Latn`. At every edge people may also
-write the ISO 639-1 code (`fr`), the ISO 639-3 code (`fra`), either of them with a script (`zh-Hant`) or the English
-name (`French`): `resolve_language` turns all of these into the code.
+Inside the package, a language is always its FLORES-200 code, such as `fra_Latn`. Public functions also accept the ISO
+639-1 code (`fr`), the ISO 639-3 code (`fra`), either of them with a script (`zh-Hant`), or the English name
+(`French`); `resolve_language` turns all of these into the FLORES-200 code.
 """
 
 import difflib
@@ -13,9 +13,9 @@ class Language(NamedTuple):
     """One language in one script.
 
     Attributes:
-        code: FLORES-200 code as NLLB's tokenizer writes it: ISO 639-3, an underscore, ISO 15924 script.
-        iso_639_1: two-letter code, of the macrolanguage where the language itself has none; empty if there is none.
-        name: English name, with the script where one language is listed in two.
+        code: FLORES-200 code as in NLLB's tokenizer: ISO 639-3 code, underscore, ISO 15924 script.
+        iso_639_1: two-letter code of the language or else of its macrolanguage; empty if neither has one.
+        name: English name, with the script if the language is listed in two scripts.
     """
 
     code: str
@@ -31,10 +31,10 @@ class Language(NamedTuple):
         return self.code.partition("_")[2]
 
 
-# The paper's eight languages in its order; the first is the source of the translations.
+# The eight languages of the paper in its order. The captions were translated from the first.
 ATRI_LANGUAGES = ("eng_Latn", "fra_Latn", "deu_Latn", "spa_Latn", "nld_Latn", "cat_Latn", "jpn_Jpan", "zho_Hans")
 
-# One line a language: code, ISO 639-1 (a dash where there is none), English name. NLLB writes Santali's script `Beng`.
+# One language per line: code, ISO 639-1 (a dash if there is none), English name. NLLB writes Santali's script `Beng`.
 _TABLE = """\
 ace_Arab - Acehnese (Arabic script)
 ace_Latn - Acehnese (Latin script)
@@ -241,19 +241,14 @@ zul_Latn zu Zulu
 """
 
 
-def _parse_table(table: str) -> dict[str, Language]:
-    languages = {}
-    for line in table.splitlines():
-        code, iso_639_1, name = line.split(" ", maxsplit=2)
-        languages[code] = Language(code, iso_639_1.replace("-", ""), name)
-    return languages
-
-
 # All 202 languages by code, in alphabetical order.
-LANGUAGES = _parse_table(_TABLE)
+LANGUAGES = {
+    code: Language(code, iso_639_1.replace("-", ""), name)
+    for code, iso_639_1, name in (line.split(" ", maxsplit=2) for line in _TABLE.splitlines())
+}
 
-# What people call the member of a macrolanguage that the table holds: ISO 639-3 code of the macrolanguage, usual
-# names, and the writing of FLORES-200 where NLLB's differs. Simplified Chinese is what `zh` means by itself.
+# Other names that are accepted: for the members of macrolanguages, the ISO 639-3 code of the macrolanguage and common
+# names; and the code of FLORES-200 if it differs from NLLB's. `zh` alone is Simplified Chinese.
 _ALIASES = {
     "als_Latn": ("sqi", "Albanian"),
     "arb_Arab": ("ara", "Arabic"),
@@ -290,7 +285,7 @@ def _lookup_key(name: str) -> str:
 
 
 def _build_lookup() -> dict[str, tuple[str, ...]]:
-    """Every accepted writing of every language; more than one code where the writing leaves the script open."""
+    """Map every accepted name of a language to its code, or to several codes if the name leaves the script open."""
     lookup: dict[str, tuple[str, ...]] = {}
     for language in LANGUAGES.values():
         names = {language.code, language.name, language.iso_639_3}
@@ -307,20 +302,20 @@ _CODES_BY_KEY = _build_lookup()
 
 
 def resolve_language(name: str) -> str:
-    """Turns any accepted writing of a language into its FLORES-200 code.
+    """Return the FLORES-200 code of a language.
 
     Args:
         name (`str`): a FLORES-200 code (`"fra_Latn"`), an ISO 639-1 or 639-3 code with or without a script (`"fr"`,
-            `"fra"`, `"zh-Hant"`) or an English name (`"French"`). Case, surrounding spaces and the kind of dash do not
-            matter.
+            `"fra"`, `"zh-Hant"`), or an English name (`"French"`). Case, surrounding spaces, and whether words are
+            joined by a hyphen, an underscore or a space do not matter.
 
     Returns:
-        `str`: the code, a key of `LANGUAGES`. `"zh"` is Simplified Chinese; the code of a macrolanguage is its
-        standard member (`"ar"` is Modern Standard Arabic).
+        `str`: a key of `LANGUAGES`. `"zh"` gives Simplified Chinese, and the code of a macrolanguage its standard
+        member (`"ar"` gives Modern Standard Arabic).
 
     Raises:
-        ValueError: if the language is unknown (the message lists near ones), or is written in two scripts and none was
-            named.
+        ValueError: the language is unknown (the message suggests similar ones), or it is written in two scripts and
+            the name leaves the script open.
     """
     if not isinstance(name, str):
         raise ValueError(
@@ -330,9 +325,7 @@ def resolve_language(name: str) -> str:
     if len(codes) == 1:
         return codes[0]
     if codes:
-        raise ValueError(
-            f"The language {name!r} is written in two scripts: please say which one, {' or '.join(codes)}."
-        )
+        raise ValueError(f"The language {name!r} is written in two scripts. Pass {' or '.join(codes)}.")
     raise ValueError(
         f"Unknown language {name!r}. {_suggest(name)} Allowed are FLORES-200 codes, ISO 639-1 and 639-3 codes and "
         "English names; `modeling_atri.languages_atri.LANGUAGES` lists all of them."
@@ -344,17 +337,17 @@ def _suggest(name: str) -> str:
     near_codes = list(dict.fromkeys(code for key in near_keys for code in _CODES_BY_KEY[key]))
     if near_codes:
         return f"Did you mean {', '.join(f'{code} ({LANGUAGES[code].name})' for code in near_codes)}?"
-    return f"Nothing in the table is near it; the languages of ATRI are {', '.join(ATRI_LANGUAGES)}."
+    return f"No known name is similar; the languages of the ATRI paper are {', '.join(ATRI_LANGUAGES)}."
 
 
 def iso_code(name: str) -> str:
-    """The code of model cards and data sets: ISO 639-1 where there is one, else ISO 639-3 (`fra_Latn` -> `fr`)."""
+    """The code for model and data set cards: ISO 639-1 if there is one, else ISO 639-3 (`fra_Latn` -> `fr`)."""
     language = LANGUAGES[resolve_language(name)]
     return language.iso_639_1 or language.iso_639_3
 
 
 def language_name(name: str) -> str:
-    """The English name of a language (`fra_Latn` -> `French`), for tables and figures."""
+    """The English name of a language for tables and figures (`fra_Latn` -> `French`)."""
     return LANGUAGES[resolve_language(name)].name
 
 

@@ -1,4 +1,4 @@
-"""ATRI as an encoder of MTEB, the benchmark of embeddings (extra `mteb`)."""
+"""ATRI models in MTEB, the benchmark of text, image and audio embeddings (extra `mteb`)."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""ATRI as an encoder of MTEB, the benchmark of text, image and audio embeddings (extra `mteb`)."""
+"""An encoder for MTEB 2 that embeds texts and sounds with an ATRI model."""
 
 from collections.abc import Iterator
 from functools import cached_property
@@ -25,26 +25,26 @@ if TYPE_CHECKING:
     from mteb.models import ModelMeta
     from mteb.types import PromptType
 
-_BATCH_SIZE = 32  # mteb's own default
-# MTEB's mark of sounds without language. What text comes with them, class labels above all, is English.
+_BATCH_SIZE = 32  # default of mteb
+# MTEB's code for sounds without language. Texts in such tasks, mostly class labels, are English.
 _NO_LANGUAGE, _LANGUAGE_OF_LABELS = "zxx-Zxxx", "eng_Latn"
 
 
 class AtriMtebEncoder:
-    """Follows the encoder protocol of mteb 2: `mteb.evaluate(AtriMtebEncoder(model, processor), tasks)`.
+    """An encoder that follows the protocol of mteb 2, for `mteb.evaluate(AtriMtebEncoder(model, processor), tasks)`.
 
-    Texts are read in the language that the task names for its subset. Recordings are decoded with soundfile, so
-    torchcodec is not needed, and come at any rate and number of channels; clips below 0.15 s are padded with silence.
-    What is both text and sound (`at2a` tasks) gets the normalised sum of its two embeddings, as mteb's other dual
-    encoders give it.
+    The language of texts is that of the task's subset. Recordings can have any sampling rate and number of channels,
+    and are decoded with soundfile, so torchcodec is not needed. Clips below 0.15 s are padded with silence. Items with
+    both text and sound (`at2a` tasks) get the normalised sum of their two embeddings, as in the other dual encoders of
+    mteb.
 
     Args:
         model (`AtriModel`): on any device.
-        processor (`AtriProcessor`): of the model.
-        batch_size (`int`, *optional*): items a forward pass. Default: what `encode_kwargs` of `mteb.evaluate` says, 32
-            if nothing.
-        language (`str`, *optional*): language of every text, in any writing that [`resolve_language`] takes; needed
-            for tasks that name several languages for one subset. Default: the language that the task names.
+        processor (`AtriProcessor`): processor of the model.
+        batch_size (`int`, *optional*): number of items in a forward pass. Default: the value in `encode_kwargs` of
+            `mteb.evaluate`, otherwise 32.
+        language (`str`, *optional*): language of all texts, as a code or name that [`resolve_language`] accepts. It is
+            needed for tasks with several languages in one subset. Default: the language that the task names.
 
     Example:
 
@@ -77,9 +77,10 @@ class AtriMtebEncoder:
         """Load model and processor from a folder or the Hub.
 
         Args:
-            model_name (`str` or `Path`): a folder, or a repository such as `"organisation/name"`.
+            model_name (`str` or `Path`): folder or Hub id (`"owner/name"`).
             revision (`str`, *optional*): branch, tag or commit on the Hub.
-            device (`str` or `torch.device`, *optional*): default: CUDA where there is one, else the CPU.
+            device (`str` or `torch.device`, *optional*): device of the model. Default: CUDA if available, else the
+                CPU.
             batch_size, language: see the class.
         """
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -97,26 +98,26 @@ class AtriMtebEncoder:
         prompt_type: "PromptType | None" = None,
         **kwargs: Any,
     ) -> np.ndarray:
-        """Embeddings of a task's texts, sounds, or both.
+        """Embed the texts, the sounds, or both, of a task.
 
         Args:
-            inputs (`DataLoader`): batches with the columns `text` (strings), `audio` (decoded or not), or both.
-            task_metadata (`TaskMetadata`): of the task; names the languages.
-            hf_split (`str`): not used.
-            hf_subset (`str`): the subset of the task, which decides the language.
-            prompt_type (`PromptType`, *optional*): not used: ATRI has no prompts.
-            kwargs: mteb's `encode_kwargs`; used are `batch_size` and `show_progress_bar`.
+            inputs (`DataLoader`): batches with the column `text` (strings), `audio` (decoded or not), or both.
+            task_metadata (`TaskMetadata`): metadata of the task with the languages of its subsets.
+            hf_split (`str`): ignored.
+            hf_subset (`str`): subset of the task, which determines the language.
+            prompt_type (`PromptType`, *optional*): ignored, because ATRI has no prompts.
+            kwargs: `encode_kwargs` of mteb, of which `batch_size` and `show_progress_bar` are used.
 
         Returns:
-            `np.ndarray` of shape `(n, projection_dim)`, float32, L2-normalised, in the order given.
+            `np.ndarray` of shape `(n, projection_dim)`, float32, L2-normalised, in the order of the inputs.
 
         Raises:
-            ValueError: neither texts nor sounds; texts of a language that is unknown, or not named; a `precision`
-                other than float32.
+            ValueError: there is neither text nor sound, the language of the texts is unknown or ambiguous, or
+                `precision` is not float32.
         """
         if kwargs.get("precision", "float32") != "float32":
             raise ValueError(
-                f"`precision` is {kwargs['precision']!r}, but ATRI's embeddings are float32; leave it out."
+                f"`precision` is {kwargs['precision']!r}, but ATRI's embeddings are float32. Leave it out."
             )
         columns = inputs.dataset.features
         options = {
@@ -139,25 +140,27 @@ class AtriMtebEncoder:
         return F.normalize(torch.from_numpy(parts[0] + parts[1]), dim=-1).numpy()
 
     def _language(self, task_metadata: "TaskMetadata", hf_subset: str) -> str | None:
-        """FLORES-200 code of a subset's texts; None where the tokenizer has no language codes."""
-        if self.language is not None or not self.processor.uses_language_codes:
-            return self.language if self.processor.uses_language_codes else None
-        # Of parallel bitexts each side is a subset of its own, named by its language.
+        """FLORES-200 code of the texts of a subset, or None if the tokenizer has no language codes."""
+        if not self.processor.uses_language_codes:
+            return None
+        if self.language is not None:
+            return self.language
+        # In tasks with parallel texts, each side is a subset of its own that is named after its language.
         named = task_metadata.hf_subsets_to_langscripts.get(hf_subset, [hf_subset])
         codes = sorted({flores_code(langscript) for langscript in named if langscript != _NO_LANGUAGE})
         if len(codes) > 1:
             raise ValueError(
                 f"Task {task_metadata.name!r} names {len(codes)} languages for its subset {hf_subset!r} "
-                f"({', '.join(codes)}) and does not say which text is in which. Say it yourself: "
-                "AtriMtebEncoder(..., language='eng_Latn') for texts that are all in one."
+                f"({', '.join(codes)}), so the language of a text is not known. If all texts are in one language, "
+                "pass it, as in AtriMtebEncoder(..., language='eng_Latn')."
             )
         return codes[0] if codes else _LANGUAGE_OF_LABELS
 
     def similarity(self, embeddings1: np.ndarray | Tensor, embeddings2: np.ndarray | Tensor) -> Tensor:
-        """Cosine similarity of all pairs.
+        """Cosine similarities of all pairs.
 
         Args:
-            embeddings1, embeddings2: `(n, dim)` and `(m, dim)`, or `(dim,)` for a single one.
+            embeddings1, embeddings2: embeddings of shape `(n, dim)` and `(m, dim)`, or `(dim,)` for one item.
 
         Returns:
             `torch.Tensor` of shape `(n, m)`.
@@ -165,16 +168,16 @@ class AtriMtebEncoder:
         return _unit_rows(embeddings1) @ _unit_rows(embeddings2).T
 
     def similarity_pairwise(self, embeddings1: np.ndarray | Tensor, embeddings2: np.ndarray | Tensor) -> Tensor:
-        """Cosine similarity of row i with row i: `(n, dim)` and `(n, dim)` to `(n,)`."""
+        """Cosine similarities `(n,)` of the rows of `(n, dim)` with the same rows of `(n, dim)`."""
         return (_unit_rows(embeddings1) * _unit_rows(embeddings2)).sum(dim=-1)
 
     @cached_property
     def mteb_model_meta(self) -> "ModelMeta":
-        """What mteb records of the model; it caches results by name and revision.
+        """The metadata that mteb records with results. Results are cached by its name and revision.
 
-        The name is that of the Hub repository, `local/` and the folder's name, or `local/atri` for a model that comes
-        from neither. The revision is the Hub's commit, else a fingerprint of the weights and settings: a model that
-        was trained further never gets the scores of its former self.
+        The name is the Hub id, `local/` and the name of the folder, or `local/atri` for a model that was not loaded.
+        The revision is the commit on the Hub, or else a fingerprint of weights and settings, so that a model that is
+        trained further does not get its earlier scores.
 
         Raises:
             ImportError: mteb is not installed.
@@ -183,7 +186,7 @@ class AtriMtebEncoder:
             from mteb.models import ModelMeta
             from mteb.models.model_meta import ScoringFunction
         except ImportError as error:
-            raise ImportError("This needs mteb: pip install 'modeling_atri[mteb]'.") from error
+            raise ImportError("`AtriMtebEncoder` needs mteb: pip install 'modeling_atri[mteb]'") from error
         config, tokenizer = self.model.config, self.processor.tokenizer
         return ModelMeta.create_empty(
             {
@@ -204,16 +207,16 @@ class AtriMtebEncoder:
 
 
 def flores_code(langscript: str) -> str:
-    """FLORES-200 code of a language as MTEB writes it, ISO 639-3 and script: `cmn-Hant` -> `zho_Hant`.
+    """FLORES-200 code of a language in MTEB's notation, ISO 639-3 code and script: `cmn-Hant` -> `zho_Hant`.
 
     Raises:
-        ValueError: a language or a script of it that FLORES-200 has not.
+        ValueError: FLORES-200 does not have the language in this script.
     """
     try:
         return resolve_language(langscript)
     except ValueError:
         language, _, script = langscript.partition("-")
-        # The code of a macrolanguage, as in `ara-Arab`, stands for its standard member.
+        # The code of a macrolanguage, as in `ara-Arab`, means its standard member.
         code = f"{LANGUAGES[resolve_language(language)].iso_639_3}_{script}"
         if code not in LANGUAGES:
             raise
@@ -227,7 +230,7 @@ def _model_name(name_or_path: str) -> str:
 
 
 def _without_decoding(inputs: DataLoader) -> DataLoader:
-    """The same batches, with recordings as files or bytes where `datasets` would decode them with torchcodec."""
+    """The same batches with encoded recordings (files or bytes), so that `datasets` does not need torchcodec."""
     if not isinstance(inputs.dataset.features.get("audio"), Audio):
         return inputs
     return DataLoader(

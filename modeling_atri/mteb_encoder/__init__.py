@@ -1,4 +1,4 @@
-"""The earlier import path of `modeling_atri.mteb`, which keeps working."""
+"""Earlier import path of `modeling_atri.mteb`, kept for existing code."""
 
 from typing import TYPE_CHECKING
 

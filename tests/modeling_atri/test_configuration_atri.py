@@ -86,8 +86,8 @@ def test_text_configuration_object_is_taken_as_it_is():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"patch_size": [16]}, "two positive sizes"),
-        ({"patch_size": [16, 0]}, "two positive sizes"),
+        ({"patch_size": [16]}, "two positive numbers"),
+        ({"patch_size": [16, 0]}, "two positive numbers"),
         ({"num_mel_bins": 40}, r"`num_mel_bins` \(40\) must be a multiple of the patch height"),
         ({"max_frames": 15}, r"`max_frames` \(15\) must hold at least one patch of 16 frames"),
         ({"hidden_size": 100}, r"`hidden_size` \(100\) must be a multiple of `num_attention_heads` \(12\)"),
