@@ -1,6 +1,6 @@
-"""State dicts of the public checkpoints, CED, SONAR, M2M100 and ML-CLAP, renamed to this package's models.
+"""Conversion of public state dicts (CED, SONAR, M2M100 and ML-CLAP) to the names of this package's models.
 
-Sizes are read off the shapes. Every key must be accounted for: what is missing or unknown is named in one error.
+Sizes are inferred from the shapes. An error lists all keys that are missing, unknown, or of the wrong shape.
 """
 
 import math
@@ -12,16 +12,17 @@ from torch import Tensor
 from transformers import M2M100Config
 
 from ..configuration_atri import AtriAudioConfig, AtriConfig
+from ..text_model_atri import build_text_model
 
 
 StateDict = Mapping[str, Tensor]
 
-# Attention heads leave no trace in the shapes: those of the published models, by width.
+# Width -> number of attention heads of the published models: shapes do not depend on it.
 CED_HEADS = {192: 3, 256: 4, 384: 6, 768: 12}  # tiny, mini, small, base: https://github.com/RicherMans/CED
 SONAR_HEADS = {1024: 16}  # https://github.com/facebookresearch/SONAR
 
-# SONAR's first rows are pad, unk, bos, eos; NLLB tokenizers number them bos, pad, eos, unk. NLLB row i is SONAR's
-# row _SONAR_ROW_OF_NLLB[i]; all later rows agree.
+# The first rows of SONAR's embeddings are pad, unk, bos, eos, but NLLB tokenizers number them bos, pad, eos, unk. The
+# row of NLLB token i is row _SONAR_ROW_OF_NLLB[i] of SONAR; all later rows agree.
 _SONAR_ROW_OF_NLLB = (2, 0, 3, 1)
 
 _CED_RENAMES = (
@@ -36,8 +37,7 @@ _CED_RENAMES = (
     (r"blocks\.(\d+)\.mlp\.(fc[12])\.(weight|bias)", r"layers.\1.mlp.\2.\3"),
     (r"norm\.(weight|bias)", r"layer_norm.\1"),
 )
-# Tables that the feature extractor makes itself, a counter that nothing reads, and the classifier, which
-# mean-pooled embeddings do not pass through.
+# Tables that the feature extractor computes, an unused counter, and the classifier after the mean pooling.
 _CED_UNUSED = re.compile(
     r"front_end\.0\.(spectrogram\.window|mel_scale\.fb)|init_bn\.(1\.)?num_batches_tracked|outputlayer\.[01]\.(weight|bias)"
 )
@@ -53,11 +53,11 @@ _SONAR_RENAMES = (
     (r"layer_norm\.(weight|bias)", r"layer_norm.\1"),
 )
 
-# An M2M100 encoder as transformers saves it: alone (SONAR's port), as `encoder` of a model, or that of a translation
-# model (NLLB), where encoder and decoder share the embeddings.
+# Prefixes of an M2M100 encoder that transformers saved: none if it was saved alone (SONAR's port), otherwise as a part
+# of another model or of a translation model (NLLB), in which encoder and decoder share the embeddings.
 _M2M100_PREFIXES = ("encoder.", "model.encoder.")
 _M2M100_EMBEDDINGS = ("shared.weight", "model.shared.weight", "model.decoder.embed_tokens.weight", "lm_head.weight")
-# Sinusoids that the encoder computes itself, and what only generates text.
+# Sinusoids that the encoder computes, and the weights of the decoder.
 _M2M100_UNUSED = re.compile(
     r"(model\.)?((encoder\.|decoder\.)?embed_positions\.weights|decoder\..+|shared\.weight)|lm_head\.weight|final_logits_bias"
 )
@@ -71,18 +71,18 @@ _MLCLAP_HEAD_RENAMES = (
 def convert_ced_state_dict(
     state_dict: StateDict, heads: int | None = None
 ) -> tuple[AtriAudioConfig, dict[str, Tensor]]:
-    """CED, in the naming of its repository or of its Hub port, to `AtriAudioModel`.
+    """Convert CED, in the naming of its repository or of its Hub port, to `AtriAudioModel`.
 
     Args:
-        state_dict: of `AudioTransformer` (https://github.com/RicherMans/CED) or of `CedModel` /
+        state_dict: state dict of `AudioTransformer` (https://github.com/RicherMans/CED), or of `CedModel` or
             `CedForAudioClassification` (https://github.com/jimbozhang/hf_transformers_custom_model_ced).
-        heads (`int`, *optional*): attention heads. Default: those of the published model of this width.
+        heads (`int`, *optional*): number of attention heads. Default: that of the published model of this width.
 
     Returns:
-        the configuration, with sizes from the shapes, and the state dict of `AtriAudioModel`.
+        the configuration and the state dict of `AtriAudioModel`.
 
     Raises:
-        ValueError: missing, unknown or mis-shaped keys, all named; a width without published number of heads.
+        ValueError: keys are missing, unknown or of the wrong shape, or no published model has this width.
     """
     if any(key.startswith("encoder.blocks.") for key in state_dict):  # CedForAudioClassification
         state_dict = {key.removeprefix("encoder."): value for key, value in state_dict.items()}
@@ -97,7 +97,7 @@ def select_audio_state_dict(state_dict: StateDict, config: AtriAudioConfig) -> d
     """Select the weights of the audio tower in the state dict of a saved `AtriAudioModel` or `AtriModel`.
 
     Raises:
-        ValueError: missing, unknown or mis-shaped keys, all named.
+        ValueError: keys are missing, unknown or of the wrong shape.
     """
     prefix = "audio_model."
     of_model = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
@@ -109,17 +109,17 @@ def select_audio_state_dict(state_dict: StateDict, config: AtriAudioConfig) -> d
 def convert_sonar_state_dict(
     state_dict: StateDict, heads: int | None = None
 ) -> tuple[M2M100Config, dict[str, Tensor]]:
-    """SONAR's text encoder, in fairseq2's naming, to `M2M100Encoder` with the token numbers of NLLB tokenizers.
+    """Convert SONAR's text encoder, in fairseq2's naming, to `M2M100Encoder` with the token ids of NLLB tokenizers.
 
     Args:
-        state_dict: of the text encoder of https://github.com/facebookresearch/SONAR.
-        heads (`int`, *optional*): attention heads. Default: those of the published model.
+        state_dict: state dict of the text encoder of https://github.com/facebookresearch/SONAR.
+        heads (`int`, *optional*): number of attention heads. Default: that of the published model.
 
     Returns:
-        the configuration, with sizes from the shapes, and the state dict of `M2M100Encoder`.
+        the configuration and the state dict of `M2M100Encoder`.
 
     Raises:
-        ValueError: missing, unknown or mis-shaped keys, all named; a width without published number of heads.
+        ValueError: keys are missing, unknown or of the wrong shape, or no published model has this width.
     """
     converted = _rename(state_dict, _SONAR_RENAMES, "SONAR")
     _require(converted, {"embed_tokens.weight": 2, "layers.0.fc1.weight": 2}, "SONAR")
@@ -140,17 +140,15 @@ def convert_sonar_state_dict(
 
 
 def convert_m2m100_state_dict(state_dict: StateDict, config: M2M100Config) -> dict[str, Tensor]:
-    """An encoder that transformers saved, alone or within a translation model, to `M2M100Encoder`.
+    """Extract the state dict of `M2M100Encoder` from that of a model that transformers saved.
 
     Args:
-        state_dict: of `M2M100Encoder`, of a model that has one as `encoder`, or of `M2M100ForConditionalGeneration`.
-        config: that came with it.
-
-    Returns:
-        the state dict of `M2M100Encoder`.
+        state_dict: state dict of `M2M100Encoder`, of a model that has one as `encoder`, or of
+            `M2M100ForConditionalGeneration`.
+        config: configuration of the model.
 
     Raises:
-        ValueError: missing, unknown or mis-shaped keys, all named.
+        ValueError: keys are missing, unknown or of the wrong shape.
     """
     prefixes = {prefix for prefix in _M2M100_PREFIXES if any(key.startswith(f"{prefix}layers.") for key in state_dict)}
     prefix = prefixes.pop() if prefixes else ""
@@ -167,18 +165,19 @@ def convert_m2m100_state_dict(state_dict: StateDict, config: M2M100Config) -> di
 def convert_mlclap_state_dict(
     state_dict: StateDict, audio_heads: int | None = None, text_heads: int | None = None
 ) -> tuple[AtriConfig, dict[str, Tensor]]:
-    """A released ML-CLAP checkpoint to `AtriModel`. Its processor needs `normalize_text=True`.
+    """Convert a released ML-CLAP checkpoint to `AtriModel`. Its processor needs `normalize_text=True`.
 
     Args:
-        state_dict: of `MLCLAP` (https://github.com/zyyan4/ml-clap).
-        audio_heads, text_heads (`int`, *optional*): attention heads. Default: those of the published towers.
+        state_dict: state dict of `MLCLAP` (https://github.com/zyyan4/ml-clap).
+        audio_heads, text_heads (`int`, *optional*): numbers of attention heads. Default: those of the published
+            towers.
 
     Returns:
-        the configuration, with sizes from the shapes, and the state dict of `AtriModel`. ML-CLAP divides by a learned
-        temperature; `logit_scale` is minus its logarithm.
+        the configuration and the state dict of `AtriModel`. ML-CLAP divides by a learned temperature, and
+        `logit_scale` is minus the logarithm of this temperature.
 
     Raises:
-        ValueError: missing, unknown or mis-shaped keys, all named; a temperature that is not positive.
+        ValueError: keys are missing, unknown or of the wrong shape, or the temperature is not positive.
     """
     towers: dict[str, dict[str, Tensor]] = {"audio_encoder.model.": {}, "text_encoder.model.": {}, "": {}}
     for key, value in state_dict.items():
@@ -225,14 +224,14 @@ def _rename(state_dict: StateDict, renames: Iterable[tuple[str, str]], source: s
 
 
 def _split_qkv(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
-    """One stacked projection for query, key and value into three."""
+    """Split stacked projections into those of query, key and value."""
     converted = {}
     for key, value in state_dict.items():
         if ".attention.qkv." not in key:
             converted[key] = value
             continue
         for name, part in zip(("q_proj", "k_proj", "v_proj"), value.chunk(3), strict=True):
-            converted[key.replace("qkv", name)] = part.clone()  # a view would keep, and save, the whole
+            converted[key.replace("qkv", name)] = part.clone()  # a view would keep and save the whole tensor
     return converted
 
 
@@ -242,7 +241,7 @@ def _ced_config(converted: dict[str, Tensor], heads: int | None) -> AtriAudioCon
     width, _, patch_bins, patch_frames = converted["embeddings.patch_projection.weight"].shape
     rows = converted["embeddings.frequency_positions"].shape[2]
     columns = converted["embeddings.time_positions"].shape[3]
-    # CED was defined with 1012 frames for 63 columns of 16: four frames more than its patches cover.
+    # CED is defined with 1012 frames for 63 patches of 16 frames: four frames more than the patches cover.
     max_frames = 1012 if (columns, patch_frames) == (63, 16) else columns * patch_frames
     return AtriAudioConfig(
         num_mel_bins=rows * patch_bins,
@@ -271,23 +270,20 @@ def _num_layers(state_dict: StateDict) -> int:
 
 
 def _require(state_dict: StateDict, dimensions: dict[str, int], source: str) -> None:
-    """Check that the keys are there, with as many dimensions."""
+    """Raise a ValueError unless all keys exist and have the given numbers of dimensions."""
     missing = [key for key in dimensions if key not in state_dict]
     if missing:
-        raise ValueError(f"The {source} state dict lacks what its sizes are read from: {', '.join(missing)}.")
+        raise ValueError(f"The {source} state dict lacks keys that give its sizes: {', '.join(missing)}.")
     wrong = [
         f"{key} is {tuple(state_dict[key].shape)}" for key, ndim in dimensions.items() if state_dict[key].ndim != ndim
     ]
     if wrong:
-        raise ValueError(f"The {source} state dict holds tensors of the wrong dimensions: {', '.join(wrong)}.")
+        raise ValueError(f"The {source} state dict has tensors with a wrong number of dimensions: {', '.join(wrong)}.")
 
 
-def _linear(name: str, outputs: int, inputs: int) -> dict[str, tuple[int, ...]]:
-    return {f"{name}.weight": (outputs, inputs), f"{name}.bias": (outputs,)}
-
-
-def _norm(name: str, width: int) -> dict[str, tuple[int, ...]]:
-    return {f"{name}.weight": (width,), f"{name}.bias": (width,)}
+def _layer(name: str, *weight_shape: int) -> dict[str, tuple[int, ...]]:
+    """Shapes of the weight and the bias of a linear layer, a convolution or a norm."""
+    return {f"{name}.weight": weight_shape, f"{name}.bias": weight_shape[:1]}
 
 
 def _ced_shapes(config: AtriAudioConfig) -> dict[str, tuple[int, ...]]:
@@ -295,39 +291,32 @@ def _ced_shapes(config: AtriAudioConfig) -> dict[str, tuple[int, ...]]:
     shapes = {f"mel_norm.{name}": (config.num_mel_bins,) for name in ("weight", "bias", "running_mean", "running_var")}
     shapes["embeddings.frequency_positions"] = (1, width, rows, 1)
     shapes["embeddings.time_positions"] = (1, width, 1, columns)
-    shapes["embeddings.patch_projection.weight"] = (width, 1, *config.patch_size)
-    shapes["embeddings.patch_projection.bias"] = (width,)
+    shapes |= _layer("embeddings.patch_projection", width, 1, *config.patch_size)
     for i in range(config.num_hidden_layers):
         layer = f"layers.{i}"
-        shapes |= _norm(f"{layer}.attention_norm", width) | _norm(f"{layer}.mlp_norm", width)
+        shapes |= _layer(f"{layer}.attention_norm", width) | _layer(f"{layer}.mlp_norm", width)
         for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
-            shapes |= _linear(f"{layer}.attention.{name}", width, width)
-        shapes |= _linear(f"{layer}.mlp.fc1", inner, width) | _linear(f"{layer}.mlp.fc2", width, inner)
-    return shapes | _norm("layer_norm", width)
+            shapes |= _layer(f"{layer}.attention.{name}", width, width)
+        shapes |= _layer(f"{layer}.mlp.fc1", inner, width) | _layer(f"{layer}.mlp.fc2", width, inner)
+    return shapes | _layer("layer_norm", width)
 
 
 def _m2m100_shapes(config: M2M100Config) -> dict[str, tuple[int, ...]]:
-    width, inner = config.d_model, config.encoder_ffn_dim
-    shapes: dict[str, tuple[int, ...]] = {"embed_tokens.weight": (config.vocab_size, width)}
-    for i in range(config.encoder_layers):
-        layer = f"layers.{i}"
-        shapes |= _norm(f"{layer}.self_attn_layer_norm", width) | _norm(f"{layer}.final_layer_norm", width)
-        for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
-            shapes |= _linear(f"{layer}.self_attn.{name}", width, width)
-        shapes |= _linear(f"{layer}.fc1", inner, width) | _linear(f"{layer}.fc2", width, inner)
-    return shapes | _norm("layer_norm", width)
+    with torch.device("meta"):  # takes no memory
+        encoder = build_text_model(config)
+    return {name: tuple(value.shape) for name, value in encoder.state_dict().items()}
 
 
 def _head_shapes(config: AtriConfig) -> dict[str, tuple[int, ...]]:
     shapes: dict[str, tuple[int, ...]] = {}
     for name, width in (("audio", config.audio_config.hidden_size), ("text", config.text_config.d_model)):
-        shapes |= _linear(f"{name}_projection.fc1", config.projection_dim, width)
-        shapes |= _linear(f"{name}_projection.fc2", config.projection_dim, config.projection_dim)
+        shapes |= _layer(f"{name}_projection.fc1", config.projection_dim, width)
+        shapes |= _layer(f"{name}_projection.fc2", config.projection_dim, config.projection_dim)
     return shapes
 
 
 def _check_shapes(state_dict: StateDict, shapes: dict[str, tuple[int, ...]], source: str) -> None:
-    """Every expected key with its shape, and no other; problems are listed together, in this package's names."""
+    """Raise a ValueError that lists all missing and unexpected keys and all wrong shapes, in this package's names."""
     problems = [f"missing {key}" for key in shapes if key not in state_dict]
     problems += [f"unexpected {key}" for key in state_dict if key not in shapes]
     problems += [
@@ -340,6 +329,6 @@ def _check_shapes(state_dict: StateDict, shapes: dict[str, tuple[int, ...]], sou
 
 
 def shorten(items: list[str], most: int = 12) -> str:
-    """The first items, and how many more there are."""
+    """Join the first items and the number of the others."""
     more = f" and {len(items) - most} more" if len(items) > most else ""
     return ", ".join(items[:most]) + more
