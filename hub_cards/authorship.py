@@ -1,4 +1,4 @@
-"""Who wrote a card: one that was made here is made anew, one that a person wrote, or wrote into, stays."""
+"""Tells generated cards, which are replaced, from cards that a person wrote or edited, which are kept."""
 
 import hashlib
 import logging
@@ -20,30 +20,30 @@ _SIGNATURE = re.compile(r"\n<!-- made by modeling_atri, kept once it is changed 
 
 
 def signed(text: str) -> str:
-    """The text of a card with a last line that a change of any other line breaks."""
+    """Add a last line to the text of a card that no longer fits once any other line is changed."""
     text = _SIGNATURE.sub("", text).rstrip("\n") + "\n"
     return f"{text}\n<!-- made by modeling_atri, kept once it is changed by hand: {_digest(text)} -->\n"
 
 
 def is_made_here(text: str) -> bool:
-    """Whether a card is as `signed` left it."""
+    """Whether a card was generated and has not been changed since."""
     found = _SIGNATURE.search(text)
     return found is not None and found[1] == _digest(text[: found.start()])
 
 
-def write_card(card: RepoCard, folder: str | os.PathLike) -> None:
-    """Write a card into its folder, unless one lies there that was written or changed by hand."""
+def write_card(card: RepoCard, folder: str | os.PathLike[str]) -> None:
+    """Write a card into its folder, unless the folder has a card that was written or changed by hand."""
     path = Path(folder) / CARD_NAME
     if path.is_file() and not is_made_here(path.read_text(encoding="utf-8")):
-        logger.warning("%s was written or changed by hand and stays; delete it to have a card made.", path)
+        logger.warning("%s was written or changed by hand and is kept. Delete it to have a card generated.", path)
         return
     with written_whole(path) as file:
         file.write(signed(str(card)).encode())
 
 
 @contextmanager
-def kept_card(folder: str | os.PathLike) -> Iterator[None]:
-    """Leave the card of a folder as it is, or missing: PEFT would write into it, or an empty one, with a model."""
+def kept_card(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Leave the card of a folder unchanged, or missing: PEFT changes or creates a card when it saves a model."""
     path = Path(folder) / CARD_NAME
     before = path.read_bytes() if path.is_file() else None
     try:

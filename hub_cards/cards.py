@@ -1,65 +1,78 @@
-"""Results in, model card out. What is not known is left out."""
+"""Model cards, made from results. What the results do not say is left out."""
 
+import os
+from collections.abc import Iterable
 from importlib.resources import files
+from pathlib import Path
 from string import Template
-from typing import Any
+from typing import Any, cast
 
-from huggingface_hub import ModelCard
+from huggingface_hub import ModelCard, ModelCardData
 
 from modeling_atri.languages_atri import language_name
 
+from .authorship import write_card
 from .example_captions import EXAMPLE_CAPTIONS
 from .metadata import model_card_data
-from .results import as_list, evaluation_size, has_sonar_weights, model_languages, model_license
+from .origin import has_sonar_weights, model_license
+from .results import (
+    RESULTS_NAME,
+    Results,
+    TrainingFacts,
+    as_list,
+    evaluation_size,
+    model_languages,
+    write_results,
+)
 from .tables import results_table
 
 
 DEFAULT_TITLE = "ATRI model"
 
-# The order of a training run's facts in the card, and how they are called there.
-_TRAINING_FACTS = (
-    ("objective", "objective"),
-    ("anchor_language", "anchor language"),
-    ("languages_per_step", "languages a step"),
-    ("ranking_weight", "weight of equal rankings"),
-    ("num_train_clips", "training clips"),
-    ("steps", "optimizer steps"),
-    ("best_step", "step of the best model, which this is"),
-    ("epochs", "epochs"),
-    ("batch_size", "clips a step"),
-    ("learning_rate", "peak learning rate"),
-    ("audio_learning_rate", "peak learning rate of the audio tower"),
-    ("text_learning_rate", "peak learning rate of the text tower"),
-    ("head_learning_rate", "peak learning rate of projections and logit scale"),
-    ("precision", "precision"),
-    ("seed", "seed"),
-)
+# Facts of a training run in the order of the card, and their titles.
+_TRAINING_TITLES = {
+    "objective": "objective",
+    "anchor_language": "anchor language",
+    "languages_per_step": "languages per step",
+    "ranking_weight": "weight of the ranking divergence",
+    "num_train_clips": "training clips",
+    "steps": "optimizer steps",
+    "best_step": "step of the best model, which is this one",
+    "epochs": "epochs",
+    "batch_size": "clips per step",
+    "learning_rate": "peak learning rate",
+    "audio_learning_rate": "peak learning rate of the audio tower",
+    "text_learning_rate": "peak learning rate of the text tower",
+    "head_learning_rate": "peak learning rate of the projections and the logit scale",
+    "precision": "precision",
+    "seed": "seed",
+}
 
-_ADAPTER_NOTE = " It is an adapter: loading it takes `peft`, and the base model, which is found by its name."
+_ADAPTER_NOTE = " It is an adapter: loading it needs `peft` and downloads the base model by its name."
 
 
-def make_model_card(results: dict[str, Any], path: str, title: str = DEFAULT_TITLE) -> ModelCard:
-    """The model card of a model.
+def make_model_card(results: Results, path: str, title: str = DEFAULT_TITLE) -> ModelCard:
+    """Make the card of a model from its results.
 
     Args:
-        results: the facts, as `modeling_atri.hub_cards.results` lists them, every one optional.
-        path: folder or Hub id that the usage examples load.
-        title (`str`, *optional*): heading, and the name of the model in its `model-index`.
+        results ([`~modeling_atri.hub_cards.results.Results`]): Figures and facts; every part is optional.
+        path (`str`): Folder or Hub id that the usage examples load.
+        title (`str`, *optional*, defaults to `"ATRI model"`): Heading, and name of the model in its `model-index`.
 
     Raises:
-        ValueError: a licence that the weights do not allow.
+        ValueError: The results give a license that the weights do not allow.
     """
     languages = model_languages(results)
     model = results.get("model", {})
     captions = _captions(languages)
-    sections = (
-        _languages_section(languages),
-        _training_section(results),
-        _evaluation_section(results),
-        _limits_section(results),
-        _license_section(results),
-        _carbon_section(results),
-    )
+    sections = {
+        "Languages": ", ".join(f"{language_name(code)} (`{code}`)" for code in languages),
+        "Training": _training(results),
+        "Evaluation": _evaluation(results),
+        "Limits": _limits(results),
+        "Licence": _license(results),
+        "Carbon": _carbon(results),
+    }
     content = read_template("model_card.md").substitute(
         title=title,
         path=path,
@@ -69,14 +82,50 @@ def make_model_card(results: dict[str, Any], path: str, title: str = DEFAULT_TIT
         first_language=next(iter(captions)),
         first_caption=next(iter(captions.values())),
         audio_shape=f"2, {model.get('projection_dim', 'projection_dim')}",
-        sections="".join(f"\n## {heading}\n\n{text}\n" for heading, text in sections if text),
+        sections=join_sections(sections),
     )
     return ModelCard(f"---\n{model_card_data(results, title).to_yaml()}\n---\n\n{content}")
 
 
+def write_model_card(
+    results: Results,
+    folder: str | os.PathLike[str],
+    path: str | None = None,
+    title: str = DEFAULT_TITLE,
+    tags: Iterable[str] = (),
+    language: str | list[str] | None = None,
+) -> None:
+    """Write results and the model card made from them into a folder. A card that was edited by hand is kept.
+
+    Args:
+        results ([`~modeling_atri.hub_cards.results.Results`]): Figures and facts; every part is optional.
+        folder (`str` or `os.PathLike`): Folder of the model.
+        path (`str`, *optional*): Folder or Hub id that the usage examples load. Default: `folder`.
+        title (`str`, *optional*, defaults to `"ATRI model"`): Heading of the card.
+        tags (iterable of `str`, *optional*): Further tags in the card's metadata.
+        language (`str` or list, *optional*): Languages in the metadata. Default: those of training and evaluation.
+
+    Raises:
+        ValueError: The results give a license that the weights do not allow.
+    """
+    # Results are always written: those of an earlier run in this folder would be pushed as those of this model.
+    write_results(results, Path(folder) / RESULTS_NAME)
+    card = make_model_card(results, path or os.fspath(folder), title)
+    data = cast(ModelCardData, card.data)
+    data.tags = list(dict.fromkeys([*(data.tags or []), *tags]))
+    if language is not None:
+        data.language = language
+    write_card(card, folder)
+
+
 def read_template(name: str) -> Template:
-    """One of the templates beside this file."""
+    """Read one of the templates in the folder `templates`."""
     return Template(files(__package__).joinpath("templates", name).read_text(encoding="utf-8"))
+
+
+def join_sections(sections: dict[str, str]) -> str:
+    """Markdown of the sections that have a text, by heading."""
+    return "".join(f"\n## {heading}\n\n{text}\n" for heading, text in sections.items() if text)
 
 
 def _in_languages(count: int) -> str:
@@ -84,20 +133,14 @@ def _in_languages(count: int) -> str:
 
 
 def _captions(languages: list[str]) -> dict[str, str]:
-    """An example in each language that there is one for, else one to be filled in; in English if none is known."""
+    """Example captions in the model's languages, in English if none is known; `"..."` if there is no example."""
     known = {code: EXAMPLE_CAPTIONS[code] for code in languages or ["eng_Latn"] if code in EXAMPLE_CAPTIONS}
     return known or {languages[0]: "..."}
 
 
-def _languages_section(languages: list[str]) -> tuple[str, str]:
-    return "Languages", ", ".join(f"{language_name(code)} (`{code}`)" for code in languages)
-
-
-def _training_section(results: dict[str, Any]) -> tuple[str, str]:
-    training, model, data = (results.get(part, {}) for part in ("training", "model", "data"))
-    facts = [
-        f"- {title}: {_short(training[name])}" for name, title in _TRAINING_FACTS if training.get(name) is not None
-    ]
+def _training(results: Results) -> str:
+    training, model, data = results.get("training", {}), results.get("model", {}), results.get("data", {})
+    facts = _training_arguments(training)
     if adapter := model.get("adapter"):
         facts.append("- adapter: " + ", ".join(f"{name} {_short(value)}" for name, value in adapter.items()))
     if left_out := training.get("left_out"):
@@ -106,15 +149,20 @@ def _training_section(results: dict[str, Any]) -> tuple[str, str]:
         facts.append(f"- frozen: {' and '.join(frozen)} tower{'s' if len(frozen) > 1 else ''}")
     if seconds := training.get("runtime_s"):
         facts.append(f"- duration: {_duration(seconds)}")
-    if name := data.get("train_hub_id") or data.get("train"):
-        facts.insert(0, f"- data: {name}")
+    if names := data.get("train_hub_id") or data.get("train"):
+        facts.insert(0, f"- data: {', '.join(as_list(names))}")
     if weights := as_list(model.get("weights_from")):
         facts.append(f"- weights converted from: {', '.join(weights)}")
     if start := model.get("initialized_from"):
         facts.append(f"- started from: {start}")
     if count := model.get("num_parameters"):
         facts.append(f"- parameters: {count / 1e6:.1f} M")
-    return "Training", "\n".join(facts)
+    return "\n".join(facts)
+
+
+def _training_arguments(training: TrainingFacts) -> list[str]:
+    known: dict[str, Any] = {name: value for name, value in training.items() if value is not None}
+    return [f"- {title}: {_short(known[name])}" for name, title in _TRAINING_TITLES.items() if name in known]
 
 
 def _counted(counts: dict[str, int]) -> str:
@@ -132,71 +180,72 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} seconds"
 
 
-def _evaluation_section(results: dict[str, Any]) -> tuple[str, str]:
-    evaluated, environment, data = (results.get(part, {}) for part in ("evaluated_on", "environment", "data"))
-    if "metrics" not in results or not evaluated.get("languages"):
-        return "Evaluation", ""
-    made = [str(name) for name in (data.get("eval_hub_id") or data.get("eval"), evaluation_size(results)) if name]
+def _evaluation(results: Results) -> str:
+    metrics, evaluated = results.get("metrics"), results.get("evaluated_on", {})
+    environment, data = results.get("environment", {}), results.get("data", {})
+    if metrics is None or not evaluated.get("languages"):
+        return ""
+    made = [name for name in (data.get("eval_hub_id") or data.get("eval"), evaluation_size(results)) if name]
     if versions := environment.get("versions"):
         made.append(", ".join(f"{package} {number}" for package, number in versions.items()))
     if device := environment.get("device"):
         made.append(f"{device['type']} ({device['name']})")
-    table = results_table(results["metrics"], evaluated["languages"], markdown=True)
-    legend = "Recall and mAP in percent; T2A: text to audio, A2T: audio to text."
-    legend += f" On {'; '.join(made)}." if made else ""
+    legend = "Recall and mAP are percentages; T2A is text to audio, A2T is audio to text."
+    legend += f" Evaluated on {'; '.join(made)}." if made else ""
     if left_out := evaluated.get("left_out"):
         legend += f" Left out of that set: {_counted(left_out)}."
-    if "mrv" in results["metrics"]:
+    if "mrv" in metrics:
         legend += (
-            " Mean rank variance: how much the rank of a caption's clip varies over the languages it is asked in; "
-            "0 is the same answer in every language."
+            " Mean rank variance measures how much the rank of a caption's clip varies between the languages of the "
+            "caption; it is 0 if every language gives the same rank."
         )
-    return "Evaluation", f"{table}\n\n{legend}"
+    return f"{results_table(metrics, evaluated['languages'], markdown=True)}\n\n{legend}"
 
 
-def _limits_section(results: dict[str, Any]) -> tuple[str, str]:
-    training, evaluated, model = (results.get(part, {}) for part in ("training", "evaluated_on", "model"))
+def _limits(results: Results) -> str:
+    training, evaluated = results.get("training", {}), results.get("evaluated_on", {})
     limits = [
-        "- A search always has a nearest clip, also where none fits: similarities rank, they are not probabilities.",
-        "- Longer recordings are cut into chunks whose embeddings are averaged, so a short sound in a long one can be "
-        "missed.",
+        "- A search always returns a nearest clip, even if none fits. Similarities rank clips; they are not "
+        "probabilities.",
+        "- Long recordings are cut into chunks whose embeddings are averaged, so a short sound in a long recording "
+        "can be missed.",
     ]
     if "metrics" in results:
-        limits.append("- The figures are for the data named above; other recordings and captions give others.")
+        limits.append("- The figures hold for the data named above. On other recordings and captions they differ.")
     else:
         limits.append("- No evaluation of these weights is recorded here.")
     if (fresh := results.get("conversion", {}).get("fresh")) and not training:
-        limits.insert(0, f"- Not trained yet: {', '.join(fresh)} are fresh. Train the model before you use it.")
+        limits.insert(0, f"- Not trained yet: {', '.join(fresh)} have random weights. Train the model before use.")
     untested = [code for code in training.get("languages") or [] if code not in evaluated.get("languages", [])]
     if untested and "metrics" in results:
         limits.append(f"- Trained in, but not evaluated: {', '.join(map(language_name, untested))}.")
-    if model.get("initialized_from") == "scratch" and training.get("num_train_clips"):
+    if results.get("model", {}).get("initialized_from") == "scratch" and training.get("num_train_clips"):
         limits.append(
-            f"- Trained from scratch on {training['num_train_clips']} clips: it knows their sounds and the words of "
-            "their captions, and little else."
+            f"- Trained from scratch on {training['num_train_clips']} clips: the model knows little beyond their "
+            "sounds and the words of their captions."
         )
     if training.get("seed") is not None and "metrics" in results:
-        limits.append("- One training run with one seed: differences of a few points from another may be chance.")
-    return "Limits", "\n".join(limits)
+        limits.append("- One training run with one seed. Differences of a few points between models may be chance.")
+    return "\n".join(limits)
 
 
-def _license_section(results: dict[str, Any]) -> tuple[str, str]:
+def _license(results: Results) -> str:
     name = model_license(results)
     if name is None:
-        return "Licence", ""
+        return ""
     if not has_sonar_weights(results):
-        return "Licence", f"`{name}`."
-    return "Licence", (
-        f"`{name}`: the text tower was made from the weights of [SONAR](https://huggingface.co/facebook/SONAR), which "
-        "are published under that licence, so these weights are too. Commercial use is not allowed."
+        return f"`{name}`."
+    return (
+        f"`{name}`: the text tower was made from the weights of [SONAR](https://huggingface.co/facebook/SONAR). They "
+        "are published under this licence, so it also applies to this model. Commercial use is not allowed."
     )
 
 
-def _carbon_section(results: dict[str, Any]) -> tuple[str, str]:
+def _carbon(results: Results) -> str:
     emissions = results.get("emissions", {})
     if "co2_kg" not in emissions:
-        return "Carbon", ""
+        return ""
     energy = f", from {emissions['energy_kwh']:.3g} kWh" if "energy_kwh" in emissions else ""
     place = f", in {emissions['country']}" if "country" in emissions else ""
     source = f", measured by {emissions['source']}" if "source" in emissions else ""
-    return "Carbon", f"Training emitted {emissions['co2_kg']:.3g} kg of CO2-equivalent{energy}{place}{source}."
+    return f"Training emitted {emissions['co2_kg']:.3g} kg of CO2-equivalent{energy}{place}{source}."

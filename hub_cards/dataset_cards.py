@@ -1,16 +1,16 @@
-"""Cards of what stands beside a model: a data set of translated captions, and a demo (a Space)."""
+"""Cards of data sets of translated captions, and of Spaces that demonstrate models."""
 
-from typing import Any
+from typing import Any, TypedDict
 
 from huggingface_hub import DatasetCard, DatasetCardData, SpaceCard, SpaceCardData
 
 from modeling_atri.languages_atri import iso_code, language_name, resolve_language
 
-from .cards import read_template
+from .cards import join_sections, read_template
 from .results import as_list
 
 
-# Upper bounds of the Hub's size categories.
+# Upper bounds and names of the Hub's size categories.
 _SIZES = (
     (1_000, "n<1K"),
     (10_000, "1K<n<10K"),
@@ -21,38 +21,55 @@ _SIZES = (
 _SPACE_SDKS = ("gradio", "docker")
 
 
-def make_dataset_card(facts: dict[str, Any]) -> DatasetCard:
-    """The card of a data set of captions in several languages.
+class DatasetFacts(TypedDict, total=False):
+    """Description of a data set of captions. All keys but the first two are optional."""
+
+    title: str  #: Heading of the card.
+    languages: list[str]  #: Codes, or what else `resolve_language` accepts.
+    source_language: str  #: Code of the language that was translated.
+    source: str  #: Name of the data set whose captions were translated.
+    source_id: str  #: Id of that data set on the Hub.
+    source_license: str | list[str]  #: License ids of the original captions.
+    translation_model: str  #: Hub id of the translation model, or its name if it is not on the Hub.
+    translation_license: str  #: License id of the translation model.
+    num_clips: int  #: Number of clips.
+    num_captions_per_language: int  #: Number of captions in each language.
+    splits: dict[str, int]  #: Number of clips of each split.
+    columns: dict[str, str]  #: Meaning of each column.
+    provenance: list[str]  #: Sentences on how the data set was made.
+    known_issues: list[str]  #: Sentences on known problems.
+    #: License ids of the data set. Without them, the card of translations says which of the two licenses that it
+    #: depends on is unknown.
+    license: str | list[str]
+
+
+def make_dataset_card(facts: DatasetFacts) -> DatasetCard:
+    """Make the card of a data set of captions in several languages.
 
     Args:
-        facts: all optional but the first two:
-            title; languages (codes); source_language (code);
-            source, source_id (Hub id), source_license (or a list): the captions that were translated;
-            translation_model (Hub id, or the name of a model that is not there), translation_license;
-            num_clips, num_captions_per_language; splits {name: number of clips};
-            columns {name: what it holds}; provenance (list of sentences on how it was made); known_issues (list);
-            license: of this data set; a list where several hold together. Without it, the card of translations says
-            which of the two licences that it depends on is unknown.
+        facts ([`DatasetFacts`]): Description of the data set.
 
     Raises:
-        ValueError: no title, no languages, or an unknown language.
+        ValueError: There is no title or no language, or a language is unknown.
     """
-    for name in ("title", "languages"):
-        if not facts.get(name):
-            raise ValueError(f"A dataset card needs `{name}`; the facts have {', '.join(facts) or 'nothing'}.")
+    if missing := [name for name in ("title", "languages") if not facts.get(name)]:
+        raise ValueError(
+            f"A dataset card needs {' and '.join(f'`{name}`' for name in missing)}; the facts have "
+            f"{', '.join(facts) or 'nothing'}."
+        )
     languages = [resolve_language(code) for code in facts["languages"]]
-    sections = (
-        ("Languages", _language_lines(languages, facts.get("source_language"))),
-        ("Sizes", _size_lines(facts)),
-        ("Columns", "\n".join(f"- `{name}`: {meaning}" for name, meaning in facts.get("columns", {}).items())),
-        ("How it was made", _provenance(facts)),
-        ("Known issues", "\n".join(f"- {issue}" for issue in facts.get("known_issues", []))),
-        ("Licence", _license(facts)),
-    )
+    sections = {
+        "Languages": _language_lines(languages, facts.get("source_language")),
+        "Sizes": _size_lines(facts),
+        "Columns": "\n".join(f"- `{name}`: {meaning}" for name, meaning in facts.get("columns", {}).items()),
+        "How it was made": _provenance(facts),
+        "Known issues": "\n".join(f"- {issue}" for issue in facts.get("known_issues", [])),
+        "Licence": _license(facts),
+    }
     content = read_template("dataset_card.md").substitute(
         title=facts["title"],
         summary=_summary(facts, len(languages)),
-        sections="".join(f"\n## {heading}\n\n{text}\n" for heading, text in sections if text).rstrip("\n"),
+        sections=join_sections(sections).rstrip("\n"),
     )
     is_translated = facts.get("translation_model") is not None
     data = DatasetCardData(
@@ -72,17 +89,17 @@ def make_dataset_card(facts: dict[str, Any]) -> DatasetCard:
 def make_space_card(
     title: str, models: list[str], languages: list[str], sdk: str = "gradio", **front: Any
 ) -> SpaceCard:
-    """The README of a Space that demonstrates models.
+    """Make the README of a Space that demonstrates models.
 
     Args:
-        title (`str`): of the Space.
-        models (list of `str`): Hub ids of the models it loads.
-        languages (list of `str`): that captions may be in; codes, or what else `resolve_language` takes.
+        title (`str`): Title of the Space.
+        models (list of `str`): Hub ids of the models that the Space loads.
+        languages (list of `str`): Languages of captions; codes, or what else `resolve_language` accepts.
         sdk (`str`, *optional*, defaults to `"gradio"`): `"gradio"` or `"docker"`.
-        front: further settings of Spaces, such as `sdk_version`, `app_file`, `app_port`, `license`, `emoji`.
+        front: Further settings of the Space, such as `sdk_version`, `app_file`, `app_port`, `license`, `emoji`.
 
     Raises:
-        ValueError: another SDK, no models, or an unknown language.
+        ValueError: `sdk` is unknown, there are no models, or a language is unknown.
     """
     if sdk not in _SPACE_SDKS:
         raise ValueError(f"`sdk` must be one of {', '.join(_SPACE_SDKS)}; got {sdk!r}.")
@@ -98,9 +115,9 @@ def make_space_card(
     return SpaceCard(f"---\n{data.to_yaml()}\n---\n\n{content}")
 
 
-def _summary(facts: dict[str, Any], num_languages: int) -> str:
+def _summary(facts: DatasetFacts, num_languages: int) -> str:
     count = "one language" if num_languages == 1 else f"{num_languages} languages"
-    summary = f"Captions of sounds in {count}, parallel: the c-th caption of a clip says the same in every language."
+    summary = f"Parallel captions of sounds in {count}: the c-th caption of a clip says the same in every language."
     if facts.get("source"):
         summary += f" The captions come from {facts['source']}."
     return summary
@@ -113,16 +130,16 @@ def _language_lines(languages: list[str], source: str | None) -> str:
     )
 
 
-def _size_lines(facts: dict[str, Any]) -> str:
+def _size_lines(facts: DatasetFacts) -> str:
     lines = [f"- {name}: {count} clips" for name, count in facts.get("splits", {}).items()]
     if facts.get("num_clips") is not None:
-        lines.append(f"- in all: {facts['num_clips']} clips")
+        lines.append(f"- total: {facts['num_clips']} clips")
     if facts.get("num_captions_per_language") is not None:
         lines.append(f"- captions in each language: {facts['num_captions_per_language']}")
     return "\n".join(lines)
 
 
-def _provenance(facts: dict[str, Any]) -> str:
+def _provenance(facts: DatasetFacts) -> str:
     lines = []
     if facts.get("source"):
         names = as_list(facts.get("source_license"))
@@ -138,15 +155,17 @@ def _provenance(facts: dict[str, Any]) -> str:
     return "\n".join([*lines, *(f"- {sentence}" for sentence in facts.get("provenance", []))])
 
 
-def _license(facts: dict[str, Any]) -> str:
+def _license(facts: DatasetFacts) -> str:
     if facts.get("license"):
         return f"{_quoted(as_list(facts['license']))}."
-    parts = {"captions' own": "source_license", "translation model's": "translation_license"}
-    names = {part: _quoted(as_list(facts.get(name))) for part, name in parts.items()}
+    names = {
+        "original captions": _quoted(as_list(facts.get("source_license"))),
+        "translation model": _quoted(as_list(facts.get("translation_license"))),
+    }
     if facts.get("translation_model") is None or all(names.values()):
         return ""
-    lines = [f"- {part} licence: {licensed or 'unknown'}" for part, licensed in names.items()]
-    return "\n".join(["That of the whole is not known.\n", *lines])
+    lines = [f"- licence of the {part}: {licensed or 'unknown'}" for part, licensed in names.items()]
+    return "\n".join(["The licence of the data set is unknown, because it depends on two licences:\n", *lines])
 
 
 def _quoted(names: list[str]) -> str:

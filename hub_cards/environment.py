@@ -1,18 +1,12 @@
-"""Results that say how they were made."""
+"""The environment that results were made in."""
 
-import json
-import os
 import platform
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
-from typing import Any
 
 import torch
 
-from modeling_atri.files import written_whole
-
-from .results import RESULTS_NAME as RESULTS_NAME
+from .results import Environment
 
 
 _PACKAGES = (
@@ -28,8 +22,12 @@ _PACKAGES = (
 )
 
 
-def describe_environment(device: torch.device | str | None = None) -> dict[str, Any]:
-    """Versions and device of this process."""
+def describe_environment(device: torch.device | str | None = None) -> Environment:
+    """Describe versions, device and time of this process.
+
+    Args:
+        device (*optional*): Device that the model is on. Default: CPU.
+    """
     device = torch.device(device or "cpu")
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     return {
@@ -45,23 +43,3 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:  # run from a checkout that is not installed
         return None
-
-
-def make_results(metrics: dict[str, float], **facts: Any) -> dict[str, Any]:
-    """Figures with the facts behind them.
-
-    Args:
-        metrics: as `retrieval_table` returns them, without a prefix.
-        facts: what is known of how they were made: `data`, `model`, `training`, `environment`, ...; what is None is
-            left out.
-    """
-    return {"metrics": metrics, **{name: value for name, value in facts.items() if value is not None}}
-
-
-def save_json(content: dict[str, Any], path: str | os.PathLike) -> Path:
-    """Write JSON whole or not at all."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path) as file:
-        file.write(f"{json.dumps(content, indent=2, ensure_ascii=False)}\n".encode())
-    return path

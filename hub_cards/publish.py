@@ -1,4 +1,4 @@
-"""A saved model to the Hub: whole, in one commit, or not at all."""
+"""Pushes a saved model to the Hub in one commit."""
 
 import json
 import os
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from huggingface_hub import (
     CommitInfo,
@@ -15,23 +15,24 @@ from huggingface_hub import (
     CommitOperationDelete,
     HfApi,
     ModelCard,
+    ModelCardData,
     get_token,
     is_offline_mode,
 )
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError
-from huggingface_hub.utils import validate_repo_id
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError  # type: ignore[attr-defined]
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from modeling_atri.sources import is_hub_id
 
 from .authorship import CARD_NAME, is_made_here, signed
 from .cards import make_model_card
 from .metadata import eval_results_files
-from .results import RESULTS_NAME, as_list, read_facts
+from .results import RESULTS_NAME, ModelFacts, Results, as_list, read_results
 
 
 _WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json")
 _ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
-# What goes up; everything else in a run's folder stays: checkpoints, optimizer states, logs, caches, sounds, pickles.
+# Files to push. Everything else in a run's folder is private: checkpoints, optimizer states, logs, caches, sounds.
 _PUBLISHED = (
     *("config.json", *_WEIGHTS, *_ADAPTER),
     *("processor_config.json", "preprocessor_config.json"),
@@ -41,20 +42,20 @@ _PUBLISHED = (
     *("*_atri.py", "onnx/*.onnx", "onnx/*.onnx.data", "onnx/*.json"),
     *(CARD_NAME, "LICENSE", "LICENSE.*", RESULTS_NAME, "results.png", ".eval_results/*.yaml"),
 )
-# Weights of an earlier push under names that this one does not write would go before the new ones when loaded, and its
-# results would be taken for those of the new ones.
+# Files of an earlier push that are deleted unless the new push replaces them. The old weights could be loaded in place
+# of the new ones, and the old results would be taken for those of the new weights.
 _REPLACED = (*_WEIGHTS, *_ADAPTER, "pytorch_model*.bin", "pytorch_model.bin.index.json", RESULTS_NAME)
-_MORE_TRIES = 2  # where the connection breaks
+_MORE_TRIES = 2  # after a broken connection
 
 
 class Publication(NamedTuple):
-    """What a push did.
+    """Outcome of a push.
 
     Attributes:
-        commit: the commit that was made, or the newest one where nothing had changed.
-        changed: whether a commit was made.
-        files: paths in the repository of all that was published, changed or not.
-        url: of the repository, or of the pull request.
+        commit (`CommitInfo`): The commit that was made, or the newest one if nothing had changed.
+        changed (`bool`): Whether a commit was made.
+        files (list of `str`): Paths in the repository of all published files, changed or not.
+        url (`str`): Address of the repository or the pull request.
     """
 
     commit: CommitInfo
@@ -64,7 +65,7 @@ class Publication(NamedTuple):
 
 
 def publish(
-    folder: str | os.PathLike,
+    folder: str | os.PathLike[str],
     repo_id: str,
     *,
     private: bool | None = None,
@@ -73,31 +74,36 @@ def publish(
     commit_message: str = "Upload model",
     create_pr: bool = False,
     base_model: str | None = None,
-    facts: dict[str, Any] | None = None,
+    facts: Results | None = None,
 ) -> Publication:
     """Push a saved model to the Hub, with processor, card and results, in one commit.
 
-    The folder is read, never written: a missing card and the `.eval_results` are made on the way from
-    `atri_results.json`, and a card that loads the model from this folder loads it from the repository instead; else a
-    card that was written by hand goes up as it is. It takes the place of the repository's, whose history keeps that.
-    Files that the repository has already are not sent again.
+    The folder itself is not changed. A missing card and the `.eval_results` are made from `atri_results.json`.
+    Examples in the card that load the model from the folder are changed to load it from the repository; apart from
+    that, a card that was written by hand is pushed as it is. The card replaces that of the repository. Files that the
+    repository already has are not sent again.
 
     Args:
-        folder: as `save_pretrained` of model (or adapter) and processor left it.
-        repo_id (`str`): `owner/name`, or `name` in one's own account; created where there is none.
-        private (`bool`, *optional*): whether a repository that is created is private.
-        token (`str`, *optional*): default: `HF_TOKEN`, or that of `hf auth login`.
-        revision (`str`, *optional*): branch, created where there is none. Default: `main`.
-        commit_message (`str`, *optional*, defaults to `"Upload model"`): first line of the commit.
-        create_pr (`bool`, *optional*, defaults to `False`): open a pull request instead of a commit.
-        base_model (`str`, *optional*): Hub id of the model that an adapter was made on, where that was a folder.
-        facts (`dict`, *optional*): what is known of the model, default: `atri_results.json` of the folder.
+        folder (`str` or `os.PathLike`): Folder that model (or adapter) and processor were saved to with
+            `save_pretrained`.
+        repo_id (`str`): `owner/name`, or `name` in your own account. The repository is created if it does not exist.
+        private (`bool`, *optional*): Whether a repository that is created is private.
+        token (`str`, *optional*): Access token. Default: `HF_TOKEN`, or that of `hf auth login`.
+        revision (`str`, *optional*): Branch to push to, which is created if it does not exist. Default: `main`.
+        commit_message (`str`, *optional*, defaults to `"Upload model"`): First line of the commit message.
+        create_pr (`bool`, *optional*, defaults to `False`): Open a pull request instead of committing.
+        base_model (`str`, *optional*): Hub id of the base model of an adapter that was made on a local folder.
+        facts ([`~modeling_atri.hub_cards.results.Results`], *optional*): Results of the model. Default: those of the
+            folder.
+
+    Returns:
+        [`Publication`]
 
     Raises:
-        ValueError: an incomplete folder, an adapter on a model that is not on the Hub, an invalid name, no token or a
-            wrong one, no right to write there, a card that the Hub refuses.
-        ConnectionError: offline mode, or a connection that broke again and again. A commit is made whole or not at
-            all, and the same push again goes on where this one stopped.
+        ValueError: The folder is incomplete, the base model of an adapter is not on the Hub, a name is invalid, there
+            is no token or a wrong one, the token may not write there, or the Hub refuses the card.
+        ConnectionError: Offline mode is on, or the connection broke several times. A broken push leaves nothing
+            half-written, and pushing again sends only what is missing.
     """
     _check_name(repo_id)
     _check_folder(Path(folder))
@@ -105,7 +111,7 @@ def publish(
         raise ConnectionError("Offline mode is on (HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE): unset it to push.")
     token = token or get_token()
     if token is None:
-        raise ValueError("There is no token to push with: run `hf auth login`, set HF_TOKEN, or pass `token`.")
+        raise ValueError("Pushing needs an access token. Run `hf auth login`, set HF_TOKEN, or pass `token`.")
     api = HfApi(token=token, library_name="modeling_atri")
     with clear_errors(repo_id):
         if "/" not in repo_id:
@@ -113,8 +119,8 @@ def publish(
         files = collect_files(folder, repo_id, facts, base_model)
         heads: list[str] = []
         arguments = (api, files, repo_id, private, revision, commit_message, create_pr, heads)
-        # Once more is safe, also where only the answer was lost: then nothing is left to commit. A pull request would
-        # be made twice.
+        # Trying again is safe: if only the answer was lost, nothing is left to commit. A pull request would be opened
+        # twice, so it is not tried again.
         for _ in range(0 if create_pr else _MORE_TRIES):
             try:
                 return _push(*arguments)
@@ -125,32 +131,35 @@ def publish(
 
 
 def collect_files(
-    folder: str | os.PathLike, repo_id: str, facts: dict[str, Any] | None = None, base_model: str | None = None
+    folder: str | os.PathLike[str], repo_id: str, facts: Results | None = None, base_model: str | None = None
 ) -> dict[str, Path | bytes]:
-    """Path in the repository -> file, or content, of everything that `publish` sends.
+    """Collect everything that [`publish`] sends.
+
+    Returns:
+        `dict`: File or content, by path in the repository.
 
     Raises:
-        ValueError: an invalid `repo_id`; a folder without a whole model and its processor; an adapter whose base model
-            is not on the Hub.
+        ValueError: `repo_id` is invalid, the folder lacks parts of a model or its processor, or the base model of an
+            adapter is not on the Hub.
     """
     _check_name(repo_id)
     folder = Path(folder)
     _check_folder(folder)
     files: dict[str, Path | bytes] = dict(published_files(folder))
-    facts = read_facts(folder) if facts is None else facts
+    results = read_results(folder) if facts is None else facts
     if _ADAPTER[0] in files:
         adapter = _adapter_config(folder / _ADAPTER[0], base_model)
         files[_ADAPTER[0]] = json.dumps(adapter, indent=2).encode()
-        model = {"adapter": {}, "base_model": adapter["base_model_name_or_path"]}
-        facts = facts | {"model": model | facts.get("model", {})}
-    files[CARD_NAME] = _card(folder, repo_id, facts).encode()
-    for name, content in eval_results_files(facts).items():
+        model = ModelFacts(adapter={}, base_model=adapter["base_model_name_or_path"])
+        results = results | {"model": model | results.get("model", {})}
+    files[CARD_NAME] = _card(folder, repo_id, results).encode()
+    for name, content in eval_results_files(results).items():
         files.setdefault(name, content.encode())
     return files
 
 
 def published_files(folder: Path) -> dict[str, Path]:
-    """Path in the repository -> file, of the files of a folder that may be published."""
+    """Files of a folder that may be published, by path in the repository."""
     paths = [path for pattern in ("*", "onnx/*", ".eval_results/*") for path in folder.glob(pattern) if path.is_file()]
     names = {path.relative_to(folder).as_posix(): path for path in sorted(paths)}
     return {name: path for name, path in names.items() if any(_is_match(name, pattern) for pattern in _PUBLISHED)}
@@ -158,11 +167,11 @@ def published_files(folder: Path) -> dict[str, Path]:
 
 @contextmanager
 def clear_errors(repo_id: str) -> Iterator[None]:
-    """Turn what the Hub or the connection to it answers into errors that say what to do.
+    """Turn errors of the Hub and of the connection into errors that say what to do.
 
     Raises:
-        ValueError: the Hub refused; the token, the name or the content is to be changed.
-        ConnectionError: the same may work later.
+        ValueError: The Hub refused; token, name or content must be changed.
+        ConnectionError: The same call may work later.
     """
     try:
         yield
@@ -173,39 +182,39 @@ def clear_errors(repo_id: str) -> Iterator[None]:
         if not isinstance(cause, HTTPError):
             raise
         raise ConnectionError(
-            f"The connection to the Hub broke while pushing to {repo_id} ({cause}). A commit is made whole or not at "
-            "all, so nothing there is half-written. Push again: what arrived is not sent twice."
+            f"The connection to the Hub broke while pushing to {repo_id} ({cause}). Nothing there is half-written. "
+            "Push again: files that arrived are not sent twice."
         ) from error
 
 
 def _cause(error: Exception) -> BaseException | None:
-    """huggingface_hub wraps what broke the upload of a large file in a RuntimeError."""
+    """The cause of an error. huggingface_hub raises a RuntimeError if it cannot upload a large file."""
     return error.__cause__ if isinstance(error, RuntimeError) else error
 
 
 def _refusal(error: HfHubHTTPError, repo_id: str) -> ValueError | ConnectionError:
-    """The Hub's answer in the words of someone who pushes."""
+    """Error that explains the Hub's answer to someone who pushes a model."""
     status = error.response.status_code
     said = error.server_message or str(error).strip().splitlines()[0]
     if status == 401:
         return ValueError(
-            f"The Hub does not know the token ({said}): make one that may write at https://huggingface.co/settings/"
-            "tokens, then run `hf auth login`, set HF_TOKEN, or pass `token`."
+            f"The Hub does not know the token ({said}). Create a token with write access at "
+            "https://huggingface.co/settings/tokens, then run `hf auth login`, set HF_TOKEN, or pass `token`."
         )
     if status == 403:
         return ValueError(
-            f"This token may not write to {repo_id} ({said}). Push to an account or organisation of your own, with a "
-            "token that may write."
+            f"This token may not write to {repo_id} ({said}). Push to your own account or organisation with a token "
+            "that has write access."
         )
     if status == 404:
         return ValueError(f"There is no {repo_id}, or no such revision of it, to write to ({said}).")
     if status >= 500 or status == 429:
-        return ConnectionError(f"The Hub cannot answer now ({said}). Nothing there is half-written: push again later.")
+        return ConnectionError(f"The Hub cannot answer now ({said}). Nothing there is half-written. Push again later.")
     return ValueError(f"The Hub refused the push to {repo_id} ({status}: {said}).")
 
 
 def _is_match(name: str, pattern: str) -> bool:
-    """Whether a path fits, folder by folder: `*` does not reach into folders."""
+    """Whether a path matches a pattern whose `*` does not match slashes."""
     return name.count("/") == pattern.count("/") and fnmatch(name, pattern)
 
 
@@ -214,8 +223,8 @@ def _check_name(repo_id: str) -> None:
         validate_repo_id(repo_id)
     except HFValidationError as error:
         raise ValueError(
-            f"{repo_id!r} cannot be the name of a repository; write `owner/name` with letters, digits, '-', '_' and "
-            f"'.' ({error})"
+            f"{repo_id!r} is not a valid repository name. Use `owner/name` with letters, digits, '-', '_' and '.' "
+            f"({error})."
         ) from error
 
 
@@ -236,35 +245,36 @@ def _check_folder(folder: Path) -> None:
     missing = [title for title, names in needed.items() if not names & has]
     if missing:
         raise ValueError(
-            f"{folder} is not a whole model: it lacks {'; '.join(missing)}. Save model and processor into it with "
-            "`save_pretrained`, or name the folder that `atri train` wrote."
+            f"{folder} is not a complete model: it lacks {'; '.join(missing)}. Save model and processor into it with "
+            "`save_pretrained`, or pass the folder that `atri train` wrote."
         )
 
 
 def _adapter_config(path: Path, base_model: str | None) -> dict[str, Any]:
-    """PEFT's configuration, which names a base model that others can load."""
-    config = json.loads(path.read_text(encoding="utf-8"))
+    """PEFT's configuration with a base model that others can load."""
+    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     base = base_model or config.get("base_model_name_or_path")
     if not base or not is_hub_id(base):
         raise ValueError(
-            f"The adapter was made on a model that is not on the Hub ({base or 'without a name'}), where nobody could "
-            "load it. Push that model first, then the adapter with its Hub id as `base_model`."
+            f"The adapter was made on a model that is not on the Hub ({base or 'without a name'}), so others could "
+            "not load it. Push that model first, then the adapter with its Hub id as `base_model`."
         )
     return config | {"base_model_name_or_path": base}
 
 
-def _card(folder: Path, repo_id: str, facts: dict[str, Any]) -> str:
-    """The folder's card, or one from the facts, with examples that load the model from the repository."""
+def _card(folder: Path, repo_id: str, results: Results) -> str:
+    """The folder's card, or one made from the results, with examples that load the model from the repository."""
     path = folder / CARD_NAME
     if not path.is_file():
-        return signed(str(make_model_card(facts, repo_id, title=repo_id.split("/")[-1])))
+        return signed(str(make_model_card(results, repo_id, title=repo_id.split("/")[-1])))
     text = path.read_text(encoding="utf-8")
     names = set(re.findall(r'\.from_pretrained\("([^"]+)"', text))
-    if not is_made_here(text):  # it may speak of other models too
+    if not is_made_here(text):  # a card written by hand may name other models too
         return _renamed(text, {name for name in names if _is_name_of(folder, name)}, repo_id)
     card = ModelCard(_renamed(text, names, repo_id))
-    # Known only now, where the base was a folder.
-    card.data.base_model = card.data.base_model or as_list(facts.get("model", {}).get("base_model")) or None
+    data = cast(ModelCardData, card.data)
+    # If the base model was a folder, its Hub id is known only now.
+    data.base_model = data.base_model or as_list(results.get("model", {}).get("base_model")) or None
     return signed(str(card))
 
 
@@ -275,7 +285,7 @@ def _renamed(text: str, names: set[str], repo_id: str) -> str:
 
 
 def _is_name_of(folder: Path, name: str) -> bool:
-    """Whether a path ends as the folder's does, wherever it was relative to."""
+    """Whether a path, relative to any folder, can be the path of `folder`."""
     parts = Path(name).parts
     return folder.resolve().parts[-len(parts) :] == parts
 
@@ -290,12 +300,12 @@ def _push(
     create_pr: bool,
     heads: list[str],
 ) -> Publication:
-    """One try; `heads` collects the newest commit before each, the first of which tells whether anything changed."""
+    """Try to push once. `heads` collects the newest commit before each try; the first tells if anything changed."""
     repo = api.create_repo(repo_id, private=private, exist_ok=True)
     if revision is not None and not create_pr:
         api.create_branch(repo.repo_id, branch=revision, exist_ok=True)
     before = api.model_info(repo.repo_id, revision=revision)
-    heads.append(before.sha)
+    heads.append(before.sha or "")
     there = {sibling.rfilename for sibling in before.siblings or []}
     replaced = [name for name in there - set(files) if any(_is_match(name, pattern) for pattern in _REPLACED)]
     commit = api.create_commit(

@@ -1,60 +1,190 @@
-"""What is known of a model, and where it is read from.
+"""The results of a model: their schema, and the reader and writer of their file, `atri_results.json`.
 
-A card is made from one plain dict, the content of `atri_results.json`. Every part is optional; what is missing is
-left out of the card:
-
-    metrics         `{language}_{metric}`, `mean_{metric}`, `mrv`, ..., as fractions
-    evaluated_on    num_clips, num_captions_per_language, languages, anchor_language;
-                    left_out: how many rows could not be used, by what is wrong with them
-    data            train, eval: names; train_hub_id, eval_hub_id, eval_revision: data sets on the Hub
-    model           num_parameters, projection_dim, base_model (Hub ids), license, adapter;
-                    initialized_from: name of the model that training started from, or "scratch";
-                    weights_from: names of the checkpoints that the weights were converted from
-    conversion      fresh: what `atri convert` found no weights for
-    training        objective, languages, steps, batch_size, seed, runtime_s, left_out, ...
-    environment     versions, device, date
-    emissions       co2_kg, energy_kwh, country, source
+Results are one JSON object, [`Results`]. Cards, the Hub's evaluation results and the tables are made from it. Every
+part and every key is optional: what is unknown is left out, and cards leave it out too.
 """
 
 import csv
 import json
 import os
-import re
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, cast
+
+from modeling_atri.files import write_json
 
 
 RESULTS_NAME = "atri_results.json"
-EMISSIONS_NAME = "emissions.csv"  # as codecarbon writes it
-SONAR_LICENSE = "cc-by-nc-4.0"
-
-# SONAR's text encoder as the Hub names it; and what weights are converted from: files and folders of SONAR, or of
-# ML-CLAP, whose text tower is SONAR fine-tuned, by whatever name somebody gave them.
-_SONAR = re.compile(r"(^|/)SONAR(_|$)")
-_SONAR_FILES = re.compile(r"(?<![a-z])sonar(?![a-z])|ml-?clap", re.IGNORECASE)
+EMISSIONS_NAME = "emissions.csv"  # as codecarbon names its file
 
 
-def read_facts(folder: str | os.PathLike) -> dict[str, Any]:
-    """The results that a run left in a folder, with codecarbon's measurement where there is one.
+class EvaluatedOn(TypedDict, total=False):
+    """The set that `metrics` were computed on."""
+
+    num_clips: int  #: Number of recordings.
+    num_captions_per_language: int  #: Number of captions in each language.
+    languages: list[str]  #: FLORES-200 codes of the captions' languages.
+    anchor_language: str  #: Code of the language that `embedding_gap` and `embedding_distance` start from.
+    left_out: dict[str, int]  #: Number of rows that could not be used, by kind of fault.
+
+
+class DataNames(TypedDict, total=False):
+    """Names of the data. Of a local folder only the last part of its path is kept."""
+
+    train: str | None  #: Name of the training data.
+    train_hub_id: str | list[str] | None  #: Id of the training data on the Hub.
+    eval: str | None  #: Name of the evaluation data.
+    eval_hub_id: str | None  #: Id of the evaluation data on the Hub.
+    eval_revision: str | None  #: Revision of the evaluation data on the Hub.
+    group_column: str | None  #: Column whose equal values mean that a caption fits all those clips.
+    seed: int  #: Seed that generated data were made with.
+
+
+class Adapter(TypedDict, total=False):
+    """A PEFT adapter."""
+
+    method: str  #: PEFT's type, e.g. `"LORA"`.
+    rank: int  #: Rank of the change of each layer.
+    alpha: float  #: The change is scaled by alpha / rank.
+    dropout: float  #: Dropout probability on the adapter's input.
+
+
+class ModelFacts(TypedDict, total=False):
+    """Size and origin of the weights."""
+
+    name: str | None  #: Name or Hub id of an evaluated model.
+    num_parameters: int  #: Number of parameters.
+    num_trained_parameters: int  #: Number of parameters that are trained, for a model with an adapter.
+    projection_dim: int  #: Width of the embedding space.
+    adapter: Adapter  #: Present if the model is an adapter.
+    initialized_from: str | None  #: Name of the model that training started from, or `"scratch"`.
+    weights_from: str | list[str] | None  #: Names of the checkpoints that the weights were converted from.
+    base_model: str | list[str] | None  #: Hub ids of the models that this one is based on.
+    license: str | None  #: License id of the weights, as the Hub spells it.
+
+
+class Conversion(TypedDict, total=False):
+    """Sources that `atri convert` read."""
+
+    mlclap: str | None  #: Name of the ML-CLAP checkpoint.
+    ced: str | None  #: Name of the audio tower.
+    sonar: str | None  #: Name of the text tower.
+    tokenizer: str | None  #: Name of the tokenizer.
+    fresh: list[str]  #: Parts that no source had weights for, so they are untrained.
+    seed: int  #: Seed of the fresh parts.
+    temperature: float  #: Softmax temperature, if it was set.
+    files: list[str]  #: Files that the conversion wrote.
+
+
+class TrainingFacts(TypedDict, total=False):
+    """How far training has come, and the arguments that shape its outcome."""
+
+    objective: str  #: `"kcl"`, `"akcl"`, `"cacl"` or `"mlclap"`.
+    anchor_language: str | None  #: Code of the anchor language, for objectives that have one.
+    akcl_weight: float | None  #: Weight of AKCL's term between texts.
+    ranking_weight: float | None  #: Weight of the ranking divergence; None if it is off.
+    languages: list[str]  #: Codes of the training languages.
+    languages_per_step: int | None  #: Number of languages drawn for each step; None for all.
+    caption_choice: str  #: How the caption of a clip is chosen.
+    frozen: list[str]  #: Frozen towers, of `"audio"` and `"text"`.
+    num_train_clips: int | None  #: Number of training clips.
+    left_out: dict[str, int] | None  #: Number of training rows that could not be used, by kind of fault.
+    max_audio_seconds: float | None  #: Longest part of a clip that is trained on, in seconds.
+    steps: int  #: Optimizer steps that were made.
+    best_step: int | None  #: Step of the best model, if that one was loaded at the end.
+    epochs: float | None  #: Epochs that were trained.
+    batch_size: int  #: Clips of an optimizer step, over all processes.
+    processes: int  #: Number of processes.
+    learning_rate: float  #: Peak learning rate.
+    audio_learning_rate: float | None  #: Peak learning rate of the audio tower, if it has its own.
+    text_learning_rate: float | None  #: Peak learning rate of the text tower, if it has its own.
+    head_learning_rate: float | None  #: Peak learning rate of projections and logit scale, if they have their own.
+    lr_scheduler_type: str  #: Learning rate schedule, as transformers names it.
+    weight_decay: float  #: Weight decay.
+    mix_probability: float  #: Probability that a training clip is a mixture of two.
+    augmentation: dict[str, Any] | None  #: Settings of the feature augmentation; None if it is off.
+    patch_dropout: float  #: Share of audio patches that are dropped in training.
+    precision: str  #: `"fp32"`, `"fp16"` or `"bf16"`.
+    seed: int  #: Seed of weights and dropout.
+    data_seed: int  #: Seed of the draws from the data.
+    runtime_s: float  #: Duration of training, in seconds.
+
+
+class Device(TypedDict):
+    """The device that the figures were computed on."""
+
+    type: str  #: Type as torch names it, e.g. `"cuda"`.
+    name: str  #: Name of the processor or GPU.
+    threads: int  #: Number of torch's CPU threads.
+
+
+class Environment(TypedDict, total=False):
+    """Software and hardware."""
+
+    python: str  #: Version of Python.
+    versions: dict[str, str]  #: Versions of the installed packages that matter.
+    device: Device  #: See `Device`.
+    date: str  #: Time of the evaluation, ISO 8601 with time zone.
+
+
+class Emissions(TypedDict, total=False):
+    """Carbon emissions of training."""
+
+    co2_kg: float  #: Emissions in kg of CO2-equivalent.
+    energy_kwh: float  #: Energy in kWh.
+    country: str  #: Name of the country.
+    source: str  #: Name of the measuring tool.
+
+
+class Results(TypedDict, total=False):
+    """Figures of a model and how they were made; the content of `atri_results.json`."""
+
+    #: Fractions, ranks and distances: `{language}_{figure}`, `mean_{figure}`, `mrv`, ...; see `hub_cards/figures.py`.
+    metrics: dict[str, float]
+    evaluated_on: EvaluatedOn
+    data: DataNames
+    model: ModelFacts
+    conversion: Conversion
+    training: TrainingFacts
+    environment: Environment
+    emissions: Emissions
+
+
+def read_results(folder: str | os.PathLike[str]) -> Results:
+    """Read the results that a run left in a folder, with codecarbon's measurement if there is one.
+
+    Returns:
+        [`Results`], empty if the folder has none.
 
     Raises:
-        ValueError: `atri_results.json` holds something else than a mapping.
+        ValueError: `atri_results.json` is not valid JSON, or does not hold an object.
     """
-    folder = Path(folder)
-    facts: dict[str, Any] = {}
-    if (folder / RESULTS_NAME).is_file():
+    path = Path(folder) / RESULTS_NAME
+    results: Results = {}
+    if path.is_file():
         try:
-            facts = json.loads((folder / RESULTS_NAME).read_text(encoding="utf-8"))
+            results = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise ValueError(f"{folder / RESULTS_NAME} cannot be read as JSON: {error}") from error
-        if not isinstance(facts, dict):
-            raise ValueError(f"{folder / RESULTS_NAME} must hold a mapping, but holds a {type(facts).__name__}.")
+            raise ValueError(f"{path} cannot be read as JSON: {error}") from error
+        if not isinstance(results, dict):
+            raise ValueError(f"{path} must hold a mapping, but holds a {type(results).__name__}.")
     emissions = read_emissions(folder)
-    return facts | ({"emissions": emissions} if emissions and "emissions" not in facts else {})
+    return results | {"emissions": emissions} if emissions and "emissions" not in results else results
 
 
-def read_emissions(folder: str | os.PathLike) -> dict[str, Any] | None:
-    """The last measurement in `emissions.csv` of a folder: kg of CO2-equivalent and kWh; None without the file."""
+def write_results(results: Results, path: str | os.PathLike[str]) -> None:
+    """Write results as JSON, whole or not at all. Missing folders are created."""
+    write_json(Path(path), results)
+
+
+def merge_results(known: Results, given: Results) -> Results:
+    """Merge results part by part. Where both have a key, the value of `given` counts."""
+    first, second = cast(dict[str, Any], known), cast(dict[str, Any], given)
+    return cast(Results, first | second | {part: first[part] | second[part] for part in first.keys() & second.keys()})
+
+
+def read_emissions(folder: str | os.PathLike[str]) -> Emissions | None:
+    """Read the last measurement in the `emissions.csv` of a folder; None if there is none."""
     path = Path(folder) / EMISSIONS_NAME
     if not path.is_file():
         return None
@@ -63,7 +193,7 @@ def read_emissions(folder: str | os.PathLike) -> dict[str, Any] | None:
     if not rows or not rows[-1].get("emissions"):
         return None
     last = rows[-1]
-    found = {"co2_kg": float(last["emissions"]), "source": "codecarbon"}
+    found = Emissions(co2_kg=float(last["emissions"]), source="codecarbon")
     if last.get("energy_consumed"):
         found["energy_kwh"] = float(last["energy_consumed"])
     if last.get("country_name"):
@@ -71,44 +201,23 @@ def read_emissions(folder: str | os.PathLike) -> dict[str, Any] | None:
     return found
 
 
-def model_languages(facts: dict[str, Any]) -> list[str]:
-    """Codes of the languages it was trained in, then of those it was only evaluated in."""
-    parts = [facts.get(part, {}).get("languages") or [] for part in ("training", "evaluated_on")]
-    return list(dict.fromkeys(code for part in parts for code in part))
+def model_languages(results: Results) -> list[str]:
+    """Codes of the languages that the model was trained in, followed by those it was only evaluated in."""
+    trained, evaluated = results.get("training", {}), results.get("evaluated_on", {})
+    return list(dict.fromkeys([*(trained.get("languages") or []), *(evaluated.get("languages") or [])]))
 
 
-def evaluation_size(facts: dict[str, Any]) -> str | None:
-    """How much was evaluated on, in words; None where it is not known."""
-    evaluated = facts.get("evaluated_on", {})
-    sizes = {"num_clips": "{} clips", "num_captions_per_language": "{} captions in each language"}
-    return ", ".join(text.format(evaluated[name]) for name, text in sizes.items() if name in evaluated) or None
+def evaluation_size(results: Results) -> str | None:
+    """Size of the evaluation set in words; None if it is unknown."""
+    evaluated = results.get("evaluated_on", {})
+    sizes = []
+    if "num_clips" in evaluated:
+        sizes.append(f"{evaluated['num_clips']} clips")
+    if "num_captions_per_language" in evaluated:
+        sizes.append(f"{evaluated['num_captions_per_language']} captions in each language")
+    return ", ".join(sizes) or None
 
 
-def has_sonar_weights(facts: dict[str, Any]) -> bool:
-    """Whether the text tower was made from SONAR's weights, directly or by way of ML-CLAP."""
-    model = facts.get("model", {})
-    weights = as_list(model.get("weights_from"))
-    names = [*weights, *as_list(model.get("base_model")), *as_list(model.get("initialized_from"))]
-    return any(_SONAR.search(name) for name in names) or any(_SONAR_FILES.search(name) for name in weights)
-
-
-def model_license(facts: dict[str, Any]) -> str | None:
-    """The licence of the weights, None where it is not known.
-
-    Raises:
-        ValueError: another licence was given than SONAR's weights allow.
-    """
-    given = facts.get("model", {}).get("license")
-    if not has_sonar_weights(facts):
-        return given
-    if given not in (None, SONAR_LICENSE):
-        raise ValueError(
-            f"The licence {given!r} was given, but the text tower holds weights made from SONAR's, which are "
-            f"{SONAR_LICENSE}. Leave the licence out, or give {SONAR_LICENSE!r}."
-        )
-    return SONAR_LICENSE
-
-
-def as_list(value: str | list[str] | None) -> list[str]:
-    """A fact that may be one name, several, or missing."""
+def as_list(value: str | Iterable[str] | None) -> list[str]:
+    """List of the names in a value that may be one name, several, or None."""
     return [] if value is None else [value] if isinstance(value, str) else list(value)

@@ -32,6 +32,13 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
 
 
+def write_json(path: Path, content: Any) -> None:
+    """Write an indented JSON file, whole or not at all. Missing folders are created."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with written_whole(path) as file:
+        file.write(f"{json.dumps(content, indent=2, ensure_ascii=False)}\n".encode())
+
+
 def write_json_lines(path: Path, items: Iterable[Any]) -> None:
     """Write a JSON lines file with [`written_whole`]."""
     with written_whole(path) as file:

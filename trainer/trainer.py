@@ -12,9 +12,16 @@ from torch.utils.data import DataLoader
 from transformers import TrainerCallback
 from transformers.trainer_utils import TrainOutput, unwrap_peft_model
 
-from modeling_atri.corpora.rows.bad_rows import LEFT_OUT_NAME, BadRow, BadRowError, BadRowLog
-from modeling_atri.hub_cards.environment import RESULTS_NAME, save_json
-from modeling_atri.hub_cards.publish import clear_errors
+from modeling_atri.corpora.rows.bad_rows import LEFT_OUT_NAME, BadRow, BadRowError, BadRowLog, write_bad_rows
+from modeling_atri.hub_cards.environment import describe_environment
+from modeling_atri.hub_cards.results import (
+    RESULTS_NAME,
+    Results,
+    TrainingFacts,
+    merge_results,
+    read_emissions,
+    write_results,
+)
 from modeling_atri.modeling_atri import AtriModel
 from modeling_atri.processing_atri import AtriProcessor
 
@@ -24,26 +31,23 @@ from .data.collator import AtriDataCollator
 from .data.draws import EXCERPT, random_stream
 from .data.feature_cache import FeatureCache
 from .data.text_cache import TextCache
-from .evaluation.measuring import embed_on_all_processes, measure
-from .evaluation.retrieval import RetrievalEmbeddings, RetrievalSet
+from .evaluation.processes import embed_on_all_processes
+from .evaluation.retrieval import RetrievalEmbeddings, RetrievalSet, leave_out_unreadable, retrieval_table
 from .model.adapters import has_adapter, load_adapter_weights
 from .model.mel_statistics import set_mel_statistics
 from .model.parameters import is_frozen, parameter_groups, prepare_model
 from .objectives import LossInputs, find_objective, objective_loss
-from .publishing.publishing import push_checkpoint, push_model, write_model_card
+from .publishing.pushing import PublishingTrainer
+from .publishing.results import complete_results, evaluation_facts, model_facts, training_facts
 from .run.checkpoints import full_disk_explained, remove_unfinished_saves, resolve_checkpoint
 from .run.checks import check_best_metric, check_tokenizer, checked_rows, report_excerpts
 from .run.engines import check_engine
 from .run.progress import brief_callback
-from .run.resuming import ResumableTrainer
 from .step.batch import BatchEncoder, exact_backward, joint_backward
 from .step.distributed import average_gradients, batch_shard, told_by_main
 
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
-
-    from huggingface_hub import CommitInfo
     from peft import PeftModel
 
 
@@ -56,16 +60,16 @@ _REFUSED = {
 
 
 class _SetEpoch(TrainerCallback):
-    """Tells the batch sampler which epoch begins; a resumed loader wraps it out of Trainer's reach."""
+    """Passes the number of each epoch to the batch sampler, which Trainer cannot reach in a resumed run."""
 
-    def __init__(self, trainer: "AtriTrainer"):
-        self.trainer = trainer
+    def __init__(self, set_epoch: Callable[[int], None]):
+        self.set_epoch = set_epoch
 
     def on_epoch_begin(self, args, state, control, **kwargs):
-        self.trainer._batch_sampler.set_epoch(int(state.epoch or 0))
+        self.set_epoch(int(state.epoch or 0))
 
 
-class AtriTrainer(ResumableTrainer):
+class AtriTrainer(PublishingTrainer):
     """Trains an `AtriModel` with KCL, anchored KCL, CACL or ML-CLAP, and evaluates it in every language.
 
     Args:
@@ -106,7 +110,7 @@ class AtriTrainer(ResumableTrainer):
         train_dataset: Sequence[dict] | None = None,
         eval_dataset: Sequence[dict] | None = None,
         data_collator: AtriDataCollator | None = None,
-        facts: dict[str, Any] | None = None,
+        facts: Results | None = None,
         **kwargs,
     ):
         for name, reason in _REFUSED.items():
@@ -135,7 +139,7 @@ class AtriTrainer(ResumableTrainer):
         self.bad_rows = BadRowLog(Path(args.output_dir) / f"train_{LEFT_OUT_NAME}", self.left_out["train"])
         self.processor = processor
         self.facts = dict(facts or {})
-        self.measured: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}  # by `measure`
+        self._measured: dict[str, tuple[TrainingFacts, Results]] = {}  # state of training and results, by prefix
         self.embedding_listeners: list[Callable[[str, RetrievalSet, RetrievalEmbeddings], None]] = []
         self._text_cache: TextCache | None = None
         prepare_model(model, args, is_trained=train_dataset is not None)
@@ -152,7 +156,7 @@ class AtriTrainer(ResumableTrainer):
         check_best_metric(self.args, self.eval_dataset)
         if train_dataset is not None:
             self._batch_sampler = self._epoch_batches()
-        self.add_callback(_SetEpoch(self))
+        self.add_callback(_SetEpoch(lambda epoch: self._batch_sampler.set_epoch(epoch)))
         stock, brief = brief_callback(args.disable_tqdm)
         if self.pop_callback(stock) is not None:
             self.add_callback(brief)
@@ -254,7 +258,7 @@ class AtriTrainer(ResumableTrainer):
             self._begin_run(checkpoint)
         if checkpoint is None:
             self._set_mel_statistics()
-        self.measured.clear()  # steps are counted from the start again
+        self._measured.clear()  # steps are counted from the start again
         self.bad_rows.begin(self.is_world_process_zero(), resumed=checkpoint is not None)
         try:
             with full_disk_explained(run_folder):
@@ -435,9 +439,9 @@ class AtriTrainer(ResumableTrainer):
             return {key: value for part in parts for key, value in part.items()}
         start = time.time()
         rows, left_out = self._eval_rows(eval_dataset)
-        results = measure(self, rows, metric_key_prefix, left_out)
+        results = self.measure(rows, metric_key_prefix, left_out)
         if self.is_world_process_zero():
-            save_json(results, Path(self.args.output_dir) / f"{metric_key_prefix}_{RESULTS_NAME}")
+            write_results(results, Path(self.args.output_dir) / f"{metric_key_prefix}_{RESULTS_NAME}")
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in results["metrics"].items()}
         metrics[f"{metric_key_prefix}_runtime"] = round(time.time() - start, 4)
         self.log(metrics)
@@ -471,62 +475,107 @@ class AtriTrainer(ResumableTrainer):
         )
 
     def embed(self, retrieval_set: RetrievalSet) -> RetrievalEmbeddings:
-        """Embeddings of a set, for figures of your own; the work is shared by all processes, and all get the whole."""
-        return embed_on_all_processes(self, retrieval_set)
+        """Embed a set, for figures of your own. All processes share the work, and each gets all embeddings.
 
-    # Saving and publishing
+        Raises:
+            ValueError: A language that the tokenizer lacks, or a clip that cannot be read.
+        """
+        return self._embed(retrieval_set)
+
+    def _embed(self, retrieval_set: RetrievalSet, skip_unreadable: bool = False) -> RetrievalEmbeddings:
+        return embed_on_all_processes(
+            self.atri_model,
+            self.processor,
+            retrieval_set,
+            self.args.process_index,
+            self.args.world_size,
+            batch_size=self.args.per_device_eval_batch_size,
+            read_features=self.feature_cache,
+            progress=not self.args.disable_tqdm and self.is_world_process_zero(),
+            skip_unreadable=skip_unreadable,
+        )
+
+    # Results
+
+    def measure(self, rows: Sequence[dict], prefix: str = "eval", left_out: Sequence[BadRow] = ()) -> Results:
+        """Evaluate the model as it is now, and record how the figures were made.
+
+        Args:
+            rows (sequence of `dict`): Checked rows to evaluate on.
+            prefix (`str`, *optional*, defaults to `"eval"`): Name of the set. The output folder's
+                `{prefix}_left_out.jsonl` lists the rows that could not be used.
+            left_out (sequence of `BadRow`, *optional*): Rows that were left out before. With `on_bad_row="skip"`,
+                clips that cannot be read are added to them.
+
+        Returns:
+            [`~modeling_atri.hub_cards.results.Results`] on every process.
+
+        Raises:
+            ValueError: A clip cannot be read; with `on_bad_row="skip"`, no clip can be read.
+        """
+        retrieval_set = RetrievalSet.from_rows(rows, self.args.languages)
+        embeddings = self._embed(retrieval_set, skip_unreadable=self.args.on_bad_row == "skip")
+        retrieval_set, embeddings, unreadable = leave_out_unreadable(retrieval_set, embeddings)
+        for listener in self.embedding_listeners:
+            listener(prefix, retrieval_set, embeddings)
+        left_out = [*left_out, *unreadable]
+        if self.is_world_process_zero():
+            write_bad_rows(Path(self.args.output_dir) / f"{prefix}_{LEFT_OUT_NAME}", left_out)
+        anchor, training = self.args.anchor_language, self.training_facts()
+        known: Results = {
+            "metrics": retrieval_table(embeddings, retrieval_set.positives, anchor),
+            "evaluated_on": evaluation_facts(retrieval_set, anchor, left_out),
+            "model": model_facts(self.accelerator.unwrap_model(self.model)),
+            "training": training,
+            "environment": describe_environment(self.args.device),
+        }
+        results = merge_results(known, self.facts)
+        self._measured[prefix] = training, results
+        return results
+
+    def results(self, evaluate: bool = False) -> Results:
+        """Results of the model as it is now. They have figures only if no step was made since an evaluation.
+
+        Args:
+            evaluate (`bool`, *optional*, defaults to `False`): Evaluate the model on `eval_dataset`, which must be a
+                single set, if there are no figures. All processes must call the method.
+        """
+        training = self.training_facts()
+        results = next((results for state, results in self._measured.values() if state == training), None)
+        if results is None and evaluate:
+            results = self.measure(self.eval_dataset, left_out=self.left_out["eval"])
+        if results is None:
+            known: Results = {"training": training, "environment": describe_environment(self.args.device)}
+            results = merge_results(known, self.facts)
+        return complete_results(
+            results,
+            self.accelerator.unwrap_model(self.model),
+            self.facts.get("model", {}),
+            self.state.log_history,
+            # Without the tracker, the folder may hold the measurement of an earlier run.
+            read_emissions(self.args.output_dir) if "codecarbon" in self.args.report_to else None,
+        )
+
+    def training_facts(self) -> TrainingFacts:
+        """How far training has come, and the arguments that shape its outcome."""
+        return training_facts(
+            self.args,
+            self.state,
+            train_batch_size=self._train_batch_size,
+            num_train_clips=None if self.train_dataset is None else len(self.train_dataset),
+            left_out=self.bad_rows.rows(),
+            patch_dropout=self.atri_model.audio_model.config.patch_dropout,
+            data_seed=self.data_collator.seed,
+            best_is_loaded=self.args.load_best_model_at_end and not self.is_in_train,
+        )
+
+    # Saving
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         if self._text_cache is not None:
-            self._text_cache.flush()  # a caption's states differ by rounding with those it was encoded beside
+            # Saved too, because rounding in a caption's states depends on the captions it was encoded with.
+            self._text_cache.flush()
         super()._save_checkpoint(model, trial)
-
-    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
-        """Create the repository on the Hub, if there is none; errors say what to do."""
-        with clear_errors(self.args.hub_model_id or Path(self.args.output_dir).absolute().name):
-            super().init_hf_repo(token, private)
-
-    def create_model_card(
-        self,
-        language: str | None = None,
-        license: str | None = None,
-        tags: str | list[str] | None = None,
-        model_name: str | None = None,
-        finetuned_from: str | None = None,
-        tasks: str | list[str] | None = None,
-        dataset_tags: str | list[str] | None = None,
-        dataset: str | list[str] | None = None,
-        dataset_args: str | list[str] | None = None,
-    ) -> None:
-        """Write the model card, and the results it is made from, into the output folder.
-
-        The arguments go before what is known. `dataset_tags` are Hub ids of the training data; `tasks`, `dataset` and
-        `dataset_args` are not used: the card says task and data itself.
-        """
-        if self.is_world_process_zero():
-            write_model_card(self, language, license, tags, model_name, finetuned_from, dataset_tags)
-
-    def push_to_hub(
-        self,
-        commit_message: str | None = "End of training",
-        blocking: bool = True,
-        token: str | None = None,
-        revision: str | None = None,
-        private: bool | None = None,
-        **kwargs,
-    ) -> "CommitInfo | Future[CommitInfo] | None":
-        """Push model, processor, results and card to `args.hub_model_id` in one commit, nothing else of the folder.
-
-        Arguments as in [`~transformers.Trainer.push_to_hub`]; `kwargs` go to `create_model_card`.
-
-        Raises:
-            ValueError: the Hub refused; the message says what to change.
-            ConnectionError: the connection broke; nothing there is half-written.
-        """
-        return push_model(self, commit_message, blocking, token, revision, private, **kwargs)
-
-    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        push_checkpoint(self, checkpoint_folder)
 
 
 def _trimmed(input_ids: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:

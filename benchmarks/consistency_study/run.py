@@ -25,7 +25,6 @@ from modeling_atri.hub_cards.environment import describe_environment
 from modeling_atri.languages_atri import ATRI_LANGUAGES
 from modeling_atri.trainer import AtriTrainer, AtriTrainingArguments, load_rows
 from modeling_atri.trainer.evaluation import RetrievalSet, retrieval_table
-from modeling_atri.trainer.evaluation.measuring import embed_on_all_processes
 from modeling_atri.trainer.metrics import text_to_audio_ranks
 from modeling_atri.trainer.scratch import ScratchArguments, caption_texts, model_from_scratch
 
@@ -86,7 +85,7 @@ def train_and_measure(cell: Cell, seed: int, data: Path, work: Path) -> dict[str
     cpu_seconds = time.process_time() - cpu_start
     trainer.save_model()
     dev_set = RetrievalSet.from_rows(dev, languages)
-    embeddings = embed_on_all_processes(trainer, dev_set)
+    embeddings = trainer.embed(dev_set)
     ranks = [text_to_audio_ranks(embeddings.audio, text, dev_set.positives) for text in embeddings.text.values()]
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     squares = [(value.detach() - start[name]).square().sum().item() for name, value in model.named_parameters()]

@@ -198,15 +198,15 @@ def _facts(args: ConvertArguments, model: "AtriModel") -> dict[str, Any]:
 
 def _save_facts(facts: dict[str, Any], folder: Path) -> None:
     """Save the facts with the names of all files, by which a later run recognises an earlier conversion."""
-    from modeling_atri.hub_cards.environment import RESULTS_NAME, save_json
+    from modeling_atri.hub_cards.results import RESULTS_NAME, write_results
 
     facts["conversion"]["files"] = sorted({*_file_names(folder), RESULTS_NAME})
-    save_json(facts, folder / RESULTS_NAME)
+    write_results(facts, folder / RESULTS_NAME)
 
 
 def check_output(folder: Path, overwrite: bool) -> None:
     """Raise a ValueError unless the folder is new, empty, or holds nothing but an earlier conversion."""
-    from modeling_atri.hub_cards.environment import RESULTS_NAME
+    from modeling_atri.hub_cards.results import RESULTS_NAME
 
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file. Name a folder to write to.")

@@ -44,17 +44,18 @@ def main(argv: list[str]) -> None:
 def evaluate(args: EvaluateArguments) -> dict:
     """Load, encode, compare; returns the results."""
     from modeling_atri.corpora.rows.bad_rows import LEFT_OUT_NAME, write_bad_rows
-    from modeling_atri.hub_cards.environment import describe_environment, make_results, save_json
+    from modeling_atri.hub_cards.environment import describe_environment
+    from modeling_atri.hub_cards.results import Results, write_results
     from modeling_atri.languages_atri import resolve_language
     from modeling_atri.trainer.evaluation.retrieval import retrieval_table
-    from modeling_atri.trainer.publishing.facts import evaluation_facts, model_facts
+    from modeling_atri.trainer.publishing.results import evaluation_facts, model_facts
 
     from ..report import print_left_out, print_results
 
     model, retrieval_set, embeddings, left_out = embed_data(args, args.group_column)
     anchor = resolve_language(args.anchor_language)
-    results = make_results(
-        retrieval_table(embeddings, retrieval_set.positives, anchor),
+    results = Results(
+        metrics=retrieval_table(embeddings, retrieval_set.positives, anchor),
         evaluated_on=evaluation_facts(retrieval_set, anchor, left_out),
         data={
             "eval": data_name(args.data, args.split),
@@ -70,7 +71,7 @@ def evaluate(args: EvaluateArguments) -> dict:
     )
     list_path = None
     if args.output:
-        save_json(results, args.output)
+        write_results(results, args.output)
         list_path = Path(args.output).with_name(f"{Path(args.output).stem}_{LEFT_OUT_NAME}")
         write_bad_rows(list_path, left_out)
     print_left_out(left_out, "evaluation", list_path)

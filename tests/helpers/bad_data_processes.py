@@ -10,7 +10,6 @@ import torch.distributed as dist
 import torch.multiprocessing
 
 from modeling_atri.corpora.rows.load import load_rows
-from modeling_atri.trainer.publishing.facts import training_facts
 from tests.helpers.bad_data import LANGUAGES
 from tests.helpers.training import make_arguments, make_trainer
 
@@ -25,7 +24,7 @@ def run(rank: int, port: int, data: Path, output: Path) -> None:
         raise RuntimeError(f"{trainer.accelerator.num_processes} processes run, not 2.")
     trainer.train()
     found = {"weights": trainer.model.state_dict(), "metrics": trainer.evaluate()}
-    found["left_out"] = training_facts(trainer)["left_out"]
+    found["left_out"] = trainer.training_facts()["left_out"]
     torch.save(found, output / f"rank{rank}.pt")
     dist.destroy_process_group()
 

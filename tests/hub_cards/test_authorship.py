@@ -37,7 +37,7 @@ def test_what_somebody_wrote_stays(tmp_path, caplog, text):
     assert not is_made_here(text)
     write_card(make_model_card(ON_THE_HUB, "out"), tmp_path)
     assert (tmp_path / "README.md").read_text(encoding="utf-8") == text
-    assert "was written or changed by hand and stays; delete it to have a card made" in caplog.text
+    assert "was written or changed by hand and is kept. Delete it to have a card generated" in caplog.text
 
 
 def test_signing_twice_changes_nothing():

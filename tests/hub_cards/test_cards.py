@@ -10,7 +10,6 @@ from huggingface_hub import ModelCard, parse_eval_result_entries
 
 from modeling_atri.hub_cards import eval_results_files, make_model_card, results_table
 from modeling_atri.hub_cards.example_captions import EXAMPLE_CAPTIONS
-from modeling_atri.hub_cards.results import read_emissions
 from modeling_atri.languages_atri import ATRI_LANGUAGES, LANGUAGES
 from tests.helpers.local_hub import card_problems
 from tests.helpers.results import LANGUAGES as EVALUATED
@@ -106,7 +105,9 @@ def test_figures_of_which_little_is_known(facts):
     card = make_model_card(facts, "out")
     assert card_problems(str(card)) == []
     assert ("| English |" in card.text) == ("languages" in facts.get("evaluated_on", {}))
-    assert ("On 3 clips." in card.text) == (facts.get("evaluated_on", {}).keys() == {"languages", "num_clips"})
+    assert ("Evaluated on 3 clips." in card.text) == (
+        facts.get("evaluated_on", {}).keys() == {"languages", "num_clips"}
+    )
     assert all(yaml.safe_load(text) for text in eval_results_files(facts).values())
 
 
@@ -146,10 +147,10 @@ def test_adapter_and_fresh_parts_are_told():
     card = make_model_card(adapter, "out")
     assert (card.data.library_name, card.data.base_model) == ("peft", ["tester/base"])
     assert "- adapter: method LORA, rank 8, alpha 16\n" in card.text
-    assert "loading it takes `peft`" in card.text
+    assert "loading it needs `peft`" in card.text
     assert "peft" not in make_model_card({}, "out").text
     converted = {"model": {"weights_from": ["CED"]}, "conversion": {"fresh": ["audio_projection", "logit_scale"]}}
-    warning = "- Not trained yet: audio_projection, logit_scale are fresh. Train the model before you use it."
+    warning = "- Not trained yet: audio_projection, logit_scale have random weights. Train the model before use."
     assert warning in make_model_card(converted, "out").text
     assert warning not in make_model_card(converted | {"training": {"steps": 1}}, "out").text
 
@@ -183,17 +184,3 @@ def test_results_on_other_data_than_the_hub_has_are_in_the_card_alone():
     assert eval_results_files(without(ON_THE_HUB, "metrics")) == {}
     results = make_model_card(RESULTS, "out").data.eval_results
     assert {(result.dataset_type, result.dataset_name) for result in results} == {("audiofolder", "clips/dev")}
-
-
-def test_emissions_are_those_of_the_last_measurement(tmp_path):
-    assert read_emissions(tmp_path) is None
-    lines = ["timestamp,emissions,energy_consumed,country_name", "1,0.5,1.5,Spain", "2,0.25,0.75,France"]
-    (tmp_path / "emissions.csv").write_text("\n".join(lines))
-    assert read_emissions(tmp_path) == {
-        "co2_kg": 0.25,
-        "energy_kwh": 0.75,
-        "country": "France",
-        "source": "codecarbon",
-    }
-    (tmp_path / "emissions.csv").write_text("timestamp,emissions\n1,\n")
-    assert read_emissions(tmp_path) is None

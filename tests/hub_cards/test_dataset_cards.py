@@ -49,7 +49,7 @@ def test_the_whole_card(tmp_path, name, facts):
         ("source_id", "](https://huggingface.co/datasets/tester/scenes)"),
         ("source_license", "licence `cc-by-4.0`"),
         ("translation_model", "translated by machine"),
-        ("num_clips", "- in all: 1700 clips"),
+        ("num_clips", "- total: 1700 clips"),
         ("splits", "- dev: 200 clips"),
         ("columns", "## Columns"),
         ("known_issues", "## Known issues"),
@@ -77,8 +77,9 @@ def test_where_one_of_two_licences_is_unknown_the_card_gives_none(missing):
     assert "license" not in card.data.to_dict()
     assert card_problems(str(card)) == []
     own, model = ("unknown", "`cc-by-nc-4.0`") if missing == "source_license" else ("`cc-by-4.0`", "unknown")
-    lines = f"- captions' own licence: {own}\n- translation model's licence: {model}"
-    assert f"## Licence\n\nThat of the whole is not known.\n\n{lines}" in str(card)
+    lines = f"- licence of the original captions: {own}\n- licence of the translation model: {model}"
+    unknown = "The licence of the data set is unknown, because it depends on two licences:"
+    assert f"## Licence\n\n{unknown}\n\n{lines}" in str(card)
     assert make_dataset_card({**FACTS, missing: None}).data.license == "cc-by-nc-4.0", "unless it is given"
 
 

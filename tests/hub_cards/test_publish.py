@@ -194,12 +194,12 @@ def test_a_private_repository_is_read_with_a_token_only(hub, folder, tmp_path):
 @pytest.mark.parametrize(
     "token, name, message",
     [
-        (None, NAME, "There is no token to push with: run `hf auth login`"),
+        (None, NAME, "Pushing needs an access token. Run `hf auth login`"),
         ("hf_wrong", NAME, "The Hub does not know the token (Invalid username or password.)"),
         (READER, NAME, "This token may not write to tester/atri"),
         (WRITER, "somebody/atri", "This token may not write to somebody/atri"),
-        (WRITER, "a/b/c", "'a/b/c' cannot be the name of a repository"),
-        (WRITER, "tester/é", "'tester/é' cannot be the name of a repository"),
+        (WRITER, "a/b/c", "'a/b/c' is not a valid repository name"),
+        (WRITER, "tester/é", "'tester/é' is not a valid repository name"),
     ],
 )
 def test_a_refusal_says_what_to_do_and_changes_nothing(hub, folder, monkeypatch, token, name, message):

@@ -1,1 +1,1 @@
-"""What a trained model's results and card say, and how it is pushed to the Hub."""
+"""Results of a trained model, its card, and pushing it to the Hub."""

@@ -1,32 +1,28 @@
-"""Training that goes wrong ends at once, and says where."""
+"""Ends training at the first loss or weight that is not a finite number."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from accelerate.utils import gather_object
-from torch import Tensor
-from transformers import TrainerCallback, TrainerControl
+from torch import Tensor, nn
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from .checkpoints import last_whole_checkpoint
 
 
-if TYPE_CHECKING:
-    from .resuming import ResumableTrainer
-
-
-_READS_EVERY_LOSS = ("cpu",)  # devices where reading a number is no wait
-_MOST_UNREAD = 100  # losses; then they are read though nothing is logged
+_READS_EVERY_LOSS = ("cpu",)  # devices where reading a number does not wait for others
+_MOST_UNREAD = 100  # losses that are kept unread if nothing is logged
 
 
 class TrainingDivergedError(ValueError):
-    """A loss or a weight that is no finite number; the message says which, where, and what to go on from."""
+    """A loss or a weight is not finite. The message says which one, at which step, and how to go on."""
 
 
 class _Loss(NamedTuple):
-    """Of one batch: where it stood, its clips, and the sum of the losses that are not logged yet, on their device."""
+    """Step and epoch of a batch, its clips, and the sum of the losses since the last log, on the training device."""
 
     step: int
     epoch: float
@@ -37,17 +33,28 @@ class _Loss(NamedTuple):
 class LossWatch(TrainerCallback):
     """Ends training at the first loss that is not finite, before anything of it is saved.
 
-    On a CPU every loss is read; elsewhere only when logs, evaluations or checkpoints wait for the device anyway, or
-    when 100 are unread. All processes read the losses of all, so that they end together.
+    On a CPU every loss is read. On other devices losses are read only if a log, an evaluation or a checkpoint waits
+    for the device anyway, or if 100 are unread. Each process reads the losses of all processes, so that they end
+    together.
+
+    Args:
+        total_loss (callable): Returns the sum of the losses since the last log, a tensor of shape `()`.
+        gather (callable): Joins the tensors of all processes, as `Accelerator.gather` does.
+        audio_id (callable): Returns the id of a training clip, given its row.
     """
 
-    def __init__(self, trainer: "ResumableTrainer"):
-        self.trainer = trainer
-        self._batches: deque[list[int]] = deque()  # drawn, not trained yet
+    def __init__(
+        self,
+        total_loss: Callable[[], Tensor],
+        gather: Callable[[Tensor], Tensor],
+        audio_id: Callable[[int], str],
+    ):
+        self._total_loss, self._gather, self._audio_id = total_loss, gather, audio_id
+        self._batches: deque[list[int]] = deque()  # batches that were drawn and not trained on yet
         self._unread: list[_Loss] = []
 
     def note(self, batches: Sequence[dict[str, Any]]) -> None:
-        """Remember which clips the next batches hold."""
+        """Remember the clips of the next batches."""
         self._batches = deque(batch["item_ids"].tolist() if "item_ids" in batch else [] for batch in batches)
 
     def on_train_begin(self, args, state, control, **kwargs):
@@ -61,63 +68,61 @@ class LossWatch(TrainerCallback):
     def on_step_end(self, args, state, control, **kwargs):
         self._take(state.global_step, state.epoch)
         if _waits(control) or args.device.type in _READS_EVERY_LOSS or len(self._unread) >= _MOST_UNREAD:
-            self.check()
+            self.check(args)
 
     def on_epoch_end(self, args, state, control, **kwargs):
         if _waits(control):
-            self.check()
+            self.check(args)
 
-    def on_train_end(self, args, state, control, **kwargs):
-        self.check()
-        check_weights(self.trainer)
+    def on_train_end(self, args, state, control, model=None, **kwargs):
+        self.check(args)
+        check_weights(model, args, state)
 
     def _take(self, step: int, epoch: float) -> None:
         items = self._batches.popleft() if self._batches else []
-        self._unread.append(_Loss(step, epoch, items, self.trainer._tr_loss.clone()))
+        self._unread.append(_Loss(step, epoch, items, self._total_loss().clone()))
 
-    def check(self) -> None:
+    def check(self, args: TrainingArguments) -> None:
         """Read the losses that were not read yet.
 
         Raises:
-            TrainingDivergedError: one of them, of any process, is not finite.
+            TrainingDivergedError: A loss of any process is not finite.
         """
         if not self._unread:
             return
         unread, self._unread = self._unread, []
         totals = torch.stack([loss.total for loss in unread])
-        everywhere = self.trainer.accelerator.gather(totals[None])  # (processes, losses)
+        everywhere = self._gather(totals[None])  # (processes, losses)
         bad = (~everywhere.isfinite()).any(0).tolist()
         if any(bad):
-            self._raise(unread[bad.index(True)], everywhere[:, bad.index(True)].tolist())
+            self._raise(unread[bad.index(True)], everywhere[:, bad.index(True)].tolist(), args)
 
-    def _raise(self, loss: _Loss, totals: list[float]) -> None:
+    def _raise(self, loss: _Loss, totals: list[float], args: TrainingArguments) -> None:
         items = gather_object([loss.items])  # of each process
         guilty = [clip for clips, total in zip(items, totals, strict=True) if not _is_finite(total) for clip in clips]
-        rows = self.trainer.train_dataset
-        names = ", ".join(repr(rows[item]["audio_id"]) for item in guilty)
+        names = ", ".join(repr(self._audio_id(item)) for item in guilty)
         value = next(total for total in totals if not _is_finite(total))
         raise TrainingDivergedError(
             f"The loss of step {loss.step} (epoch {loss.epoch:.2f}) is {value}. Its batch held the clips {names}. "
-            f"{_causes(self.trainer)}"
+            f"{_causes(args)}"
         )
 
 
-def check_weights(trainer: "ResumableTrainer") -> None:
-    """Raise a TrainingDivergedError if a trained weight is no finite number, as after gradients that overflowed."""
-    named = [(name, weight) for name, weight in trainer.model.named_parameters() if weight.requires_grad]
+def check_weights(model: nn.Module, args: TrainingArguments, state: TrainerState) -> None:
+    """Raise a TrainingDivergedError if a trained weight is not finite, which overflowing gradients cause."""
+    named = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
     if not named:
         return
     finite = torch.stack([weight.detach().isfinite().all() for _, weight in named]).tolist()
     if not all(finite):
         raise TrainingDivergedError(
-            f"After step {trainer.state.global_step} (epoch {trainer.state.epoch or 0:.2f}) the loss is still finite, "
-            f"but {finite.count(False)} weights are not, such as {named[finite.index(False)][0]}. {_causes(trainer)}"
+            f"After step {state.global_step} (epoch {state.epoch or 0:.2f}) the loss is still finite, "
+            f"but {finite.count(False)} weights are not, such as {named[finite.index(False)][0]}. {_causes(args)}"
         )
 
 
-def _causes(trainer: "ResumableTrainer") -> str:
-    args = trainer.args
-    precision = "numbers too large for fp16 (bf16 has room for them), " if args.fp16 else ""
+def _causes(args: TrainingArguments) -> str:
+    precision = "numbers too large for fp16 (bf16 has a larger range), " if args.fp16 else ""
     last, _ = last_whole_checkpoint(Path(args.output_dir))
     kept = (
         "There is no checkpoint to go on from"
@@ -126,12 +131,12 @@ def _causes(trainer: "ResumableTrainer") -> str:
     )
     return (
         f"Likely causes: a learning rate that is too high (it is {args.learning_rate:g}), {precision}or broken "
-        f"recordings among these clips. Nothing of this was saved. {kept}, once the cause is gone."
+        f"recordings among these clips. Nothing of this was saved. {kept}, once the cause is removed."
     )
 
 
 def _waits(control: TrainerControl) -> bool:
-    """Whether the device is waited for anyway."""
+    """Whether training waits for the device anyway."""
     return control.should_log or control.should_evaluate or control.should_save
 
 

@@ -1,4 +1,4 @@
-"""Training that is asked to stop, by Ctrl-C or a machine that is taken away, saves first."""
+"""Saves a checkpoint before training stops on Ctrl-C or on SIGTERM from a machine that is taken away."""
 
 import os
 import signal
@@ -6,30 +6,35 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from transformers import TrainerCallback
+from transformers import Trainer, TrainerCallback
 
 from .checkpoints import last_whole_checkpoint
-from .resuming import ResumableTrainer, leaves_epoch
+from .resuming import leaves_epoch
 
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class TrainingStopped(Exception):  # noqa: N818 - nothing went wrong
-    """Training was asked to stop; `signal` says by what, `checkpoint`, if there is one, what to go on from."""
+    """Training stopped because a signal asked for it.
 
-    def __init__(self, trainer: ResumableTrainer, number: int):
-        # Not to read it again: there may be no time, and it was written just now.
-        last, _ = last_whole_checkpoint(Path(trainer.args.output_dir), reads_all=False)
+    Args:
+        number (`int`): Number of the signal, kept as `signal`.
+        step (`int`): Step that training stopped after.
+        run_folder (`Path`): Folder whose last whole checkpoint is kept as `checkpoint`, None if there is none.
+    """
+
+    def __init__(self, number: int, step: int, run_folder: Path):
+        # The checkpoint was just written and there may be little time, so it is not read again.
+        last, _ = last_whole_checkpoint(run_folder, reads_all=False)
         kept = "there is no checkpoint to go on from" if last is None else f"{last} is saved"
-        super().__init__(f"stopped after step {trainer.state.global_step} by {signal.Signals(number).name}; {kept}.")
+        super().__init__(f"stopped after step {step} by {signal.Signals(number).name}; {kept}.")
         self.signal, self.checkpoint = number, last
 
 
 class _SaveAndStop(TrainerCallback):
-    def __init__(self, trainer: ResumableTrainer):
-        self.trainer = trainer
-        self.asked_by: int | None = None
+    def __init__(self):
+        self.asked_by: int | None = None  # number of the signal
 
     def on_step_end(self, args, state, control, **kwargs):
         if self.asked_by is not None and not leaves_epoch(state, control):
@@ -40,28 +45,29 @@ class _SaveAndStop(TrainerCallback):
             control.should_save = True
 
     def on_save(self, args, state, control, **kwargs):
-        # Not `should_training_stop`: Trainer would end as if all were done, and may delete this checkpoint.
+        # With `should_training_stop`, Trainer would end as if all were done, and might delete this checkpoint.
         if self.asked_by is not None:
-            raise TrainingStopped(self.trainer, self.asked_by)
+            raise TrainingStopped(self.asked_by, state.global_step, Path(args.output_dir))
 
 
 @contextmanager
-def stop_on_signal(trainer: ResumableTrainer) -> Iterator[None]:
-    """Inside, the first SIGINT or SIGTERM lets training finish its step, save a checkpoint and end.
+def stop_on_signal(trainer: Trainer) -> Iterator[None]:
+    """Let training finish its step, save a checkpoint and end at the first SIGINT or SIGTERM inside the context.
 
-    The second acts as ever. Several processes would not agree on the step: there, signals act as ever at once.
+    The second signal has its usual effect. With several processes, signals have their usual effect at once, because
+    the processes would not agree on the step.
 
     Args:
-        trainer (`ResumableTrainer`): whose `train` is called inside, in the main thread.
+        trainer (`Trainer`): Trainer whose `train` is called inside, in the main thread.
 
     Raises:
-        TrainingStopped: in place of the signal.
+        TrainingStopped: A signal arrived, and training has stopped.
     """
     if trainer.args.world_size > 1:
         yield
         return
-    callback, process = _SaveAndStop(trainer), os.getpid()
-    # One that was not handled from Python could not be given back: it acts as ever.
+    callback, process = _SaveAndStop(), os.getpid()
+    # Handlers that were not set from Python are left alone, because they could not be restored.
     before = {number: handler for number in _SIGNALS if (handler := signal.getsignal(number)) is not None}
 
     def ask(number: int, frame: object) -> None:
@@ -69,10 +75,10 @@ def stop_on_signal(trainer: ResumableTrainer) -> Iterator[None]:
             callback.asked_by = number
             _handle(before)
             if os.name == "posix" and (handler := signal.getsignal(signal.SIGCHLD)) is not None:
-                # torch's would break off the step, or the save, where it hears of a worker's end.
+                # torch's handler would interrupt the step or the save when a worker ends.
                 before[signal.SIGCHLD] = handler
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        elif number == signal.SIGTERM:  # a loader's worker; Ctrl-C is none of its business
+        elif number == signal.SIGTERM:  # in a worker of the data loader, which ignores Ctrl-C
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
 
@@ -80,10 +86,11 @@ def stop_on_signal(trainer: ResumableTrainer) -> Iterator[None]:
     _handle(dict.fromkeys(before, ask))
     try:
         yield
-    except RuntimeError as error:  # the step waited for a loader's worker that got the signal too
+    except RuntimeError as error:  # the step waited for a worker that got the signal too
         if callback.asked_by is None:
             raise
-        raise TrainingStopped(trainer, callback.asked_by) from error
+        step, run_folder = trainer.state.global_step, Path(trainer.args.output_dir)
+        raise TrainingStopped(callback.asked_by, step, run_folder) from error
     finally:
         _handle(before)
         trainer.remove_callback(callback)

@@ -1,4 +1,4 @@
-"""A Trainer that loses nothing: its checkpoints are whole, and a run goes on from one as if it had never stopped."""
+"""A Trainer whose checkpoints are whole, and whose resumed runs equal runs without a stop."""
 
 import json
 from collections.abc import Iterator
@@ -28,17 +28,17 @@ from .weights import check_weights_fit
 
 
 class SaveAfterEpochEnd(TrainerCallback):
-    """Puts off a checkpoint that is due with an epoch's, or the run's, last step until that end was seen to.
+    """Delays a checkpoint that is due at the last step of an epoch, or of the run, until the end of the epoch.
 
-    Trainer evaluates and logs at the end of an epoch after it has saved: a run that is resumed from such a checkpoint
-    would never have that evaluation.
+    Trainer evaluates and logs at the end of an epoch, after it has saved. A run that is resumed from such a checkpoint
+    would skip that evaluation.
     """
 
     def __init__(self):
         self.is_due = False
 
     def on_train_begin(self, args, state, control, **kwargs):
-        self.is_due = False  # what was due when an earlier call failed is not
+        self.is_due = False  # forget what was due when an earlier call failed
 
     def on_step_end(self, args, state, control, **kwargs):
         if control.should_save and leaves_epoch(state, control):
@@ -50,29 +50,31 @@ class SaveAfterEpochEnd(TrainerCallback):
 
 
 def leaves_epoch(state: TrainerState, control: TrainerControl) -> bool:
-    """Whether the step that was just made is the last of its epoch, or of the run."""
+    """Whether the last step was the last of its epoch, or of the run."""
     return control.should_training_stop or state.epoch == int(state.epoch)
 
 
 class ResumableTrainer(Trainer):
-    """[`~transformers.Trainer`] with what it lacks for a run that is killed anywhere to end as one that is not.
+    """[`~transformers.Trainer`] whose runs can be killed at any moment and resumed without a difference.
 
-    Checkpoints and models appear whole or not at all, and never with weights that are no finite numbers; a loss that
-    is none ends training; the losses that are not logged yet, and the evaluation at the end of an epoch, are part of
-    what is resumed.
+    - Checkpoints and models appear whole or not at all.
+    - Training ends at a loss that is not finite, and weights that are not finite are never saved.
+    - Losses that are not logged yet, and the evaluation at the end of an epoch, survive a stop.
     """
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self._loss_watch = LossWatch(self)
-        self._run_facts: dict[str, Any] = {}  # what the manifests of its checkpoints say
+        self._loss_watch = LossWatch(
+            lambda: self._tr_loss, self.accelerator.gather, lambda row: self.train_dataset[row]["audio_id"]
+        )
+        self._run_facts: dict[str, Any] = {}  # part of every checkpoint's manifest
         self.add_callback(SaveAfterEpochEnd())
         self.add_callback(self._loss_watch)
 
     def get_batch_samples(
         self, epoch_iterator: Iterator, num_batches: int, device: torch.device
     ) -> tuple[list, Tensor | int | None]:
-        """The batches of the next step; their clips are remembered until their losses were read."""
+        """Get the batches of the next step. Their clips are remembered until their losses are read."""
         batches, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
         self._loss_watch.note(batches)
         return batches, num_items
@@ -80,13 +82,14 @@ class ResumableTrainer(Trainer):
     def _evaluate(
         self, trial: Any, ignore_keys_for_eval: list[str] | None, skip_scheduler: bool = False
     ) -> dict[str, float]:
-        check_weights(self)  # of weights that are no numbers, retrieval would fail without saying since when
+        # Otherwise retrieval would fail on such weights, without saying when they appeared.
+        check_weights(self.model, self.args, self.state)
         return super()._evaluate(trial, ignore_keys_for_eval, skip_scheduler)
 
     # Resuming
 
     def _begin_run(self, checkpoint: str | None) -> None:
-        """Name the run, or take the name of the one that goes on; warn of what is another than it was."""
+        """Name a new run, or keep the name of a resumed one and warn of what has changed since."""
         facts = run_facts(self.args, self.train_dataset, checkpoint)
         self._run_facts = facts | {"run": told_by_main(lambda: facts["run"])}
         if checkpoint is not None:
@@ -107,13 +110,13 @@ class ResumableTrainer(Trainer):
         )
         if resume_from_checkpoint is not None:
             self._find_best_checkpoint(resume_from_checkpoint)
-            if self.state.global_step >= max_steps:  # Trainer would make one more
+            if self.state.global_step >= max_steps:  # Trainer would make another step
                 return num_train_epochs, 0
         return start
 
     def _find_best_checkpoint(self, checkpoint: str) -> None:
-        """Where it is now; without it, none is the best, lest a figure stay unbeaten whose model is gone."""
-        # As it was saved: Trainer has forgotten one that is not where it was.
+        """Find the best checkpoint. If it is lost, forget its figure too, so that a later model can be the best."""
+        # Read from the file, because Trainer forgets a best checkpoint whose folder has moved.
         recorded = TrainerState.load_from_json(str(Path(checkpoint) / TRAINER_STATE_NAME)).best_model_checkpoint
         if recorded is None:
             return
@@ -132,20 +135,20 @@ class ResumableTrainer(Trainer):
             unlogged = json.loads(path.read_text(encoding="utf-8"))
             self._tr_loss = torch.tensor(unlogged["loss"], device=self.args.device)
             self._globalstep_last_logged = unlogged["last_logged_step"]
-            # Of the losses that the next log adds up, those from before are no part of this call's mean.
+            # The next log adds these losses up, but they are not part of this call's mean loss.
             self._total_loss_scalar = -self.accelerator.gather(self._tr_loss[None]).mean().item()
 
     @property
     def _unlogged_name(self) -> str:
-        """Of the file with the losses of this process that are no part of a log yet; Trainer would forget them."""
+        """Name of the file with the losses of this process that are not logged yet. Trainer does not save them."""
         return f"unlogged_loss_{self.args.process_index}.json"
 
     # Saving
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """As the parent's, but whole or not at all, and never with weights that are no finite numbers."""
-        self._loss_watch.check()
-        check_weights(self)
+        """Save as the parent does, but whole or not at all, and only finite weights."""
+        self._loss_watch.check(self.args)
+        check_weights(self.model, self.args, self.state)
         if self.hp_search_backend is None and trial is None:
             self.store_flos()
         folder = Path(self._get_output_dir(trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
@@ -166,11 +169,11 @@ class ResumableTrainer(Trainer):
             rotate_checkpoints(folder, self.state.best_model_checkpoint, self.args.save_total_limit)
 
     def _anyone(self, is_so: bool) -> bool:
-        """Whether it is so on any process; waits for all."""
+        """Whether `is_so` is true on any process. Waits for all processes."""
         return bool(self.accelerator.gather(torch.tensor([int(is_so)], device=self.args.device)).any())
 
     def _save_progress(self, folder: Path) -> None:
-        """What the next step depends on beside the model."""
+        """Save everything but the model that the next step depends on."""
         self._save_optimizer_and_scheduler(str(folder))
         self._save_scaler(str(folder))
         self._save_rng_state(str(folder))

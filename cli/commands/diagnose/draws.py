@@ -78,7 +78,8 @@ def main(argv: list[str]) -> None:
 def diagnose_draws(args: DrawsArguments) -> dict[str, Any]:
     """Replay the draws, measure their error, print and save the figures, and return them."""
     from modeling_atri.corpora.rows.load import load_rows
-    from modeling_atri.hub_cards.environment import describe_environment, save_json
+    from modeling_atri.files import write_json
+    from modeling_atri.hub_cards.environment import describe_environment
     from modeling_atri.trainer.diagnostics.distribution_error import DistributionErrors, caption_counts
 
     from .plots import plot_draws
@@ -112,7 +113,7 @@ def diagnose_draws(args: DrawsArguments) -> dict[str, Any]:
     }
     _print_table(results)
     folder = Path(args.output_dir)
-    save_json(results, folder / "draws.json")
+    write_json(folder / "draws.json", results)
     plot_draws(results, folder / "draws.png")
     print(f"\nFigures and plot: {folder / 'draws.json'}, {folder / 'draws.png'}")
     return results

@@ -38,10 +38,11 @@ def main(argv: list[str]) -> None:
 def diagnose_model(args: ModelArguments) -> dict[str, Any]:
     """Load, encode, measure, print; returns the figures."""
     from modeling_atri.corpora.rows.bad_rows import LEFT_OUT_NAME, write_bad_rows
-    from modeling_atri.hub_cards.environment import describe_environment, save_json
+    from modeling_atri.files import write_json
+    from modeling_atri.hub_cards.environment import describe_environment
     from modeling_atri.languages_atri import resolve_language
     from modeling_atri.trainer.diagnostics.alignment_error import summarize_alignment
-    from modeling_atri.trainer.publishing.facts import evaluation_facts
+    from modeling_atri.trainer.publishing.results import evaluation_facts
 
     from ...report import print_left_out
     from .plots import plot_alignment
@@ -56,7 +57,7 @@ def diagnose_model(args: ModelArguments) -> dict[str, Any]:
         "environment": describe_environment(args.device),
     }
     folder = Path(args.output_dir)
-    save_json(results, folder / "alignment.json")
+    write_json(folder / "alignment.json", results)
     write_bad_rows(folder / f"alignment_{LEFT_OUT_NAME}", left_out)
     print_left_out(left_out, "evaluation", folder / f"alignment_{LEFT_OUT_NAME}")
     _print_table(results)

@@ -73,7 +73,8 @@ def main(argv: list[str]) -> None:
 def diagnose_twins(options: TwinArguments, sizes, args) -> dict[str, Any]:
     """Train both, compare, print; returns the figures."""
     from modeling_atri.corpora.rows.load import load_rows
-    from modeling_atri.hub_cards.environment import describe_environment, save_json
+    from modeling_atri.files import write_json
+    from modeling_atri.hub_cards.environment import describe_environment
     from modeling_atri.trainer.diagnostics.twins import twin_weight_error
     from modeling_atri.trainer.scratch.model import caption_texts, model_from_scratch
 
@@ -106,7 +107,7 @@ def diagnose_twins(options: TwinArguments, sizes, args) -> dict[str, Any]:
     }
     _print_table(figures)
     folder = Path(args.output_dir)
-    save_json(results, folder / "twins.json")
+    write_json(folder / "twins.json", results)
     plot_twins(results, folder / "twins.png")
     print(f"\nFigures and plot: {folder / 'twins.json'}, {folder / 'twins.png'}")
     return results

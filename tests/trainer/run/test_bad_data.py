@@ -23,7 +23,6 @@ from modeling_atri.trainer.data.draws import Draw, LanguageDraws, random_stream
 from modeling_atri.trainer.data.feature_cache import FeatureCache, is_silent
 from modeling_atri.trainer.evaluation.retrieval import RetrievalEmbeddings, RetrievalSet, leave_out_unreadable
 from modeling_atri.trainer.model.mel_statistics import set_mel_statistics
-from modeling_atri.trainer.publishing.facts import training_facts
 from tests.helpers import SCRIPTS
 from tests.helpers.bad_data import (
     EXTRA,
@@ -100,7 +99,7 @@ def test_training_goes_around_bad_rows(tmp_path, folder, caplog):
         listed = read_bad_rows(tmp_path / name / "train_left_out.jsonl")
         assert {row.audio_id: row.kind for row in listed if row.place is None} == SEEN_IN_TIME
         before = Counter() if name == "clean" else AT_ONCE
-        assert training_facts(trainer)["left_out"] == before + Counter(SEEN_IN_TIME.values())
+        assert trainer.training_facts()["left_out"] == before + Counter(SEEN_IN_TIME.values())
         assert len(listed) == before.total() + len(SEEN_IN_TIME)
     messages = [record.getMessage() for record in caplog.records if "training clips were left out" in record.msg]
     assert len(messages) == len(runs)

@@ -4,7 +4,6 @@ import pytest
 from accelerate import Accelerator, DistributedType
 from accelerate.parallelism_config import ParallelismConfig
 
-from modeling_atri.trainer.publishing.facts import training_facts
 from modeling_atri.trainer.run.engines import check_engine
 from tests.helpers.training import make_arguments, make_rows, make_trainer
 
@@ -83,6 +82,6 @@ def test_processes_that_would_train_alone_are_refused(tmp_path, monkeypatch):
 def test_precision_that_the_launcher_chooses_is_told(tmp_path, monkeypatch):
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
     trainer = make_trainer(make_arguments(tmp_path), make_rows(4))
-    assert trainer.accelerator.mixed_precision == training_facts(trainer)["precision"] == "bf16"
+    assert trainer.accelerator.mixed_precision == trainer.training_facts()["precision"] == "bf16"
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
-    assert training_facts(make_trainer(make_arguments(tmp_path), make_rows(4)))["precision"] == "fp32"
+    assert make_trainer(make_arguments(tmp_path), make_rows(4)).training_facts()["precision"] == "fp32"

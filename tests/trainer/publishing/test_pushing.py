@@ -8,11 +8,8 @@ from transformers.utils.hub import hf_api
 
 from modeling_atri import AtriModel
 from modeling_atri.cli.report import save_run
-from modeling_atri.hub_cards import publish
-from modeling_atri.trainer.evaluation.measuring import embed_on_all_processes
-from modeling_atri.trainer.publishing.publishing import origin_facts
 from tests.helpers.local_hub import WRITER, LocalHub
-from tests.helpers.tiny import tiny_model, tiny_processor
+from tests.helpers.tiny import tiny_model
 from tests.helpers.training import assert_same_weights, make_arguments, make_rows, make_trainer
 
 
@@ -127,7 +124,7 @@ def test_a_card_that_somebody_wrote_is_pushed_and_kept(hub, tmp_path, caplog):
     trainer.push_to_hub()
     assert (tmp_path / "README.md").read_text() == "# Mine\n"
     assert hub.repos[f"models/{NAME}"].files()["README.md"] == b"# Mine\n"
-    assert "README.md was written or changed by hand and stays" in caplog.text
+    assert "README.md was written or changed by hand and is kept" in caplog.text
 
 
 def test_figures_of_another_run_are_not_in_the_card(tmp_path):
@@ -145,21 +142,15 @@ def test_figures_of_another_run_are_not_in_the_card(tmp_path):
     assert "## Evaluation" not in (tmp_path / "README.md").read_text(), "trained on since"
 
 
-def test_the_last_evaluation_of_a_run_is_not_made_twice(tmp_path, monkeypatch, capsys):
-    sets = []
-    monkeypatch.setattr(
-        "modeling_atri.trainer.evaluation.measuring.embed_on_all_processes",
-        lambda trainer, retrieval_set, **options: (
-            sets.append(retrieval_set) or embed_on_all_processes(trainer, retrieval_set, **options)
-        ),
-    )
-    for strategy, expected in (("epoch", 1), ("no", 1)):
-        sets.clear()
+def test_the_last_evaluation_of_a_run_is_not_made_twice(tmp_path, capsys):
+    for strategy in ("epoch", "no"):
         args = make_arguments(tmp_path / strategy, eval_strategy=strategy)
         trainer = make_trainer(args, make_rows(4), make_rows(3, seed=1))
+        evaluations = []
+        trainer.embedding_listeners.append(lambda *evaluation, seen=evaluations: seen.append(evaluation))
         trainer.train()
         results = save_run(trainer)
-        assert len(sets) == expected
+        assert len(evaluations) == 1
         again = make_trainer(make_arguments(tmp_path), None, make_rows(3, seed=1), model=trainer.model).evaluate()
         assert results["metrics"]["mrv"] == again["eval_mrv"]
         assert json.loads((tmp_path / strategy / "atri_results.json").read_text()) == results
@@ -177,34 +168,6 @@ def test_a_push_in_the_background_gives_a_future(hub, tmp_path):
     commit = trainer.push_to_hub(blocking=False, private=True).result()
     assert commit.oid == hub.repos[f"models/{NAME}"].branches["main"][-1].sha
     assert hub.repos[f"models/{NAME}"].private
-
-
-def test_the_origin_of_weights(hub, tmp_path):
-    assert origin_facts(None) == origin_facts("scratch") == {}
-    start = tmp_path / "start"
-    start.mkdir()
-    assert origin_facts(str(start)) == {"initialized_from": "start"}
-    (start / "README.md").write_text("---\nlicense: cc-by-nc-4.0\nbase_model: tester/base\n---\n# Card\n")
-    told = {"initialized_from": "start", "base_model": ["tester/base"], "license": "cc-by-nc-4.0"}
-    assert origin_facts(str(start)) == told
-    (start / "README.md").unlink()
-    (start / "atri_results.json").write_text('{"model": {"weights_from": ["ML-CLAP"]}}')
-    told = {"initialized_from": "start", "weights_from": ["ML-CLAP"], "license": "cc-by-nc-4.0"}
-    assert origin_facts(str(start)) == told
-    assert origin_facts(str(tmp_path / "gone")) == {"initialized_from": "gone"}
-    # No repository, or a folder by its relative path that is gone.
-    assert origin_facts("tester/unknown") == {"initialized_from": "tester/unknown"}
-    hub.cut("GET /api/models/tester/away", times=float("inf"))
-    away = {"initialized_from": "tester/away", "base_model": ["tester/away"]}
-    assert origin_facts("tester/away") == away, "who cannot ask believes the name"
-
-
-def test_the_licence_of_a_start_on_the_hub_is_kept(hub, tmp_path):
-    folder = tmp_path / "start"
-    tiny_model().save_pretrained(folder)
-    tiny_processor().save_pretrained(folder)
-    publish(folder, "tester/start", facts={"model": {"license": "cc-by-nc-4.0"}})
-    assert origin_facts("tester/start")["license"] == "cc-by-nc-4.0"
 
 
 def test_towers_from_files_are_named_in_the_card_and_license_it(hub, tmp_path):

@@ -1,0 +1,135 @@
+"""Results of a trained or evaluated model: facts of the evaluation, the model and the training."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from transformers import TrainerState
+from transformers.trainer_utils import unwrap_peft_model
+
+from modeling_atri.corpora.rows.bad_rows import BadRow, count_kinds
+from modeling_atri.hub_cards.origin import with_origin
+from modeling_atri.hub_cards.results import (
+    Emissions,
+    EvaluatedOn,
+    ModelFacts,
+    Results,
+    TrainingFacts,
+)
+from modeling_atri.modeling_atri import AtriModel
+
+from ..arguments import AtriTrainingArguments
+from ..evaluation.retrieval import RetrievalSet
+from ..model.adapters import adapter_facts
+from ..objectives import find_objective
+
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+
+def evaluation_facts(retrieval_set: RetrievalSet, anchor: str, left_out: Sequence[BadRow] = ()) -> EvaluatedOn:
+    """Describe an evaluation set. As in `retrieval_table`, its first language replaces a missing `anchor`."""
+    languages = list(retrieval_set.captions)
+    facts = EvaluatedOn(
+        num_clips=len(retrieval_set.audios),
+        num_captions_per_language=len(retrieval_set.positives),
+        languages=languages,
+        anchor_language=anchor if anchor in languages else languages[0],
+    )
+    return facts | {"left_out": count_kinds(left_out)} if left_out else facts
+
+
+def model_facts(model: "AtriModel | PeftModel") -> ModelFacts:
+    """Describe size and origin of a model, and its adapter if it has one."""
+    # PEFT keeps the original of a part that is trained beside an adapter. It is not used by the model.
+    parameters = [one for name, one in model.named_parameters() if ".original_module." not in name]
+    facts = ModelFacts(num_parameters=sum(parameter.numel() for parameter in parameters))
+    if name := unwrap_peft_model(model).config._name_or_path:  # empty for models from scratch and from local towers
+        facts["initialized_from"] = name
+    if (adapter := adapter_facts(model)) is not None:
+        facts["adapter"] = adapter
+        facts["num_trained_parameters"] = sum(one.numel() for one in parameters if one.requires_grad)
+    return facts
+
+
+def training_facts(
+    args: AtriTrainingArguments,
+    state: TrainerState,
+    *,
+    train_batch_size: int,
+    num_train_clips: int | None,
+    left_out: Sequence[BadRow],
+    patch_dropout: float,
+    data_seed: int,
+    best_is_loaded: bool,
+) -> TrainingFacts:
+    """Describe how far training has come, and the arguments that shape its outcome.
+
+    Args:
+        args ([`AtriTrainingArguments`]): Arguments of the run.
+        state (`TrainerState`): State of the run.
+        train_batch_size (`int`): Clips of a batch on one process.
+        num_train_clips (`int`, *optional*): Number of training clips.
+        left_out (sequence of `BadRow`): Training rows that could not be used.
+        patch_dropout (`float`): Share of audio patches that are dropped in training.
+        data_seed (`int`): Seed of the draws from the data.
+        best_is_loaded (`bool`): Whether the model is the best one of the run, not the last one.
+    """
+    return {
+        "objective": args.objective,
+        "anchor_language": args.anchor_language if find_objective(args.objective).has_anchor else None,
+        "akcl_weight": args.loss_options.get("akcl_weight"),
+        "ranking_weight": args.ranking_weight or None,
+        "languages": args.languages,
+        "languages_per_step": args.languages_per_step,
+        "caption_choice": args.caption_choice,
+        "frozen": [tower for tower in ("audio", "text") if getattr(args, f"freeze_{tower}")],
+        "num_train_clips": num_train_clips,
+        "left_out": count_kinds(left_out) or None,
+        "max_audio_seconds": args.max_audio_seconds,
+        "steps": state.global_step,
+        "best_step": state.best_global_step if best_is_loaded else None,
+        "epochs": state.epoch,
+        "batch_size": train_batch_size * args.gradient_accumulation_steps * args.world_size,
+        "processes": args.world_size,
+        "learning_rate": args.learning_rate,
+        "audio_learning_rate": args.audio_learning_rate,
+        "text_learning_rate": args.text_learning_rate,
+        "head_learning_rate": args.head_learning_rate,
+        "lr_scheduler_type": args.lr_scheduler_type.value,
+        "weight_decay": args.weight_decay,
+        "mix_probability": args.mix_probability,
+        "augmentation": None if args.augmentation is None else asdict(args.augmentation),
+        "patch_dropout": patch_dropout,
+        "precision": {"no": "fp32"}.get(args.mixed_precision, args.mixed_precision),
+        "seed": args.seed,
+        "data_seed": data_seed,
+    }
+
+
+def complete_results(
+    results: Results,
+    model: "AtriModel | PeftModel",
+    given: ModelFacts,
+    log_history: Sequence[Mapping[str, Any]],
+    emissions: Emissions | None,
+) -> Results:
+    """Add to results what is known at the end of a run: origin and license of the weights, duration, emissions.
+
+    Args:
+        results ([`~modeling_atri.hub_cards.results.Results`]): Results of the model so far.
+        model (`AtriModel` or `PeftModel`): The model, not wrapped for several processes.
+        given (`ModelFacts`): Facts that the caller knows; they count instead of those of the model.
+        log_history (sequence): Of the trainer's state.
+        emissions (`Emissions`, *optional*): Emissions of the run.
+    """
+    config = unwrap_peft_model(model).config
+    facts = ModelFacts(projection_dim=config.projection_dim) | model_facts(model) | given
+    towers = [tower.name_or_path for tower in (config.audio_config, config.text_config) if tower.name_or_path]
+    training = results.get("training", {})
+    runtimes = [entry["train_runtime"] for entry in log_history if "train_runtime" in entry]
+    if runtimes:
+        training = training | {"runtime_s": runtimes[-1]}
+    results = results | {"model": with_origin(facts, towers), "training": training}
+    return results | {"emissions": emissions} if emissions else results
