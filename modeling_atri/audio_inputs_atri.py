@@ -46,7 +46,8 @@ def load_audio(source: AudioInput, sampling_rate: int = SAMPLING_RATE, source_ra
     Args:
         source: one of
             - a path (`str` or `os.PathLike`), a URL (http or https), the `bytes` of a file, or a binary file object
-              that can seek, in any format that soundfile reads (WAV, FLAC, OGG, MP3, AIFF, ...);
+              that can seek and is read from its beginning, in any format that soundfile reads (WAV, FLAC, OGG, MP3,
+              AIFF, ...);
             - `{"path": ..., "bytes": ...}`, an undecoded value of a `datasets.Audio` column. Where `bytes` is not
               None it is read, and `path` only serves as a name in error messages;
             - `{"array": ..., "sampling_rate": ...}`, a decoded value; the key `raw` may stand for `array`;
@@ -117,8 +118,7 @@ def unpack_sound(sound: AudioInput, source_rate: int | None = None, name: str | 
     Raises:
         ValueError: samples without a valid sampling rate, a dict without a sound, or something that is no sound.
     """
-    path = path_of(sound)
-    name = repr(path) if path else name
+    name = name_of_sound(sound, name or "")
     if hasattr(sound, "get_all_samples"):
         samples = sound.get_all_samples()
         return UnpackedSound(samples.data, samples.sample_rate, name or "the decoded audio", is_file=False)
@@ -144,7 +144,10 @@ def unpack_sound(sound: AudioInput, source_rate: int | None = None, name: str | 
             f"`array`, a torchcodec AudioDecoder, or a waveform (numpy array, torch tensor or list of floats), but "
             f"{name or 'this'} is a {type(sound).__name__}."
         )
-    return UnpackedSound(sound, check_rate("source_rate", source_rate), name or "the array", is_file=False)
+    name = name or "the array"
+    if source_rate is None:
+        raise ValueError(f"Cannot use {name}: it is a waveform without its sampling rate. Pass that too, in Hz.")
+    return UnpackedSound(sound, check_rate("source_rate", source_rate), name, is_file=False)
 
 
 def is_recording(sound: Any) -> bool:
@@ -171,6 +174,12 @@ def path_of(sound: Any) -> str | None:
     elif not isinstance(sound, os.PathLike):
         sound = getattr(sound, "name", sound)
     return str(sound) if isinstance(sound, (str, os.PathLike)) and str(sound) else None
+
+
+def name_of_sound(sound: Any, default: str) -> str:
+    """What error messages call a sound: its path in quotes, or `default` where it has none."""
+    path = path_of(sound)
+    return repr(path) if path else default
 
 
 def too_short(
@@ -252,6 +261,7 @@ __all__ = [
     "is_recording",
     "lacks_rate",
     "load_audio",
+    "name_of_sound",
     "path_of",
     "read_sound",
     "too_short",

@@ -17,7 +17,7 @@ from .audio_inputs_atri import (
     AudioInput,
     is_recording,
     lacks_rate,
-    path_of,
+    name_of_sound,
     read_sound,
     too_short,
 )
@@ -144,7 +144,7 @@ class AtriFeatureExtractor(SequenceFeatureExtractor):
         if source_rate is None and not is_recording(clip):
             source_rate = self.sampling_rate
         waveform = torch.from_numpy(read_sound(clip, self.sampling_rate, source_rate, name))
-        name = repr(path_of(clip)) if path_of(clip) else name
+        name = name_of_sound(clip, name)
         if pad_short:
             waveform = torch.nn.functional.pad(waveform, (0, max(0, self.min_num_samples - len(waveform))))
         remedy = "Pass pad_short=True to pad it with silence."

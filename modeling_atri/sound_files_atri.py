@@ -66,7 +66,8 @@ def open_sound(source: str | os.PathLike | bytes | BinaryIO, name: str) -> "Soun
     """Open a sound file and check its header.
 
     Args:
-        source: a path, a URL (http or https), the `bytes` of a file, or a binary file object that can seek.
+        source: a path, a URL (http or https), the `bytes` of a file, or a binary file object that can seek,
+            which is read from its beginning.
         name: what error messages call the file.
 
     Raises:
@@ -83,6 +84,8 @@ def open_sound(source: str | os.PathLike | bytes | BinaryIO, name: str) -> "Soun
     if isinstance(source, (str, os.PathLike)):
         source = os.fspath(source)
         _check_path(Path(source))
+    else:
+        source.seek(0)  # it may have been read before
     return SoundFile(source, name)
 
 

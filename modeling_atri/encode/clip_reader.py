@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 from transformers.utils import logging
 
-from ..audio_inputs_atri import lacks_rate, path_of
+from ..audio_inputs_atri import name_of_sound, path_of, read_sound
 from ..feature_extraction_atri import AtriFeatureExtractor
 
 
@@ -81,9 +81,8 @@ class ClipReader:
     def _read(self, audio: Any, name: str) -> Tensor:
         if self._read_features is not None:
             return self._read_features(audio)
-        if lacks_rate(audio) and self._sampling_rate is None:
-            raise ValueError(f"{name} is a waveform without its sampling rate: pass `sampling_rate` in Hz.")
-        return self._extractor.extract_clip(audio, self._pad_short, name, self._sampling_rate)
+        waveform = read_sound(audio, self._extractor.sampling_rate, self._sampling_rate, name)
+        return self._extractor.extract_clip(waveform, self._pad_short, name_of_sound(audio, name))
 
 
 __all__ = ["AudioFailure", "ClipReader"]

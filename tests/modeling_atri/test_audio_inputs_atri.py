@@ -204,7 +204,7 @@ def test_samples_that_are_not_finite(tmp_path, bad):
 @pytest.mark.parametrize(
     "source, arguments, message",
     [
-        (np.zeros(10), {}, "`source_rate` must be a positive"),
+        (np.zeros(10), {}, "a waveform without its sampling rate"),
         (np.zeros(10), {"source_rate": 0}, "`source_rate` must be a positive"),
         (np.zeros(10), {"source_rate": RATE, "sampling_rate": -1}, "`sampling_rate` must be a positive"),
         (np.zeros((10, 2)), {"source_rate": RATE}, r"shape .*\(10, 2\)"),

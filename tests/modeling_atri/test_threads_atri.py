@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from modeling_atri.threads_atri import map_in_threads
+from modeling_atri.threads_atri import ReadAhead, map_in_threads
 
 
 @pytest.fixture(autouse=True)
@@ -85,3 +85,53 @@ def test_a_process_forks_afterwards_and_workers_begin_no_threads():
         collate_fn=lambda batch: map_in_threads(lambda _: threading.current_thread().name, batch),
     )
     assert list(loader) == [["MainThread", "MainThread"]] * 2
+
+
+def test_heavy_results_do_not_pile_up():
+    """Also where many were begun before anybody knew that they are heavy."""
+    num_light, num_heavy, num_workers, heavy = 40, 20, 3, 100
+    all_begun, too_many = threading.Event(), threading.Event()
+    made, taken = [], []
+
+    def numbers():
+        yield from range(num_light + num_heavy - 1)
+        all_begun.set()
+        yield num_light + num_heavy - 1
+
+    def weight(number):
+        if number < num_light:
+            return 1
+        all_begun.wait()
+        made.append(number)
+        if len(made) - len(taken) > num_workers + 1:  # one that is being taken may be counted still
+            too_many.set()
+        return heavy
+
+    with ReadAhead(
+        weight, numbers(), num_workers, num_heavy, weigh=lambda weight: weight, max_weight=heavy
+    ) as results:
+        found = []
+        for result in results:
+            found.append(result)
+            if result == heavy:
+                taken.append(result)
+            if len(taken) == 1:
+                assert not too_many.wait(0.2)
+    assert found == [1] * num_light + [heavy] * num_heavy
+    assert not too_many.is_set()
+
+
+@pytest.mark.parametrize("num_workers", [0, 1, 4])
+def test_results_that_are_read_ahead_are_in_order(num_workers):
+    begun, most = [], 7
+
+    def items():
+        for number in range(100):
+            begun.append(number)
+            yield number
+
+    with ReadAhead(lambda number: number * number, items(), num_workers, most) as results:
+        for number, result in enumerate(results):
+            assert result == number * number
+            assert len(begun) - number <= most + 1
+    assert len(begun) == 100

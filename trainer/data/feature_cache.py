@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from modeling_atri import __version__
-from modeling_atri.audio_inputs_atri import load_audio, path_of, too_short, unpack_sound
+from modeling_atri.audio_inputs_atri import load_audio, name_of_sound, too_short, unpack_sound
 from modeling_atri.audio_io import audio_length, load_excerpt
 from modeling_atri.corpora.rows.bad_rows import SHORT_RECORDING, SILENT_RECORDING, BadRowError
 from modeling_atri.encode.fingerprints import feature_settings
@@ -21,6 +21,7 @@ from modeling_atri.files import written_whole
 logger = logging.getLogger(__name__)
 
 _EXCERPTS_TRIED = 8  # parts of a long recording that must be silent before the recording counts as silent
+_NAMELESS = "a clip given as samples or bytes"
 
 
 class FeatureCache:
@@ -87,7 +88,7 @@ class FeatureCache:
         Raises:
             ValueError: as when called; also a `BadRowError` if the clip, or eight drawn parts of it, are silent.
         """
-        rate = self.feature_extractor.sampling_rate
+        rate, name = self.feature_extractor.sampling_rate, name_of_sound(audio, _NAMELESS)
         num_samples = 0 if max_seconds is None else audio_length(audio, rate)
         if max_seconds is None or num_samples <= max_seconds * rate:
             features = self(audio)
@@ -96,10 +97,10 @@ class FeatureCache:
         else:
             for _ in range(_EXCERPTS_TRIED):
                 waveform = _draw_excerpt(audio, num_samples, int(max_seconds * rate), rate, rng)
-                features = self._features(waveform, _name_of(audio))
+                features = self._features(waveform, name)
                 if not is_silent(features):
                     return features
-        raise BadRowError(f"{_name_of(audio)} is silent, so the model cannot learn from it.", SILENT_RECORDING)
+        raise BadRowError(f"{name} is silent, so the model cannot learn from it.", SILENT_RECORDING)
 
     def _keep(self, path: Path, features: torch.Tensor) -> None:
         if not self._can_write:
@@ -114,7 +115,7 @@ class FeatureCache:
 
     def _extract(self, audio: Any) -> torch.Tensor:
         waveform = load_audio(audio, sampling_rate=self.feature_extractor.sampling_rate)
-        return self._features(waveform, _name_of(audio))
+        return self._features(waveform, name_of_sound(audio, _NAMELESS))
 
     def _features(self, waveform: np.ndarray, name: str) -> torch.Tensor:
         extractor = self.feature_extractor
@@ -138,12 +139,6 @@ def is_silent(features: torch.Tensor) -> bool:
     """Whether all log-mel features of a clip are at their floor, because all samples are zero or nearly so."""
     low, high = torch.aminmax(features)
     return bool(low == high)
-
-
-def _name_of(audio: Any) -> str:
-    """What error messages call a clip."""
-    path = path_of(audio)
-    return repr(path) if path else "a clip given as samples or bytes"
 
 
 def _identity(audio: Any) -> bytes | None:

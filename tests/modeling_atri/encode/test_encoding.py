@@ -14,9 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modeling_atri.encode.batches import weigh
 from modeling_atri.encode.encoding import AudioFailure, encode_audio, encode_text
-from modeling_atri.threads_atri import ReadAhead
 from tests.helpers.tiny import CAPTIONS, tiny_model, tiny_processor
 
 
@@ -83,38 +81,6 @@ def test_the_number_of_threads_changes_no_bit(model, processor):
     )
     for other in others:
         np.testing.assert_array_equal(other, one)
-
-
-def test_long_clips_do_not_pile_up():
-    """Also where many were begun before anybody knew that they are long."""
-    num_short, num_long, num_workers, max_weight = 40, 20, 3, 100
-    all_begun, too_many = threading.Event(), threading.Event()
-    read, taken = [], []
-
-    def numbers():
-        yield from range(num_short + num_long - 1)
-        all_begun.set()
-        yield num_short + num_long - 1
-
-    def make(index):
-        if index < num_short:
-            return torch.zeros(1, 64)
-        all_begun.wait()
-        read.append(index)
-        if len(read) - len(taken) > num_workers + 1:  # one that is being taken may be counted still
-            too_many.set()
-        return torch.zeros(1, 64).expand(max_weight * 1012, 64)
-
-    with ReadAhead(make, numbers(), num_workers, num_long, weigh, max_weight) as reader:
-        lengths = []
-        for features in reader:
-            lengths.append(len(features))
-            if len(features) > 1:
-                taken.append(features)
-            if len(taken) == 1:
-                assert not too_many.wait(0.2)
-    assert lengths == [1] * num_short + [max_weight * 1012] * num_long
-    assert not too_many.is_set()
 
 
 def test_clips_are_read_at_the_same_time(model, processor):
@@ -328,7 +294,11 @@ def good() -> np.ndarray:
 @pytest.mark.parametrize(
     "audios, arguments, message",
     [
-        ([good()], {"sampling_rate": None}, "Clip 0 is a waveform without its sampling rate: pass `sampling_rate`"),
+        (
+            [good()],
+            {"sampling_rate": None},
+            "Clip 0: it is a waveform without its sampling rate. Pass that",
+        ),
         ([good(), np.zeros(100, np.float32)], {}, r"Clip 1: it is too short \(100 samples"),
         ([good(), Path("no_such_file.wav")], {}, "no_such_file.wav"),
         (good(), {}, r"`audios` is one clip \(ndarray\). Pass a list of clips"),
