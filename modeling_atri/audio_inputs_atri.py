@@ -25,19 +25,11 @@ AudioInput = Waveform | str | os.PathLike | bytes | BinaryIO | Mapping[str, Any]
 
 
 class UnpackedSound(NamedTuple):
-    """A sound without its wrapping.
-
-    Args:
-        content: samples (array, tensor, list), or a path, URL, `bytes` or file object.
-        rate: the sampling rate of samples in Hz; None where `content` is a file, or where nothing says it.
-        name: what error messages call the sound.
-        is_file: whether `content` is a file in some form.
-    """
+    """A sound out of its dict or decoder: samples with their rate in Hz, or a file with rate None."""
 
     content: Any
     rate: int | None
-    name: str
-    is_file: bool
+    name: str  # for error messages
 
 
 def load_audio(source: AudioInput, sampling_rate: int = SAMPLING_RATE, source_rate: int | None = None) -> np.ndarray:
@@ -87,19 +79,13 @@ def load_audio(source: AudioInput, sampling_rate: int = SAMPLING_RATE, source_ra
 def read_sound(
     sound: AudioInput, sampling_rate: int, source_rate: int | None = None, name: str | None = None
 ) -> np.ndarray:
-    """Read one sound as `load_audio` does, for callers that have sounds of several forms.
+    """Read one sound as `load_audio` does, but ignore `source_rate` where the sound carries its own rate.
 
-    Args:
-        sound, sampling_rate: as in `load_audio`.
-        source_rate (`int`, *optional*): as in `load_audio`, but ignored where the sound carries its own rate.
-        name (`str`, *optional*): what error messages call a sound that has no path.
-
-    Returns, raises:
-        as `load_audio`.
+    `name` is what error messages call a sound that has no path.
     """
     check_rate("sampling_rate", sampling_rate)
     sound = unpack_sound(sound, source_rate, name)
-    if sound.is_file:
+    if sound.rate is None:
         with open_sound(sound.content, sound.name) as file:
             waveform = _resample(file.mono_blocks(), file.samplerate, sampling_rate)
     else:
@@ -110,18 +96,15 @@ def read_sound(
 
 
 def unpack_sound(sound: AudioInput, source_rate: int | None = None, name: str | None = None) -> UnpackedSound:
-    """Take a sound out of its dict or decoder; files are not opened.
-
-    Args:
-        sound, source_rate, name: as in `read_sound`.
+    """Take a sound out of its dict or decoder, without opening files.
 
     Raises:
-        ValueError: samples without a valid sampling rate, a dict without a sound, or something that is no sound.
+        ValueError: samples have no valid sampling rate, a dict holds no sound, or `sound` is no sound.
     """
     name = name_of_sound(sound, name or "")
     if hasattr(sound, "get_all_samples"):
         samples = sound.get_all_samples()
-        return UnpackedSound(samples.data, samples.sample_rate, name or "the decoded audio", is_file=False)
+        return UnpackedSound(samples.data, samples.sample_rate, name or "the decoded audio")
     if isinstance(sound, Mapping):
         key = next((key for key in ("array", "raw", "bytes", "path") if sound.get(key) is not None), None)
         if key is None:
@@ -133,11 +116,11 @@ def unpack_sound(sound: AudioInput, source_rate: int | None = None, name: str | 
             rate = source_rate if sound.get("sampling_rate") is None else sound["sampling_rate"]
             if rate is None:
                 raise ValueError(f"An audio dict with `{key}` needs its `sampling_rate` in Hz beside it.")
-            return UnpackedSound(sound[key], check_rate("sampling_rate", rate), name or "the array", is_file=False)
+            return UnpackedSound(sound[key], check_rate("sampling_rate", rate), name or "the array")
         sound = sound[key]
     if is_recording(sound):
         name = name or (f"the given {len(sound)} bytes" if isinstance(sound, (bytes, bytearray)) else "the given file")
-        return UnpackedSound(sound, None, name, is_file=True)
+        return UnpackedSound(sound, None, name)
     if not isinstance(sound, (list, tuple)) and not hasattr(sound, "__array__"):
         raise ValueError(
             f"Audio must be a path, a URL, the bytes of a file, a binary file object, a dict with `path`, `bytes` or "
@@ -147,7 +130,7 @@ def unpack_sound(sound: AudioInput, source_rate: int | None = None, name: str | 
     name = name or "the array"
     if source_rate is None:
         raise ValueError(f"Cannot use {name}: it is a waveform without its sampling rate. Pass that too, in Hz.")
-    return UnpackedSound(sound, check_rate("source_rate", source_rate), name, is_file=False)
+    return UnpackedSound(sound, check_rate("source_rate", source_rate), name)
 
 
 def is_recording(sound: Any) -> bool:
@@ -199,11 +182,7 @@ def too_short(
 
 
 def check_rate(argument: str, rate: int | None) -> int:
-    """Return a sampling rate.
-
-    Raises:
-        ValueError: it is not a positive whole number.
-    """
+    """Return `rate`, or raise a ValueError unless it is a positive whole number."""
     if not isinstance(rate, Integral) or rate <= 0:
         raise ValueError(f"`{argument}` must be a positive whole number of hertz, such as 16000, got {rate!r}.")
     return int(rate)
@@ -248,22 +227,3 @@ def _resample(blocks: Iterable[np.ndarray], source_rate: int, sampling_rate: int
     resampled = [stream.resample_chunk(block) for block in blocks]
     resampled.append(stream.resample_chunk(np.zeros(0, dtype=np.float32), last=True))
     return np.concatenate(resampled)
-
-
-__all__ = [
-    "MIN_NUM_SAMPLES",
-    "MIN_SECONDS",
-    "SAMPLING_RATE",
-    "AudioInput",
-    "UnpackedSound",
-    "Waveform",
-    "check_rate",
-    "is_recording",
-    "lacks_rate",
-    "load_audio",
-    "name_of_sound",
-    "path_of",
-    "read_sound",
-    "too_short",
-    "unpack_sound",
-]

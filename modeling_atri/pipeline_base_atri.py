@@ -155,6 +155,3 @@ def apply_to_embeddings(function: Callable[[np.ndarray], list], embeddings: np.n
     if isinstance(embeddings, list):
         return function(np.stack(embeddings)) if embeddings else []
     return (function(embedding[None])[0] for embedding in embeddings)
-
-
-__all__ = ["AtriPipeline", "Modality", "apply_to_embeddings", "as_list", "name_of"]

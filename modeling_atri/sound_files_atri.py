@@ -26,10 +26,8 @@ from huggingface_hub.utils import httpx
 # Suffixes that are looked for in folders: soundfile reads these formats.
 SOUND_SUFFIXES = (".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".w64", ".wav")
 # Further suffixes of sound and video files. A string that ends in one of them is taken for the name of a file.
-OTHER_SOUND_SUFFIXES = (
-    *(".3gp", ".aac", ".amr", ".m4a", ".mka", ".mkv", ".mov", ".mp2", ".mp4", ".rf64", ".snd", ".wave", ".webm"),
-    ".wma",
-)
+_CONTAINER_SUFFIXES = (".3gp", ".m4a", ".mka", ".mkv", ".mov", ".mp4", ".webm")
+OTHER_SOUND_SUFFIXES = (".aac", ".amr", ".mp2", ".rf64", ".snd", ".wave", ".wma", *_CONTAINER_SUFFIXES)
 
 _URL_PREFIXES = ("http://", "https://")
 _FETCH_TIMEOUT = 30.0  # seconds without an answer
@@ -275,15 +273,3 @@ def _mean_over_channels(block: np.ndarray) -> np.ndarray:
 
 def _reason(error: Exception) -> str:
     return getattr(error, "error_string", str(error)).rstrip(".") + "."
-
-
-__all__ = [
-    "BLOCK_LENGTH",
-    "OTHER_SOUND_SUFFIXES",
-    "SOUND_SUFFIXES",
-    "MissingAudioError",
-    "SoundFile",
-    "import_library",
-    "names_sound",
-    "open_sound",
-]

@@ -158,6 +158,3 @@ class ReadAhead(Generic[Item, Result]):
         with self._taken:
             self._waiting_weight += self._weigh(result)
         return result
-
-
-__all__ = ["ReadAhead", "default_num_workers", "map_in_threads"]

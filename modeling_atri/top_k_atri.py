@@ -50,6 +50,3 @@ def check_top_k(k: int) -> int:
     if not isinstance(k, int) or k < 1:
         raise ValueError(f"`top_k` must be a whole number of at least 1, got {k!r}.")
     return k
-
-
-__all__ = ["best_matches", "best_places", "check_top_k"]

@@ -1,8 +1,10 @@
-"""`atri encode`: a folder of sounds to embeddings on disk."""
+"""`atri encode`: embed a folder of sounds."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from modeling_atri.hub_cards.tables import text_table
 
 from ..loading import check_device, load_model
 from ..options import parse_options
@@ -13,14 +15,15 @@ if TYPE_CHECKING:
 
 
 DESCRIPTION = """\
-Embed every sound file below FOLDER and keep the embeddings in OUT, as parquet files of ids (paths below FOLDER) and
-vectors. Run it again after a stop, or when sounds were added, changed or removed: only what is new is encoded.
+Embed every sound file below FOLDER and write the embeddings to OUT, as parquet files with ids (paths below FOLDER)
+and vectors. Run the command again after a stop, or when sounds were added, changed or removed. It then encodes only
+new and changed files.
 
 examples:
   atri encode sounds/ embeddings/ --model runs/first
   atri encode sounds/ embeddings/ --model runs/first --format npy --batch_size 64 --device cuda
 
-In Python, `ids, audio = modeling_atri.embedding_store.load_embeddings("embeddings/")` reads them back.
+In Python, `ids, audio = modeling_atri.embedding_store.load_embeddings("embeddings/")` reads the result.
 """
 
 
@@ -28,30 +31,32 @@ In Python, `ids, audio = modeling_atri.embedding_store.load_embeddings("embeddin
 class EncodeArguments:
     """Options of `atri encode`."""
 
-    folder: str = field(metadata={"help": "Folder of sound files, with all below it.", "positional": True})
+    folder: str = field(
+        metadata={"help": "Folder of sound files, searched with all folders below it.", "positional": True}
+    )
     out: str = field(metadata={"help": "Folder for the embeddings.", "positional": True})
     model: str = field(metadata={"help": "Folder or Hub id of the model."})
     format: str = field(
         default="parquet",
         metadata={
-            "help": "npy also gathers all parts, at the end, in embeddings.npy and ids.json.",
+            "help": "`npy` also gathers all parts at the end in embeddings.npy and ids.json.",
             "choices": ["parquet", "npy"],
         },
     )
-    batch_size: int = field(default=16, metadata={"help": "Clips of up to 10 s in a forward pass."})
-    device: str = field(default="cpu", metadata={"help": "Where to compute, e.g. cpu or cuda."})
+    batch_size: int = field(default=16, metadata={"help": "Clips of up to 10 s per forward pass."})
+    device: str = field(default="cpu", metadata={"help": "Device to compute on, such as cpu or cuda."})
     on_error: str = field(
         default="skip",
         metadata={
-            "help": "A file that cannot be read is listed in OUT/failures.jsonl, or ends the run.",
+            "help": "For a file that cannot be read: `skip` lists it in OUT/failures.jsonl, `raise` ends the run.",
             "choices": ["skip", "raise"],
         },
     )
-    pad_short: bool = field(default=False, metadata={"help": "Pad sounds below 0.15 s; else they cannot be read."})
+    pad_short: bool = field(default=False, metadata={"help": "Pad sounds below 0.15 s instead of refusing them."})
     num_workers: int | None = field(
-        default=None, metadata={"help": "Threads that decode. Default: one for each core but one, 16 at most."}
+        default=None, metadata={"help": "Threads that decode. Default: one for each core except one, at most 16."}
     )
-    part_size: int = field(default=1000, metadata={"help": "Files written at once: what a stop can lose."})
+    part_size: int = field(default=1000, metadata={"help": "Files per part. A stopped run loses at most one part."})
 
 
 def main(argv: list[str]) -> None:
@@ -61,37 +66,25 @@ def main(argv: list[str]) -> None:
 
 
 def encode(args: EncodeArguments) -> "FolderSummary":
-    """Load the model, encode what is new, print what was done."""
+    """Load the model, encode new and changed files, and print a summary."""
     from modeling_atri.encode.folder import FAILURES_NAME, encode_folder
 
     check_device(args.device)
-    if not Path(args.folder).is_dir():  # told before the model is loaded
+    if not Path(args.folder).is_dir():  # before the model is loaded
         raise ValueError(f"There is no folder {args.folder!r}.")
     model, processor = load_model(args.model)
-    summary = encode_folder(
-        model.to(args.device),
-        processor,
-        args.folder,
-        args.out,
-        model_name=args.model,
-        format=args.format,
-        batch_size=args.batch_size,
-        part_size=args.part_size,
-        pad_short=args.pad_short,
-        on_error=args.on_error,
-        num_workers=args.num_workers,
-        progress=True,
-    )
+    options = {name: value for name, value in asdict(args).items() if name not in ("model", "device")}
+    summary = encode_folder(model.to(args.device), processor, model_name=args.model, progress=True, **options)
     print(summary_table(summary))
     if summary.failures:
-        print(f"{Path(args.out, FAILURES_NAME)} says what is wrong with the {len(summary.failures)} that failed.")
+        print(f"{Path(args.out, FAILURES_NAME)} lists the {len(summary.failures)} files that failed and the reasons.")
     if summary.num_clips == 0:
         raise ValueError(f"None of the {len(summary.failures)} files could be read.")
     return summary
 
 
 def summary_table(summary: "FolderSummary") -> str:
-    """One row of figures under their names."""
+    """A table with one row of figures."""
     rate = summary.num_encoded / summary.seconds if summary.seconds else 0.0
     figures = {
         "clips": summary.num_clips,
@@ -101,6 +94,4 @@ def summary_table(summary: "FolderSummary") -> str:
         "hours": f"{summary.hours:.2f}",
         "clips/s": f"{rate:.1f}",
     }
-    widths = [max(len(name), len(str(value))) for name, value in figures.items()]
-    rows = (figures, figures.values())
-    return "\n".join("  ".join(str(item).rjust(w) for item, w in zip(row, widths, strict=True)) for row in rows)
+    return text_table(list(figures), [list(figures.values())], align=">" * len(figures))

@@ -61,6 +61,3 @@ def _files_below(folder: Path) -> Iterator[Path]:
     for parent, folders, names in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]  # `os.walk` goes on with these
         yield from (Path(parent, name) for name in names if not name.startswith("."))
-
-
-__all__ = ["FoundSound", "find_sounds"]

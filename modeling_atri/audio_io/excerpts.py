@@ -30,7 +30,7 @@ def audio_length(source: AudioInput, sampling_rate: int = SAMPLING_RATE) -> int:
     """
     check_rate("sampling_rate", sampling_rate)
     sound = unpack_sound(source)
-    if not sound.is_file:
+    if sound.rate is not None:
         return len(load_audio(source, sampling_rate))
     with open_sound(sound.content, sound.name) as file:
         num_frames = sum(map(len, file.mono_blocks())) if file.num_frames is None else file.num_frames
@@ -55,7 +55,7 @@ def load_excerpt(source: AudioInput, start: int, num_samples: int, sampling_rate
         ValueError: the recording cannot be decoded there, ends before, or holds NaN or infinity there.
     """
     sound = unpack_sound(source)
-    if not sound.is_file:
+    if sound.rate is not None:
         return load_audio(source, sampling_rate)[start : start + num_samples]
     with open_sound(sound.content, sound.name) as file:
         mono, offset = _read(file, start, num_samples, sampling_rate)
@@ -77,6 +77,3 @@ def _read(file: SoundFile, start: int, num_samples: int, sampling_rate: int) -> 
     end = last * source_block if file.num_frames is None else min(file.num_frames, last * source_block)
     parts = list(file.mono_blocks(end - first * source_block))
     return np.concatenate(parts or [np.zeros(0, dtype=np.float32)]), start - first * block
-
-
-__all__ = ["audio_length", "load_excerpt"]

@@ -1,4 +1,4 @@
-"""The embeddings of an archive on disk, written in parts that survive a stop."""
+"""Embeddings of many sounds on disk, in parts that remain when a run is stopped."""
 
 from typing import TYPE_CHECKING
 

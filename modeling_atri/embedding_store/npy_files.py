@@ -1,4 +1,4 @@
-"""Arrays on disk that are longer than memory, as `.npy` files."""
+"""Arrays that are larger than memory, in `.npy` files."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,15 +10,15 @@ from ..files import written_whole
 
 
 def write_npy(path: Path, blocks: Iterable[np.ndarray], width: int) -> np.ndarray:
-    """Write blocks of rows one after the other, as many as come, and map the file into memory.
+    """Write any number of blocks of rows, and map the file into memory.
 
     Args:
-        path: of the `.npy` file, which is written whole or not at all.
-        blocks: `(k, width)` each.
-        width: columns.
+        path: the `.npy` file. It is written completely or not at all.
+        blocks: arrays of shape `(k, width)`.
+        width: number of columns.
 
     Returns:
-        `np.ndarray` of shape `(n, width)`, float32, read-only, whose rows stay on disk until they are used.
+        `np.ndarray` of shape `(n, width)`, float32, read-only. Its rows stay on disk until they are used.
     """
     num_rows = 0
     with written_whole(path) as file:
@@ -27,23 +27,23 @@ def write_npy(path: Path, blocks: Iterable[np.ndarray], width: int) -> np.ndarra
             file.write(np.ascontiguousarray(block, dtype=np.float32).data)
             num_rows += len(block)
         file.seek(0)
-        _write_header(file, num_rows, width)  # numpy leaves room in it for a first dimension that grows
+        _write_header(file, num_rows, width)  # numpy leaves room in it for a larger first dimension
     return np.load(path, mmap_mode="r")
 
 
 def write_npy_rows(path: Path, rows: Iterable[tuple[int, np.ndarray]], num_rows: int, width: int) -> np.ndarray:
-    """Write rows in whatever order they come, and map the file into memory.
+    """Write rows in any order, and map the file into memory.
 
     Args:
-        path: of the `.npy` file, which is written whole or not at all.
-        rows: the place of each and its values, `(width,)`; every place from 0 to `num_rows - 1` comes once.
-        num_rows: rows.
-        width: columns.
+        path: as in `write_npy`.
+        rows: pairs of the place of a row and its values, of shape `(width,)`. Every place occurs once.
+        num_rows: number of rows.
+        width: number of columns.
 
     Returns:
-        as `write_npy`.
+        As `write_npy`.
     """
-    with written_whole(path) as file:  # written, not mapped: a full disk would kill a process that writes to a map
+    with written_whole(path) as file:  # not mapped, because a full disk would kill a process that writes to a map
         _write_header(file, num_rows, width)
         start = file.tell()
         for place, row in rows:
@@ -55,6 +55,3 @@ def write_npy_rows(path: Path, rows: Iterable[tuple[int, np.ndarray]], num_rows:
 def _write_header(file: BinaryIO, num_rows: int, width: int) -> None:
     header = {"descr": np.dtype(np.float32).str, "fortran_order": False, "shape": (num_rows, width)}
     np.lib.format.write_array_header_1_0(file, header)
-
-
-__all__ = ["write_npy", "write_npy_rows"]

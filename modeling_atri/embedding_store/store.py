@@ -1,4 +1,4 @@
-"""Embeddings on disk, written in parts: what stopped runs leave can be read, and added to."""
+"""Embeddings on disk, in parts: those that a stopped run has written can be read and added to."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,13 +21,13 @@ _METADATA_KEY = b"modeling_atri"
 
 @dataclass(frozen=True)
 class Clip:
-    """What is known of a sound file beside its embedding.
+    """The facts that are stored with the embedding of a sound file.
 
     Args:
-        id: its name, here the path relative to the folder that was encoded, with `/`.
-        size: of the file, in bytes.
-        mtime_ns: time of its last change, in nanoseconds.
-        duration_s: of the sound, in seconds.
+        id: path relative to the folder that was encoded, with `/`.
+        size: size of the file in bytes.
+        mtime_ns: time of its last change in nanoseconds.
+        duration_s: length of the sound in seconds.
     """
 
     id: str
@@ -37,27 +37,27 @@ class Clip:
 
 
 class EmbeddingStore:
-    """A folder of embeddings of one model, one parquet file a part.
+    """A folder with the embeddings of one model, in one parquet file per part.
 
-    `folder/embeddings/00000.parquet, ...` have the columns `id` (string), `embedding` (list of `projection_dim`
-    float32), `duration_s`, `size` and `mtime_ns`; their metadata, under the key `modeling_atri`, is JSON that names
-    the model and its fingerprint. A part is there whole or not at all, and no id is in two of them. As a context
-    manager it keeps other processes from writing to the folder.
+    The files `folder/embeddings/00000.parquet, ...` have the columns `id` (string), `embedding` (list of
+    `projection_dim` float32), `duration_s`, `size` and `mtime_ns`. Their metadata holds JSON with the model's name and
+    fingerprint under the key `modeling_atri`. A part is written completely or not at all, and no id is in two parts.
+    As a context manager, the store keeps other processes from writing to the folder.
 
     Args:
-        folder (`str` or `Path`): made when it is missing.
-        model_name (`str`): for people.
-        fingerprint (`str`): of what makes the embeddings, see `fingerprints.audio_fingerprint`.
-        width (`int`): of an embedding.
+        folder (`str` or `Path`): it is created if it does not exist.
+        model_name (`str`): name of the model, for people.
+        fingerprint (`str`): identifies everything that the embeddings depend on, see `fingerprints.audio_fingerprint`.
+        width (`int`): length of an embedding.
 
     Raises:
-        ValueError: the folder holds embeddings of another model, files that are none of ours, or is in use.
+        ValueError: the folder holds embeddings of another model or other files, or another process writes to it.
     """
 
     def __init__(self, folder: str | PathLike, model_name: str, fingerprint: str, width: int):
         self.folder = Path(folder)
         if self.folder.exists() and not self.folder.is_dir():
-            raise ValueError(f"{str(self.folder)!r} is a file; name a folder for the embeddings.")
+            raise ValueError(f"{str(self.folder)!r} is a file. Name a folder for the embeddings.")
         self._facts = {"model": model_name, "fingerprint": fingerprint}
         self._schema = pa.schema(
             {
@@ -74,8 +74,8 @@ class EmbeddingStore:
             if theirs["fingerprint"] != fingerprint:
                 raise ValueError(
                     f"{str(self.folder)!r} holds embeddings of another model, {theirs['model']!r} (fingerprint "
-                    f"{theirs['fingerprint']}); this one is {model_name!r} ({fingerprint}), and the two cannot be "
-                    "compared. Choose another folder, or delete that one."
+                    f"{theirs['fingerprint']}), which cannot be compared with those of {model_name!r} "
+                    f"({fingerprint}). Choose another folder, or delete that one."
                 )
         self._parts_folder.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(self.folder / ".lock", timeout=0)
@@ -85,7 +85,7 @@ class EmbeddingStore:
             self._lock.acquire()
         except Timeout as error:
             raise ValueError(f"Another process is writing embeddings to {str(self.folder)!r}.") from error
-        for folder in (self.folder, self._parts_folder):  # a process that was killed may have left some
+        for folder in (self.folder, self._parts_folder):  # left by a process that was killed
             remove_unfinished(folder)
         return self
 
@@ -106,8 +106,8 @@ class EmbeddingStore:
         """Write a part.
 
         Args:
-            clips: of the rows; none of them is in the store yet.
-            embeddings: `(len(clips), width)`, float32.
+            clips: the clips of the rows, none of which is in the store yet.
+            embeddings: array of shape `(len(clips), width)`, float32.
         """
         last = max((int(path.stem) for path in _part_paths(self.folder)), default=-1)
         values = pa.array(np.ascontiguousarray(embeddings, dtype=np.float32).reshape(-1))
@@ -116,7 +116,7 @@ class EmbeddingStore:
         self._write(self._parts_folder / f"{last + 1:05d}.parquet", pa.table(columns, schema=self._schema))
 
     def drop(self, ids: Iterable[str]) -> None:
-        """Take clips out; only the parts that hold some are written anew."""
+        """Remove clips. Only the parts that hold some of them are written again."""
         ids = set(ids)
         for path in _part_paths(self.folder) if ids else []:
             present = _read(path, ["id"])["id"].to_pylist()
@@ -132,25 +132,26 @@ class EmbeddingStore:
 
 
 def load_embeddings(folder: str | PathLike, out: str | PathLike | None = None) -> tuple[list[str], np.ndarray]:
-    """What `encode_folder` and `atri encode` wrote.
+    """Load the embeddings that `encode_folder` or `atri encode` wrote.
 
     Args:
         folder (`str` or `Path`): the folder they wrote to.
-        out (`str` or `Path`, *optional*): `.npy` file to gather the embeddings in, instead of in memory. It appears
-            when all are there.
+        out (`str` or `Path`, *optional*): `.npy` file for the embeddings, which then need no memory. The file appears
+            when it is complete.
 
     Returns:
-        the ids, sorted (paths relative to the folder that was encoded, with `/`), and the embeddings, `np.ndarray` of
-        shape `(len(ids), projection_dim)`, float32, in the same order; with `out`, mapped from the file, read-only.
+        A pair of the sorted ids (paths relative to the folder that was encoded, with `/`) and the embeddings,
+        `np.ndarray` of shape `(len(ids), projection_dim)`, float32, in the same order; with `out`, mapped from the
+        file and read-only.
 
     Raises:
-        ValueError: there are no embeddings in the folder, or of several models.
+        ValueError: the folder holds no embeddings, or those of several models.
     """
     paths = _part_paths(Path(folder))
     if not paths:
         raise ValueError(f"There are no embeddings in {str(folder)!r}: no {PARTS_FOLDER}/*.parquet.")
     if len({_facts_of(path)["fingerprint"] for path in paths}) > 1:
-        raise ValueError(f"The parts in {str(folder)!r} are of several models; encode into a folder for each.")
+        raise ValueError(f"The parts in {str(folder)!r} are of several models. Encode into one folder per model.")
     ids_of = [_read(path, ["id"])["id"].to_pylist() for path in paths]
     ids = sorted(name for part in ids_of for name in part)
     place_of = {name: place for place, name in enumerate(ids)}
@@ -172,22 +173,22 @@ def _rows(path: Path, ids: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
 
 def _part_paths(folder: Path) -> list[Path]:
     paths = (folder / PARTS_FOLDER).glob("*.parquet")
-    # No `00000 (1).parquet`, which those who synchronise folders make: a part that is there already.
+    # Programs that synchronise folders may add a copy `00000 (1).parquet` of a part.
     return sorted((path for path in paths if path.stem.isdecimal()), key=lambda path: int(path.stem))
 
 
 def _read(path: Path, columns: list[str] | None = None) -> pa.Table:
-    with pq.ParquetFile(path) as file:  # unlike `pq.read_table`, it makes no columns of folders named like `a=b`
+    with pq.ParquetFile(path) as file:  # `pq.read_table` would add a column for a folder named like `a=b`
         return file.read(columns)
 
 
 def _facts_of(path: Path) -> dict[str, str]:
-    """The model of a part."""
+    """Name and fingerprint of the model of a part."""
     try:
         metadata = pq.read_schema(path).metadata or {}
         return json.loads(metadata[_METADATA_KEY])
     except (pa.ArrowInvalid, KeyError, ValueError) as error:
-        raise ValueError(f"{str(path)!r} is no part of embeddings written by modeling_atri: delete it.") from error
+        raise ValueError(f"{str(path)!r} is not a part that modeling_atri has written. Delete it.") from error
 
 
 __all__ = ["Clip", "EmbeddingStore", "load_embeddings"]

@@ -176,6 +176,3 @@ def _embed_in_pieces(model: Any, features: Tensor, max_units: int) -> Tensor:
         pooled = model.audio_model(piece).pooler_output
         mean = mean + pooled.float() * ((last - first) / num_chunks)
     return F.normalize(model.audio_projection(mean.to(pooled.dtype)), dim=-1)
-
-
-__all__ = ["BATCHES_AHEAD", "audio_blocks", "collect", "in_eval_mode", "text_blocks", "weigh"]

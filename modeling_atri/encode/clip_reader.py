@@ -31,8 +31,9 @@ class AudioFailure:
     error: Exception | None = field(default=None, compare=False, repr=False)
 
 
+@dataclass
 class ClipReader:
-    """A function that reads one clip.
+    """Reads one clip.
 
     Args:
         feature_extractor: the feature extractor of the model.
@@ -43,34 +44,25 @@ class ClipReader:
         skip: log a clip that cannot be read and return an `AudioFailure`, instead of raising.
     """
 
-    def __init__(
-        self,
-        feature_extractor: AtriFeatureExtractor,
-        sampling_rate: int | None = None,
-        pad_short: bool = False,
-        read_features: Callable[[Any], Tensor] | None = None,
-        names: Sequence[str] | None = None,
-        skip: bool = False,
-    ):
-        self._extractor = feature_extractor
-        self._sampling_rate = sampling_rate
-        self._pad_short = pad_short
-        self._read_features = read_features
-        self._names = names
-        self._skip = skip
+    feature_extractor: AtriFeatureExtractor
+    sampling_rate: int | None
+    pad_short: bool
+    read_features: Callable[[Any], Tensor] | None
+    names: Sequence[str] | None
+    skip: bool
 
     def __call__(self, numbered: tuple[int, Any]) -> Tensor | AudioFailure:
         """Log-mel features of a clip with its number, of shape `(frames, mel bins)`, or the reason why it has none."""
         index, audio = numbered
         if isinstance(audio, Mapping) and "audio" in audio:  # a row of a data set
             audio = audio["audio"]
-        name = self._names[index] if self._names is not None else path_of(audio) or f"Clip {index}"
+        name = self.names[index] if self.names is not None else path_of(audio) or f"Clip {index}"
         try:
             return self._read(audio, f"Clip {index}")
         except (ValueError, OSError) as error:
-            is_named = self._names is None and name in str(error)
+            is_named = self.names is None and name in str(error)
             message = str(error) if is_named else f"{name}: {error}"
-            if self._skip:
+            if self.skip:
                 logger.warning(f"Skipped: {message}")
                 error.__cause__ = error.__context__ = None
                 return AudioFailure(index, name, str(error), error.with_traceback(None))
@@ -79,10 +71,7 @@ class ClipReader:
             raise ValueError(message) from error
 
     def _read(self, audio: Any, name: str) -> Tensor:
-        if self._read_features is not None:
-            return self._read_features(audio)
-        waveform = read_sound(audio, self._extractor.sampling_rate, self._sampling_rate, name)
-        return self._extractor.extract_clip(waveform, self._pad_short, name_of_sound(audio, name))
-
-
-__all__ = ["AudioFailure", "ClipReader"]
+        if self.read_features is not None:
+            return self.read_features(audio)
+        waveform = read_sound(audio, self.feature_extractor.sampling_rate, self.sampling_rate, name)
+        return self.feature_extractor.extract_clip(waveform, self.pad_short, name_of_sound(audio, name))

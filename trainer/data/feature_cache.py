@@ -143,7 +143,7 @@ def is_silent(features: torch.Tensor) -> bool:
 
 def _identity(audio: Any) -> bytes | None:
     """Bytes that identify a clip; None for a file that cannot be recognised later, or that does not exist."""
-    content, rate, _, _ = unpack_sound(audio)
+    content, rate, _ = unpack_sound(audio)
     if rate is not None:
         array = np.ascontiguousarray(content)
         return f"{rate} {array.shape} {array.dtype}".encode() + array.tobytes()
