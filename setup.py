@@ -1,4 +1,4 @@
-"""Packaging. Settings of tools are in pyproject.toml, the versions that were tested in `requirements/`."""
+"""Packaging. Settings of tools are in pyproject.toml, and the tested versions are in `requirements/`."""
 
 import re
 from pathlib import Path
@@ -34,8 +34,7 @@ PACKAGE_DATA = {
     "modeling_atri.trainer.evaluation": ["retrieval_metric/*"],
 }
 
-# Floors of torch and the Hugging Face stack are the versions the tests run with; with those of the smaller libraries
-# the tests of decoding, tokenizer, rows, model and metrics were run once.
+# The floors are tested: `make test-lowest` installs the lowest allowed version of every direct dependency.
 MODEL_REQUIREMENTS = [
     "torch>=2.13",  # the model, and the log-mel features: one numeric path
     "transformers>=5.23,<6",  # config, model, processor and Trainer classes; internals move between major versions
@@ -43,7 +42,7 @@ MODEL_REQUIREMENTS = [
     "soundfile>=0.13",  # decodes WAV, FLAC, OGG and MP3 with the libsndfile that its wheel carries
     "soxr>=0.5",  # resamples
     "huggingface_hub>=2.4,<3",  # reads from the Hub and pushes to it
-    "pyarrow>=20",  # embeddings of an archive, in parts, as parquet
+    "pyarrow>=24",  # embeddings of an archive, in parts, as parquet
     "filelock>=3.15",  # keeps two processes from writing to one archive's embeddings
     "tokenizers>=0.23",  # trains the small tokenizer; transformers says the upper bound
 ]
@@ -55,12 +54,12 @@ TRAINING_REQUIREMENTS = [
 COMMAND_LINE_REQUIREMENTS = [
     "matplotlib>=3.9",  # the plots of `atri quickstart` and of the benchmarks
     "pyyaml>=6.0",  # options from a YAML file
-    "tqdm>=4.66",  # progress bars
+    "tqdm>=4.66.3",  # progress bars
 ]
 TEST_REQUIREMENTS = [
     "hypothesis>=6.100",  # property tests: one clip, one embedding
     "parameterized>=0.9",  # what transformers' common tests are written with, `make test-common`
-    "pytest>=8.0",
+    "pytest>=8.4",
     "pytest-timeout>=2.3",  # a test that hangs fails instead
     "pytest-xdist>=3.6",  # runs the tests on all cores
     "setuptools>=77",  # test_packaging builds the wheel without a network

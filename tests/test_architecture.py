@@ -172,9 +172,10 @@ def test_a_circle_is_found(source):
 
 
 def test_scripts_import_absolutely(repository_root):
-    for path in source_files(repository_root):
-        if SCRIPT_FOLDER in path.parents:
-            assert all(level == 0 for level, _ in imports((repository_root / path).read_text("utf-8"))), path
+    scripts = [path for path in source_files(repository_root) if SCRIPT_FOLDER in path.parents]
+    assert scripts
+    for path in scripts:
+        assert all(level == 0 for level, _ in imports((repository_root / path).read_text("utf-8"))), path
 
 
 def copied_files(root: Path) -> list[Path]:

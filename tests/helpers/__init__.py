@@ -1,4 +1,4 @@
-"""What several tests share: tiny models, made-up data, a local hub, and scripts that tests start as processes."""
+"""Helpers of tests: tiny models, generated data, a local Hub, and scripts that tests start as processes."""
 
 from pathlib import Path
 

@@ -6,7 +6,7 @@ import pytest
 from transformers import HfArgumentParser, TrainingArguments
 
 from modeling_atri.hub_cards.figures import figure_names
-from modeling_atri.languages_atri import ATRI_LANGUAGES
+from modeling_atri.languages_atri import ATRI_LANGUAGES, resolve_language
 from modeling_atri.trainer import AtriTrainingArguments
 from modeling_atri.trainer.data.augmentation import Augmentation
 from modeling_atri.trainer.evaluation.retrieval import RetrievalEmbeddings, retrieval_table
@@ -167,7 +167,9 @@ def test_wrong_values(tmp_path, options, message):
     ],
 )
 def test_borders_are_allowed(tmp_path, options):
-    make(tmp_path, **options)
+    args = make(tmp_path, **options)
+    expected = options | {"languages": [resolve_language(code) for code in options.get("languages", ATRI_LANGUAGES)]}
+    assert {name: getattr(args, name) for name in expected} == expected
 
 
 # The best model
