@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modeling_atri.bounds import Positive, PositiveCount, check_options
 from modeling_atri.files import files_in, folder_written_whole
 from modeling_atri.sources import is_hub_id, public_name
 
@@ -60,17 +61,17 @@ class ConvertArguments:
     tokenizer: str | None = field(
         default=None, metadata={"help": "Folder or Hub id. Default: that of --sonar, unless it is a file."}
     )
-    audio_heads: int | None = field(
+    audio_heads: PositiveCount | None = field(
         default=None, metadata={"help": "Attention heads of CED. Default: those published for its width."}
     )
-    text_heads: int | None = field(
+    text_heads: PositiveCount | None = field(
         default=None, metadata={"help": "Attention heads of SONAR from a file. Default: those published."}
     )
-    projection_dim: int | None = field(
+    projection_dim: PositiveCount | None = field(
         default=None,
         metadata={"help": "Width of the embedding space under new heads. Default: 1024. ML-CLAP has its own."},
     )
-    temperature: float | None = field(
+    temperature: Positive | None = field(
         default=None,
         metadata={
             "help": "Softmax temperature to continue training with, e.g. the paper's 0.07. Default: the temperature "
@@ -83,13 +84,12 @@ class ConvertArguments:
     )
 
     def __post_init__(self):
+        check_options(self)
         given = [f"--{name}" for name in _PROJECTS if getattr(self, name) is not None]
         if given not in (["--mlclap"], ["--ced", "--sonar"]):
             raise ValueError(f"Pass either --mlclap, or both --ced and --sonar; got {' '.join(given) or 'none'}.")
         if self.mlclap is not None and self.projection_dim is not None:
             raise ValueError("--projection_dim is for new heads; the heads of ML-CLAP are in its checkpoint.")
-        if self.temperature is not None and not 0 < self.temperature < math.inf:
-            raise ValueError(f"--temperature must be a finite number above 0; got {self.temperature}.")
         if self.tokenizer is None and (self.sonar is None or os.path.isfile(self.sonar)):
             raise ValueError(
                 "Name the text tower's tokenizer with --tokenizer; ML-CLAP and SONAR use the tokenizer of "

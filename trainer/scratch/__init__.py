@@ -7,6 +7,7 @@ from modeling_atri.lazy import lazy_names
 
 _MODULE_OF = {
     "ScratchArguments": "model",
+    "caption_texts": "model",
     "model_from_scratch": "model",
     "train_tokenizer": "tokenizer",
 }
@@ -16,5 +17,5 @@ __getattr__ = lazy_names(__name__, _MODULE_OF)
 
 
 if TYPE_CHECKING:
-    from .model import ScratchArguments, model_from_scratch
+    from .model import ScratchArguments, caption_texts, model_from_scratch
     from .tokenizer import train_tokenizer

@@ -1,14 +1,14 @@
-"""SentencePiece's table of character normalisation, NFKC and plain spaces, built from Python's Unicode data.
+"""SentencePiece's table of character normalisation (NFKC and plain spaces), built from Python's Unicode data.
 
-`NllbTokenizer` keeps exactly one kind of normaliser when it is saved and loaded: a `precompiled_charsmap`, the table
-that SentencePiece writes into its models. `tokenizers` reads it but cannot write one, hence this file.
+When `NllbTokenizer` is saved and loaded, it keeps only one kind of normaliser: a `precompiled_charsmap`, the table
+that SentencePiece writes into its models. `tokenizers` can read such a table, but cannot write one.
 
-The format: the size of a trie in bytes (uint32), the trie, then the replacements as UTF-8 strings that end in NUL. The
-trie is a double array as in Darts-clone (https://github.com/s-yata/darts-clone); its units (uint32) hold
-    bits 0-7    the byte that leads here
-    bit  8      whether a key ends here: then the child under byte 0 is a leaf
-    bits 10-30  the block of its children, xor the unit's own position; a child lies at its block xor its byte
-and a leaf is bit 31 with the position of the key's replacement. All numbers are little endian.
+The table consists of the size of a trie in bytes (uint32), the trie, and the replacements as UTF-8 strings that end in
+NUL. The trie is a double array as in Darts-clone (https://github.com/s-yata/darts-clone). Its units (uint32) contain
+    bits 0-7    the byte that leads to this unit
+    bit  8      whether a key ends here; the child under byte 0 is then a leaf
+    bits 10-30  the block of the children, xor the position of this unit; a child is at its block xor its byte
+A leaf is bit 31 with the position of the replacement. All numbers are little endian.
 """
 
 import struct
@@ -21,15 +21,15 @@ from functools import cache
 _LEAF = 1 << 31
 _HAS_LEAF = 1 << 8
 _BLOCK_SHIFT = 10
-_SEARCHED_UNITS = 512  # how far back gaps are looked for: more is slower and packs hardly better
-# `tokenizers` looks up clusters, such as a letter with its accents, up to this length, and single characters.
+_SEARCHED_UNITS = 512  # how far back gaps are searched; more is slower and hardly saves space
+# `tokenizers` looks up single characters, and clusters (such as a letter with its accents) up to this length.
 _MAX_CLUSTER_BYTES = 5
 _INVISIBLE = "\u00ad\u200b\u2060\ufeff"  # soft hyphen, zero-width space, word joiner, byte order mark
 
 
 @cache
 def nfkc_charsmap() -> bytes:
-    """The table that makes text NFKC and every white space a plain space, and drops invisible characters."""
+    """The table that normalises text to NFKC, replaces white space by plain spaces, and drops invisible characters."""
     positions: dict[str, int] = {}
     strings = bytearray()
     keys: dict[bytes, int] = {}
@@ -43,7 +43,7 @@ def nfkc_charsmap() -> bytes:
 
 
 def _replacements() -> dict[str, str]:
-    """What is replaced by what: single characters, and letters followed by the marks they compose with."""
+    """Replacements of single characters, and of letters followed by marks that they compose with."""
     replacements = {}
     for character in map(chr, range(1, sys.maxunicode + 1)):
         if unicodedata.category(character) in ("Cn", "Cs"):  # unassigned; halves of surrogate pairs
@@ -57,7 +57,7 @@ def _replacements() -> dict[str, str]:
 
 
 def _double_array(keys: dict[bytes, int]) -> list[int]:
-    """Lays the trie of the keys out in one array, breadth first, each block of children in a gap near the end."""
+    """Lay out the trie of the keys in one array, breadth first, with each block of children in a gap near the end."""
     units = {0: 0}
     used_blocks = set()
     last = 0
@@ -65,7 +65,7 @@ def _double_array(keys: dict[bytes, int]) -> list[int]:
     while queue:
         position, children = queue.popleft()
         block = max(1, last - _SEARCHED_UNITS)
-        # No two nodes share a block, or the children of one would be found under the other.
+        # Two nodes must not share a block: the children of one would be found under the other.
         while block in used_blocks or any(block ^ byte in units for byte in children):
             block += 1
         used_blocks.add(block)
@@ -81,7 +81,7 @@ def _double_array(keys: dict[bytes, int]) -> list[int]:
 
 
 def _trie(keys: dict[bytes, int]) -> dict:
-    """Nested dicts by byte; the value of a key stands under byte 0, which is in no key."""
+    """Nested dicts by byte. The value of a key is under byte 0, which no key contains."""
     root: dict = {}
     for key, value in sorted(keys.items()):
         node = root

@@ -1,11 +1,12 @@
-"""A small model and its tokenizer from scratch, for data that is at hand and machines that are small."""
+"""A small model from scratch, with a tokenizer trained from captions, for small machines."""
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 
 import torch
 
+from modeling_atri.bounds import Dropout, Positive, PositiveCount, check_options
 from modeling_atri.configuration_atri import AtriConfig
 from modeling_atri.feature_extraction_atri import AtriFeatureExtractor
 from modeling_atri.modeling_atri import AtriModel
@@ -16,43 +17,36 @@ from .tokenizer import train_tokenizer
 
 @dataclass
 class ScratchArguments:
-    """Sizes of a model that is trained from scratch, checked at once. The defaults learn fast on two CPU cores."""
+    """Sizes of a model that is trained from scratch. With the defaults, it learns fast on two CPU cores."""
 
-    audio_hidden_size: int = field(default=128, metadata={"help": "From scratch: width of the audio tower."})
-    audio_layers: int = field(default=4, metadata={"help": "From scratch: blocks of the audio tower."})
-    audio_heads: int = field(default=4, metadata={"help": "From scratch: attention heads of the audio tower."})
-    audio_dropout: float = field(default=0.1, metadata={"help": "From scratch: dropout in the audio tower."})
-    audio_drop_path: float = field(default=0.0, metadata={"help": "From scratch: stochastic depth, audio tower."})
+    audio_hidden_size: PositiveCount = field(default=128, metadata={"help": "From scratch: width of the audio tower."})
+    audio_layers: PositiveCount = field(default=4, metadata={"help": "From scratch: blocks of the audio tower."})
+    audio_heads: PositiveCount = field(default=4, metadata={"help": "From scratch: attention heads, audio tower."})
+    audio_dropout: Dropout = field(default=0.1, metadata={"help": "From scratch: dropout in the audio tower."})
+    audio_drop_path: Dropout = field(default=0.0, metadata={"help": "From scratch: stochastic depth, audio tower."})
     patch_size: list[int] = field(
         default_factory=lambda: [64, 8],
         metadata={
             "help": "From scratch: mel bins and frames of a patch. CED has 16 16; full-height patches learn faster."
         },
     )
-    text_hidden_size: int = field(default=128, metadata={"help": "From scratch: width of the text tower."})
-    text_layers: int = field(default=2, metadata={"help": "From scratch: blocks of the text tower."})
-    text_heads: int = field(default=4, metadata={"help": "From scratch: attention heads of the text tower."})
-    text_dropout: float = field(default=0.1, metadata={"help": "From scratch: dropout in the text tower."})
-    vocab_size: int = field(
+    text_hidden_size: PositiveCount = field(default=128, metadata={"help": "From scratch: width of the text tower."})
+    text_layers: PositiveCount = field(default=2, metadata={"help": "From scratch: blocks of the text tower."})
+    text_heads: PositiveCount = field(default=4, metadata={"help": "From scratch: attention heads, text tower."})
+    text_dropout: Dropout = field(default=0.1, metadata={"help": "From scratch: dropout in the text tower."})
+    vocab_size: PositiveCount = field(
         default=4000, metadata={"help": "From scratch: tokens, learned from the training captions."}
     )
-    projection_dim: int = field(default=128, metadata={"help": "From scratch: width of the embedding space."})
-    temperature: float = field(default=0.07, metadata={"help": "From scratch: initial softmax temperature."})
+    projection_dim: PositiveCount = field(default=128, metadata={"help": "From scratch: width of the embeddings."})
+    temperature: Positive = field(default=0.07, metadata={"help": "From scratch: initial softmax temperature."})
 
     def __post_init__(self):
-        for item in fields(self):
-            value = getattr(self, item.name)
-            if item.type is int and value < 1:
-                raise ValueError(f"`{item.name}` must be at least 1; got {value}.")
-            if item.name.endswith(("dropout", "drop_path")) and not 0 <= value < 1:
-                raise ValueError(f"`{item.name}` must be in [0, 1); got {value}.")
-        if not 0 < self.temperature < math.inf:
-            raise ValueError(f"`temperature` must be a finite number above 0; got {self.temperature}.")
+        check_options(self)
         if len(self.patch_size) != 2 or min(self.patch_size) < 1:
-            raise ValueError(f"`patch_size` must be two sizes, mel bins and frames; got {self.patch_size}.")
+            raise ValueError(f"`patch_size` must be two positive numbers (mel bins, frames); got {self.patch_size}.")
 
     def config(self, vocab_size: int) -> AtriConfig:
-        """The configuration of these sizes, with a vocabulary of `vocab_size` tokens."""
+        """The configuration of a model of these sizes with `vocab_size` tokens."""
         return AtriConfig(
             audio_config={
                 "hidden_size": self.audio_hidden_size,
@@ -73,7 +67,7 @@ class ScratchArguments:
                 "dropout": self.text_dropout,
                 "attention_dropout": self.text_dropout,
                 "activation_dropout": 0.0,
-                "init_std": self.text_hidden_size**-0.5,  # the default, 0.02, drowns small embeddings in the positions
+                "init_std": self.text_hidden_size**-0.5,  # with 0.02, positions would dominate embeddings
             },
             projection_dim=self.projection_dim,
             logit_scale_init_value=-math.log(self.temperature),
@@ -81,7 +75,7 @@ class ScratchArguments:
 
 
 def caption_texts(rows: Iterable[dict], languages: Sequence[str]) -> Iterable[str]:
-    """All captions of rows, row by row and language by language."""
+    """All captions of the rows, row by row and language by language."""
     for row in rows:
         for language in languages:
             yield from row["captions"].get(language) or []
@@ -90,13 +84,13 @@ def caption_texts(rows: Iterable[dict], languages: Sequence[str]) -> Iterable[st
 def model_from_scratch(
     captions: Iterable[str], languages: Sequence[str], sizes: ScratchArguments, seed: int
 ) -> tuple[AtriModel, AtriProcessor]:
-    """A model of random weights, and a processor whose tokenizer is learned from captions.
+    """Make a model with random weights, and a processor whose tokenizer is trained from captions.
 
     Args:
         captions: texts in all languages.
-        languages: each gets a language code in the tokenizer.
-        sizes (`ScratchArguments`): of the model.
-        seed: of the weights.
+        languages: languages that get a code in the tokenizer.
+        sizes (`ScratchArguments`): sizes of the model.
+        seed: seed of the weights.
     """
     tokenizer = train_tokenizer(captions, languages, vocab_size=sizes.vocab_size)
     torch.manual_seed(seed)

@@ -1,7 +1,7 @@
 """A tokenizer trained from captions, for models that do not start from SONAR's weights.
 
-The result is a real `NllbTokenizer`: the class, special tokens, language codes and normalisation of SONAR's tokenizer
-with a small vocabulary of its own. It is saved, loaded and pushed like any other.
+The result is an `NllbTokenizer` with the special tokens, language codes and normalisation of SONAR's tokenizer, but
+with a small vocabulary of its own. It is saved, loaded and pushed like every other tokenizer.
 """
 
 import json
@@ -18,18 +18,18 @@ from .charsmap import nfkc_charsmap
 
 _SPECIAL_TOKENS = ["<s>", "<pad>", "</s>", "<unk>"]  # ids 0 to 3, as in NLLB; NllbTokenizer adds <mask> at the end
 _MAX_TOKEN_LENGTH = 16  # characters
-# Written without spaces, a clause would become one token: new combinations of known words would then be unknown.
+# Without spaces between words, a whole clause could become one token, and new combinations of words would be unknown.
 _MAX_HAN_TOKEN_LENGTH = 4
-# Merges beyond the vocabulary's size make up for those that the rule above drops.
+# More merges than the vocabulary needs are learned, as replacements for those that the rule above drops.
 _MERGE_RESERVE = 2
 
-# Characters that are known even if no caption has them, so that a letter of a query is seldom `<unk>`.
+# Characters that are in the vocabulary even if no caption has them, so that letters of a query are seldom `<unk>`.
 _COMMON_ALPHABET = string.ascii_letters + string.digits + string.punctuation
 _LATIN_ALPHABET = "".join(chr(code) for code in range(0xC0, 0x180) if chr(code).isalpha())
 _KANA_ALPHABET = "".join(map(chr, [*range(0x3041, 0x3097), *range(0x30A1, 0x30FB)])) + "ー、。"
 _ALPHABET_OF_SCRIPT = {"Latn": _LATIN_ALPHABET, "Jpan": _KANA_ALPHABET, "Hans": "、。", "Hant": "、。"}
 
-# Runs of one script are the nearest thing to words where there are no spaces.
+# In languages without spaces, runs of one script are the closest approximation to words.
 _SCRIPT_RUNS = Regex(r"\p{Han}+|\p{Hiragana}+|[\p{Katakana}ー]+")
 
 
@@ -39,26 +39,27 @@ def train_tokenizer(
     vocab_size: int = 4_000,
     model_max_length: int = 512,
 ) -> NllbTokenizer:
-    """Trains byte-pair encoding on captions of all languages together.
+    """Train byte-pair encoding on the captions of all languages together.
 
-    Text is normalised to NFKC with single plain spaces, before training and in the tokenizer. Tokens never cross white
-    space, punctuation or a change of script (Han, Hiragana, Katakana). The same captions in the same order give
+    Text is normalised to NFKC with single plain spaces, both for training and in the tokenizer. Tokens never cross
+    white space, punctuation or a change of script (Han, Hiragana, Katakana). The same captions in the same order give
     the same tokenizer.
 
     Args:
-        captions: the texts, of any language, in any order; they are read once.
-        languages: languages to hold a code for, in any writing that `resolve_language` takes; the first is the
-            tokenizer's `src_lang`. Their codes follow the vocabulary in this order.
-        vocab_size (`int`, defaults to 4000): upper limit of `len(tokenizer)`, special tokens and languages included.
-            Few or uniform captions give fewer tokens.
-        model_max_length (`int`, defaults to 512): length in tokens that longer texts are cut to, if asked to truncate.
+        captions: texts in any language and order; they are read once.
+        languages: languages that get a code, as codes or names that `resolve_language` accepts. The codes follow the
+            vocabulary in this order, and the first is the `src_lang` of the tokenizer.
+        vocab_size (`int`, *optional*, defaults to 4000): upper limit of `len(tokenizer)`, special tokens and language
+            codes included. Few or similar captions give fewer tokens.
+        model_max_length (`int`, *optional*, defaults to 512): number of tokens to which texts are truncated, if
+            truncation is requested.
 
     Returns:
         `NllbTokenizer`: ids 0 to 3 are `<s> <pad> </s> <unk>`.
 
     Raises:
-        ValueError: if there are no captions, one is no text, a language is unknown or named twice, or `vocab_size` is
-            too small for the characters of the captions.
+        ValueError: there are no captions, one of them is not a string, a language is unknown or named twice, or
+            `vocab_size` is too small for the characters of the captions.
     """
     codes = [resolve_language(language) for language in languages]
     if not codes or len(set(codes)) < len(codes):
@@ -82,8 +83,8 @@ def _learn_merges(captions: Iterable[str], codes: list[str], charsmap: bytes, vo
     tokenizer.normalizer = normalizers.Sequence(
         [normalizers.Precompiled(charsmap), normalizers.Replace(Regex(" {2,}"), " ")]
     )
-    # NllbTokenizer itself splits at white space alone. The other two splits are for learning only: a merge that was
-    # never learned across them is never applied across them.
+    # NllbTokenizer itself only splits at white space. The other two splits are needed only for training: merges across
+    # them are never learned, so they are never applied.
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always", split=True),
@@ -116,14 +117,14 @@ def _checked(captions: Iterable[str]) -> Iterator[str]:
 
 
 def _select_merges(learned: dict, num_tokens: int) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """The characters and the first merges that are short enough, up to `num_tokens` tokens, ids without gaps."""
+    """Select the characters and the first merges that are short enough, up to `num_tokens` tokens."""
     merged_tokens = {left + right for left, right in learned["merges"]}
     base_tokens = [token for token in sorted(learned["vocab"], key=learned["vocab"].get) if token not in merged_tokens]
     if num_tokens < len(base_tokens):
         raise ValueError(
-            f"`vocab_size` is too small: it leaves {num_tokens} tokens beside the language codes, but special tokens "
-            f"and single characters alone are {len(base_tokens)}. Please raise it by at least "
-            f"{len(base_tokens) - num_tokens}, or clean the captions of rare characters."
+            f"`vocab_size` is too small: it leaves {num_tokens} tokens beside the language codes, but there are "
+            f"{len(base_tokens)} special tokens and single characters. Raise it by at least "
+            f"{len(base_tokens) - num_tokens}, or remove rare characters from the captions."
         )
     vocab = {token: index for index, token in enumerate(base_tokens)}
     merges = []
@@ -138,7 +139,7 @@ def _select_merges(learned: dict, num_tokens: int) -> tuple[dict[str, int], list
 
 
 def _is_long_han(token: str) -> bool:
-    # Learning splits at changes of script: one Han character means that all are, kana being in other tokens.
+    # Training splits at changes of script, so if the first character is Han, all are.
     return len(token) > _MAX_HAN_TOKEN_LENGTH and "\u3400" <= token[0] <= "\u9fff"
 
 

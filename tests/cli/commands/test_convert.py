@@ -162,7 +162,7 @@ def test_the_temperature_to_go_on_from(mlclap, tmp_path, capsys):
     assert given.config.logit_scale_init_value == pytest.approx(given.logit_scale.item())
     assert json.loads((tmp_path / "given" / "atri_results.json").read_text())["conversion"]["temperature"] == 0.07
     assert main([*mlclap, "--temperature", "0", str(tmp_path / "none")]) == 2
-    assert "--temperature must be a finite number above 0; got 0.0" in capsys.readouterr().err
+    assert "`temperature` must be a finite number > 0, or None; got 0.0" in capsys.readouterr().err
 
 
 def test_towers_may_be_folders_and_bring_their_tokenizer(sources, tmp_path):

@@ -58,12 +58,12 @@ def test_caption_texts_go_row_by_row_and_language_by_language():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"temperature": 0.0}, "`temperature` must be a finite number above 0; got 0.0"),
+        ({"temperature": 0.0}, "`temperature` must be a finite number > 0; got 0.0"),
         ({"temperature": math.inf}, "`temperature`"),
-        ({"audio_layers": 0}, "`audio_layers` must be at least 1; got 0"),
-        ({"text_dropout": 1.0}, r"`text_dropout` must be in \[0, 1\)"),
+        ({"audio_layers": 0}, "`audio_layers` must be a whole number >= 1; got 0"),
+        ({"text_dropout": 1.0}, r"`text_dropout` must be a number in \[0, 1\)"),
         ({"audio_drop_path": -0.1}, "`audio_drop_path`"),
-        ({"patch_size": [16]}, "`patch_size` must be two sizes"),
+        ({"patch_size": [16]}, "`patch_size` must be two positive numbers"),
     ],
 )
 def test_sizes_are_checked_at_once(options, message):

@@ -122,7 +122,7 @@ def test_languages_by_alias_and_one_pass_over_the_captions():
     [
         ([], {}, "`captions` is empty"),
         (["a dog", None], {}, "caption 1 is a NoneType"),
-        (CAPTIONS, {"vocab_size": 100}, "`vocab_size` is too small.*raise it by at least"),
+        (CAPTIONS, {"vocab_size": 100}, "`vocab_size` is too small.*Raise it by at least"),
         (CAPTIONS, {"languages": []}, "at least one language"),
         (CAPTIONS, {"languages": ["fr", "fra_Latn"]}, "none twice"),
         (CAPTIONS, {"languages": ["frensh"]}, "Did you mean fra_Latn"),
