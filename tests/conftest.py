@@ -5,8 +5,8 @@ import tempfile
 from pathlib import Path
 
 
-# Hugging Face's libraries read these variables when they are imported. With a temporary home, the tests see neither the
-# caches nor the token of the user.
+# Hugging Face's libraries read these variables when they are imported. In a temporary home, the tests see neither
+# the caches nor the token of the user.
 _HOME = tempfile.TemporaryDirectory(prefix="atri_tests_")
 for _name in [name for name in os.environ if name.startswith("HF_")]:
     del os.environ[_name]
