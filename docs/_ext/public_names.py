@@ -4,7 +4,9 @@ import inspect
 from dataclasses import MISSING, Field
 from importlib import import_module
 from types import ModuleType
+from typing import ClassVar, is_typeddict
 
+from docutils.parsers.rst import directives
 from docutils.statemachine import StringList
 from sphinx.util.docutils import SphinxDirective
 
@@ -16,6 +18,7 @@ class PublicNames(SphinxDirective):
     """
 
     required_arguments = 1
+    option_spec: ClassVar = {"typed-dicts": directives.flag}  # these alone, which are left out otherwise
 
     def run(self):
         package = import_module(self.arguments[0])
@@ -23,6 +26,8 @@ class PublicNames(SphinxDirective):
         lines = []
         for name in exported(package):
             value = getattr(package, name)
+            if is_typeddict(value) != ("typed-dicts" in self.options):
+                continue
             full_name = f"{package.__name__}.{name}"
             home = first_home.setdefault(id(value), full_name)
             lines += entry(full_name, value) if home == full_name else [f"- `{full_name}` is `{home}`.", ""]
@@ -42,13 +47,16 @@ def exported(module: ModuleType) -> list[str]:
 
 def entry(full_name: str, value: object) -> list[str]:
     """Markdown with autodoc's directive for one name."""
-    if not inspect.isclass(value):
-        kind = ["autofunction"]
-    else:
-        kind = ["autoclass", "   :members:", "   :show-inheritance:"]
+    documented = "Args:" in (value.__doc__ or "")
+    if is_typeddict(value):  # it has no signature that can be read
+        kind = [f"autoclass:: {full_name}()", *([] if documented else ["   :members:", "   :undoc-members:"])]
+    elif inspect.isclass(value):
+        kind = [f"autoclass:: {full_name}", "   :members:", "   :show-inheritance:"]
         if fields := getattr(value, "_fields", ()):  # of a NamedTuple, whose docstring describes them
             kind.append(f"   :exclude-members: {', '.join(fields)}")
-    return ["```{eval-rst}", f".. {kind[0]}:: {full_name}", *kind[1:], "```", "", *options(value)]
+    else:
+        kind = [f"autofunction:: {full_name}"]
+    return ["```{eval-rst}", f".. {kind[0]}", *kind[1:], "```", "", *options(value)]
 
 
 def options(value: object) -> list[str]:
