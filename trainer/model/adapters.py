@@ -1,4 +1,4 @@
-"""LoRA adapters on the text tower, in PEFT's format: what they change, what is trained and saved beside them."""
+"""LoRA adapters on the text tower, trained and saved in PEFT's format together with the other trained parts."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,6 +8,7 @@ from torch import nn
 from transformers.trainer_utils import unwrap_peft_model
 from transformers.utils import ADAPTER_CONFIG_NAME, ADAPTER_SAFE_WEIGHTS_NAME, CONFIG_NAME, is_peft_available
 
+from modeling_atri.hub_cards.results import Adapter
 from modeling_atri.modeling_atri import AtriModel
 from modeling_atri.sources import is_hub_id
 
@@ -16,32 +17,32 @@ if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
 
 
-# Trained and saved whole beside the adapter. PEFT keeps modules only: the logit scale, a bare parameter, is added by
-# `AtriModel.get_adapter_state_dict`.
+# Parts that are trained and saved whole beside the adapter. PEFT saves modules only, so
+# `AtriModel.get_adapter_state_dict` adds the logit scale, which is a parameter.
 _WHOLE_PARTS = ("audio_model", "audio_projection", "text_projection")
-_KEY_PREFIX = "base_model.model."  # of the names in an adapter's file
+_KEY_PREFIX = "base_model.model."  # before the names in an adapter's file
 _MEL_STATISTICS = ("running_mean", "running_var")
 
 
 def text_lora_config(
     model: AtriModel, rank: int = 16, alpha: float | None = None, dropout: float = 0.0
 ) -> "LoraConfig":
-    """LoRA on every linear layer of the text tower; the other parts that can be trained are trained whole.
+    """Configure LoRA for every linear layer of the text tower. The other trainable parts are trained whole.
 
-    Of SONAR's encoder (M2M100) these are `q_proj`, `k_proj`, `v_proj`, `out_proj`, `fc1` and `fc2` of each layer.
+    In SONAR's encoder (M2M100) the layers are `q_proj`, `k_proj`, `v_proj`, `out_proj`, `fc1` and `fc2`.
 
     Args:
-        model (`AtriModel`): to be adapted.
-        rank (`int`, *optional*, defaults to 16): of the change of each layer.
-        alpha (`float`, *optional*): the change is scaled by alpha / rank. Default: twice the rank.
-        dropout (`float`, *optional*, defaults to 0.0): on the input of the adapters, in training.
+        model ([`AtriModel`]): Model to adapt.
+        rank (`int`, *optional*, defaults to 16): Rank of the change of each layer.
+        alpha (`float`, *optional*): The change is scaled by alpha / rank. Default: twice the rank.
+        dropout (`float`, *optional*, defaults to 0.0): Dropout probability on the input of the adapters in training.
 
     Returns:
-        `LoraConfig`, for `model.add_adapter` or `peft.get_peft_model`. What is frozen in the model is not in its
-        `modules_to_save`; PEFT keeps a copy of each module there, so that the base stays as it is.
+        `LoraConfig` for `model.add_adapter` or `peft.get_peft_model`. Its `modules_to_save` lists the parts that are
+        not frozen; PEFT trains copies of them, so that the base model is unchanged.
 
     Raises:
-        ImportError: peft is not installed.
+        ImportError: PEFT is not installed.
     """
     try:
         from peft import LoraConfig
@@ -58,28 +59,29 @@ def text_lora_config(
 
 
 def add_text_lora(model: AtriModel, rank: int = 16, alpha: float | None = None, dropout: float = 0.0) -> None:
-    """Put a LoRA adapter on the text tower, whose own weights are frozen by it; it changes nothing until trained.
+    """Add a LoRA adapter to the text tower, and freeze the tower's own weights.
 
-    The audio tower, the projections and the logit scale stay as trainable, or frozen, as they are. All of it is what
-    `save_pretrained` and `AtriTrainer` save: an `adapter_model.safetensors` that names the model it was made on.
+    The outputs do not change until the adapter is trained. Audio tower, projections and logit scale stay trainable or
+    frozen as they are. `save_pretrained` and [`AtriTrainer`] then save only the adapter and these parts, with the name
+    of the base model.
 
     Args:
-        model (`AtriModel`): from `from_pretrained`; it stays an `AtriModel`.
-        rank, alpha, dropout: see [`text_lora_config`].
+        model ([`AtriModel`]): Model from `from_pretrained`. It stays an `AtriModel`.
+        rank, alpha, dropout: As in [`text_lora_config`].
 
     Raises:
-        ImportError: peft is not installed.
-        ValueError: the model has an adapter already.
+        ImportError: PEFT is not installed.
+        ValueError: The model has an adapter already.
     """
     if has_adapter(model):
         raise ValueError(
             "The model has an adapter already. To train it further, call "
-            "`modeling_atri.trainer.model.adapters.train_adapter(model)` and leave out `lora_rank`; to add one to a "
-            "plain model, load it with `AtriModel.from_pretrained` first."
+            "`modeling_atri.trainer.model.adapters.train_adapter(model)` and leave out `lora_rank`. To add a new "
+            "adapter, load the base model with `AtriModel.from_pretrained`."
         )
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     model.add_adapter(text_lora_config(model, rank, alpha, dropout))
-    # PEFT freezes all but the adapter, and trains all of a part that it copies.
+    # PEFT freezes everything but the adapter, and trains whole copies of the parts. Restore what was frozen.
     for part in _WHOLE_PARTS:
         for name, parameter in model.get_submodule(part).named_parameters():
             if "modules_to_save." in name:
@@ -89,15 +91,15 @@ def add_text_lora(model: AtriModel, rank: int = 16, alpha: float | None = None, 
 
 
 def train_adapter(model: "AtriModel | PeftModel") -> None:
-    """Make a loaded adapter trainable again, with the parts saved beside it and the logit scale.
+    """Make a loaded adapter trainable again, together with the parts saved beside it and the logit scale.
 
-    `AtriModel.from_pretrained(folder)` freezes an adapter, for inference.
+    `AtriModel.from_pretrained(folder)` freezes an adapter for inference.
 
     Raises:
-        ValueError: the model has no adapter.
+        ValueError: The model has no adapter.
     """
     if not has_adapter(model):
-        raise ValueError("The model has no adapter; put one on its text tower with `add_text_lora(model)`.")
+        raise ValueError("The model has no adapter. Add one to its text tower with `add_text_lora(model)`.")
     base = unwrap_peft_model(model)
     if base is model:
         model.set_adapter(model.active_adapters())
@@ -107,7 +109,7 @@ def train_adapter(model: "AtriModel | PeftModel") -> None:
 
 
 def has_adapter(model: nn.Module) -> bool:
-    """Whether a module of `model` is adapted by PEFT, active or not."""
+    """Whether a module of `model` has an adapter of PEFT, active or not."""
     if not is_peft_available():
         return False
     from peft.tuners.tuners_utils import BaseTunerLayer
@@ -116,14 +118,14 @@ def has_adapter(model: nn.Module) -> bool:
 
 
 def check_adapter(model: "AtriModel | PeftModel", trains_text: bool = True) -> None:
-    """Refuse a training whose outcome could not be saved with the adapter, or not be loaded again.
+    """Check that all trained weights are saved with the adapter, and that it can be loaded again.
 
     Args:
-        model: with an adapter.
-        trains_text (`bool`, *optional*, defaults to `True`): whether the adapter is to be trained.
+        model ([`AtriModel`] or `PeftModel`): Model with an adapter.
+        trains_text (`bool`, *optional*, defaults to `True`): Whether the adapter is to be trained.
 
     Raises:
-        ValueError: the adapter is frozen; a trained weight is not saved with it; its base has no name.
+        ValueError: The adapter is frozen, a trained weight is not saved with it, or its base model has no name.
     """
     trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     beside = (".modules_to_save.", "logit_scale")
@@ -142,22 +144,23 @@ def check_adapter(model: "AtriModel | PeftModel", trains_text: bool = True) -> N
         raise ValueError(
             f"{len(lost)} weights would be trained, but not saved with the adapter: {', '.join(lost[:3])}"
             f"{', ...' if len(lost) > 3 else ''}. Freeze them, or name their modules in `modules_to_save` of the "
-            "adapter's configuration. PEFT saves no bare parameter of a `PeftModel`, such as logit_scale; "
-            "`modeling_atri.trainer.model.adapters.add_text_lora(model)` saves that too."
+            "adapter's configuration. PEFT saves no parameters outside of modules, such as logit_scale; an adapter "
+            "from `modeling_atri.trainer.model.adapters.add_text_lora(model)` includes it."
         )
     if not _active_config(model).base_model_name_or_path:
         raise ValueError(
-            "An adapter's checkpoint holds what was trained and the name of its base model, but this one was built in "
-            "memory and has no name. Save it first and load it from there: `model.save_pretrained(folder)`, "
-            "`AtriModel.from_pretrained(folder)`."
+            "A checkpoint of an adapter refers to its base model by name, but this model was built in memory and has "
+            "no name. Save the model with `model.save_pretrained(folder)`, and load it with "
+            "`AtriModel.from_pretrained(folder)` first."
         )
 
 
 def check_folder(model: "AtriModel | PeftModel", folder: str) -> None:
-    """Refuse to save beside files of another run, which `from_pretrained` would load with those of this one.
+    """Check that an output folder holds no files of another run that `from_pretrained` would mix with this run's.
 
     Raises:
-        ValueError: the folder holds an adapter and the model has none; or a model that is not the adapter's base.
+        ValueError: The folder holds an adapter and the model has none, or it holds a model that is not the base model
+            of the adapter.
     """
     path = Path(folder)
     if not has_adapter(model):
@@ -173,25 +176,25 @@ def check_folder(model: "AtriModel | PeftModel", folder: str) -> None:
 
 
 def check_base_on_hub(model: "AtriModel | PeftModel") -> None:
-    """Refuse a training that is to be pushed, but whose adapter others could not load.
+    """Check that others can load an adapter that is to be pushed.
 
     Raises:
-        ValueError: the base model is a local folder.
+        ValueError: The base model is a local folder.
     """
     base = _active_config(model).base_model_name_or_path
     if not is_hub_id(base):
         raise ValueError(
-            f"`push_to_hub` would push an adapter on a model that is not on the Hub ({base}), where nobody could load "
-            "it. Push that model and load it by its Hub id; or leave `push_to_hub` out, and name the Hub id at the "
+            f"`push_to_hub` would push an adapter whose base model is not on the Hub ({base}), so others could not "
+            "load it. Push the base model and load it by its Hub id; or leave out `push_to_hub` and give the Hub id at the "
             "end: `trainer.push_to_hub(finetuned_from=...)`, or `atri push --base_model ...`."
         )
 
 
 def load_adapter_weights(model: AtriModel, folder: str) -> None:
-    """Put the weights that `save_pretrained` wrote into the model's own adapter and what is trained beside it.
+    """Load the weights that `save_pretrained` wrote into the model's adapter and the parts trained beside it.
 
     Raises:
-        ValueError: the folder holds no adapter, or one of another make.
+        ValueError: The folder holds no adapter, or one with other weights.
     """
     from peft import set_peft_model_state_dict
 
@@ -203,25 +206,26 @@ def load_adapter_weights(model: AtriModel, folder: str) -> None:
     other += [name for name in own.keys() & saved.keys() if saved[name].shape != own[name].shape]
     if other:
         raise ValueError(
-            f"The adapter in {folder} is another than the model's: {len(other)} weights differ in name or shape, e.g. "
-            f"{min(other)}. Give the rank and the frozen parts that it was trained with."
+            f"The adapter in {folder} does not fit the model's: {len(other)} weights differ in name or shape, e.g. "
+            f"{min(other)}. Use the rank and the frozen parts that it was trained with."
         )
     plain = {name.removeprefix(_KEY_PREFIX): weight for name, weight in saved.items()}
     set_peft_model_state_dict(model, plain, adapter_name=model.active_adapters()[0])
 
 
-def adapter_facts(model: "AtriModel | PeftModel") -> dict[str, Any] | None:
-    """What results say of the adapter; None without one."""
+def adapter_facts(model: "AtriModel | PeftModel") -> Adapter | None:
+    """Describe the adapter for results; None if there is none."""
     if not has_adapter(model):
         return None
     config = _active_config(model).to_dict()
-    names = {"peft_type": "method", "r": "rank", "lora_alpha": "alpha", "lora_dropout": "dropout"}
-    facts = {ours: config[theirs] for theirs, ours in names.items() if config.get(theirs) is not None}
-    return {name: str(getattr(value, "value", value)) if name == "method" else value for name, value in facts.items()}
+    method = config["peft_type"]
+    facts = {"method": str(getattr(method, "value", method))}
+    names = {"rank": "r", "alpha": "lora_alpha", "dropout": "lora_dropout"}
+    return facts | {ours: config[theirs] for ours, theirs in names.items() if config.get(theirs) is not None}
 
 
 def _adapter_state(model: "AtriModel | PeftModel", state_dict: dict[str, Any] | None = None) -> dict[str, Any]:
-    """What is saved of an adapter, named as in its file; values are those of `state_dict`."""
+    """Saved weights of an adapter, named as in its file. With `state_dict`, its values instead of the weights."""
     if unwrap_peft_model(model) is model:
         state = model.get_adapter_state_dict(state_dict=state_dict)
         return {f"{_KEY_PREFIX}{name}": value for name, value in state.items()}

@@ -1,4 +1,4 @@
-"""Mel statistics of a model from scratch, from the clips it is trained on."""
+"""Mel statistics of a model from scratch, computed from its training clips."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ from ..data.draws import MEL_STATISTICS, random_stream
 
 logger = logging.getLogger(__name__)
 
-_MEL_CLIPS = 1000  # clips that mel statistics are taken from
+_MEL_CLIPS = 1000  # the most clips that are used
 
 
 def set_mel_statistics(
@@ -27,18 +27,20 @@ def set_mel_statistics(
     part: tuple[int, int] = (0, 1),
     skip_bad: bool = False,
 ) -> None:
-    """Set mean and variance of each mel bin over the frames of a seeded choice of clips, the same on all processes.
+    """Set the mean and variance of each mel bin over the frames of randomly chosen clips.
+
+    All processes get the same statistics. If the model has statistics already, nothing is done.
 
     Args:
-        mel_norm: of the model; one that has statistics keeps them.
-        rows: with the clips as `audio`.
-        read_features: takes a clip and returns its log-mel features, `(frames, mel bins)`.
-        seed: of the choice.
-        part: (rank, world_size) of this process.
-        skip_bad: leave out clips that cannot be read instead of raising.
+        mel_norm (`AtriMelNorm`): Layer of the model that keeps the statistics.
+        rows (sequence of `dict`): Rows whose `audio` is a clip.
+        read_features (callable): Returns the log-mel features of a clip, a tensor of shape `(frames, mel_bins)`.
+        seed (`int`): Seed of the choice.
+        part (`tuple[int, int]`, *optional*, defaults to `(0, 1)`): Rank and number of processes.
+        skip_bad (`bool`, *optional*, defaults to `False`): Skip clips that cannot be read instead of raising.
 
     Raises:
-        ValueError: a clip that cannot be read; with `skip_bad`, if none can.
+        ValueError: A clip cannot be read; with `skip_bad`, no clip can be read.
     """
     if mel_norm.is_set:
         return
@@ -58,7 +60,9 @@ def set_mel_statistics(
     if world_size > 1:
         sums = torch.stack(gather_object([sums])).sum(0)
     if sums[2].sum() == 0:
-        raise ValueError(f"None of {num_clips} training clips that were chosen for the mel statistics can be used.")
+        raise ValueError(
+            f"None of the {num_clips} training clips that were chosen for the mel statistics can be read."
+        )
     mean = sums[0] / sums[2]
     mel_norm.set_statistics(mean, (sums[1] / sums[2] - mean.square()).clamp(min=1e-6))
     logger.info("Set the mel statistics of a model from scratch from %d training clips.", num_clips)

@@ -1,4 +1,4 @@
-"""Which parameters are trained, and how fast."""
+"""Chooses the trained parameters and their learning rates."""
 
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
@@ -19,24 +19,27 @@ if TYPE_CHECKING:
 
 
 def prepare_model(model: "AtriModel | PeftModel", args: AtriTrainingArguments, is_trained: bool) -> None:
-    """Freeze, adapt and configure a model as the arguments say.
+    """Freeze parts of a model, add an adapter and set its patch dropout, as the arguments say.
+
+    The model is changed; the arguments are not.
+
+    Args:
+        model ([`AtriModel`] or `PeftModel`): Model to prepare.
+        args ([`AtriTrainingArguments`]): Arguments of the run.
+        is_trained (`bool`): Whether the model is to be trained, so that it must be possible to save and push it.
 
     Raises:
-        ValueError: what is to be trained could not be saved, cached or pushed as the arguments say.
+        ValueError: The trained weights could not be saved, cached or pushed as the arguments say.
     """
     base = unwrap_peft_model(model)
     freeze(base, audio=args.freeze_audio, text=args.freeze_text)
     if args.patch_dropout is not None:
         base.audio_model.config.patch_dropout = args.patch_dropout
     if args.lora_rank is not None:
-        set_seed(args.seed)  # as Trainer does next: of the adapter's first weights
+        set_seed(args.seed)  # for the adapter's first weights; Trainer seeds later
         add_text_lora(base, args.lora_rank, args.lora_alpha, args.lora_dropout)
     if not is_trained:
         return
-    if args.ddp_find_unused_parameters is None and getattr(base.text_model, "layerdrop", 0.0) > 0:
-        # Each process leaves out other layers. Without this, which Trainer takes back where activations are
-        # checkpointed, the processes would wait for each other's gradients for ever.
-        args.ddp_find_unused_parameters = True
     if has_adapter(model):
         check_adapter(model, trains_text=not args.freeze_text)
         if args.push_to_hub:
@@ -46,8 +49,13 @@ def prepare_model(model: "AtriModel | PeftModel", args: AtriTrainingArguments, i
         check_cacheable(base)
 
 
+def leaves_out_layers(model: "AtriModel | PeftModel") -> bool:
+    """Whether the text tower leaves out random layers in training (LayerDrop), so that they get no gradient."""
+    return getattr(unwrap_peft_model(model).text_model, "layerdrop", 0.0) > 0
+
+
 def freeze(model: AtriModel, audio: bool = False, text: bool = False) -> None:
-    """Freeze towers; the projections and the logit scale stay as they are, and so does what the caller froze."""
+    """Freeze one or both towers. All other parameters stay trainable or frozen as they are."""
     if audio:
         model.audio_model.requires_grad_(False)
     if text:
@@ -55,17 +63,21 @@ def freeze(model: AtriModel, audio: bool = False, text: bool = False) -> None:
 
 
 def is_frozen(module: nn.Module) -> bool:
-    """Whether no parameter of the module is trained."""
+    """Whether no parameter of a module is trained."""
     return not any(parameter.requires_grad for parameter in module.parameters())
 
 
 def parameter_groups(model: AtriModel, args: AtriTrainingArguments, decayed: Collection[str]) -> list[dict[str, Any]]:
-    """Groups for an optimizer, with a learning rate for each tower, adapters included, and for the heads.
+    """Group parameters for an optimizer, with a learning rate for each tower (with its adapter) and for the heads.
 
     Args:
-        model: as it is without the wrappers of PEFT and of several processes.
-        args: learning rates and weight decay.
-        decayed: names of the parameters that weight decay applies to; never to the logit scale.
+        model ([`AtriModel`]): Model without the wrappers of PEFT and of distributed training.
+        args ([`AtriTrainingArguments`]): Learning rates and weight decay.
+        decayed (collection of `str`): Names of the parameters that weight decay applies to. The logit scale is never
+            decayed.
+
+    Returns:
+        List of `dict` with `params`, `weight_decay` and `lr`.
     """
     rates = {
         "audio_model.": args.audio_learning_rate,

@@ -457,7 +457,7 @@ def test_weights_that_would_be_lost_are_refused(tmp_path, base):
 
 
 def test_a_base_without_a_name_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="this one was built in memory and has no name. Save it first"):
+    with pytest.raises(ValueError, match="this model was built in memory and has no name. Save the model"):
         make_trainer(make_arguments(tmp_path, lora_rank=4), make_rows(4))
 
 
@@ -476,7 +476,7 @@ def test_checkpoints_of_another_make_are_refused(tmp_path, base):
     make_trainer(args, rows, model=AtriModel.from_pretrained(base)).train()
     for options in ({"lora_rank": 2}, {"lora_rank": 4, "freeze_audio": True}):
         trainer = make_trainer(make_arguments(tmp_path, **options), rows, model=AtriModel.from_pretrained(base))
-        with pytest.raises(ValueError, match="is another than the model's: .* weights differ in name or shape"):
+        with pytest.raises(ValueError, match="does not fit the model's: .* weights differ in name or shape"):
             trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-1"))
     trainer = make_trainer(make_arguments(tmp_path, lora_rank=4), rows, model=AtriModel.from_pretrained(base))
     with pytest.raises(ValueError, match="holds no adapter .adapter_model.safetensors., but the model has one"):
@@ -484,7 +484,7 @@ def test_checkpoints_of_another_make_are_refused(tmp_path, base):
 
 
 def test_without_an_adapter_there_is_none_to_train():
-    with pytest.raises(ValueError, match="The model has no adapter; put one on its text tower with `add_text_lora"):
+    with pytest.raises(ValueError, match="The model has no adapter. Add one to its text tower with `add_text_lora"):
         train_adapter(tiny_model())
 
 
