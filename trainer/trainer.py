@@ -232,8 +232,8 @@ class AtriTrainer(EvaluatingTrainer):
         optimizer and logged losses. It warns if arguments, captions or clips have changed.
 
         Args:
-            resume_from_checkpoint (`str` or `bool`, *optional*): Folder of a checkpoint, or True for the last whole one
-                in `args.output_dir`.
+            resume_from_checkpoint (`str` or `bool`, *optional*): Folder of a checkpoint, or True for the last whole
+                one in `args.output_dir`.
             trial, ignore_keys_for_eval: As in the parent class.
 
         Raises:

@@ -501,7 +501,7 @@ def test_without_peft_the_extra_is_named(monkeypatch):
         ({"lora_rank": 1.5}, "`lora_rank` must be a whole number >= 1, or None; got 1.5"),
         ({"lora_rank": 4, "lora_alpha": 0}, "`lora_alpha` must be a finite number > 0, or None; got 0"),
         ({"lora_rank": 4, "lora_dropout": 1.0}, "`lora_dropout` must be a number in [0, 1); got 1.0"),
-        ({"lora_alpha": 4.0}, "`lora_alpha` and `lora_dropout` are of an adapter: set `lora_rank` too"),
+        ({"lora_alpha": 4.0}, "`lora_alpha` and `lora_dropout` configure an adapter: set `lora_rank` too"),
         ({"lora_rank": 4, "freeze_text": True}, "leave out `freeze_text`"),
         ({"lora_rank": 4, "text_cache_dir": "states"}, "leave out `text_cache_dir`"),
     ],

@@ -263,7 +263,7 @@ def test_mel_statistics_are_those_of_the_clips_that_can_be_read(rows):
     torch.testing.assert_close(variance, frames.var(dim=0, correction=0), rtol=1e-3, atol=0)
     with pytest.raises(BadRowError, match="^Row '(silent.wav|nan.wav|huge.wav|cut.flac)': "):
         statistics(rows)
-    with pytest.raises(ValueError, match="None of 4 training clips that were chosen for the mel statistics"):
+    with pytest.raises(ValueError, match="None of the 4 training clips that were chosen for the mel statistics"):
         statistics(without(rows, KEPT - set(SEEN_IN_TIME)), skip_bad=True)
 
 
