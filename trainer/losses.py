@@ -1,7 +1,7 @@
-"""The training objectives, as functions of embeddings: no model, no state.
+"""The losses of the training objectives, as functions of embeddings.
 
-The objectives are means of `info_nce_loss` terms between the audio embeddings and the caption embeddings of K
-languages; `ranking_divergence` may be added to those that have all languages of a step at hand.
+Each loss is a mean of `info_nce_loss` terms between the audio embeddings and the caption embeddings of K languages.
+`ranking_divergence` is an additional term that compares the languages of a step.
 """
 
 import math
@@ -21,21 +21,21 @@ def kcl_loss(
 ) -> Tensor:
     """1-to-k contrastive learning: every clip with its captions in all K languages.
 
-    `1/K sum_k A(audio, text_k)`, with A the symmetric InfoNCE of `info_nce_loss`, each language with a softmax of its
-    own. Source: ATRI (Yin et al., ACL 2025). With K = 1 it is `mlclap_loss`.
+    The loss is `1/K sum_k A(audio, text_k)`, where A is the symmetric InfoNCE of `info_nce_loss`. Each language has
+    its own softmax. Source: ATRI (Yin et al., ACL 2025). With K = 1 the loss equals `mlclap_loss`.
 
     Args:
         audio_embeds (`torch.Tensor` of shape `(N, D)`): L2-normalised.
         text_embeds (`torch.Tensor` of shape `(K, N, D)`): L2-normalised; row k holds the N captions in language k.
-        scale (`torch.Tensor` or `float`): inverse temperature, 1 / tau.
-        ids (`torch.Tensor` of shape `(N,)`, *optional*): items with equal id are positives of one another.
-        shard (`Shard`, *optional*): this process's place in a batch spread over several.
+        scale (`torch.Tensor` or `float`): Inverse temperature, 1 / tau.
+        ids (`torch.Tensor` of shape `(N,)`, *optional*): Items with equal id are positives of one another.
+        shard (`Shard`, *optional*): This process's place in a batch that is spread over several processes.
 
     Returns:
         `torch.Tensor` of shape `()`.
 
     Raises:
-        ValueError: shapes that do not fit together.
+        ValueError: The shapes do not fit together.
     """
     _check_languages(text_embeds, minimum=1)
     return torch.stack([info_nce_loss(audio_embeds, text, scale, ids, shard) for text in text_embeds]).mean()
@@ -49,21 +49,22 @@ def cacl_loss(
     ids: Tensor | None = None,
     shard: Shard | None = None,
 ) -> Tensor:
-    """Audio-English co-anchor contrastive learning: clip, anchor caption and one other caption, pair by pair.
+    """Audio-English co-anchor contrastive learning: each pair of a clip, its anchor caption and one other caption.
 
-    `1/3 (A(audio, anchor) + A(audio, other) + A(anchor, other))`. Source: ATRI (Yin et al., ACL 2025).
+    The loss is `1/3 (A(audio, anchor) + A(audio, other) + A(anchor, other))`, where A is the symmetric InfoNCE of
+    `info_nce_loss`. Source: ATRI (Yin et al., ACL 2025).
 
     Args:
         audio_embeds (`torch.Tensor` of shape `(N, D)`): L2-normalised.
-        anchor_embeds (`torch.Tensor` of shape `(N, D)`): captions in the anchor language (English in the paper).
-        other_embeds (`torch.Tensor` of shape `(N, D)`): the same captions, each in another language of its own.
-        scale, ids, shard: see [`kcl_loss`].
+        anchor_embeds (`torch.Tensor` of shape `(N, D)`): Captions in the anchor language (English in the paper).
+        other_embeds (`torch.Tensor` of shape `(N, D)`): The same captions, each in one of the other languages.
+        scale, ids, shard: See [`kcl_loss`].
 
     Returns:
         `torch.Tensor` of shape `()`.
 
     Raises:
-        ValueError: shapes that do not fit together.
+        ValueError: The shapes do not fit together.
     """
     pairs = ((audio_embeds, anchor_embeds), (audio_embeds, other_embeds), (anchor_embeds, other_embeds))
     return torch.stack([info_nce_loss(x, y, scale, ids, shard) for x, y in pairs]).mean()
@@ -84,15 +85,15 @@ def mlclap_loss(
     Args:
         audio_embeds (`torch.Tensor` of shape `(N, D)`): L2-normalised.
         text_embeds (`torch.Tensor` of shape `(N, D)`): L2-normalised.
-        embed_regularization (`bool`, *optional*, defaults to `False`): add ml-clap's `mean|A| / ||A||` of both
-            matrices (Frobenius norm), which rewards sparse embeddings and depends on N.
-        scale, ids, shard: see [`kcl_loss`].
+        embed_regularization (`bool`, *optional*, defaults to `False`): Whether to add ml-clap's `mean|A| / ||A||` of
+            both embedding matrices (Frobenius norm). It rewards sparse embeddings and depends on N.
+        scale, ids, shard: See [`kcl_loss`].
 
     Returns:
         `torch.Tensor` of shape `()`.
 
     Raises:
-        ValueError: shapes that do not fit together.
+        ValueError: The shapes do not fit together.
     """
     loss = info_nce_loss(audio_embeds, text_embeds, scale, ids, shard)
     if embed_regularization:
@@ -112,25 +113,27 @@ def akcl_loss(
     num_languages: int | None = None,
     shard: Shard | None = None,
 ) -> Tensor:
-    """Anchored KCL: KCL for the audio, and every language pulled to the anchor language directly.
+    """Anchored KCL: KCL for the audio, and in addition every language is pulled to the anchor language.
 
-    `weight * 1/K sum_k A(audio, text_k) + (1 - weight) * 1/(K-1) sum_{k != anchor} A(text_anchor, text_k)`: the union
-    of KCL and of CACL's text-text term. This project's own objective.
+    The loss is `weight / K sum_k A(audio, text_k) + (1 - weight) / (K-1) sum_{k != anchor} A(text_anchor, text_k)`,
+    where A is the symmetric InfoNCE of `info_nce_loss`. It combines KCL with the text-text term of CACL. This
+    objective is this project's own.
 
     Args:
         audio_embeds (`torch.Tensor` of shape `(N, D)`): L2-normalised.
-        text_embeds (`torch.Tensor` of shape `(K, N, D)`): L2-normalised; the anchor among them.
-        anchor (`int`, *optional*, defaults to 0): row of `text_embeds` that holds the anchor language.
-        weight (`float`, *optional*, defaults to 0.5): of the audio term, in [0, 1].
-        num_languages (`int`, *optional*): size of the full set of languages when `text_embeds` holds only the anchor
-            and a random draw of the others; the result is then an unbiased estimate of the loss over all. Default: K.
-        scale, ids, shard: see [`kcl_loss`].
+        text_embeds (`torch.Tensor` of shape `(K, N, D)`): L2-normalised; the anchor is one of the K languages.
+        anchor (`int`, *optional*, defaults to 0): Row of `text_embeds` that holds the anchor language.
+        weight (`float`, *optional*, defaults to 0.5): Weight of the audio-text terms, in [0, 1].
+        num_languages (`int`, *optional*): Number of all languages, if `text_embeds` holds only the anchor and a random
+            draw of the others. The result is then an unbiased estimate of the loss over all. Default: K.
+        scale, ids, shard: See [`kcl_loss`].
 
     Returns:
         `torch.Tensor` of shape `()`.
 
     Raises:
-        ValueError: fewer than two languages; an anchor or weight out of range; shapes that do not fit together.
+        ValueError: There are fewer than two languages, the anchor or the weight is out of range, or the shapes do not
+            fit together.
     """
     _check_languages(text_embeds, minimum=2)
     weights = akcl_weights(len(text_embeds), anchor, weight, num_languages)
@@ -148,11 +151,11 @@ def akcl_weights(
 ) -> list[tuple[float, float]]:
     """Weights of A(audio, text_k) and A(text_anchor, text_k) in `akcl_loss`, for each of `num_drawn` languages.
 
-    The anchor stands in every draw and the others in a share of them, so over draws of `num_drawn` of `num_languages`
-    the others must weigh more for the mean to be the loss over all languages.
+    The anchor is part of every draw, but another language only of some. So that the mean over draws is the loss over
+    all `num_languages` languages, the others weigh more.
 
     Raises:
-        ValueError: fewer than two languages; an anchor or weight out of range.
+        ValueError: There are fewer than two languages, or the anchor or the weight is out of range.
     """
     total = num_drawn if num_languages is None else num_languages
     if num_drawn < 2 or total < num_drawn:
@@ -168,26 +171,25 @@ def akcl_weights(
 def ranking_divergence(
     audio_embeds: Tensor, text_embeds: Tensor, scale: Tensor | float, shard: Shard | None = None
 ) -> Tensor:
-    """How much the languages differ in what they find: the Jensen-Shannon divergence of their rankings of the clips.
+    """Disagreement between languages: the Jensen-Shannon divergence of their rankings of the clips.
 
-    A caption in language k ranks the N clips by its similarities; their softmax is a distribution over the clips,
-    p_k. The divergence of a caption's K distributions is `H(mean_k p_k) - mean_k H(p_k)`, H the entropy: 0 where all
-    languages say the same, and then their ranks are equal, too; at most log K. It asks for no ground truth. Of fewer
-    languages it is smaller: of a draw of them it is no unbiased estimate. It holds K matrices of N x N. This project's
-    own term.
+    A caption in language k ranks the N clips by similarity. The softmax of the similarities is a distribution p_k over
+    the clips. The divergence of a caption's K distributions is `H(mean_k p_k) - mean_k H(p_k)`, where H is the
+    entropy. It is 0 if all languages agree, in which case their ranks are equal too, and at most log K. It needs no
+    ground truth. It grows with the number of languages, so a random draw of languages gives a biased estimate. K
+    matrices of N x N are in memory. This term is this project's own.
 
     Args:
         audio_embeds (`torch.Tensor` of shape `(N, D)`): L2-normalised.
         text_embeds (`torch.Tensor` of shape `(K, N, D)`): L2-normalised; row k holds the N captions in language k.
-        scale (`torch.Tensor` or `float`): inverse temperature, 1 / tau.
-        shard (`Shard`, *optional*): this process's place in a batch spread over several.
+        scale, shard: See [`kcl_loss`].
 
     Returns:
-        `torch.Tensor` of shape `()`, in nats: mean over the captions, in the dtype of the embeddings, float32 at
-        least.
+        `torch.Tensor` of shape `()`: mean over the captions, in nats, in the dtype of the embeddings, but at least
+        float32.
 
     Raises:
-        ValueError: fewer than two languages; shapes that do not fit together.
+        ValueError: There are fewer than two languages, or the shapes do not fit together.
     """
     _check_languages(text_embeds, minimum=2)
     check_same_shape(audio_embeds=audio_embeds, text_embeds=text_embeds[0])
@@ -195,7 +197,7 @@ def ranking_divergence(
     with torch.autocast(text_embeds.device.type, enabled=False):  # as in `info_nce_loss`
         log_p = (scale * (at_least_float32(text_embeds) @ at_least_float32(every_clip).T)).log_softmax(dim=-1)
         log_mean = log_p.logsumexp(dim=0) - math.log(len(text_embeds))
-        divergence = (log_p.exp() * (log_p - log_mean)).sum(dim=(1, 2)).mean()  # summed over the captions
+        divergence = (log_p.exp() * (log_p - log_mean)).sum(dim=(1, 2)).mean()  # sum over the captions
     # This process's share of the mean over all captions, as in `info_nce_loss`.
     return divergence * ((1 if shard is None else shard.world_size) / len(every_clip))
 

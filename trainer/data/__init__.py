@@ -1,1 +1,1 @@
-"""What a step draws, the collator that makes a batch of it, and caches on disk."""
+"""Draws, batches and augmentation of the training data, the collator, and caches on disk."""

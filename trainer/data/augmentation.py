@@ -1,4 +1,4 @@
-"""Augmentation of log-mel features, drawn per clip and epoch."""
+"""Augmentation of log-mel features, drawn for each clip and epoch."""
 
 import math
 from dataclasses import dataclass
@@ -8,25 +8,25 @@ import torch
 from torch import Tensor
 
 
-_EQUALIZER_BANDS = 6  # cosines over the mel axis that a random frequency response is made of
-_WARP_SEGMENTS = 4  # parts of a clip that change speed independently
+_EQUALIZER_BANDS = 6  # number of cosines over the mel axis that make a random frequency response
+_WARP_SEGMENTS = 4  # number of parts of a clip that change speed independently
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random changes of a clip that leave its caption true. All off by default.
+    """Random changes of a clip that do not change the meaning of its captions. All are off by default.
 
-    They act in this order: speed, pitch, frequency response, level, masks.
+    They are applied in this order: speed, pitch, frequency response, level, masks.
 
     Args:
-        time_warp: a quarter of the clip runs at up to `exp(time_warp)` times the speed of another; the clip keeps its
+        time_warp: A quarter of the clip runs at up to `exp(time_warp)` times the speed of another. The clip keeps its
             length and its order of events.
-        mel_shift_bins: the spectrum moves up or down by up to this many mel bins.
-        equalizer_db: a smooth random frequency response of about this standard deviation, in decibels, as another
-            microphone or room has.
-        gain_db: the level changes by up to this much, up or down, in decibels.
-        time_masks, time_mask_frames: number of masks over time, and frames (10 ms) that each covers at most.
-        frequency_masks, frequency_mask_bins: the same over mel bins (SpecAugment, Park et al., Interspeech 2019).
+        mel_shift_bins: The spectrum moves up or down by up to this many mel bins.
+        equalizer_db: Standard deviation, in decibels, of a smooth random frequency response, which imitates another
+            microphone or room.
+        gain_db: The level changes by up to this many decibels, up or down.
+        time_masks, time_mask_frames: Number of masks over time, and the most frames (of 10 ms) that a mask covers.
+        frequency_masks, frequency_mask_bins: The same over mel bins (SpecAugment, Park et al., Interspeech 2019).
     """
 
     time_warp: float = 0.0
@@ -45,13 +45,13 @@ class Augmentation:
         return not any((*changes, self.time_masks, self.frequency_masks))
 
     def __call__(self, features: Tensor, rng: np.random.Generator, mask_level: Tensor | None = None) -> Tensor:
-        """Augmented copy of a clip.
+        """Return an augmented copy of a clip.
 
         Args:
             features: `(frames, mel bins)` in decibels.
-            rng: of the draw.
-            mask_level (*optional*): what masks are filled with, `(mel bins,)` in decibels: the mean of the training
-                data is what the model sees as zero. Default: the clip's mean of each bin.
+            rng: Random numbers of the draw.
+            mask_level (*optional*): Decibels that masks are filled with, `(mel bins,)`. The mean of the training data
+                is 0 after the model's normalisation. Default: the clip's mean of each bin.
 
         Returns:
             `torch.Tensor` of the shape of `features`.
@@ -76,7 +76,7 @@ class Augmentation:
 
 
 def _warp_time(features: Tensor, log_speeds: np.ndarray) -> Tensor:
-    """Resample over time: equal parts of the result take parts of the clip as long as their speed."""
+    """Resample over time. The result has parts of equal length, each from a part of the clip as long as its speed."""
     spans = np.exp(log_speeds)
     knots = np.concatenate([[0.0], np.cumsum(spans) / spans.sum()])
     places = np.linspace(0.0, 1.0, len(features))
@@ -85,7 +85,7 @@ def _warp_time(features: Tensor, log_speeds: np.ndarray) -> Tensor:
 
 
 def _shift_bins(features: Tensor, bins: float) -> Tensor:
-    """Move the spectrum up by a fraction of bins, interpolated linearly; the edge bin fills the gap."""
+    """Move the spectrum up by a number of bins, with linear interpolation. The edge bin fills the gap."""
     source = (torch.arange(features.shape[1]) - bins).clamp(0, features.shape[1] - 1)
     below = source.floor().long().clamp(max=features.shape[1] - 2)
     share = (source - below).to(features.dtype)
@@ -93,7 +93,7 @@ def _shift_bins(features: Tensor, bins: float) -> Tensor:
 
 
 def _frequency_response(num_bins: int, deviation_db: float, rng: np.random.Generator) -> Tensor:
-    """A random smooth curve over the mel bins, in decibels: cosines whose strength falls with their order."""
+    """A random smooth curve over the mel bins, in decibels: a sum of cosines, weaker the higher their order."""
     orders = np.arange(1, _EQUALIZER_BANDS + 1)
     places = (np.arange(num_bins) + 0.5) / num_bins
     strengths = deviation_db * rng.standard_normal(_EQUALIZER_BANDS) / np.sqrt(orders)
@@ -107,12 +107,12 @@ def _random_span(length: int, longest: int, rng: np.random.Generator) -> slice:
 
 
 def mix(features: Tensor, other: Tensor, gain_db: float) -> Tensor:
-    """Two clips sounding together: their powers added.
+    """Mix two clips by adding their powers.
 
     Args:
-        features: `(frames, mel bins)` in decibels; its length is kept.
-        other: `(frames, mel bins)`, laid over the start of `features`.
-        gain_db: of the other clip.
+        features: `(frames, mel bins)` in decibels. The mix has its length.
+        other: `(frames, mel bins)` in decibels. It begins at the start of `features`.
+        gain_db: Gain of `other`, in decibels.
     """
     length = min(len(features), len(other))
     to_log = math.log(10) / 10  # decibels of power to natural logarithms

@@ -1,4 +1,4 @@
-"""The batches of an epoch: the order of the clips, and the rows that are looked up for them."""
+"""Batches of an epoch: the order of the clips, and the rows that are looked up for them."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -14,21 +14,21 @@ logger = logging.getLogger(__name__)
 
 
 class EpochBatchSampler(Sampler[list[Draw]]):
-    """This process's batches of an epoch, as `Draw`s.
+    """This process's batches of an epoch, as lists of `Draw`.
 
-    A step's clips are the next `batch_size * world_size` of a random order, in `world_size` contiguous parts. Each
-    clip is seen once an epoch. The last step spreads what is left as evenly as can be; fewer clips than processes are
-    left out, and so is a single clip: it has nothing to be compared with, so its loss is 0.
+    The clips of a step are the next `batch_size * world_size` of a random order, in `world_size` contiguous parts.
+    Each clip is used once an epoch. The last step spreads the remaining clips as evenly as possible. If fewer clips
+    than processes remain, or a single clip, which cannot be compared with another, they are left out.
 
     Args:
-        num_items: rows of the dataset.
-        batch_size: clips of a batch on one process.
-        seed: of the run.
-        rank, world_size: this process and their number.
-        drop_last: leave out the last step if it is not full.
+        num_items: Number of rows of the dataset.
+        batch_size: Clips of a batch on one process.
+        seed: Seed of the run.
+        rank, world_size: Number of this process, and the number of processes.
+        drop_last: Whether to leave out the last step if it is not full.
 
     Raises:
-        ValueError: steps of one clip; fewer clips than one step needs.
+        ValueError: A step has one clip, or there are fewer clips than one step needs.
     """
 
     def __init__(
@@ -46,9 +46,9 @@ class EpochBatchSampler(Sampler[list[Draw]]):
         global_batch = batch_size * world_size
         if global_batch < 2:
             raise ValueError(
-                "The losses compare the clips of a step, so with one clip they are always 0: a step needs at least "
-                f"two over all processes; got a batch size of {batch_size} on {world_size} process. Raise "
-                "`per_device_train_batch_size`; accumulating gradients does not help, as it compares no clips."
+                "The losses compare the clips of a step, so a step needs at least two over all processes; got a batch "
+                f"size of {batch_size} on {world_size} process. Raise `per_device_train_batch_size`. Accumulating "
+                "gradients does not help, because it does not compare clips of different batches."
             )
         rest = num_items % global_batch
         self.num_steps = num_items // global_batch + int(rest >= max(world_size, 2) and not drop_last)
@@ -75,18 +75,18 @@ class EpochBatchSampler(Sampler[list[Draw]]):
 
 
 class DrawnRows(Dataset):
-    """Rows of a dataset, looked up by `Draw` and carrying it to the collator as `row["draw"]`.
+    """Rows of a dataset, looked up by `Draw`. Each row has its draw for the collator, as `row["draw"]`.
+
+    A warning is logged if `mix_probability` has no effect because no two rows share a group.
 
     Args:
-        rows: of the schema.
-        mix_probability (`float`, *optional*, defaults to 0): how often a row brings the recording of another row of
-            its group along, as `row["mix_with"]`; the two share their captions.
-        seed (`int`, *optional*, defaults to 0): of that draw.
-        stand_ins (`bool`, *optional*, defaults to `False`): a row brings those along, as an iterator
-            `row["stand_ins"]`, that may take its place if its recording cannot be read: all others, in an order drawn
-            for it in the epoch, each looked up when it is asked for.
-
-    A warning is logged where `mix_probability` has no effect, since no two rows share a group.
+        rows: Rows of the schema.
+        mix_probability (`float`, *optional*, defaults to 0): Probability that a row also has the recording of another
+            row of its group, as `row["mix_with"]`. The two share their captions.
+        seed (`int`, *optional*, defaults to 0): Seed of these draws.
+        stand_ins (`bool`, *optional*, defaults to `False`): Whether a row has an iterator `row["stand_ins"]` over the
+            rows that may take its place if its recording cannot be read. These are all other rows, in an order drawn
+            for the row and epoch. Each is looked up only when it is needed.
     """
 
     def __init__(self, rows: Sequence[dict], mix_probability: float = 0.0, seed: int = 0, stand_ins: bool = False):
@@ -97,7 +97,7 @@ class DrawnRows(Dataset):
                 self._groups.setdefault(group, []).append(item)
             if len(self._groups) == len(rows):
                 logger.warning(
-                    "mix_probability=%s has no effect: a clip is mixed with another of its group, and no two of the "
+                    "mix_probability=%s has no effect: a clip is mixed with another of its group, but no two of the "
                     "%d clips share a `group_id`.",
                     mix_probability,
                     len(rows),
@@ -124,12 +124,12 @@ class DrawnRows(Dataset):
 
 
 def group_of(row: dict) -> str:
-    """What a row shares with its positives: its `group_id`, or, without one, the `audio_id` that is its own."""
+    """The value that a row shares with its positives: its `group_id`, or its own `audio_id` if it has none."""
     group = row.get("group_id")
     return str(row["audio_id"] if group is None else group)
 
 
 def _groups_of(rows: Any) -> list[str]:
-    if hasattr(rows, "select_columns"):  # a `datasets.Dataset`: leave the recordings where they are
+    if hasattr(rows, "select_columns"):  # a `datasets.Dataset`: do not read the recordings
         rows = rows.select_columns([name for name in ("group_id", "audio_id") if name in rows.column_names])
     return [group_of(row) for row in rows]

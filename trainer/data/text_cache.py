@@ -1,4 +1,4 @@
-"""What a frozen text tower makes of each caption: computed once, kept on disk."""
+"""Cache on disk of the output of a frozen text tower for each caption."""
 
 import hashlib
 import logging
@@ -23,24 +23,24 @@ from ..model.adapters import has_adapter
 logger = logging.getLogger(__name__)
 
 _KEY_BYTES = 16
-_ROWS_A_FILE = 4096  # kept in memory until so many are new: 16 MB of SONAR's
+_ROWS_A_FILE = 4096  # new captions that are kept in memory before they are written: 16 MB with SONAR
 
 
 class TextCache:
-    """Pooled states of captions, `text_model_output.pooler_output`, before the projection.
+    """Cache of the pooled states of captions, `text_model_output.pooler_output`, before the projection.
 
-    A caption is known by its tokens, language code included; states of other weights, or another version of this
-    package, lie in a folder of their own. Files hold up to 4096 captions, are written whole and then only read, mapped
-    into memory. Several processes may share the folder: each writes files of its own, and sees those of the others
-    when it starts and whenever it has written one. With SONAR a caption takes 4 kB on disk; in memory, some 200 bytes.
-    Where a file cannot be written, a warning says so, and its captions are encoded again.
+    The key of a caption is its tokens, including the language code. The states of each text tower and each version of
+    this package are in their own sub-folder. A file holds up to 4096 captions. It is written at once, and later mapped
+    into memory and only read. Several processes may share the folder: each writes its own files, and reads those of
+    the others when it starts and whenever it has written one. With SONAR a caption takes 4 kB on disk and about 200
+    bytes in memory. If a file cannot be written, a warning is logged, and its captions are encoded again.
 
     Args:
-        model (`AtriModel`): its text tower must not change while this object lives.
-        folder (`str` or `Path`): where the states are kept.
+        model (`AtriModel`): The model. Its text tower must not change while this object exists.
+        folder (`str` or `Path`): Folder of the cache.
 
     Raises:
-        OSError: the folder cannot be made.
+        OSError: The folder cannot be created.
     """
 
     def __init__(self, model: AtriModel, folder: str | os.PathLike):
@@ -49,9 +49,9 @@ class TextCache:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.num_computed = 0
         self._known_files: set[Path] = set()
-        self._parts: list[np.ndarray] = []  # states of the mapped files, one file after the other
-        self._starts: list[int] = []  # of the parts, counted in captions of all of them
-        self._places: dict[bytes, int] = {}  # counted likewise
+        self._parts: list[np.ndarray] = []  # states of the mapped files
+        self._starts: list[int] = []  # number of captions in the files before each part
+        self._places: dict[bytes, int] = {}  # place of each caption among those of all parts
         self._new: dict[bytes, np.ndarray] = {}  # not yet in a file
         self._read_files()
 
@@ -59,11 +59,11 @@ class TextCache:
         return len(self._places) + len(self._new)
 
     def __call__(self, input_ids: Tensor, attention_mask: Tensor, batch_size: int = 64) -> Tensor:
-        """States of captions; those that are missing are computed, each once, without gradient and dropout.
+        """The states of captions. Missing ones are computed, each once, without gradient and dropout.
 
         Args:
-            input_ids, attention_mask: `(n, tokens)`.
-            batch_size (`int`, *optional*, defaults to 64): captions of a forward pass.
+            input_ids, attention_mask: Tokens of the captions, `(n, tokens)`.
+            batch_size (`int`, *optional*, defaults to 64): Captions of a forward pass.
 
         Returns:
             `torch.Tensor` of shape `(n, hidden_size)`, float32, on the device of `input_ids`.
@@ -81,7 +81,7 @@ class TextCache:
         return torch.from_numpy(found).to(input_ids.device)
 
     def flush(self) -> None:
-        """Write what is new to a file, and read what other processes wrote."""
+        """Write the new states to a file, and read the files that other processes wrote."""
         if self._new:
             part = np.empty(1, self._part_type(len(self._new)))
             part["keys"] = np.frombuffer(b"".join(self._new), f"V{_KEY_BYTES}")
@@ -89,13 +89,13 @@ class TextCache:
             try:
                 with written_whole(self.folder / f"{uuid4().hex}.npy") as file:
                     np.save(file, part)
-            except OSError as error:  # a full disk is no reason to lose a training run
-                logger.warning("%d captions cannot be kept, and will be encoded again: %s", len(self._new), error)
+            except OSError as error:  # a full disk must not stop a training run
+                logger.warning("%d captions cannot be kept and will be encoded again: %s", len(self._new), error)
             self._new = {}
         self._read_files()
 
     def close(self) -> None:
-        """Write what is new, and log what the cache has saved."""
+        """Write the new states, and log how many captions were encoded and how many the cache holds."""
         self.flush()
         size = sum(part.nbytes for part in self._parts)
         logger.info(
@@ -104,7 +104,7 @@ class TextCache:
         )
 
     def _part_type(self, count: int) -> np.dtype:
-        """Of a file's one element: all keys, then all states, so that reading the keys reads nothing else."""
+        """Type of a file's single element: all keys, then all states, so that the keys can be read alone."""
         width = self.model.config.text_config.hidden_size
         return np.dtype([("keys", f"V{_KEY_BYTES}", (count,)), ("states", "<f4", (count, width))])
 
@@ -114,11 +114,11 @@ class TextCache:
             try:
                 part = np.load(path, mmap_mode="r").view(np.ndarray)
             except (ValueError, EOFError, OSError) as error:
-                # Written by a machine that died: its captions are made again.
+                # The machine died while it wrote the file. Its captions are encoded again.
                 logger.warning("The cached captions in %s cannot be read: %s", path, error)
                 continue
             count = part.dtype["keys"].shape[0] if part.dtype.names == ("keys", "states") else 0
-            if part.dtype != self._part_type(count):  # not of this make
+            if part.dtype != self._part_type(count):  # written by other code
                 continue
             start = self._starts[-1] + len(self._parts[-1]) if self._parts else 0
             self._starts.append(start)
@@ -150,13 +150,13 @@ class TextCache:
 
 
 def check_cacheable(model: AtriModel) -> None:
-    """Raise a ValueError unless the text tower says the same of a caption in every step."""
+    """Raise a ValueError unless the text tower's output for a caption is the same in every step."""
     trained = [name for name, parameter in model.text_model.named_parameters() if parameter.requires_grad]
     if trained or has_adapter(model.text_model):
         found = f"it is trained ({trained[0]}{', ...' if trained[1:] else ''})" if trained else "it has an adapter"
         raise ValueError(
-            f"`text_cache_dir` keeps what a frozen text tower makes of the captions, but {found}. Set `freeze_text`, "
-            "and use a model without an adapter (`merge_and_unload`), or leave out `text_cache_dir`."
+            f"`text_cache_dir` needs a text tower that does not change, but {found}. Set `freeze_text` and use a "
+            "model without an adapter (`merge_and_unload`), or leave out `text_cache_dir`."
         )
 
 

@@ -1,4 +1,4 @@
-"""ATRI's theory measured: distribution, alignment and weight errors."""
+"""Measurements of the errors that ATRI's theory describes: distribution, alignment and weight errors."""
 
 from typing import TYPE_CHECKING
 

@@ -1,8 +1,8 @@
-"""The modality alignment direction error: where a clip's embedding points, and where it should.
+"""The modality alignment direction error: the angle between a clip's embedding and the direction it should have.
 
-The source is ATRI (Yin et al., ACL 2025): a clip's embedding should point where the arithmetic mean of its K text
-embeddings does, one for each language; a step that draws fewer languages pulls it elsewhere. All errors are angles in
-degrees, in float64, exact down to 0.
+According to ATRI (Yin et al., ACL 2025), a clip's embedding should have the direction of the arithmetic mean of its K
+text embeddings, one for each language. A step that draws fewer languages pulls it in another direction. All errors are
+angles in degrees, computed in float64 and exact down to 0.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,8 +24,9 @@ class AlignmentError(NamedTuple):
     """Angles in degrees to the direction of the mean text embedding.
 
     Args:
-        audio: `(N,)`, of each audio embedding: the error of the model as it is.
-        text: `(K, N)`, of each language's text embedding: the error of what a draw of that language pulls to.
+        audio: Angle of each audio embedding, `(N,)`. This is the error of the model.
+        text: Angle of each language's text embedding, `(K, N)`. A step that draws this language alone pulls a clip to
+            a direction with this error.
     """
 
     audio: np.ndarray
@@ -33,15 +34,15 @@ class AlignmentError(NamedTuple):
 
 
 def alignment_error(audio_embeds: Embeddings, text_embeds: Embeddings) -> AlignmentError:
-    """Angles between embeddings and the mean text direction.
+    """Compute the angles between embeddings and the mean text direction.
 
     Args:
-        audio_embeds: (N, D) floats, row i the clip of caption i; L2-normalised here.
-        text_embeds: (K, N, D) floats, caption i in K languages; L2-normalised here.
+        audio_embeds: Floats `(N, D)`. Row i is the clip of caption i. They are L2-normalised here.
+        text_embeds: Floats `(K, N, D)`, caption i in K languages. They are L2-normalised here.
 
     Raises:
-        ValueError: shapes that do not fit together; an embedding that is zero or not finite; a caption whose text
-            embeddings add up to zero, so that their mean has no direction.
+        ValueError: The shapes do not fit together, an embedding is zero or not finite, or the text embeddings of a
+            caption add up to zero, so that their mean has no direction.
     """
     audio, text = _checked(audio_embeds, text_embeds)
     target = _mean_direction(text)
@@ -49,17 +50,18 @@ def alignment_error(audio_embeds: Embeddings, text_embeds: Embeddings) -> Alignm
 
 
 def objective_pulls(text_embeds: Embeddings, anchor: int | None = None) -> dict[str, float]:
-    """How far, on average over its draws, what a step of each objective pulls a clip to is from the mean direction.
+    """Mean angle between the mean text direction and the direction to which a step of each objective pulls a clip.
 
-    ML-CLAP pulls to one language's embedding, CACL to the mean of the anchor's and another's, KCL with all languages
-    (and anchored KCL, whose audio-text terms are KCL's) to the mean itself.
+    ML-CLAP pulls a clip to the embedding of one language, CACL to the mean of the anchor's and another language's.
+    KCL with all languages pulls it to the mean itself. Anchored KCL is not listed, because its audio-text terms are
+    those of KCL.
 
     Args:
-        text_embeds: (K, N, D) floats; L2-normalised here.
-        anchor: row of the anchor language; None leaves CACL out, and so does a single language.
+        text_embeds: Floats `(K, N, D)`. They are L2-normalised here.
+        anchor: Row of the anchor language. CACL is left out if it is None, or if there is a single language.
 
     Returns:
-        degrees by objective, mean over captions and over all draws there are.
+        Degrees by objective, the mean over captions and over all possible draws.
     """
     _, text = _checked(text_embeds[0], text_embeds)
     target = _mean_direction(text)
@@ -81,17 +83,17 @@ def summarize_alignment(
     owners: Sequence[int],
     anchor: str | None = None,
 ) -> dict[str, Any]:
-    """The alignment of an embedded set in one dict, ready for JSON.
+    """Summarise the alignment of an embedded set in one dict that can be written as JSON.
 
     Args:
-        audio_embeds: (A, D), the clips.
-        text_embeds: for each language (M, D), caption m the same in all of them.
-        owners: for each caption the row of the clip it was written for.
-        anchor: language of CACL's anchor. Default, and where the set lacks it: none.
+        audio_embeds: Embeddings of the clips, `(A, D)`.
+        text_embeds: Embeddings of the captions in each language, `(M, D)`. Row m is the same caption in all languages.
+        owners: For each caption, the row of the clip that it was written for.
+        anchor: Anchor language of CACL. CACL is left out if it is None or not among the languages.
 
     Returns:
-        `audio`: the angles of the clips, their `mean`, `std`, and quantiles `q05`, `q50`, `q95`; `text`: the same by
-        language; `pulls`: see [`objective_pulls`]; `num_captions`.
+        A dict with `audio`, the `mean`, `std` and quantiles `q05`, `q50`, `q95` of the clips' angles; `text`, the same
+        for each language; `pulls`, see [`objective_pulls`]; and `num_captions`.
     """
     languages = list(text_embeds)
     audio = _as_float64(audio_embeds)[list(owners)]
@@ -114,8 +116,8 @@ def _checked(audio_embeds: Embeddings, text_embeds: Embeddings) -> tuple[np.ndar
     audio, text = _as_float64(audio_embeds), _as_float64(text_embeds)
     if audio.ndim != 2 or text.ndim != 3 or text.shape[1:] != audio.shape or 0 in text.shape:
         raise ValueError(
-            "Embeddings must have shapes (N, D) for audio and (K, N, D) for text, row i of each being item i, none of "
-            f"them 0; got {audio.shape} and {text.shape}."
+            "Embeddings must have shapes (N, D) for audio and (K, N, D) for text, row i of each being item i, with no "
+            f"size 0; got {audio.shape} and {text.shape}."
         )
     return _normalized(audio, "audio"), _normalized(text, "text")
 
@@ -131,8 +133,8 @@ def _normalized(embeds: np.ndarray, name: str) -> np.ndarray:
     wrong = np.argwhere(~(np.isfinite(norms) & (norms > _LEAST_NORM)))
     if len(wrong):
         raise ValueError(
-            f"The {name} embedding at {tuple(wrong[0, :-1].tolist())} has norm {norms[tuple(wrong[0])]}: a direction "
-            "needs a finite embedding that is not zero."
+            f"The {name} embedding at {tuple(wrong[0, :-1].tolist())} has norm {norms[tuple(wrong[0])]}, but only a "
+            "finite embedding that is not zero has a direction."
         )
     return embeds / norms
 
@@ -143,13 +145,13 @@ def _mean_direction(text: np.ndarray) -> np.ndarray:
     norms = np.linalg.norm(mean, axis=-1)
     if norms.min() <= _LEAST_NORM:
         raise ValueError(
-            f"The text embeddings of caption {int(norms.argmin())} add up to zero over the {len(text)} languages: "
+            f"The text embeddings of caption {int(norms.argmin())} add up to zero over the {len(text)} languages, so "
             "their mean has no direction."
         )
     return mean / norms[:, None]
 
 
 def _angles(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Degrees between unit vectors along the last axis; the arc cosine would lose all angles below 1e-6."""
+    """Degrees between unit vectors along the last axis. The arc cosine would round angles below 1e-6 to 0."""
     apart, together = np.linalg.norm(x - y, axis=-1), np.linalg.norm(x + y, axis=-1)
     return np.degrees(2 * np.arctan2(apart, together))

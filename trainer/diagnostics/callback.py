@@ -1,4 +1,4 @@
-"""ATRI's theory measured while a model trains: data distribution error and modality alignment direction error."""
+"""A callback that measures the data distribution error and the modality alignment direction error in training."""
 
 import json
 from dataclasses import replace
@@ -23,22 +23,23 @@ DIAGNOSTICS_NAME = "diagnostics.jsonl"
 
 
 class DiagnosticsCallback(TrainerCallback):
-    """Logs the errors of the theory, and writes them to `{output_dir}/diagnostics.jsonl`, a line a measurement.
+    """Logs the errors of ATRI's theory and writes them to `{output_dir}/diagnostics.jsonl`, one line per measurement.
 
-    - At the end of an epoch the data distribution error, `{"kind": "distribution", "epoch", "step", ...}` with the
-      keys of `DistributionErrors.of_epoch`: exact, of what was drawn (with `on_bad_row="skip"`, before others took the
-      place of clips that cannot be read). Logged as `distribution_error_{key}`.
-    - At every evaluation the modality alignment direction error, `{"kind": "alignment", "epoch", "step", "set", ...}`
-      with the keys of `summarize_alignment`, of the embeddings that the evaluation made anyway. Logged as
-      `{set}_alignment_error`, the mean angle of the clips in degrees.
+    - At the end of an epoch: the data distribution error, `{"kind": "distribution", "epoch", "step", ...}` with the
+      keys of `DistributionErrors.of_epoch`. It is the exact error of the draws. With `on_bad_row="skip"`, these are
+      the draws before other clips took the place of clips that cannot be read. It is logged as
+      `distribution_error_{key}`.
+    - At every evaluation: the modality alignment direction error, `{"kind": "alignment", "epoch", "step", "set", ...}`
+      with the keys of `summarize_alignment`, computed from the embeddings of the evaluation. The mean angle of the
+      clips, in degrees, is logged as `{set}_alignment_error`.
 
-    A run that begins anew begins the file anew; one that is resumed keeps of it what was written until its checkpoint.
+    A new run replaces the file. A resumed run keeps the lines that were written before its checkpoint.
 
     Args:
-        trainer (`AtriTrainer`): whose callback it is to be.
+        trainer (`AtriTrainer`): The trainer that the callback is added to.
 
     Raises:
-        ValueError: a collator that is no `AtriDataCollator`: what another draws is not known.
+        ValueError: The trainer's collator is not an `AtriDataCollator`, so its draws are not known.
 
     Example:
 
@@ -70,17 +71,17 @@ class DiagnosticsCallback(TrainerCallback):
         if state.global_step > 0:  # resumed
             is_over = state.global_step >= state.max_steps
             kept = [line for line in read_diagnostics(self.path) if line["step"] <= state.global_step]
-            # Of an epoch that was not over, the error will be known when it is.
+            # The error of an unfinished epoch will be measured at its end.
             kept = [line for line in kept if is_over or line["kind"] != "distribution" or line["epoch"] % 1 == 0]
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_json_lines(self.path, kept)
         self._errors = self._distribution_errors()
 
     def on_epoch_end(self, args, state, control, **kwargs):
-        if self._errors is None:  # another process
+        if self._errors is None:  # not the main process
             return
         num_steps = self._errors.sampling.num_steps(len(self._errors.counts))
-        batches = round(state.epoch * num_steps)  # of the run
+        batches = round(state.epoch * num_steps)  # since the start of the run
         epoch = (batches - 1) // num_steps
         errors = self._errors.of_epoch(epoch, batches - epoch * num_steps)
         self._report("distribution", errors, {f"distribution_error_{name}": error for name, error in errors.items()})
@@ -106,12 +107,12 @@ class DiagnosticsCallback(TrainerCallback):
             file.write(json_line(line))
         should_log = control.should_log
         self.trainer.log(logs)
-        control.should_log = should_log  # a log takes the one that is due, of the loss, for done
+        control.should_log = should_log  # `log` resets it, and the log of the loss may still be due
 
 
 def read_diagnostics(path: Path) -> list[dict[str, Any]]:
-    """The measurements in a file that `DiagnosticsCallback` wrote; none where there is no such file."""
+    """The measurements in a file that `DiagnosticsCallback` wrote, or an empty list if there is no such file."""
     if not path.exists():
         return []
     lines = path.read_bytes().splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith(b"\n")]  # else its process died, amid it
+    return [json.loads(line) for line in lines if line.endswith(b"\n")]  # without a line break, its process died

@@ -1,17 +1,18 @@
-"""The data distribution error: how far what an epoch trained on is from all captions in all languages.
+"""The data distribution error: the distance of an epoch's draws from all captions in all languages.
 
-The source is ATRI (Yin et al., ACL 2025): sum over (a, t) of |p(a, t) - p'_e(a, t)|, p the distribution over all pairs
-of clip and caption, p'_e the one that the sampling of epoch e really used. Here, as there, a *pair* is a clip and a
-caption of its own: the text-text terms of CACL and anchored KCL have no audio in them and do not count, and the
-audio-text terms weigh as much as they do in the loss, relative to one another.
+ATRI (Yin et al., ACL 2025) defines it as the sum over (a, t) of |p(a, t) - p'_e(a, t)|. p is the distribution over all
+pairs of clip and caption, and p'_e is the distribution that epoch e used. A *pair* is a clip and one of its own
+captions. The text-text terms of CACL and anchored KCL contain no audio and do not count. The audio-text terms have the
+relative weights that they have in the loss.
 
-p is uniform over the clips, in a clip over its K languages, in a language over its C captions. p'_e is uniform over
-the clips that the epoch saw (that a clip weighs more in a last batch that is small is not counted), and in a clip each
-pair has its share of the audio-text terms. The error lies in [0, 2]. Two figures come of it: over clips and languages,
-captions summed up, and over all pairs.
+p is uniform over the clips, over the K languages of a clip, and over the C captions of a language. p'_e is uniform
+over the clips that the epoch used, ignoring that a clip weighs more in a small last batch. The share of a pair in its
+clip is its share of the audio-text terms. The error lies in [0, 2]. It is computed over clips and languages, where
+captions are summed up, and over all pairs.
 
-What is drawn has at least its share of p. So p' has too much there by what it lacks elsewhere, and the error is twice
-the share of p that was not drawn: 2 (1 - k / K) over languages, 2 (1 - k / (K C)) over pairs, for k languages a clip.
+Drawn pairs have at least their share of p, so p' exceeds p there by as much as it falls short elsewhere. The error is
+therefore twice the share of p that was not drawn: with k languages for each clip, 2 (1 - k / K) over languages and
+2 (1 - k / (K C)) over pairs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -102,10 +103,10 @@ class Sampling:
 
 
 def caption_counts(rows: Sequence[dict], languages: Sequence[str]) -> np.ndarray:
-    """How many captions each clip has in each language, `(N, K)`; no recording is read.
+    """Count the captions of each clip in each language, `(N, K)`, without reading recordings.
 
     Raises:
-        ValueError: a row without a caption in one of the languages.
+        ValueError: A row has no caption in one of the languages.
     """
     if isinstance(rows, datasets.Dataset):
         rows = rows.select_columns([name for name in rows.column_names if name != "audio"])
@@ -123,19 +124,19 @@ def caption_counts(rows: Sequence[dict], languages: Sequence[str]) -> np.ndarray
 
 
 def epoch_shares(sampling: Sampling, counts: np.ndarray, epoch: int, max_steps: int | None = None) -> np.ndarray:
-    """p'_e of every clip: what an epoch draws, replayed; it is a function of seed, epoch, item and step.
+    """Replay the draws of an epoch, and return p'_e for every clip.
 
-    With `on_bad_row="skip"` other clips take the place of those whose recordings cannot be read: that is not known
-    here.
+    With `on_bad_row="skip"`, other clips take the place of those whose recordings cannot be read. This is not
+    considered here.
 
     Args:
-        sampling: of the run.
-        counts: captions of each clip in each language, `(N, K)`.
-        epoch: from 0.
-        max_steps: of an epoch that was not finished, its batches on each process. Default: all.
+        sampling: Sampling of the run.
+        counts: Number of captions of each clip in each language, `(N, K)`.
+        epoch: Number of the epoch, from 0.
+        max_steps: Number of batches on each process, for an unfinished epoch. Default: all.
 
     Returns:
-        `(N, K, C)`, C the largest count: each pair's share of its clip. A clip that is left out has zeros.
+        The share of each pair in its clip, `(N, K, C)`, with C the largest count. A clip that is left out has zeros.
     """
     draws = sampling.draws
     place_of = {code: place for place, code in enumerate(draws.languages)}
@@ -154,28 +155,28 @@ def epoch_shares(sampling: Sampling, counts: np.ndarray, epoch: int, max_steps: 
 
 
 def distribution_error(shares: np.ndarray, counts: np.ndarray) -> DistributionError:
-    """The data distribution error of an epoch's shares, or of a sum of those of several epochs.
+    """Compute the data distribution error of an epoch's shares, or of a sum of the shares of several epochs.
 
     Args:
-        shares: `(N, K, C)`, as `epoch_shares` returns them; p' is this divided by its sum.
-        counts: captions of each clip in each language, `(N, K)`, each 1 to C.
+        shares: Shares as `epoch_shares` returns them, `(N, K, C)`. Divided by their sum they are p'.
+        counts: Number of captions of each clip in each language, `(N, K)`, each from 1 to C.
 
     Raises:
-        ValueError: shapes that do not fit together; shares that are negative, all 0, or of captions that do not exist.
+        ValueError: The shapes do not fit together, or shares are negative, all 0, or of captions that do not exist.
     """
     if shares.ndim != 3 or counts.shape != shares.shape[:2] or 0 in shares.shape or counts.min() < 1:
         raise ValueError(
-            "`shares` must have shape (N, K, C) and `counts` shape (N, K), none of them 0, with a caption at least "
+            "`shares` must have shape (N, K, C) and `counts` shape (N, K), with no size 0 and at least one caption "
             f"for each clip and language; got {shares.shape} and {counts.shape}."
         )
     exists = np.arange(shares.shape[2]) < counts[:, :, None]
     if not (shares.min() >= 0 and shares.sum() > 0) or shares[~exists].any():
         raise ValueError(
-            "Shares must be >= 0, 0 where `counts` says that there is no caption, and not all 0; got shares from "
-            f"{shares.min()} to {shares.max()}, {np.count_nonzero(shares[~exists])} of them where there is none."
+            "Shares must be >= 0, not all 0, and 0 for captions that do not exist according to `counts`; got shares "
+            f"from {shares.min()} to {shares.max()}, {np.count_nonzero(shares[~exists])} of them without a caption."
         )
     num_clips, num_languages, _ = shares.shape
-    drawn = shares * (num_clips / shares.sum())  # and p, likewise, sums up to the number of clips
+    drawn = shares * (num_clips / shares.sum())  # p', scaled to the sum of `full`, the number of clips
     full = np.where(exists, 1 / (num_languages * counts[:, :, None]), 0.0)
     of_languages = np.abs(1 / num_languages - drawn.sum(axis=2)).sum()
     return DistributionError(float(of_languages / num_clips), float(np.abs(full - drawn).sum() / num_clips))
@@ -184,27 +185,29 @@ def distribution_error(shares: np.ndarray, counts: np.ndarray) -> DistributionEr
 def closed_form_error(
     objective: str, num_languages: int, languages_per_step: int | None = None, num_captions: int = 1
 ) -> DistributionError:
-    """The data distribution error of any epoch that sees every clip, each with `num_captions` in a language.
+    """The data distribution error of an epoch that uses every clip, with `num_captions` per clip and language.
 
-    `2 (1 - k / K)` over languages and `2 (1 - k / (K C))` over pairs, with k the languages a clip takes part in:
-    `languages_per_step` or all K for kcl and akcl, 2 for cacl, 1 for mlclap. With K = 8 languages KCL has 0, CACL
-    1.5 and ML-CLAP 1.75, as the paper says. In anchored KCL with k < K the anchor has its share of p and the others
-    (K - 1) / (k - 1) times theirs, none less than p, so it is the same.
+    It is `2 (1 - k / K)` over languages and `2 (1 - k / (K C))` over pairs, where k is the number of languages that
+    are drawn for a clip: `languages_per_step` or all K for kcl and akcl, 2 for cacl, 1 for mlclap. With K = 8
+    languages it is 0 for KCL, 1.5 for CACL and 1.75 for ML-CLAP, as in the paper. In anchored KCL with k < K the
+    anchor has its share of p, and the others have (K - 1) / (k - 1) times theirs. No share is below p, so the same
+    formula holds.
     """
     drawn = find_objective(objective).num_drawn(num_languages, languages_per_step)
     return DistributionError(2 * (1 - drawn / num_languages), 2 * (1 - drawn / (num_languages * num_captions)))
 
 
 class DistributionErrors:
-    """The errors of a run's epochs, one after another: of each alone, and of p' averaged over all until then.
+    """The errors of a run's epochs, one after another: of each epoch, and of p' averaged over all epochs so far.
 
-    What an epoch of ML-CLAP lacks, later ones bring: over languages the average comes nearer to p, in the end as the
-    root of the number of epochs. That of CACL stays 2 (1/2 - 1/K) or more away, since the anchor always has half. KCL
-    has nothing to average out over languages; captions average out unless it is always the first.
+    In ML-CLAP, later epochs draw what earlier ones lacked. Over languages the average approaches p, and in the long
+    run its error falls with the square root of the number of epochs. The error of CACL stays at or above 2 (1/2 -
+    1/K), because the anchor always has half of the weight. KCL has no error over languages. Captions average out,
+    unless the first one is always used.
 
     Args:
-        sampling: of the run.
-        counts: captions of each clip in each language, `(N, K)`.
+        sampling: Sampling of the run.
+        counts: Number of captions of each clip in each language, `(N, K)`.
     """
 
     def __init__(self, sampling: Sampling, counts: np.ndarray):
@@ -212,15 +215,15 @@ class DistributionErrors:
         self._sum, self._num_summed = 0.0, 0
 
     def of_epoch(self, epoch: int, max_steps: int | None = None) -> dict[str, float]:
-        """Of an epoch, from 0; those before it that were not asked for are replayed too.
+        """Return the errors of an epoch. Earlier epochs that were not asked for are replayed too.
 
         Args:
-            epoch: not before one that was asked for already.
-            max_steps: of an epoch that was not finished, its batches.
+            epoch: Number of the epoch, from 0. It must not be earlier than one that was asked for before.
+            max_steps: Number of batches on each process, for an unfinished epoch. Default: all.
 
         Returns:
             `languages` and `pairs` of the epoch, `languages_so_far` and `pairs_so_far` of the average, and
-            `left_out`, the number of clips that the epoch did not see.
+            `left_out`, the number of clips that the epoch did not use.
         """
         while self._num_summed < epoch:
             self._add(epoch_shares(self.sampling, self.counts, self._num_summed))

@@ -1,4 +1,4 @@
-"""How training may be spread over devices and processes, and what is refused because it would go wrong."""
+"""Check that training is spread over devices and processes in a way that the losses and the step support."""
 
 import os
 
@@ -12,9 +12,9 @@ _PLAIN = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_G
 
 
 def check_chosen_engine(args: TrainingArguments) -> None:
-    """Raise a ValueError if arguments or `accelerate launch` ask for an engine that shards the model.
+    """Raise a ValueError if the arguments or `accelerate launch` ask for an engine that shards the model.
 
-    On CPUs Accelerate ignores some of them without a word, so [`check_engine`] alone would not see them.
+    On CPUs Accelerate silently ignores some of these settings, so [`check_engine`] alone would not notice them.
     """
     chosen = {
         "FSDP": args.fsdp or parse_flag_from_env("ACCELERATE_USE_FSDP"),
@@ -28,29 +28,29 @@ def check_chosen_engine(args: TrainingArguments) -> None:
 
 
 def check_engine(num_gpus: int, accelerator: Accelerator) -> None:
-    """Raise a ValueError if the engine that was set up is one that the losses and the step would go wrong in."""
+    """Raise a ValueError if Accelerate set up an engine that the losses and the step do not support."""
     if num_gpus > 1:
         raise ValueError(
-            "DataParallel splits a batch after its negatives were counted, so the loss would be wrong. Start one "
-            "process a GPU (accelerate launch or torchrun), or make one GPU visible (CUDA_VISIBLE_DEVICES=0)."
+            "DataParallel is not supported, because it splits the batch that the losses compare. Start one process "
+            "per GPU (accelerate launch or torchrun), or make one GPU visible (CUDA_VISIBLE_DEVICES=0)."
         )
     if accelerator.distributed_type not in _PLAIN:
         raise ValueError(_refusal(accelerator.distributed_type.value))
-    if accelerator.parallelism_config is not None:  # of a state that the user configured, or of a sharded model
+    if accelerator.parallelism_config is not None:  # e.g. if the user set it up in an AcceleratorState
         raise ValueError(_refusal("a ParallelismConfig"))
 
 
 def check_processes(args: TrainingArguments) -> None:
-    """Raise a ValueError unless all processes work together, each on batches of its own.
+    """Raise a ValueError unless all processes train together, each on its own batches.
 
-    Without `use_cpu`, torchrun's processes on a machine without GPUs each train alone, and write to one folder.
+    Without `use_cpu`, torchrun's processes on a machine without GPUs would each train alone and write to one folder.
     """
     config = args.accelerator_config
     for name, value in (("split_batches", config.split_batches), ("dispatch_batches", config.dispatch_batches)):
         if value:
             raise ValueError(
-                f"`{name}` of `accelerator_config` has no place here: every process draws its own part of each step, "
-                "`per_device_train_batch_size` clips, and reads no others. Leave it out."
+                f"`{name}` of `accelerator_config` is not supported, because every process draws its own part of each "
+                "step, `per_device_train_batch_size` clips. Leave it out."
             )
     started = dist.get_world_size() if dist.is_initialized() else int(os.environ.get("WORLD_SIZE", "1"))
     if started > args.world_size:
@@ -62,7 +62,7 @@ def check_processes(args: TrainingArguments) -> None:
 
 def _refusal(engine: str) -> str:
     return (
-        "The losses read the logit scale beside the model's forward pass, and the step sums the processes' gradients "
-        f"itself: neither works under {engine}. Use one process or plain data parallel processes: torchrun, or "
-        "accelerate launch with distributed_type MULTI_GPU."
+        "The losses read the logit scale outside of the model's forward pass, and the step averages the gradients of "
+        f"the processes itself. Neither works with {engine}. Use one process, or plain data-parallel processes "
+        "(torchrun, or accelerate launch with distributed_type MULTI_GPU)."
     )

@@ -1,7 +1,7 @@
-"""Embeddings that are encoded in chunks: a batch of any size trains in the memory of one chunk.
+"""Encode a batch in chunks, so that a batch of any size trains in the memory of one chunk.
 
-After GradCache (Gao et al. 2021, https://arxiv.org/abs/2101.06983): encode every chunk without a graph, take the loss
-of all embeddings, then encode every chunk again and run backward with the gradient that the loss has at its rows.
+This follows GradCache (Gao et al. 2021, https://arxiv.org/abs/2101.06983): encode every chunk without a graph, compute
+the loss of all embeddings, then encode every chunk again and run backward with the gradient of the loss at its rows.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,30 +11,32 @@ import torch
 from torch import Tensor
 
 
-# Of unit vectors: bfloat16 is twice as fine, and a dropped unit moves them by more.
+# Largest difference between unit vectors that counts as rounding. bfloat16 rounds to half of it, and a unit dropped by
+# dropout moves the vectors by more.
 _ROUNDING = 1e-2
 
 
 class CachedEmbeddings:
-    """Embeddings of a batch, cut off from the encoder that made them.
+    """Embeddings of a batch, detached from the encoder that made them.
 
-    A loss is taken of `leaf`, `(num_rows, D)`; `backward` passes the gradient that gathered there on through the
-    encoder. All chunks but the last are encoded without a graph, and again by `backward`, each from the random state
-    it had first, so that its dropout is the same. The last chunk keeps its graph: a batch of one chunk is encoded
-    once. At no time do the activations of more than one chunk live. When all is done, torch's generators stand where
-    encoding every chunk once leaves them.
+    The loss is computed from `leaf`, `(num_rows, D)`. `backward` then passes the gradient of `leaf` on through the
+    encoder. All chunks but the last are encoded without a graph, and `backward` encodes them again from the same
+    random state, so that their dropout is the same. The last chunk keeps its graph, so a batch of one chunk is encoded
+    once. The activations of at most one chunk are in memory at any time. In the end, torch's random generators are in
+    the state in which encoding every chunk once leaves them.
 
     Args:
-        encode: returns the embeddings of some of the rows, `(n, D)`; for the same rows and random state, the same.
-        num_rows: rows of the batch, at least 1.
-        device: where `encode` computes.
-        chunk_size (*optional*): most rows of a chunk; chunks are as even as can be. Default: all rows.
-        encodes_twice (*optional*, defaults to `True`): False lets every chunk keep its graph, for an encoder of which
-            so little is trained (a head on a frozen tower) that its graph is hardly larger than the embeddings.
+        encode: Returns the embeddings of some of the rows, `(n, D)`. For the same rows and random state it must return
+            the same embeddings.
+        num_rows: Number of rows of the batch, at least 1.
+        device: Device on which `encode` computes.
+        chunk_size (*optional*): Most rows of a chunk. The chunks are of nearly equal size. Default: all rows.
+        encodes_twice (*optional*, defaults to `True`): False lets every chunk keep its graph. This suits an encoder
+            with few trained layers, such as a projection on a frozen tower, whose graph is hardly larger than the
+            embeddings.
 
     Raises:
-        ValueError: by `backward`, if a chunk was encoded to other embeddings the second time: the gradient would be
-            wrong.
+        ValueError: By `backward`, if the second encoding of a chunk differs, because the gradient would be wrong.
     """
 
     def __init__(
@@ -47,7 +49,7 @@ class CachedEmbeddings:
     ):
         self._encode = encode
         self._graphs: list[tuple[slice, Tensor]] = []
-        self._states: list[tuple[slice, _RandomState]] = []  # of the chunks that keep no graph
+        self._states: list[tuple[slice, _RandomState]] = []  # for the chunks that keep no graph
         parts = []
         for rows in _even_chunks(num_rows, chunk_size):
             keeps_graph = rows.stop == num_rows or not encodes_twice
@@ -62,16 +64,16 @@ class CachedEmbeddings:
         self.leaf = torch.cat(parts).requires_grad_()
 
     def backward(self) -> None:
-        """Add to the gradients of the encoder's parameters what `leaf.grad` makes of them, once.
+        """Add the gradient that follows from `leaf.grad` to the encoder's parameters. It can be called once.
 
-        The gradient of the leaf has the scaling of the backward pass it came from (mixed precision, accumulation).
+        The gradient has the scaling of the backward pass that set `leaf.grad` (mixed precision, accumulation).
         """
         gradient = self.leaf.grad
         if gradient is None:
             return
-        while self._graphs:  # a graph that has run backward is gone before another chunk is encoded
+        while self._graphs:  # a graph is freed before another chunk is encoded
             rows, embeddings = self._graphs.pop()
-            if embeddings.requires_grad:  # a chunk may have missed all that is trained: LayerDrop leaves layers out
+            if embeddings.requires_grad:  # false if LayerDrop left out all trained layers
                 embeddings.backward(gradient=gradient[rows])
             del embeddings
         differences = []
@@ -88,19 +90,18 @@ class CachedEmbeddings:
 
 
 def _check_same(difference: float) -> None:
-    """Raise a ValueError if more than rounding lies between what a chunk was encoded to at first and again."""
+    """Raise a ValueError if the two encodings of a chunk differ by more than rounding."""
     if not difference <= _ROUNDING:
         raise ValueError(
-            f"A chunk of the batch was encoded to other embeddings the second time, by up to {difference:.2g}, so its "
-            "gradient would be wrong: something in the model draws random numbers that are not torch's, or "
-            "torch.compile gave up compiling one of the two passes. Leave out `audio_chunk_size` and "
-            "`text_chunk_size` (with `ranking_weight`, set `exact_step=False`), or `torch_compile`, or raise "
-            "`torch._dynamo.config.recompile_limit`."
+            f"The second encoding of a chunk differs from the first by up to {difference:.2g}, so its gradient would "
+            "be wrong. Either the model uses random numbers that are not torch's, or torch.compile gave up compiling "
+            "one of the two passes. Leave out `audio_chunk_size` and `text_chunk_size` (with `ranking_weight`, set "
+            "`exact_step=False`), leave out `torch_compile`, or raise `torch._dynamo.config.recompile_limit`."
         )
 
 
 class _RandomState:
-    """Where torch's generators stand: the device's, and the CPU's, which may draw too (which layers to leave out)."""
+    """State of torch's random generators: the device's, and the CPU's, which LayerDrop uses."""
 
     def __init__(self, device: torch.device):
         self._device = device
@@ -110,7 +111,7 @@ class _RandomState:
 
     @contextmanager
     def replayed(self) -> Iterator[None]:
-        """Draw from here on as was drawn then; afterwards the generators stand where they stood before."""
+        """Replay the random numbers from this state; afterwards restore the current state."""
         before = _RandomState(self._device)
         self._restore()
         try:
@@ -125,7 +126,7 @@ class _RandomState:
 
 
 def _even_chunks(num_rows: int, chunk_size: int | None) -> list[slice]:
-    """Slices of at most `chunk_size` rows, as few and as even as can be: a nearly empty last one would save little."""
+    """Slices of at most `chunk_size` rows, as few as possible and of nearly equal size."""
     num_chunks = 1 if chunk_size is None else -(-num_rows // chunk_size)
     size = -(-num_rows // num_chunks)
     return [slice(start, min(start + size, num_rows)) for start in range(0, num_rows, size)]

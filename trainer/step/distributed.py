@@ -1,4 +1,4 @@
-"""What several processes exchange: rows of the batch and gradients in a step, and what they must agree on."""
+"""Communication between processes: rows and gradients of a step, and results of the main process."""
 
 from collections.abc import Callable, Iterable
 from typing import TypeVar
@@ -14,7 +14,7 @@ _Told = TypeVar("_Told")
 
 
 class _GatherRows(torch.autograd.Function):
-    """All processes' rows; their gradients, summed over the processes, flow back to the owner."""
+    """Gather the rows of all processes. In backward, each process gets the summed gradient of its own rows."""
 
     @staticmethod
     def forward(ctx, rows: Tensor, counts: list[int]) -> Tensor:
@@ -36,11 +36,11 @@ class _GatherRows(torch.autograd.Function):
 
 
 def batch_shard(num_rows: int, device: torch.device) -> Shard | None:
-    """This process's place in the step's batch; None where there is one process.
+    """This process's place in the batch of a step, or None if there is one process.
 
     Args:
-        num_rows: rows of the batch on this process; they may differ from process to process.
-        device: of the collective's tensors.
+        num_rows: Number of rows on this process. It may differ between processes.
+        device: Device of the tensors that are exchanged.
     """
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return None
@@ -55,14 +55,13 @@ def batch_shard(num_rows: int, device: torch.device) -> Shard | None:
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Replace every parameter's gradient by its mean over the processes, in one message per dtype.
+    """Replace every parameter's gradient by its mean over the processes, with one message per dtype.
 
-    A parameter that got no gradient on this process counts as zero where another has one. Where none has, it keeps
-    none, so that the optimizer leaves it alone, its weight decay too.
+    If a parameter has a gradient on another process only, it counts as zero on this one. If it has none on any
+    process, it keeps none, so that the optimizer does not update it, not even by weight decay.
     """
-    trained = [parameter for parameter in parameters if parameter.requires_grad]
-    trained = _used_by_any(trained)
-    for dtype in sorted({parameter.dtype for parameter in trained}, key=str):  # one order on all processes
+    trained = _used_by_any([parameter for parameter in parameters if parameter.requires_grad])
+    for dtype in sorted({parameter.dtype for parameter in trained}, key=str):  # the same order on all processes
         group = [parameter for parameter in trained if parameter.dtype == dtype]
         for parameter in group:
             if parameter.grad is None:
@@ -76,7 +75,7 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
 
 def _used_by_any(parameters: list[nn.Parameter]) -> list[nn.Parameter]:
-    """Those that have a gradient on at least one process; the same on all."""
+    """The parameters that have a gradient on at least one process; the same list on all processes."""
     if not parameters:
         return []
     used = torch.tensor([parameter.grad is not None for parameter in parameters], device=parameters[0].device)
@@ -86,7 +85,7 @@ def _used_by_any(parameters: list[nn.Parameter]) -> list[nn.Parameter]:
 
 
 def told_by_main(ask: Callable[[], _Told]) -> _Told:
-    """What the main process found, on all processes; if it found an error, they all raise it."""
+    """Call a function on the main process, and return its result, or raise its error, on all processes."""
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return ask()
     told = [None, None]

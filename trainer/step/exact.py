@@ -1,4 +1,4 @@
-"""The language-by-language step: the exact gradient of KCL and anchored KCL in the memory of one language."""
+"""The language-by-language step: the exact gradient of a sum of pair losses, in the memory of one language."""
 
 from collections.abc import Callable, Sequence
 
@@ -17,22 +17,23 @@ def language_by_language_backward(
 ) -> Tensor:
     """Accumulate the gradient of `sum_k a_k L(audio, text_k) + sum_{k != anchor} b_k L(text_anchor, text_k)`.
 
-    Each language's terms depend on its own captions, the audio and the anchor's captions alone. So the audio (and the
-    anchor) are encoded first; every language then meets detached leaf copies of them and runs backward at once, which
-    frees its activations and adds to the gradients of the leaves; at last the leaves' gradients run backward through
-    the anchor's captions and the audio. At no time do the activations of more than the audio, the anchor and one other
-    language live: one chunk of each, where they are encoded in chunks. Without chunks nothing is encoded twice.
+    The terms of a language depend only on its own captions, the audio and the captions of the anchor. The step
+    therefore encodes the audio and the anchor first. For each language it computes the terms with detached copies of
+    these (leaves) and runs backward at once, which frees the language's activations and adds to the gradients of the
+    leaves. In the end the leaves' gradients run backward through the captions of the anchor and the audio. The
+    activations of the audio, the anchor and one other language are in memory at a time, or one chunk of each if they
+    are encoded in chunks. Without chunks nothing is encoded twice.
 
     Args:
-        encode_audio: returns the audio embeddings, `(N, D)`.
-        encode_captions: returns the caption embeddings of the k-th language, `(N, D)`.
-        pair_loss: the loss between two views of the items.
-        weights: `(a_k, b_k)` of each language; b_k of the anchor is not used.
-        backward: runs backward from a scalar; may scale it (mixed precision, gradient accumulation).
-        anchor: index of the anchor language; None (KCL) leaves out the second sum.
+        encode_audio: Returns the audio embeddings, `(N, D)`.
+        encode_captions: Returns the caption embeddings of the k-th language, `(N, D)`.
+        pair_loss: The loss between two views of the items.
+        weights: `(a_k, b_k)` of each language. b_k of the anchor is not used.
+        backward: Runs backward from a scalar, which it may scale (mixed precision, gradient accumulation).
+        anchor: Index of the anchor language. None leaves out the second sum, as in KCL.
 
     Returns:
-        the value of the sum, detached.
+        The value of the sum, detached.
     """
     audio = encode_audio()
     anchor_captions = None if anchor is None else encode_captions(anchor)
@@ -46,7 +47,7 @@ def language_by_language_backward(
         total = total + loss.detach()
         if k != anchor:
             captions.backward()
-        del captions, loss  # the graph of this language must be gone before the next is built
+        del captions, loss  # frees the graph of this language before the next is built
     if anchor_captions is not None:
         anchor_captions.backward()
     audio.backward()

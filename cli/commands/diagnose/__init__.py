@@ -1,1 +1,1 @@
-"""`atri diagnose`: the errors that ATRI's theory describes, measured."""
+"""`atri diagnose`: measure the errors that ATRI's theory describes."""

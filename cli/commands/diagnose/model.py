@@ -11,9 +11,9 @@ from ...options import parse_options
 
 DESCRIPTION = """\
 Modality alignment direction error of a saved model on recordings with captions in several languages, in degrees. A
-clip should point where the mean of its text embeddings in all languages points; "clips" is the angle between the two.
-The angle of a language says how far a step that draws it alone pulls a clip off that direction, the angle of an
-objective how far its steps do, on average over what they draw. Each clip and each caption is encoded once.
+clip should have the direction of the mean of its text embeddings in all languages. "clips" is the angle between the
+two. The angle of a language is the error of a step that draws this language alone. The angle of an objective is the
+mean error over what its steps draw. Each clip and each caption is encoded once.
 
 examples:
   atri diagnose model --model runs/first --data clips/dev
@@ -25,7 +25,7 @@ examples:
 class ModelArguments(EmbeddingArguments):
     """Options of `atri diagnose model`."""
 
-    anchor_language: str = field(default="eng_Latn", metadata={"help": "Anchor of CACL."})
+    anchor_language: str = field(default="eng_Latn", metadata={"help": "Anchor language of CACL."})
     output_dir: str = field(default="diagnosis", metadata={"help": "Folder for alignment.json and alignment.png."})
 
 
@@ -36,7 +36,7 @@ def main(argv: list[str]) -> None:
 
 
 def diagnose_model(args: ModelArguments) -> dict[str, Any]:
-    """Load, encode, measure, print; returns the figures."""
+    """Encode the data, measure, print and save the figures, and return them."""
     from modeling_atri.corpora.rows.bad_rows import LEFT_OUT_NAME, write_bad_rows
     from modeling_atri.files import write_json
     from modeling_atri.hub_cards.environment import describe_environment

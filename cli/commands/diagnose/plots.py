@@ -18,11 +18,11 @@ _STYLES = (("#08519c", "^"), ("#238b45", "x"), ("#6a51a3", "s"), ("#d94801", "o"
 
 
 def plot_draws(results: dict[str, Any], path: Path) -> None:
-    """Error of each epoch (dashed) and of all epochs so far, over languages and over pairs, as a PNG.
+    """Plot the error of each epoch (dashed) and of all epochs so far, over languages and over pairs.
 
     Args:
-        results: of `diagnose_draws`.
-        path: of the picture.
+        results: Results of `diagnose_draws`.
+        path: The PNG file.
     """
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
@@ -45,11 +45,11 @@ def plot_draws(results: dict[str, Any], path: Path) -> None:
 
 
 def plot_alignment(results: dict[str, Any], path: Path) -> None:
-    """Angles to the mean text direction, of clips and languages, and of what objectives pull to, as a PNG.
+    """Plot the angles of clips, languages and objectives to the mean text direction.
 
     Args:
-        results: of `diagnose_model`.
-        path: of the picture.
+        results: Results of `diagnose_model`.
+        path: The PNG file.
     """
     alignment = results["alignment"]
     figure = Figure(figsize=(11, 4.2), layout="constrained")
@@ -74,11 +74,11 @@ def plot_alignment(results: dict[str, Any], path: Path) -> None:
 
 
 def plot_twins(results: dict[str, Any], path: Path) -> None:
-    """Distance of the twins' weights by part, and beside its upper bound on a scale of powers of ten, as a PNG.
+    """Plot the distance between the twins' weights by part, and its upper bound on a logarithmic scale.
 
     Args:
-        results: of `diagnose_twins`.
-        path: of the picture.
+        results: Results of `diagnose_twins`.
+        path: The PNG file.
     """
     figures = results["weight_error"]
     steps = figures["steps"]
@@ -96,7 +96,7 @@ def plot_twins(results: dict[str, Any], path: Path) -> None:
     title = f"Distance between the weights of\n{full} in all languages and {sampled} in drawn ones"
     distances.set(xlabel="step", ylabel="distance of weights", title=title)
     distances.legend(frameon=False)
-    # Weights that are the same, and a bound that is 0, have no logarithm.
+    # Distances and bounds of 0 have no logarithm.
     bounds = {step["step"]: step["log10_bound"] for step in steps if step["log10_bound"] is not None}
     measured = {step["step"]: log10(step["total"]) for step in steps if step["total"] > 0}
     if bounds:
@@ -116,6 +116,6 @@ def _style(objective: str) -> tuple[str, str]:
 
 
 def _write_values(panel: Axes, bars: BarContainer) -> None:
-    """Above the bars, as one of 0 would look as if it were missing."""
+    """Write the values above the bars, because a bar of 0 would look as if it were missing."""
     panel.bar_label(bars, fmt="%.1f", padding=2)
     panel.margins(y=0.1)

@@ -1,10 +1,11 @@
-"""`atri diagnose twins`: the weight error between a run on drawn languages and one on all of them."""
+"""`atri diagnose twins`: measure the weight error between a run on drawn languages and one on all of them."""
 
 import copy
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from modeling_atri.bounds import PositiveCount, check_options
 from modeling_atri.trainer.objectives import find_objective
 
 from ...loading import data_name, load_model
@@ -12,12 +13,12 @@ from ...options import parse_options
 
 
 DESCRIPTION = """\
-Weight error: train two models from the same start on the same clips, one on all languages in every step, one as
---objective draws them, and measure how far apart their weights are; beside it the upper bound of the paper, its
-constants estimated on the way. The bound grows exponentially and is told as a power of ten. It holds for full-batch
-gradient descent on a sum of losses of pairs; for contrastive losses it is a heuristic, and Adam can go beyond it.
-Plain SGD, the default here, is nearest to its premises. Nothing is saved but figures and plot. Takes the options of
-`atri train` too (--help_all).
+Weight error: train two models from the same start on the same clips, one on all languages in every step and one on
+the languages that --objective draws, and measure the distance between their weights. The upper bound of the paper is
+printed beside it, with constants that are estimated along the way. The bound grows exponentially and is printed as a
+power of ten. It holds for full-batch gradient descent on a sum of losses of pairs. For contrastive losses it is a
+heuristic, and Adam can exceed it. Plain SGD, the default here, comes nearest to its premises. Only the figures and a
+plot are saved. The options of `atri train` work here too (--help_all).
 
 examples:
   atri diagnose twins --train_data clips/train --languages en fr --max_steps 20
@@ -31,18 +32,23 @@ _SHOWN |= {"max_steps", "per_device_train_batch_size", "seed", "use_cpu", "outpu
 
 @dataclass
 class TwinArguments:
-    """Options of `atri diagnose twins` beside those of a training run."""
+    """Options of `atri diagnose twins`, in addition to those of a training run."""
 
     train_data: str = field(metadata={"help": "Folder with metadata.jsonl, JSON lines file, or Hub dataset id."})
     train_split: str | None = field(default=None, metadata={"help": "Split (or subfolder)."})
     model: str | None = field(
         default=None,
-        metadata={"help": "Folder or Hub id of the model to start from. Default: a small one from scratch."},
+        metadata={"help": "Folder or Hub id of the model to start from. Default: a small new model."},
     )
-    num_probes: int = field(default=20, metadata={"help": "Steps at which the bound's constants are estimated."})
-    num_pairs: int = field(
-        default=4, metadata={"help": "Pairs of clip and caption whose gradients are taken at each of them."}
+    num_probes: PositiveCount = field(
+        default=20, metadata={"help": "Number of steps at which the constants of the bound are estimated."}
     )
+    num_pairs: PositiveCount = field(
+        default=4, metadata={"help": "Number of pairs of clip and caption whose gradients are taken at each of them."}
+    )
+
+    def __post_init__(self):
+        check_options(self)
 
 
 def main(argv: list[str]) -> None:
@@ -71,7 +77,7 @@ def main(argv: list[str]) -> None:
 
 
 def diagnose_twins(options: TwinArguments, sizes, args) -> dict[str, Any]:
-    """Train both, compare, print; returns the figures."""
+    """Train both models, print and save the figures, and return them."""
     from modeling_atri.corpora.rows.load import load_rows
     from modeling_atri.files import write_json
     from modeling_atri.hub_cards.environment import describe_environment
@@ -114,10 +120,10 @@ def diagnose_twins(options: TwinArguments, sizes, args) -> dict[str, Any]:
 
 
 def _refuse_equal_twins(args, num_languages: int) -> None:
-    """Raise a ValueError for an objective that draws what the full twin trains on: all figures would be 0."""
+    """Raise a ValueError if the objective draws all languages, as the full twin does: all figures would be 0."""
     if num_languages < 2:
         raise ValueError(
-            "With one language there is nothing to draw, and no weight error: give two `languages` or more."
+            "With one language there is nothing to draw, so there is no weight error. Give two or more `languages`."
         )
     if find_objective(args.objective).num_drawn(num_languages, args.languages_per_step) >= num_languages:
         raise ValueError(
@@ -132,14 +138,14 @@ def _print_table(figures: dict[str, Any]) -> None:
     print(f"\nWeights w of {full} in all languages, w' of {sampled}, both by {figures['optimizer']}\n")
     columns = ("error of p'", "|w - start|", "|w - w'|", "audio", "text", "heads", "bound")
     print(f"epoch   step{''.join(f'{column:>13}' for column in columns)}")
-    for epoch, step in {step["epoch"]: step for step in figures["steps"]}.items():  # the last of each
+    for epoch, step in {step["epoch"]: step for step in figures["steps"]}.items():  # the last step of each epoch
         values = [step[name] for name in ("travelled", "total", "audio", "text", "heads")]
         numbers = "".join(f"{value:>13.4g}" for value in [figures["distribution_error"][epoch], *values])
         bound = "0" if step["log10_bound"] is None else f"10^{step['log10_bound']:.1f}"
         print(f"{epoch + 1:>5}{step['step']:>7}{numbers}{bound:>13}")
     above, num_steps = figures["steps_above_bound"], len(figures["steps"])
     print(
-        f"\nEstimated on the way: Lipschitz constant of the gradient {figures['lipschitz']:.3g}, largest gradient of "
-        f"a pair {figures['largest_gradient']:.3g}.\nWith these the bound is a heuristic (--help): |w - w'| was above "
-        f"it after {above} of {num_steps} steps."
+        f"\nEstimated along the way: Lipschitz constant of the gradient {figures['lipschitz']:.3g}, largest gradient "
+        f"of a pair {figures['largest_gradient']:.3g}.\nWith these the bound is a heuristic (--help): |w - w'| was "
+        f"above it after {above} of {num_steps} steps."
     )

@@ -124,7 +124,7 @@ def test_mixing_without_groups_is_warned_of(caplog, num_groups, probability, war
     rows = DrawnRows(make_rows(5, num_groups=num_groups), probability)
     assert [rows[Draw(0, 0, item)]["audio_id"] for item in range(5)] == [f"clip {item}" for item in range(5)]
     assert [record.getMessage() for record in caplog.records] == [
-        "mix_probability=0.3 has no effect: a clip is mixed with another of its group, and no two of the 5 clips "
+        "mix_probability=0.3 has no effect: a clip is mixed with another of its group, but no two of the 5 clips "
         "share a `group_id`."
     ] * warned
 

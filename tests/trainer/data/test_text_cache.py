@@ -218,7 +218,7 @@ def test_a_full_disk_stops_no_training(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr("modeling_atri.trainer.data.text_cache._ROWS_A_FILE", 5)
     cached, _ = train(make_arguments(tmp_path, text_cache_dir=str(tmp_path / "states"), **options), rows)
     assert losses(cached) == pytest.approx(losses(plain), rel=1e-5)
-    assert "captions cannot be kept, and will be encoded again: [Errno 28] No space left" in caplog.text
+    assert "captions cannot be kept and will be encoded again: [Errno 28] No space left" in caplog.text
 
 
 def test_damaged_files_are_made_again(tmp_path, caplog):
@@ -295,7 +295,7 @@ def test_only_a_frozen_tower_without_adapter_is_cached(tmp_path):
     tiny_model().save_pretrained(tmp_path / "base")
     adapted = AtriModel.from_pretrained(tmp_path / "base")
     add_text_lora(adapted)
-    with pytest.raises(ValueError, match="but it has an adapter. Set `freeze_text`, and use a model without"):
+    with pytest.raises(ValueError, match="but it has an adapter. Set `freeze_text` and use a model without"):
         make_trainer(make_arguments(tmp_path, freeze_text=True, **options), rows, model=adapted)
 
 

@@ -8,13 +8,11 @@ from modeling_atri.trainer.run.engines import check_engine
 from tests.helpers.training import make_arguments, make_rows, make_trainer
 
 
-SHARDED = (
-    "the step sums the processes' gradients itself: neither works under {}. Use one process or plain data parallel"
-)
+SHARDED = "the step averages the gradients of the processes itself. Neither works with {}. Use one process"
 
 
 def test_data_parallel_is_refused():
-    with pytest.raises(ValueError, match="DataParallel splits a batch .* one process a GPU .*CUDA_VISIBLE_DEVICES=0"):
+    with pytest.raises(ValueError, match="DataParallel is not supported, .* process per GPU .*CUDA_VISIBLE_DEVICES=0"):
         check_engine(2, Accelerator(cpu=True))
 
 
@@ -66,7 +64,7 @@ def test_a_model_sharded_before_is_refused(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["split_batches", "dispatch_batches"])
 def test_batches_that_accelerate_would_cut_are_refused(tmp_path, name):
-    with pytest.raises(ValueError, match=f"`{name}` of `accelerator_config` has no place here: every process draws"):
+    with pytest.raises(ValueError, match=f"`{name}` of `accelerator_config` is not supported, because every process"):
         make_arguments(tmp_path, accelerator_config={name: True})
     make_arguments(tmp_path, accelerator_config={name: False, "even_batches": False})
 

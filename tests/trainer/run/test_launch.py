@@ -121,7 +121,7 @@ def test_two_processes_on_cpus_train_the_model_of_one(folder, configurations, ca
         (
             ["--use_fsdp", "--fsdp_version", "2", "--num_processes", "2", "--num_machines", "1"],
             ["--use_cpu", "true"],
-            "neither works under FSDP. Use one process or plain data parallel processes",
+            "Neither works with FSDP. Use one process, or plain data-parallel processes",
         ),
     ],
     ids=["without use_cpu", "fsdp"],

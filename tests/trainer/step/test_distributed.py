@@ -124,9 +124,9 @@ def test_diagnostics_are_written_once_and_equal_one_process(tmp_path, worlds, wo
 @pytest.mark.parametrize("world_size", WORLDS)
 def test_what_would_go_wrong_is_refused(worlds, world_size):
     for refused in (rank["refused"] for rank in worlds[world_size]):
-        assert "neither works under FSDP. Use one process" in refused["fsdp"]
-        assert "neither works under a ParallelismConfig." in refused["tensor parallel"]
-        assert "neither works under a ParallelismConfig." in refused["replicated"]
+        assert "Neither works with FSDP. Use one process" in refused["fsdp"]
+        assert "Neither works with a ParallelismConfig." in refused["tensor parallel"]
+        assert "Neither works with a ParallelismConfig." in refused["replicated"]
         assert f"{world_size} processes were started, but this one would train alone" in refused["alone"]
 
 
