@@ -108,8 +108,8 @@ def _load_dataset(dataset: datasets.Dataset, checker: RowChecker, skip: bool) ->
             "Please rename its columns (`dataset.rename_column`)."
         )
     audio = dataset.select_columns("audio").cast_column("audio", datasets.Audio(decode=False))
-    others = {"captions", "audio_id", "group_id", checker.group_column} & set(dataset.column_names)
-    rows = dataset.select_columns(sorted(others))
+    wanted = {"captions", "audio_id", "group_id", checker.group_column}
+    rows = dataset.select_columns([column for column in sorted(dataset.column_names) if column in wanted])
     for index, (row, (path, content)) in enumerate(zip(rows, audio_sources(audio), strict=True)):
         checker.check(f"row {index}", row, path, path, content)
     kept, bad_rows = checker.finish("the data set", skip)

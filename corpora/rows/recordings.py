@@ -41,16 +41,15 @@ def usable_length(path: str | None, content: BinaryIO | None = None) -> float:
         BadRowError: if the recording is missing, unreadable or too short.
     """
     try:
-        if content is None and not (path and is_unicode(path) and Path(path).is_file()):
-            raise BadRowError(f"there is no file {path!r}", MISSING_RECORDING)
-        seconds = recording_length(path, content)
-    except BadRowError:
-        raise
+        is_there = content is not None or (path and is_unicode(path) and Path(path).is_file())
+        seconds = recording_length(path, content) if is_there else None
     except OSError as error:  # for example a name that is too long, or a folder without permission
         kind = UNREADABLE_RECORDING if isinstance(error, PermissionError) else MISSING_RECORDING
         raise BadRowError(f"there is no file {path!r} that can be read: {error.strerror}", kind) from error
     except ValueError as error:
         raise BadRowError(str(error), UNREADABLE_RECORDING) from error
+    if seconds is None:
+        raise BadRowError(f"there is no file {path!r}", MISSING_RECORDING)
     if fault := too_short(repr(path) if path else "the recording", round(seconds * SAMPLING_RATE)):
         raise BadRowError(fault, SHORT_RECORDING)
     return seconds

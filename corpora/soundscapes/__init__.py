@@ -1,1 +1,1 @@
-"""Generated scenes with captions in eight languages, which need no download."""
+"""Synthetic scenes with captions in eight languages, which need no download."""

@@ -1,11 +1,12 @@
-"""Captions of soundscapes in eight languages, put together from finished forms.
+"""Captions of soundscapes in eight languages, combined from hand-written phrases.
 
-`captions.json` beside this file holds
-    sources     for each source, count and language hand-written forms: a clause, a nominal phrase and what else the
-                language needs (German and Dutch verb and rest for other word orders, a German dative, a Japanese stem)
-    forms       for each language and distance how these become the forms that templates use
-    templates   for each relation and language the paraphrases; the same index says the same in every language
-No form is inflected here: a template only ever takes in phrases that are right as they stand.
+`captions.json` in this folder has
+    sources     hand-written phrases for each source, count and language: a clause, a nominal phrase and others that
+                the language needs (German and Dutch verb and rest for other word orders, a German dative, a Japanese
+                stem)
+    forms       for each language and distance, how phrases are combined to the forms that templates use
+    templates   paraphrases for each relation and language; the same index says the same in every language
+Phrases are never inflected: templates insert them as they are.
 """
 
 import json
@@ -21,10 +22,10 @@ NUM_CAPTIONS = 5
 
 
 def scene_captions(combination: Combination) -> dict[str, list[str]]:
-    """The captions of a combination.
+    """Make the captions of a combination.
 
     Returns:
-        {language: five texts} for the eight `CAPTION_LANGUAGES`; texts of equal index mean the same. No two
+        `dict`: Five texts for each of the eight `CAPTION_LANGUAGES`. Texts with the same index mean the same. No two
         combinations share a text.
     """
     return {language: _captions(combination, language) for language in CAPTION_LANGUAGES}
@@ -48,7 +49,10 @@ def _capitalized(text: str) -> str:
 
 @cache
 def _tables() -> dict[str, Any]:
-    return json.loads(resources.files(__package__).joinpath("captions.json").read_text(encoding="utf-8"))
+    tables: dict[str, Any] = json.loads(
+        resources.files(__package__).joinpath("captions.json").read_text(encoding="utf-8")
+    )
+    return tables
 
 
 __all__ = ["CAPTION_LANGUAGES", "NUM_CAPTIONS", "scene_captions"]

@@ -1,29 +1,32 @@
-"""Soundscapes that need no download: scenes of one or two procedural sounds with parallel captions in eight languages.
+"""Soundscapes that need no download: scenes of one or two synthetic sounds with parallel captions in eight languages.
 
 >>> train = make_soundscapes(1000, seed=0)
 >>> heldout = make_soundscapes(100, seed=0, split="heldout")
 >>> train[0].keys()
 dict_keys(['audio', 'audio_id', 'captions', 'group_id'])
 
-A scene is a function of its combination, the seed, its index and the duration alone, so rows can be made in any order,
-by any worker, again and again. Held-out scenes put together what training never does (`is_heldout`).
+A scene depends only on its combination, the seed, its index and the duration, so that rows can be made in any order
+and by any worker. Held-out scenes have combinations that training never has (`is_heldout`).
 """
 
-import json
 import os
 import zlib
 from collections.abc import Iterable, Sequence
 from functools import cache
 from itertools import cycle, zip_longest
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import numpy as np
 import soundfile
 
+from modeling_atri.files import write_json_lines
+
+from ..rows.metadata import METADATA_FILE
 from .captions import scene_captions
 from .combinations import Combination, Relation, all_combinations, is_heldout
-from .synthesis import SAMPLING_RATE, render_source
+from .rendering import render
+from .waveforms import SAMPLING_RATE
 
 
 Split = Literal["train", "heldout"]
@@ -33,21 +36,14 @@ AUDIO_FORMATS = ("flac", "wav")
 MIN_DURATION_S = 3.0  # two sounds, one of them repeated, need this long
 MAX_DURATION_S = 60.0
 
-# Levels: root mean square of a sound's loud frames, in dB relative to full scale.
-_LEVEL_DB = {"near": -18.0, "plain": -22.0, "far": -33.0}
-_BACKGROUND_DB = -9.0  # of the second sound of "while", relative to the first
-_LEVEL_JITTER_DB = 1.5
-_FLOOR_DB = -62.0  # width of a uniform noise: recordings are never digitally silent
-_LEVEL_FRAME = 2_000  # samples (125 ms, the time constant of a sound level meter)
-
 _TRAINING_RELATIONS: tuple[Relation, ...] = (*("then", "while") * 4, "only")
 
 
-class Soundscapes(Sequence):
-    """Rows of scenes, each made when it is asked for. Made by `make_soundscapes`.
+class Soundscapes(Sequence[dict[str, Any]]):
+    """Rows of scenes from `make_soundscapes`. Each is rendered when it is accessed.
 
     Row i is `{"audio": {"array": float32 (num_samples,), "sampling_rate": 16000}, "audio_id": str, "captions":
-    {language: [str, ...]}, "group_id": str}`; equal `group_id` means equal combination, hence equal captions.
+    {language: [str, ...]}, "group_id": str}`. Rows with equal `group_id` have the same combination and captions.
     """
 
     def __init__(self, combinations: Sequence[Combination], seed: int, duration_s: float) -> None:
@@ -57,6 +53,12 @@ class Soundscapes(Sequence):
 
     def __len__(self) -> int:
         return len(self.combinations)
+
+    @overload
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[dict[str, Any]]: ...
 
     def __getitem__(self, index: int | slice) -> dict[str, Any] | list[dict[str, Any]]:
         if isinstance(index, slice):
@@ -68,24 +70,24 @@ class Soundscapes(Sequence):
 
 
 def make_soundscapes(num_scenes: int, seed: int = 0, split: Split = "train", duration_s: float = 4.0) -> Soundscapes:
-    """Scenes of one split.
+    """Make the scenes of a split.
 
-    Both splits go round the (relation, sources) they may use in an order drawn from the seed, each time round with
-    other attributes, so that few scenes already cover much. In training "then" and "while" take turns and every ninth
-    scene holds a single sound. The first scenes are the same whatever `num_scenes` is.
+    Each split cycles through its (relation, sources) in an order drawn from the seed, every time with other
+    attributes, so that a few scenes already have much variety. In training, "then" and "while" alternate, and every
+    ninth scene has a single sound. The first scenes do not depend on `num_scenes`.
 
     Args:
-        num_scenes: how many, at least 1. Training repeats combinations when there are no more; held-out scenes are all
-            different, so that exactly one of them fits a caption, which limits their number to 355.
-        seed: of the order and of the sounds, at least 0.
+        num_scenes: Number of scenes, at least 1. Training repeats combinations when all are used. Held-out scenes are
+            all different, so that exactly one of them fits a caption; there are at most 355.
+        seed: Seed of the order and of the sounds, at least 0.
         split: "train", or "heldout" for combinations that never occur in training.
-        duration_s: length of every scene in seconds, 3 to 60.
+        duration_s: Length of every scene in seconds, 3 to 60.
 
     Returns:
-        `Soundscapes`, a lazy sequence of rows.
+        `Soundscapes`: A lazy sequence of rows.
 
     Raises:
-        ValueError: an unknown split, or a number out of its range.
+        ValueError: if the split is unknown, or a number is out of its range.
     """
     if split not in SPLITS:
         raise ValueError(f"Unknown split {split!r}; choose one of {', '.join(SPLITS)}.")
@@ -105,19 +107,19 @@ def make_soundscapes(num_scenes: int, seed: int = 0, split: Split = "train", dur
 
 
 def make_scene(combination: Combination, seed: int = 0, index: int = 0, duration_s: float = 4.0) -> dict[str, Any]:
-    """One scene of a combination.
+    """Make a scene of a combination.
 
     Args:
-        combination: what is heard, one of `all_combinations()`.
-        seed: at least 0.
-        index: at least 0; every index is another rendering.
-        duration_s: in seconds, 3 to 60.
+        combination: One of `all_combinations()`.
+        seed: At least 0.
+        index: At least 0. Every index is another rendering.
+        duration_s: Length in seconds, 3 to 60.
 
     Returns:
-        A row as `Soundscapes` describes it; the waveform lies within [-1, 1].
+        `dict`: A row as `Soundscapes` describes it. The waveform is within [-1, 1].
 
     Raises:
-        ValueError: a number out of its range.
+        ValueError: if a number is out of its range.
     """
     _check_scene_arguments(seed, duration_s)
     if index < 0:
@@ -125,7 +127,7 @@ def make_scene(combination: Combination, seed: int = 0, index: int = 0, duration
     key = combination.key
     rng = np.random.default_rng([seed, index, zlib.crc32(key.encode())])
     return {
-        "audio": {"array": _render(combination, rng, duration_s), "sampling_rate": SAMPLING_RATE},
+        "audio": {"array": render(combination, rng, duration_s), "sampling_rate": SAMPLING_RATE},
         "audio_id": f"{key}_s{seed}_{index:06d}",
         "captions": scene_captions(combination),
         "group_id": key,
@@ -133,41 +135,40 @@ def make_scene(combination: Combination, seed: int = 0, index: int = 0, duration
 
 
 def write_soundscapes(
-    folder: str | os.PathLike,
+    folder: str | os.PathLike[str],
     num_scenes: int,
     seed: int = 0,
     split: Split = "train",
     duration_s: float = 4.0,
     audio_format: str = "flac",
 ) -> Path:
-    """Writes the scenes of `make_soundscapes` as a dataset folder: 16-bit sound files beside a `metadata.jsonl`.
+    """Write the scenes of `make_soundscapes` to a data set folder: 16-bit sound files and a `metadata.jsonl`.
 
     Args:
-        folder: made if missing; must not hold a `metadata.jsonl` yet.
-        num_scenes, seed, split, duration_s: as `make_soundscapes` takes them.
+        folder: Folder to write to. It is created if it does not exist, and must not have a `metadata.jsonl`.
+        num_scenes, seed, split, duration_s: See `make_soundscapes`.
         audio_format: "flac" or "wav".
 
     Returns:
-        The path of `metadata.jsonl`, whose lines hold `file_name`, `audio_id`, `captions` and `group_id`.
+        `Path`: The path of `metadata.jsonl`, whose lines have `file_name`, `audio_id`, `captions` and `group_id`.
 
     Raises:
-        ValueError: as `make_soundscapes`; an unknown format; metadata already there.
+        ValueError: as in `make_soundscapes`, or if the format is unknown, or the folder has a `metadata.jsonl`.
     """
     if audio_format not in AUDIO_FORMATS:
         raise ValueError(f"Unknown audio format {audio_format!r}; choose one of {', '.join(AUDIO_FORMATS)}.")
     scenes = make_soundscapes(num_scenes, seed, split, duration_s)
     folder = Path(folder)
-    metadata_path = folder / "metadata.jsonl"
+    metadata_path = folder / METADATA_FILE
     if metadata_path.exists():
         raise ValueError(f"{str(metadata_path)!r} already exists; remove it or choose another folder.")
     folder.mkdir(parents=True, exist_ok=True)
-    lines = []
+    rows = []
     for scene in scenes:
         file_name = f"{scene['audio_id']}.{audio_format}"
         soundfile.write(folder / file_name, scene.pop("audio")["array"], SAMPLING_RATE, subtype="PCM_16")
-        lines.append(json.dumps({"file_name": file_name, **scene}, ensure_ascii=False) + "\n")
-    # Last, so that a folder with metadata is complete.
-    metadata_path.write_text("".join(lines), encoding="utf-8")
+        rows.append({"file_name": file_name, **scene})
+    write_json_lines(metadata_path, rows)  # last, so that a folder with metadata is complete
     return metadata_path
 
 
@@ -175,10 +176,7 @@ def _check_scene_arguments(seed: int, duration_s: float) -> None:
     if seed < 0:
         raise ValueError(f"`seed` must be at least 0, but is {seed}.")
     if not MIN_DURATION_S <= duration_s <= MAX_DURATION_S:
-        raise ValueError(f"`duration_s` must lie within {MIN_DURATION_S} and {MAX_DURATION_S} s, but is {duration_s}.")
-
-
-# Which combinations, in which order
+        raise ValueError(f"`duration_s` must be within {MIN_DURATION_S} and {MAX_DURATION_S} s, but is {duration_s}.")
 
 
 @cache
@@ -187,7 +185,7 @@ def _split_combinations(split: Split) -> tuple[Combination, ...]:
 
 
 def _in_rounds(rng: np.random.Generator, combinations: Iterable[Combination]) -> list[Combination]:
-    """All combinations, every (relation, sources) once before any of them occurs for the second time."""
+    """Order combinations so that every (relation, sources) occurs once before any of them occurs twice."""
     groups: dict[tuple[str, ...], list[Combination]] = {}
     for combination in combinations:
         groups.setdefault((combination.relation, *combination.sources), []).append(combination)
@@ -198,78 +196,13 @@ def _in_rounds(rng: np.random.Generator, combinations: Iterable[Combination]) ->
 
 
 def _training_order(rng: np.random.Generator, num_scenes: int) -> list[Combination]:
+    training = _split_combinations("train")
+    relations: tuple[Relation, ...] = ("only", "then", "while")
     cycles = {
-        relation: cycle(_in_rounds(rng, (c for c in _split_combinations("train") if c.relation == relation)))
-        for relation in ("only", "then", "while")
+        relation: cycle(_in_rounds(rng, (item for item in training if item.relation == relation)))
+        for relation in relations
     }
     return [next(cycles[_TRAINING_RELATIONS[i % len(_TRAINING_RELATIONS)]]) for i in range(num_scenes)]
-
-
-# What it sounds like
-
-
-def _render(combination: Combination, rng: np.random.Generator, duration_s: float) -> np.ndarray:
-    num_samples = round(duration_s * SAMPLING_RATE)
-    scene = (rng.random(num_samples, dtype=np.float32) - np.float32(0.5)) * np.float32(_amplitude(_FLOOR_DB))
-    for position, (sound, (start_s, end_s)) in enumerate(
-        zip(combination.sounds, _time_spans(combination, rng, duration_s), strict=True)
-    ):
-        level_db = _LEVEL_DB[sound.distance] + rng.uniform(-_LEVEL_JITTER_DB, _LEVEL_JITTER_DB)
-        is_background = combination.relation == "while" and position == 1
-        if is_background:
-            level_db += _BACKGROUND_DB
-        waveform = _edges_faded(render_source(sound.source, rng, end_s - start_s, sound.count))
-        start = round(start_s * SAMPLING_RATE)
-        if sound.distance == "far" or is_background:
-            waveform = _from_afar(waveform, rng, num_samples - start)
-        waveform = waveform[: num_samples - start] * (_amplitude(level_db) / _loudness(waveform))
-        scene[start : start + len(waveform)] += waveform
-    # A soft limit: crackles and clicks have peaks far above their level.
-    return np.tanh(scene)
-
-
-def _time_spans(combination: Combination, rng: np.random.Generator, duration_s: float) -> list[tuple[float, float]]:
-    """From when to when in seconds each sound may last."""
-    if combination.relation == "then":
-        turn = duration_s * rng.uniform(0.44, 0.56)
-        gap = rng.uniform(0.1, 0.25)
-        return [(rng.uniform(0.0, 0.1), turn - gap / 2), (turn + gap / 2, duration_s)]
-    # A sound that comes once may come at any time, as long as it is heard to its end.
-    latest = 0.45 if combination.sounds[0].count == "once" else 0.02
-    return [(duration_s * rng.uniform(0.0, latest), duration_s)] + [(0.0, duration_s)] * (len(combination.sounds) - 1)
-
-
-def _from_afar(waveform: np.ndarray, rng: np.random.Generator, num_samples: int) -> np.ndarray:
-    """Duller, as air takes the treble, and blurred by an echo that decays within a second; (num_samples,)."""
-    echo_size = 8_192
-    decay_samples = SAMPLING_RATE * rng.uniform(0.06, 0.12)
-    echo = rng.standard_normal(echo_size, dtype=np.float32)
-    echo *= np.exp(np.arange(echo_size, dtype=np.float32) / np.float32(-decay_samples))
-    echo *= 0.7 / np.sqrt(np.sum(echo * echo))
-    echo[0] += 0.6  # the direct sound
-    size = -(-(len(waveform) + echo_size) // 2048) * 2048  # no wrap-around, and a length the FFT is fast at
-    frequencies = np.fft.rfftfreq(size, 1.0 / SAMPLING_RATE).astype(np.float32)
-    dullness = 1.0 / np.sqrt(1.0 + (frequencies / np.float32(rng.uniform(900, 1500))) ** 2)
-    return np.fft.irfft(np.fft.rfft(waveform, size) * np.fft.rfft(echo, size) * dullness, size)[:num_samples]
-
-
-def _edges_faded(waveform: np.ndarray, fade_s: float = 0.01) -> np.ndarray:
-    """Ends without a click; the fade at the beginning is short enough to leave an attack as it is."""
-    size = round(fade_s * SAMPLING_RATE)
-    waveform[-size:] *= np.linspace(1.0, 0.0, size, dtype=np.float32)
-    waveform[: size // 8] *= np.linspace(0.0, 1.0, size // 8, dtype=np.float32)
-    return waveform
-
-
-def _loudness(waveform: np.ndarray) -> float:
-    """Root mean square over the frames in which the sound is present: pauses do not count."""
-    frames = waveform[: len(waveform) // _LEVEL_FRAME * _LEVEL_FRAME].reshape(-1, _LEVEL_FRAME)
-    powers = np.einsum("ij,ij->i", frames, frames) / _LEVEL_FRAME
-    return float(np.sqrt(powers[powers > 0.1 * powers.max()].mean()))
-
-
-def _amplitude(decibels: float) -> float:
-    return 10.0 ** (decibels / 20.0)
 
 
 __all__ = ["AUDIO_FORMATS", "SPLITS", "Soundscapes", "Split", "make_scene", "make_soundscapes", "write_soundscapes"]

@@ -5,7 +5,7 @@ import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from transformers import (
@@ -74,13 +74,14 @@ class TranslationModel(ABC):
         for option, value in {"num_beams": num_beams, "max_new_tokens": max_new_tokens}.items():
             if value < 1:
                 raise ValueError(f"`{option}` must be at least 1, got {value}.")
-        num_tokens = model.get_input_embeddings().weight.shape[0]
+        self._model, self._tokenizer = cast(Any, model), cast(Any, tokenizer)  # transformers' types are incomplete
+        num_tokens: int = self._model.get_input_embeddings().num_embeddings
         if len(tokenizer) > num_tokens:
             raise ValueError(
                 f"The tokenizer of {name} has {len(tokenizer)} tokens, but the model has {num_tokens}: they do not "
                 "belong together."
             )
-        self.settings = {
+        self.settings: dict[str, Any] = {
             "model": name,
             "revision": revision,
             "fingerprint": weights_fingerprint(model, {"tokenizer": _tokenizer_state(tokenizer)}),
@@ -90,9 +91,10 @@ class TranslationModel(ABC):
                 "dtype": str(model.dtype).removeprefix("torch."),
             },
         }
-        self._model, self._tokenizer = model.eval(), tokenizer
-        start = model.generation_config.decoder_start_token_id
-        self._generation_config = GenerationConfig(
+        self._model.eval()
+        start = self._model.generation_config.decoder_start_token_id
+        # `generate` takes all options from here. Those of the checkpoint are not in `settings` and must not count.
+        self._model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
             num_beams=num_beams,
             do_sample=False,
             max_new_tokens=max_new_tokens,
@@ -100,12 +102,11 @@ class TranslationModel(ABC):
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
         )
-        # `generate` takes options that are not given from the model's own configuration.
-        model.generation_config = self._generation_config
 
     @property
     def device(self) -> torch.device:
-        return self._model.device
+        device: torch.device = self._model.device
+        return device
 
     @abstractmethod
     def check_languages(self, languages: Sequence[str]) -> None:
@@ -177,7 +178,8 @@ class TranslationModel(ABC):
             attention_mask=attention_mask.to(self.device),
             **self._target_options(target),
         )
-        return output[:, 1:].tolist()
+        generated: list[list[int]] = output[:, 1:].tolist()
+        return generated
 
     def _read(self, ids: list[int], source_has_unknown: bool) -> Translation:
         tokenizer = self._tokenizer
@@ -200,19 +202,19 @@ class NllbModel(TranslationModel):
         _refuse_missing([code for code in languages if code not in vocabulary], self.settings["model"])
 
     def _default_start(self) -> int:
-        return self._tokenizer.eos_token_id
+        return int(self._tokenizer.eos_token_id)
 
     def _wrap(self, ids: list[int], source: str, target: str) -> list[int]:
         return [self._code(source), *ids, self._tokenizer.eos_token_id]
 
     def _max_source_tokens(self) -> int:
-        return self._model.config.max_position_embeddings
+        return int(self._model.config.max_position_embeddings)
 
     def _target_options(self, target: str) -> dict[str, Any]:
         return {"forced_bos_token_id": self._code(target)}
 
     def _code(self, language: str) -> int:
-        return self._tokenizer.convert_tokens_to_ids(language)
+        return int(self._tokenizer.convert_tokens_to_ids(language))
 
 
 class MadladModel(TranslationModel):
@@ -232,7 +234,7 @@ class MadladModel(TranslationModel):
         _refuse_missing([code for code in languages if self._token(code) is None], self.settings["model"])
 
     def _default_start(self) -> int:
-        return self._tokenizer.pad_token_id
+        return int(self._tokenizer.pad_token_id)
 
     def _wrap(self, ids: list[int], source: str, target: str) -> list[int]:
         prefix = self._tokenizer(self._token(target), add_special_tokens=False).input_ids

@@ -335,8 +335,8 @@ def test_file_names_hold_no_word_that_loaders_take_for_a_split():
         ({"num_scenes": 0}, "`num_scenes` must be at least 1, but is 0"),
         ({"num_scenes": 5, "seed": -1}, "`seed` must be at least 0, but is -1"),
         ({"num_scenes": 5, "split": "dev"}, "Unknown split 'dev'; choose one of train, heldout"),
-        ({"num_scenes": 5, "duration_s": 1.0}, "`duration_s` must lie within 3.0 and 60.0 s, but is 1.0"),
-        ({"num_scenes": 5, "duration_s": float("nan")}, "`duration_s` must lie within"),
+        ({"num_scenes": 5, "duration_s": 1.0}, "`duration_s` must be within 3.0 and 60.0 s, but is 1.0"),
+        ({"num_scenes": 5, "duration_s": float("nan")}, "`duration_s` must be within"),
         ({"num_scenes": NUM_HELDOUT + 1, "split": "heldout"}, "There are 355 held-out combinations"),
     ],
 )
