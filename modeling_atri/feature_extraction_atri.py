@@ -127,7 +127,7 @@ class AtriFeatureExtractor(SequenceFeatureExtractor):
         """Log-mel spectrogram of one clip, checked.
 
         Args:
-            clip: a sound in any form that [`~audio_inputs_atri.load_audio`] takes: a waveform, a file, a dict, ...
+            clip: a sound in any form that [`~audio_io.load_audio`] takes: a waveform, a file, a dict, ...
             pad_short (`bool`, *optional*, defaults to `False`): zero-pad a clip below `min_num_samples` instead of
                 raising.
             name (`str`, *optional*): what error messages call a clip that has no path.
@@ -206,7 +206,7 @@ class AtriFeatureExtractor(SequenceFeatureExtractor):
 
         Args:
             raw_speech: one clip, or a list of clips of any lengths, in any form that
-                [`~audio_inputs_atri.load_audio`] takes. Waveforms must have the extractor's sampling rate; files and
+                [`~audio_io.load_audio`] takes. Waveforms must have the extractor's sampling rate; files and
                 other forms that carry their own rate are resampled. Clips are never cut. A function without arguments
                 stands for the clip that it returns. Several files are read, and functions called, at the same time, in
                 as many threads as torch may use.

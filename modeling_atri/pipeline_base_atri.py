@@ -12,6 +12,7 @@ from transformers.pipelines import Pipeline
 from transformers.processing_utils import ProcessorMixin
 
 from .audio_inputs_atri import path_of
+from .processing_atri import one_language_each
 from .sound_files_atri import names_sound
 
 
@@ -126,12 +127,11 @@ def _resolve_item(item: Any, modality: Modality | None, language: str | None) ->
 
 
 def _with_languages(texts: Any, languages: Sequence[str]) -> list[dict[str, str]]:
-    if not isinstance(texts, list) or len(texts) != len(languages):
-        given = f"{len(texts)} texts" if isinstance(texts, list) else f"a {type(texts).__name__}"
+    if not isinstance(texts, list):
         raise ValueError(
-            f"{len(languages)} languages were given for {given}. Pass one language for all, or a list of texts with "
-            "one language per text."
+            f"{len(languages)} languages were given for a {type(texts).__name__}. Pass one language, or a list."
         )
+    languages = one_language_each(languages, len(texts), "text")
     return [{"text": text, "language": name} for text, name in zip(texts, languages, strict=True)]
 
 

@@ -16,6 +16,7 @@ from transformers.pipelines.zero_shot_audio_classification import ZeroShotAudioC
 
 from .languages_atri import ATRI_LANGUAGES, language_name, resolve_language
 from .pipeline_base_atri import AtriPipeline, Modality, apply_to_embeddings, as_list, name_of
+from .processing_atri import one_language_each
 from .top_k_atri import best_matches, best_places, check_top_k
 
 
@@ -54,7 +55,7 @@ class AtriAudioTextFeatureExtractionPipeline(AtriPipeline):
 
         Args:
             inputs: one input, or a list, a generator or a data set (`KeyDataset`) of inputs. An input is
-                - a sound of at least 0.15 s, in any form that [`~audio_inputs_atri.load_audio`] takes: path, URL,
+                - a sound of at least 0.15 s, in any form that [`~audio_io.load_audio`] takes: path, URL,
                   `bytes` of a file, file object, dict, decoder, or waveform (numpy array or tensor);
                 - a caption: a string. A string that looks like the name of a sound file (`dog.wav`) or a URL is taken
                   for a sound;
@@ -254,7 +255,7 @@ class AtriZeroShotAudioClassificationPipeline(AtriPipeline, ZeroShotAudioClassif
 
         Args:
             audios: one sound, or a list, a generator or a data set of sounds in any form that
-                [`~audio_inputs_atri.load_audio`] takes. A string is a path or URL.
+                [`~audio_io.load_audio`] takes. A string is a path or URL.
             candidate_labels (list of `str`): the labels.
             language (`str` or list of `str`, *optional*): one language for all labels, or one per label, as FLORES-200
                 code (`fra_Latn`), ISO 639 code (`fr`) or English name. Default: that of the tokenizer, which is
@@ -295,12 +296,7 @@ class AtriZeroShotAudioClassificationPipeline(AtriPipeline, ZeroShotAudioClassif
         """A FLORES-200 code for each label."""
         if language is None:
             language = self.tokenizer.src_lang if self.processor.uses_language_codes else ATRI_LANGUAGES[0]
-        languages = [language] * num_labels if isinstance(language, str) else list(language)
-        if len(languages) != num_labels:
-            raise ValueError(
-                f"{len(languages)} languages were given for {num_labels} labels; pass one for all or one per label."
-            )
-        return [resolve_language(name) for name in languages]
+        return [resolve_language(name) for name in one_language_each(language, num_labels, "label")]
 
 
 def register_pipelines() -> None:

@@ -109,7 +109,7 @@ class AtriProcessor(ProcessorMixin):
         Args:
             text (`str` or list of `str`, *optional*): captions. Names of special tokens in them (`</s>`, `fra_Latn`)
                 are read as text.
-            audio (*optional*): one clip or a list of clips, in any form that [`~audio_inputs_atri.load_audio`] takes:
+            audio (*optional*): one clip or a list of clips, in any form that [`~audio_io.load_audio`] takes:
                 waveforms at the model's sampling rate, or paths, URLs, `bytes` of a file, file objects, dicts and
                 decoders of a `datasets.Audio` column, which are resampled.
             language (`str` or list of `str`, *optional*): one language for all captions, or one per caption, as
@@ -239,12 +239,7 @@ class AtriProcessor(ProcessorMixin):
             if not self.uses_language_codes:
                 return None
             language = self.tokenizer.src_lang
-        languages = [language] * num_captions if isinstance(language, str) else list(language)
-        if len(languages) != num_captions:
-            raise ValueError(
-                f"{len(languages)} languages were given for {num_captions} captions. Pass one language for all of "
-                "them or one per caption."
-            )
+        languages = one_language_each(language, num_captions, "caption")
         id_of = {name: self.language_id(name) for name in set(languages)}
         if not self.uses_language_codes:
             return None
@@ -273,6 +268,21 @@ class AtriProcessor(ProcessorMixin):
     @property
     def model_input_names(self) -> list[str]:
         return ["input_features", "input_features_mask", "input_ids", "attention_mask"]
+
+
+def one_language_each(language: str | Sequence[str], num_texts: int, unit: str) -> list[str]:
+    """One language for all texts, or one per text, as a list with one per text.
+
+    Raises:
+        ValueError: languages and texts differ in number. `unit` is what the message calls a text.
+    """
+    languages = [language] * num_texts if isinstance(language, str) else list(language)
+    if len(languages) != num_texts:
+        raise ValueError(
+            f"{len(languages)} languages were given for {num_texts} {unit}s. Pass one language for all of them or one "
+            f"per {unit}."
+        )
+    return languages
 
 
 def as_list_of_captions(text: str | Sequence[str]) -> list[str]:

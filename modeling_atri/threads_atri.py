@@ -119,7 +119,7 @@ class ReadAhead(Generic[Item, Result]):
     def __next__(self) -> Result:
         if self._workers is None:
             return self._function(next(self._items)[1])
-        self._begin_more()
+        self._begin_more(self._workers)
         if not self._pending:
             raise StopIteration
         result = self._pending.popleft().result()
@@ -133,17 +133,17 @@ class ReadAhead(Generic[Item, Result]):
         """Whether the next result is there without waiting; begins more items where there is room."""
         if self._workers is None:
             return False
-        self._begin_more()
+        self._begin_more(self._workers)
         return bool(self._pending) and self._pending[0].done()
 
-    def _begin_more(self) -> None:
+    def _begin_more(self, workers: _Workers) -> None:
         limit = min(self._num_ahead, self._num_workers + self._num_taken)
         while len(self._pending) < limit:
             try:
                 place, item = next(self._items)
             except StopIteration:
                 return
-            self._pending.append(self._workers.submit(self._compute_when_there_is_room, place, item))
+            self._pending.append(workers.submit(self._compute_when_there_is_room, place, item))
 
     def _compute_when_there_is_room(self, place: int, item: Item) -> Result | None:
         """In a worker: the result, or None when nobody waits for it any more."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
@@ -170,7 +171,7 @@ def _embed_in_pieces(model: Any, features: Tensor, max_units: int) -> Tensor:
     num_chunks = -(-len(features) // size)
     num_pieces = -(-num_chunks // max(2, max_units * FRAMES_PER_UNIT // size))
     bounds = [piece * num_chunks // num_pieces for piece in range(num_pieces + 1)]
-    mean = 0.0
+    mean = torch.zeros(())
     for first, last in pairwise(bounds):
         piece = features[None, first * size : last * size].to(model.device)
         pooled = model.audio_model(piece).pooler_output

@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from ..audio_inputs_atri import is_recording
 from ..modeling_atri import AtriModel
-from ..processing_atri import AtriProcessor
+from ..processing_atri import AtriProcessor, one_language_each
 from ..threads_atri import ReadAhead, default_num_workers
 from .batches import BATCHES_AHEAD, audio_blocks, collect, in_eval_mode, text_blocks, weigh
 from .clip_reader import AudioFailure, ClipReader
@@ -61,7 +61,7 @@ def encode_audio(
             `get_audio_features`, `config.projection_dim` and `device` works, but only a `torch.nn.Module` takes long
             clips in pieces.
         processor (`AtriProcessor`): the processor of the model.
-        audios: clips of any length, in any form that [`~audio_inputs_atri.load_audio`] takes, or rows that hold one as
+        audios: clips of any length, in any form that [`~audio_io.load_audio`] takes, or rows that hold one as
             `audio`; a list, a generator or a column of a data set.
         sampling_rate (`int`, *optional*): sampling rate of waveforms, in Hz. Files carry their own.
         batch_size (`int`, *optional*, defaults to 16): clips of up to 10 s per forward pass, and fewer longer ones.
@@ -167,12 +167,8 @@ def _captions(
     processor: AtriProcessor, texts: Iterable[Any], language: str | Iterable[str] | None
 ) -> Iterator[tuple[str, str | None]]:
     """Pairs of caption and language, which are checked as they are taken."""
-    if isinstance(texts, Sized) and isinstance(language, Sized) and not isinstance(language, str):
-        if len(texts) != len(language):
-            raise ValueError(
-                f"{len(language)} languages were given for {len(texts)} captions. Pass one language for all of them "
-                "or one per caption."
-            )
+    if isinstance(texts, Sized) and isinstance(language, Sized):
+        one_language_each(language, len(texts), "caption")
     if language is None:
         pairs = (item if isinstance(item, tuple) and len(item) == 2 else (item, None) for item in texts)
     elif isinstance(language, str):

@@ -97,7 +97,7 @@ def encode_folder(
     out, began = Path(out), time.perf_counter()
     sounds = find_sounds(folder)
     fingerprint = audio_fingerprint(model, processor)
-    model_name = model.config.name_or_path if model_name is None else model_name
+    model_name = model_name or model.config.name_or_path or ""
     options = {"batch_size": batch_size, "num_workers": num_workers, "on_error": on_error}
     summary = FolderSummary()
     with EmbeddingStore(out, model_name, fingerprint, model.config.projection_dim) as store:
