@@ -4,7 +4,6 @@ import json
 import logging
 import math
 import os
-import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -128,16 +127,11 @@ def convert(args: ConvertArguments) -> dict[str, Any]:
     _print_model(model)
     size = sum(value.numel() * value.element_size() for value in model.state_dict().values())
     print(f"Writing {folder} ({size / 1e6:,.1f} MB) ...", flush=True)
-    check_room(folder, size)
     with folder_written_whole(folder) as temporary:
         model.save_pretrained(temporary)
         processor.save_pretrained(temporary)
         _save_facts(facts, temporary)
-    peak = peak_memory_bytes()
-    print(
-        f"Wrote model and processor to {folder} in {time.perf_counter() - start:.0f} s"
-        + (f", with at most {peak / 1e6:,.0f} MB of memory." if peak else ".")
-    )
+    print(f"Wrote model and processor to {folder} in {time.perf_counter() - start:.0f} s.")
     return facts
 
 
@@ -236,25 +230,8 @@ def check_vocabulary(model: "AtriModel", processor: "AtriProcessor") -> None:
         )
 
 
-def check_room(folder: Path, size: int) -> None:
-    """Raise an OSError if the disk of a new folder has fewer than `size` bytes free."""
-    place = next(parent for parent in folder.resolve().parents if parent.exists())
-    if (free := shutil.disk_usage(place).free) < size:
-        raise OSError(f"There are {free / 1e6:,.0f} MB free for {folder}, which needs {size / 1e6:,.0f} MB.")
-
-
 def _file_names(folder: Path) -> list[str]:
     return [path.relative_to(folder).as_posix() for path in files_in(folder)]
-
-
-def peak_memory_bytes() -> int | None:
-    """Peak memory of this process, including memory-mapped pages of files; None on Windows."""
-    try:
-        import resource
-    except ImportError:
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak
 
 
 @contextmanager

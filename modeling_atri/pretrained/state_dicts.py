@@ -287,11 +287,15 @@ def _layer(name: str, *weight_shape: int) -> dict[str, tuple[int, ...]]:
 
 
 def _ced_shapes(config: AtriAudioConfig) -> dict[str, tuple[int, ...]]:
-    width, inner, (rows, columns) = config.hidden_size, config.intermediate_size, config.patch_grid
-    shapes = {f"mel_norm.{name}": (config.num_mel_bins,) for name in ("weight", "bias", "running_mean", "running_var")}
-    shapes["embeddings.frequency_positions"] = (1, width, rows, 1)
-    shapes["embeddings.time_positions"] = (1, width, 1, columns)
-    shapes |= _layer("embeddings.patch_projection", width, 1, *config.patch_size)
+    bins, width, inner = config.num_mel_bins, config.hidden_size, config.intermediate_size
+    rows, columns = config.patch_grid
+    shapes: dict[str, tuple[int, ...]] = {
+        "mel_norm.running_mean": (bins,),
+        "mel_norm.running_var": (bins,),
+        "embeddings.frequency_positions": (1, width, rows, 1),
+        "embeddings.time_positions": (1, width, 1, columns),
+    }
+    shapes |= _layer("mel_norm", bins) | _layer("embeddings.patch_projection", width, 1, *config.patch_size)
     for i in range(config.num_hidden_layers):
         layer = f"layers.{i}"
         shapes |= _layer(f"{layer}.attention_norm", width) | _layer(f"{layer}.mlp_norm", width)
