@@ -9,7 +9,8 @@ from dataclasses import MISSING, Field, fields
 from difflib import get_close_matches
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NoReturn
 
 import yaml
 from transformers import HfArgumentParser
@@ -21,7 +22,7 @@ _METADATA = {"help", "choices", "aliases"}  # keys of a field's metadata that ar
 
 def parse_options(
     argv: Sequence[str],
-    dataclasses: Sequence[type],
+    dataclasses: Sequence[Any],
     description: str,
     prog: str,
     shown: set[str] | None = None,
@@ -67,7 +68,7 @@ def parse_options(
 class _Parser(HfArgumentParser):
     """A parser of dataclasses that reports a mistake as a ValueError of one line."""
 
-    def __init__(self, dataclasses: Sequence[type], description: str, prog: str):
+    def __init__(self, dataclasses: Sequence[Any], description: str, prog: str):
         self.fields = [field for dataclass in dataclasses for field in fields(dataclass) if field.init]
         self.positionals = [field for field in self.fields if field.metadata.get("positional")]
         super().__init__(
@@ -95,10 +96,10 @@ class _Parser(HfArgumentParser):
             parser.add_argument(f"--{field.name}", default=default, help=argparse.SUPPRESS)  # for the file of options
             return
         field = copy(field)
-        field.metadata = metadata
+        field.metadata = MappingProxyType(metadata)
         HfArgumentParser._parse_dataclass_field(parser, field)
 
-    def error(self, message: str):
+    def error(self, message: str) -> NoReturn:
         raise ValueError(f"{message[0].upper()}{message[1:]}. `{self.prog} --help` explains the options.")
 
     def values(self, words: Sequence[str]) -> dict[str, Any]:
@@ -159,11 +160,12 @@ def _describe_unknown(unknown: Iterable[str], known: Iterable[str]) -> str:
 
 
 def _with_default(action: argparse.Action) -> str:
-    """Return the help of an option with its default, or with the word that it is required."""
+    """Return the help of an option with its default, or with "Required."."""
     if action.const is False:  # the `--no_...` of a switch
         return f"The same as --{action.dest} false."
-    if action.dest in ("config", "help", "help_all") or "efault" in (action.help or ""):
-        return action.help
+    text = action.help or ""
+    if action.dest in ("config", "help", "help_all") or "efault" in text:
+        return text
     if action.required or action.default == argparse.SUPPRESS:
         default = "Required."
     elif action.default is None or action.default == []:
@@ -171,7 +173,7 @@ def _with_default(action: argparse.Action) -> str:
     else:
         values = action.default if isinstance(action.default, list) else [action.default]
         default = f"Default: {' '.join(map(_as_text, values))}.".replace("%", "%%")
-    return f"{action.help} {default}" if action.help else default
+    return f"{text} {default}".strip()
 
 
 def _as_text(value: Any) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from huggingface_hub import HfApi, ModelCard, ModelCardData, is_offline_mode
-from huggingface_hub.errors import HTTPError, RepositoryNotFoundError  # type: ignore[attr-defined]
+from huggingface_hub.errors import HTTPError, RepositoryNotFoundError
 
 from modeling_atri.sources import is_hub_id, public_name
 

@@ -19,8 +19,8 @@ from huggingface_hub import (
     get_token,
     is_offline_mode,
 )
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError  # type: ignore[attr-defined]
-from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError
+from huggingface_hub.utils import validate_repo_id
 
 from modeling_atri.sources import is_hub_id
 
