@@ -5,13 +5,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import datasets
 
 from modeling_atri.files import write_json_lines
 from modeling_atri.hub_cards import make_dataset_card
 from modeling_atri.hub_cards.authorship import write_card
+from modeling_atri.hub_cards.dataset_cards import DatasetFacts
 from modeling_atri.languages_atri import LANGUAGES
 
 from ..rows.metadata import METADATA_FILE
@@ -176,9 +177,9 @@ def _card_facts(
     min_score: float | None,
     license: str | None,
     source_license: str | list[str] | None,
-) -> dict[str, Any]:
+) -> DatasetFacts:
     own = {*_COLUMNS, "audio"}
-    return {
+    facts = {
         "title": f"{name}, translated",
         "languages": made.languages,
         "source_language": how["source_language"],
@@ -196,6 +197,7 @@ def _card_facts(
         ],
         "license": joint_license(source_license, license),
     }
+    return cast(DatasetFacts, {name: value for name, value in facts.items() if value is not None})
 
 
 def _provenance(made: TranslatedSet, how: Mapping[str, Any], min_score: float | None) -> list[str]:
