@@ -185,8 +185,8 @@ def check_base_on_hub(model: "AtriModel | PeftModel") -> None:
     if not is_hub_id(base):
         raise ValueError(
             f"`push_to_hub` would push an adapter whose base model is not on the Hub ({base}), so others "
-            "could not load it. Push the base model and load it by its Hub id; or leave out `push_to_hub` and give the "
-            "Hub id at the end: `trainer.push_to_hub(finetuned_from=...)`, or `atri push --base_model ...`."
+            "could not load it. Push the base model and load it by its Hub id; or leave out `push_to_hub` and give "
+            "the Hub id at the end: `trainer.push_to_hub(finetuned_from=...)`, or `atri push --base_model ...`."
         )
 
 
