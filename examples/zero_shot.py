@@ -1,4 +1,4 @@
-"""Say what is heard in a recording, in eight languages, with labels that the model was never trained to tell apart.
+"""Classify recordings in eight languages, with labels that the model was not trained on.
 
 python examples/zero_shot.py quickstart dog.wav rain.flac
 python examples/zero_shot.py quickstart dog.wav --languages fr ja
@@ -12,7 +12,7 @@ from modeling_atri import AtriZeroShotAudioClassificationPipeline
 from modeling_atri.languages_atri import language_name, resolve_language
 
 
-# The same five sounds in each language. Any nouns will do; the template around them comes with the pipeline.
+# The same five sounds in each language. Any nouns will do, because the pipeline puts a template around them.
 LABELS = {
     "eng_Latn": ["a barking dog", "rain", "a siren", "a ticking clock", "a crowing rooster"],
     "fra_Latn": ["chien qui aboie", "pluie", "sirène", "pendule qui fait tic-tac", "coq qui chante"],
@@ -29,18 +29,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="folder or Hub id of an AtriModel")
     parser.add_argument("sounds", nargs="+", help="sound files")
-    parser.add_argument("--languages", nargs="+", default=list(LABELS), help="default: the eight of the paper")
+    parser.add_argument(
+        "--languages",
+        nargs="+",
+        default=list(LABELS),
+        help="(default: the eight of the paper)",
+    )
     args = parser.parse_args()
     languages = [resolve_language(language) for language in args.languages]
     if unknown := sorted(set(languages) - set(LABELS)):
         parser.error(f"there are no labels in {', '.join(unknown)}; add them to LABELS in this file")
 
-    # 1. transformers' own task; this class adds `language` and reads files without ffmpeg
+    # 1. Make a pipeline for the task of transformers. This class adds `language`, and reads files without ffmpeg
     classify = pipeline(
         "zero-shot-audio-classification", model=args.model, pipeline_class=AtriZeroShotAudioClassificationPipeline
     )
 
-    # 2. The same question in each language; a model that is consistent gives the same answer
+    # 2. Ask the same question in each language. A consistent model gives the same answer
     for language in languages:
         answers = classify(args.sounds, candidate_labels=LABELS[language], language=language, top_k=1)
         for sound, (best,) in zip(args.sounds, answers, strict=True):

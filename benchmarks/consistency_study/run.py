@@ -26,7 +26,7 @@ from modeling_atri.languages_atri import ATRI_LANGUAGES
 from modeling_atri.trainer import AtriTrainer, AtriTrainingArguments, load_rows
 from modeling_atri.trainer.evaluation import RetrievalSet, retrieval_table
 from modeling_atri.trainer.metrics import text_to_audio_ranks
-from modeling_atri.trainer.scratch import ScratchArguments, caption_texts, model_from_scratch
+from modeling_atri.trainer.scratch.model import ScratchArguments, caption_texts, model_from_scratch
 
 
 SETTINGS = Path(__file__).parents[1] / "consistency.yaml"

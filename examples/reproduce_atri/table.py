@@ -1,6 +1,6 @@
-"""The paper's table with our figures beside: `python examples/reproduce_atri/table.py results/audiocaps`.
+"""Print the paper's table beside your figures: `python examples/reproduce_atri/table.py results/audiocaps`.
 
-The folder holds what `atri evaluate --output` wrote for each objective: mlclap.json, cacl.json, kcl.json, akcl.json.
+The folder has the files that `atri evaluate --output` wrote: mlclap.json, cacl.json, kcl.json and akcl.json.
 """
 
 import argparse
@@ -8,8 +8,10 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from modeling_atri.hub_cards import text_table
 
-# Title, key of the results, and what they are multiplied with.
+
+# Title, key of the results, and the factor to multiply them with.
 COLUMNS = (
     ("T2A R@1, mean", "mean_text_to_audio_R@1", 100),
     ("A2T R@1, mean", "mean_audio_to_text_R@1", 100),
@@ -31,8 +33,12 @@ NAMES = {"mlclap": "ML-CLAP", "cacl": "CACL", "kcl": "KCL", "akcl": "AKCL (not i
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("results", type=Path, help="folder of a JSON file for each objective")
-    parser.add_argument("--without_paper", action="store_true", help="for another test set than AudioCaps")
+    parser.add_argument("results", type=Path, help="folder with a JSON file for each objective")
+    parser.add_argument(
+        "--without_paper",
+        action="store_true",
+        help="leave out the paper's figures, for other test sets than AudioCaps",
+    )
     options = parser.parse_args()
     rows, notes = [], []
     for objective, name in NAMES.items():
@@ -46,15 +52,14 @@ def main() -> None:
     if not notes:
         parser.error(f"there is none of {', '.join(f'{objective}.json' for objective in NAMES)} in {options.results}")
     header = ["objective", "", *(title for title, _, _ in COLUMNS)]
-    for row in (header, ["---", "---", *["---:"] * len(COLUMNS)], *rows):
-        print(f"| {' | '.join(row)} |")
+    print(text_table(header, rows, align="<<" + ">" * len(COLUMNS), markdown=True))
     print("\nOurs:", *notes, sep="\n- ")
     if not options.without_paper:
-        print("\nThe paper's: published summaries; the authors' copy of AudioCaps and their translations are others.")
+        print("\nThe paper's figures are from published summaries. Its copy of AudioCaps and its translations differ.")
 
 
 def cells(values: Sequence[float]) -> list[str]:
-    """Percentages and variances with two digits, distances with three."""
+    """Format percentages and variances with two decimals, distances with three."""
     return [
         f"{value:.3f}" if key.startswith("embedding") else f"{value:.2f}"
         for value, (_, key, _) in zip(values, COLUMNS, strict=True)
@@ -62,7 +67,7 @@ def cells(values: Sequence[float]) -> list[str]:
 
 
 def how(results: dict) -> str:
-    """What the figures were measured on, and by what."""
+    """The data that the figures were measured on, and the device and version."""
     on, environment = results["evaluated_on"], results["environment"]
     return (
         f"{on['num_clips']} clips of {results['data']['eval']}, {on['num_captions_per_language']} captions in each of "
