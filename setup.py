@@ -69,10 +69,10 @@ TEST_REQUIREMENTS = [
 ONNX_REQUIREMENTS = [
     "onnx>=1.18",  # checks and quantises the exported graphs
     "onnxruntime>=1.23",  # runs them; the first that knows opset 23
-    "onnxscript>=0.5",  # torch.onnx writes graphs through it
+    "onnxscript>=0.6",  # torch.onnx writes graphs through it; the first that knows torch 2.13
 ]
 PEFT_REQUIREMENTS = [
-    "peft>=0.18",  # LoRA adapters on the text tower
+    "peft>=0.20",  # LoRA adapters on the text tower; the first that transformers 5.23 accepts
 ]
 SENTENCE_TRANSFORMERS_REQUIREMENTS = [
     "sentence-transformers>=6.2",  # loads a saved folder as it is; the first version that encodes audio

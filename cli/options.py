@@ -4,12 +4,10 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from copy import copy
 from dataclasses import MISSING, Field, fields
 from difflib import get_close_matches
 from enum import Enum
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, NoReturn
 
 import yaml
@@ -17,7 +15,6 @@ from transformers import HfArgumentParser
 
 
 _TRUTH_VALUES = {"yes", "true", "t", "y", "1", "no", "false", "f", "n", "0"}  # as HfArgumentParser reads them
-_METADATA = {"help", "choices", "aliases"}  # keys of a field's metadata that argparse understands
 
 
 def parse_options(
@@ -89,15 +86,12 @@ class _Parser(HfArgumentParser):
     @staticmethod
     def _parse_dataclass_field(parser: argparse.ArgumentParser, field: Field) -> None:
         """Add the option of a field to the parser."""
-        metadata = {key: value for key, value in field.metadata.items() if key in _METADATA}
-        if field.metadata.get("positional"):
-            default = None if field.default is MISSING else field.default
-            parser.add_argument(field.name, nargs="?", default=argparse.SUPPRESS, **metadata)
-            parser.add_argument(f"--{field.name}", default=default, help=argparse.SUPPRESS)  # for the file of options
+        if not field.metadata.get("positional"):
+            HfArgumentParser._parse_dataclass_field(parser, field)
             return
-        field = copy(field)
-        field.metadata = MappingProxyType(metadata)
-        HfArgumentParser._parse_dataclass_field(parser, field)
+        default = None if field.default is MISSING else field.default
+        parser.add_argument(field.name, nargs="?", default=argparse.SUPPRESS, help=field.metadata.get("help"))
+        parser.add_argument(f"--{field.name}", default=default, help=argparse.SUPPRESS)  # for the file of options
 
     def error(self, message: str) -> NoReturn:
         raise ValueError(f"{message[0].upper()}{message[1:]}. `{self.prog} --help` explains the options.")

@@ -1,9 +1,12 @@
 """Options from dataclass defaults, file and command line."""
 
+import re
 from dataclasses import dataclass, field
 
 import pytest
 
+from modeling_atri.cli import options
+from modeling_atri.cli.main import main
 from modeling_atri.cli.options import parse_options
 
 
@@ -153,3 +156,38 @@ def test_a_switch_does_not_swallow_the_word_behind_it():
 def test_a_positional_option_is_given_once(argv, message):
     with pytest.raises(ValueError, match=message):
         parse_conversion(*argv)
+
+
+# Options of the commands
+
+
+@pytest.mark.parametrize("command", [["train"], ["diagnose", "twins"], ["convert"], ["evaluate"], ["prepare", "hub"]])
+def test_help_shows_the_text_and_the_default_of_every_field(command, monkeypatch, capsys):
+    """The help of an option is that of its own field, and ends with its default or the word Required."""
+    parsers = []
+    show = options._Parser.print_help
+    monkeypatch.setattr(options._Parser, "print_help", lambda parser: parsers.append(parser) or show(parser))
+    with pytest.raises(SystemExit):
+        main([*command, "--help_all"])
+    assert "options:" in capsys.readouterr().out
+    (parser,) = parsers
+    assert len(parser.fields) >= 7
+    actions = {action.dest: action for action in reversed(parser._actions)}  # the first one of a name
+    for item in parser.fields:
+        text = item.metadata.get("help") or ""
+        shown = actions[item.name].help
+        assert shown.startswith(text)
+        assert shown == text or re.fullmatch(r"(Default: .+\.|Required\.)", shown.removeprefix(text).strip())
+        assert "efault" in shown or "Required." in shown
+
+
+@dataclass
+class Checkpointing:
+    recompute: bool | None = field(default=None, metadata={"help": "A switch.", "nargs": "?", "const": True})
+
+
+def test_a_field_may_describe_its_option_as_argparse_does():
+    """transformers has such fields: three states, and the name alone means true."""
+    for argv, expected in (([], None), (["--recompute"], True), (["--recompute", "false"], False)):
+        (args,) = parse_options(argv, (Checkpointing,), "What it does.", "prog")
+        assert args == Checkpointing(expected)
