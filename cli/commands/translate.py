@@ -168,7 +168,7 @@ def _list_left_out(left_out: "list[BadRow]", output: Path) -> None:
 
 def _print_summary(summary: "TranslationSummary", output: Path, has_license: bool) -> None:
     from modeling_atri.corpora.folders.prepared import OVERLAP_FILE
-    from modeling_atri.corpora.translation.translate import FLAGGED_NAME
+    from modeling_atri.corpora.translation.translated_rows import FLAGGED_NAME
 
     print(summary_table(summary))
     rate = summary.num_translated / summary.seconds

@@ -121,6 +121,3 @@ def _load_dataset(dataset: datasets.Dataset, checker: RowChecker, skip: bool) ->
     row_at = {row.number: row for row in kept}
     columns = datasets.Dataset.from_dict(checker.columns(row_at.get(index, kept[0]) for index in range(len(audio))))
     return datasets.concatenate_datasets([audio, columns], axis=1).select(list(row_at)), bad_rows
-
-
-__all__ = ["load_rows", "read_other_columns"]

@@ -106,6 +106,3 @@ def _file_row(place: str, item: Any) -> FileRow:
     if isinstance(item, dict):
         return FileRow(place, item)
     return FileRow(place, {}, f"a row must be a JSON object, but this is a {type(item).__name__}")
-
-
-__all__ = ["METADATA_FILE", "FileRow", "find_metadata", "is_unicode", "read_file_rows", "read_metadata"]

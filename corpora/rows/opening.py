@@ -93,6 +93,3 @@ def _similar_path(name: str) -> str | None:
             return None
         found = found / similar[0]
     return str(found)
-
-
-__all__ = ["load_from_hub", "open_dataset", "pick_split"]

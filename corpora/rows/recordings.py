@@ -66,6 +66,3 @@ def audio_sources(audio: datasets.Dataset) -> Iterator[tuple[str | None, BinaryI
 def count_longer(rows: datasets.Dataset, seconds: float) -> int:
     """Count the recordings of rows from `load_rows` that are longer than `seconds`, by their headers."""
     return sum(recording_length(path, content) > seconds for path, content in audio_sources(rows))
-
-
-__all__ = ["audio_sources", "count_longer", "recording_length", "usable_length"]

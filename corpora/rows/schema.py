@@ -35,6 +35,3 @@ class Row(TypedDict):
     audio_id: str
     captions: dict[str, list[str]]
     group_id: NotRequired[str]
-
-
-__all__ = ["Row", "UndecodedAudio"]

@@ -53,6 +53,3 @@ def _tables() -> dict[str, Any]:
         resources.files(__package__).joinpath("captions.json").read_text(encoding="utf-8")
     )
     return tables
-
-
-__all__ = ["CAPTION_LANGUAGES", "NUM_CAPTIONS", "scene_captions"]

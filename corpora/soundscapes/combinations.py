@@ -91,6 +91,3 @@ def is_heldout(combination: Combination) -> bool:
         return False
     parts = combination.sources if len(combination.sounds) == 2 else (combination.sounds[0].key,)
     return zlib.crc32("_".join([combination.relation, *parts]).encode()) % _HELDOUT_MODULUS == 0
-
-
-__all__ = ["Combination", "Distance", "Relation", "Sound", "all_combinations", "is_heldout"]

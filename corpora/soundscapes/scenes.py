@@ -203,6 +203,3 @@ def _training_order(rng: np.random.Generator, num_scenes: int) -> list[Combinati
         for relation in relations
     }
     return [next(cycles[_TRAINING_RELATIONS[i % len(_TRAINING_RELATIONS)]]) for i in range(num_scenes)]
-
-
-__all__ = ["AUDIO_FORMATS", "SPLITS", "Soundscapes", "Split", "make_scene", "make_soundscapes", "write_soundscapes"]

@@ -102,6 +102,3 @@ def _scores(
         for index, score in zip(there, scorer(*pair, source, language), strict=True):
             scores[index] = round(score, 4)
     return scores
-
-
-__all__ = ["Translator", "plan_batches", "translate_batch"]

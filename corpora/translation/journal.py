@@ -122,6 +122,3 @@ class TranslationJournal:
 def _as_dict(entry: Entry) -> dict[str, Any]:
     own = {name: getattr(entry, name) for name in _KEYS if name != "made"}
     return own | {"flags": list(entry.flags)} | entry.made
-
-
-__all__ = ["JOURNAL_NAME", "Entry", "TranslationJournal", "hash_text", "identity"]

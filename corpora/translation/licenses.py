@@ -67,6 +67,3 @@ def joint_license(*parts: str | list[str] | None) -> str | list[str] | None:
     known = [as_list(part) for part in parts]
     licenses = list(dict.fromkeys(chain.from_iterable(known))) if all(known) else []
     return licenses if len(licenses) > 1 else next(iter(licenses), None)
-
-
-__all__ = ["joint_license", "read_licenses", "translation_license"]

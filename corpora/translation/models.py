@@ -313,6 +313,3 @@ def _refuse_missing(missing: list[str], name: str) -> None:
     if missing:
         languages = ", ".join(f"{code} ({LANGUAGES[code].name})" for code in missing)
         raise ValueError(f"{name} has no token for {languages}. Leave them out, or name a model that knows them.")
-
-
-__all__ = ["MadladModel", "NllbModel", "Translation", "TranslationModel", "load_translation_model"]

@@ -82,15 +82,17 @@ def without_overlaps(
     return rows.select(kept), [others[place] for place in kept]
 
 
-def stale_keys(entries: Entries, wanted: set[tuple[str, str]], made: Mapping[str, Any]) -> set[tuple[str, str]]:
-    """Find the wanted translations that the journal has, but that were made in another way than `made`."""
-    return {key for key in wanted & entries.keys() if identity(entries[key].made) != identity(made)}
+def find_stale(
+    path: Path, entries: Entries, wanted: set[tuple[str, str]], made: Mapping[str, Any], retranslate: bool
+) -> set[tuple[str, str]]:
+    """Find the wanted translations that the journal at `path` has, but that were made in another way than `made`.
 
-
-def refuse_mixture(path: Path, entries: Entries, stale: set[tuple[str, str]], made: Mapping[str, Any]) -> None:
-    """Raise a ValueError if some of the translations were made in another way than `made`."""
-    if not stale:
-        return
+    Raises:
+        ValueError: if there are any, unless `retranslate` says that they are translated again.
+    """
+    stale = {key for key in wanted & entries.keys() if identity(entries[key].made) != identity(made)}
+    if not stale or retranslate:
+        return stale
     theirs = entries[min(stale)].made
     differing = [
         f"{name} was {theirs.get(name)!r}, is {value!r}"
@@ -136,14 +138,3 @@ def refuse_loss(output: Path, earlier: Mapping[str, int], codes: Sequence[str]) 
             f"were translated in another way: {names}. They would be lost: name them too "
             f"({' '.join([*lost, *codes])}), or name another folder."
         )
-
-
-__all__ = [
-    "check_output",
-    "earlier_languages",
-    "locked",
-    "refuse_loss",
-    "refuse_mixture",
-    "stale_keys",
-    "without_overlaps",
-]

@@ -215,6 +215,3 @@ class EmbeddingScorer:
         lengths = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
         scores: list[float] = ((first * second).sum(axis=1) / np.maximum(lengths, np.finfo(float).tiny)).tolist()
         return scores
-
-
-__all__ = ["EmbeddingScorer", "RoundTripScorer", "Scorer", "chrf", "rule_flags"]

@@ -19,9 +19,9 @@ from ..rows.bad_rows import BadRow
 from ..rows.load import load_rows, read_other_columns
 from .batches import Translator, plan_batches, translate_batch
 from .journal import Entry, TranslationJournal, hash_text
-from .output import check_output, earlier_languages, locked, refuse_loss, refuse_mixture, stale_keys, without_overlaps
+from .output import check_output, earlier_languages, find_stale, locked, refuse_loss, without_overlaps
 from .quality import Scorer
-from .translated_rows import FLAGGED_NAME, assemble, write_translated
+from .translated_rows import assemble, write_translated
 
 
 @dataclass
@@ -128,10 +128,7 @@ def translate_captions(
         earlier = earlier_languages(entries, {*rows[0]["captions"], *codes}, hashes, made)
         refuse_loss(output, earlier, codes)
         wanted = {(code, source_hash) for code in codes for source_hash in hashes}
-        stale = stale_keys(entries, wanted, made)
-        if not retranslate:
-            refuse_mixture(journal.path, entries, stale, made)
-        missing = wanted - (entries.keys() - stale)
+        missing = wanted - (entries.keys() - find_stale(journal.path, entries, wanted, made, retranslate))
         lengths = model.count_tokens(texts)
         with tqdm(total=len(missing), desc="captions", disable=not progress) as bar:
             for code in codes:
@@ -203,6 +200,3 @@ def _name_of(data: str | PathLike[str], split: str | None) -> str:
     path = Path(data).resolve()
     name = path.parent.name if path.is_file() else path.name
     return f"{name}/{split}" if split else name
-
-
-__all__ = ["FLAGGED_NAME", "TranslationSummary", "translate_captions"]

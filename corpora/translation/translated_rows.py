@@ -224,6 +224,3 @@ def _provenance(made: TranslatedSet, how: Mapping[str, Any], min_score: float | 
         f"`{JOURNAL_NAME}` says of every translation how it was made",
     ]
     return sentences
-
-
-__all__ = ["FLAGGED_NAME", "TranslatedSet", "assemble", "file_name_in", "write_translated"]

@@ -92,6 +92,3 @@ def is_wrong_script(text: str, language: str) -> bool:
         other = "Hant" if script == "Hans" else "Hans"
         return sum(char in _ONLY_IN[other] for char in text) > sum(char in _ONLY_IN[script] for char in text)
     return False
-
-
-__all__ = ["UNSPACED_SCRIPTS", "is_wrong_script", "script_words"]

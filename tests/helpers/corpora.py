@@ -8,6 +8,10 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from modeling_atri.corpora.clips.clip import Clip, Corpus
+from modeling_atri.corpora.folders.prepared import PreparedClip, read_clips
+from modeling_atri.corpora.folders.writing import write_corpus
+
 
 def write_sound(path: Path, seed: int = 0, seconds: float = 0.5, rate: int = 16_000) -> Path:
     """Noise whose level rises and falls; another for each seed."""
@@ -55,3 +59,13 @@ def write_items(path: Path, items: Sequence[dict], num_captions: int = 1) -> Pat
 def youtube_id(number: int) -> str:
     """Eleven characters; some begin or end with what file names make difficult."""
     return f"{'-_Y'[number % 3]}b{number:08d}{'_-Z'[number % 3]}"
+
+
+def prepare_folder(folder: Path, sounds: Mapping[str, Path], **source_ids: list[str]) -> list[PreparedClip]:
+    """A prepared folder of these files by name."""
+    clips = [
+        Clip(name, path, {"eng_Latn": [f"{name} {path.stem}"]}, tuple(source_ids.get(name, ())))
+        for name, path in sounds.items()
+    ]
+    write_corpus(Corpus(folder.name, clips, [], [], {}), folder)
+    return read_clips(folder)

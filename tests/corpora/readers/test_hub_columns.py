@@ -9,7 +9,6 @@ from modeling_atri.corpora.folders.writing import write_corpus
 from modeling_atri.corpora.readers.hub_columns import read_columns
 from modeling_atri.corpora.rows.bad_rows import EMPTY_CAPTION, MISSING_RECORDING, UNEQUAL_CAPTIONS, WRONG_ID
 from modeling_atri.corpora.rows.load import load_rows
-from modeling_atri.corpora.rows.opening import open_dataset
 from tests.helpers.corpora import noise
 
 
@@ -110,35 +109,3 @@ def test_faulty_columns():
         read_columns(rows, {"eng_Latn": ["caption"]})
     with pytest.raises(ValueError, match="needs as many columns; there are: eng_Latn 2, fra_Latn 1"):
         read_columns(rows, {"eng_Latn": ["en", "en"], "fra_Latn": ["fr"]})
-
-
-def test_only_the_split_that_was_asked_for_is_fetched(monkeypatch):
-    asked = []
-
-    def load_dataset(*args, **kwargs):
-        asked.append((args, kwargs))
-        return dataset(en=["a"])
-
-    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    assert open_dataset("owner/name", "dev", "small")["en"][:] == ["a"]
-    assert asked == [(("owner/name", "small"), {"split": "dev"})]
-
-
-def test_data_sets_on_disk(tmp_path):
-    rows = dataset(audio=[sound(0)], en=["a"])
-    datasets.DatasetDict(train=rows, test=rows).save_to_disk(tmp_path / "saved")
-    (tmp_path / "files").mkdir()
-    rows.to_parquet(tmp_path / "files" / "train.parquet")
-    assert open_dataset(str(tmp_path / "saved"), "test")["en"][:] == ["a"]
-    assert open_dataset(str(tmp_path / "files"))["en"][:] == ["a"]
-    assert open_dataset(str(tmp_path / "files"), "train")["en"][:] == ["a"]
-    rows.save_to_disk(tmp_path / "single")
-    assert open_dataset(str(tmp_path / "single"))["en"][:] == ["a"]
-    with pytest.raises(ValueError, match="has no splits, but `split` is .train.: please leave it out"):
-        open_dataset(str(tmp_path / "single"), "train")
-    with pytest.raises(ValueError, match="please name another `split` .got 'dev'.: .*train"):
-        open_dataset(str(tmp_path / "files"), "dev")
-    with pytest.raises(ValueError, match="has the splits train, test: please name one"):
-        open_dataset(str(tmp_path / "saved"), None)
-    with pytest.raises(ValueError, match="There is no folder .*, and it is not a Hub id"):
-        open_dataset(str(tmp_path / "none"), None)

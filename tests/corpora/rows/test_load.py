@@ -8,41 +8,17 @@ import numpy as np
 import pytest
 import soundfile
 
-from modeling_atri import AtriFeatureExtractor
-from modeling_atri.audio_io import MIN_SECONDS
-from modeling_atri.corpora.rows import recordings
 from modeling_atri.corpora.rows.bad_rows import BadRow, read_bad_rows, write_bad_rows
 from modeling_atri.corpora.rows.load import load_rows
-from modeling_atri.corpora.rows.recordings import count_longer
+from modeling_atri.corpora.rows.schema import Row, UndecodedAudio
 from modeling_atri.languages_atri import ATRI_LANGUAGES
-
-
-def make_row(name: str, **changes) -> dict:
-    captions = {"eng_Latn": [f"{name} one", f"{name} two"], "fra_Latn": [f"{name} un", f"{name} deux"]}
-    return {"file_name": f"{name}.wav", "captions": captions, "scene": f"scene of {name}", "sources": [1]} | changes
-
-
-def sound(num_samples: int = 2_400, rate: int = 16_000) -> bytes:
-    file = io.BytesIO()
-    soundfile.write(file, np.zeros(num_samples, dtype=np.float32), rate, format="WAV")
-    return file.getvalue()
-
-
-def write_folder(folder: Path, rows: list) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
-    (folder / "metadata.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    for row in rows:
-        if isinstance(row, dict) and not str(row.get("file_name")).startswith("missing"):
-            path = folder / str(row.get("file_name"))
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(sound())
-    return folder
+from tests.helpers.rows import make_row, sound, write_folder
 
 
 def test_schema(tmp_path):
     rows = load_rows(write_folder(tmp_path / "data", [make_row("a"), make_row("b")]))
-    assert rows.column_names == ["audio", "audio_id", "captions", "group_id"]
+    assert rows.column_names == list(Row.__annotations__) == ["audio", "audio_id", "captions", "group_id"]
+    assert rows[0]["audio"].keys() == UndecodedAudio.__annotations__.keys()
     assert rows.features["audio"] == datasets.Audio(decode=False)
     assert rows[1] == {
         "audio": {"path": str(tmp_path / "data" / "b.wav"), "bytes": None},
@@ -187,30 +163,6 @@ def test_recordings_that_cannot_be_used_are_wrong_rows(tmp_path, embedded):
         assert re.match(f"  {place}: {message.format(path=re.escape(path))}", line), line
 
 
-def test_the_shortest_recording_is_that_of_the_feature_extractor(tmp_path):
-    extractor = AtriFeatureExtractor()
-    assert extractor.min_num_samples / extractor.sampling_rate == MIN_SECONDS
-    folder = write_folder(tmp_path, [make_row("a")])
-    for num_samples, rate in ((2_400, 16_000), (7_200, 48_000), (6_615, 44_100), (1_200, 8_000)):
-        (folder / "a.wav").write_bytes(sound(num_samples, rate))
-        assert len(load_rows(folder)) == 1
-        (folder / "a.wav").write_bytes(sound(num_samples - 10, rate))
-        with pytest.raises(ValueError, match="too short"):
-            load_rows(folder)
-
-
-def test_a_header_is_read_once_and_again_when_the_file_changed(tmp_path, monkeypatch):
-    read, audio_length = [], recordings.audio_length
-    monkeypatch.setattr(recordings, "audio_length", lambda path: read.append(path) or audio_length(path))
-    rows = load_rows(write_folder(tmp_path, [make_row("a"), make_row("b")]))
-    load_rows(rows)
-    assert len(read) == 2
-    (tmp_path / "a.wav").write_bytes(sound(100))
-    with pytest.raises(ValueError, match="row 0: .*a.wav': it is too short"):
-        load_rows(rows)
-    assert len(read) == 3
-
-
 def audio_ids(folder: Path, *rows: dict) -> list[str]:
     return load_rows(write_folder(folder, list(rows)))["audio_id"][:]
 
@@ -334,17 +286,6 @@ def test_no_row_is_left(tmp_path):
         load_rows(folder, left_out=[])
 
 
-def test_longer_recordings_are_counted(tmp_path):
-    folder = write_folder(tmp_path, [make_row("a"), make_row("b"), make_row("c")])
-    (folder / "b.wav").write_bytes(sound(32_001))
-    (folder / "c.wav").write_bytes(sound(96_003, rate=48_000))
-    rows = load_rows(folder)
-    assert [count_longer(rows, seconds) for seconds in (0.1, 2.0, 2.5)] == [3, 2, 0]
-    content = [{"path": None, "bytes": (folder / f"{name}.wav").read_bytes()} for name in "abc"]
-    embedded = datasets.Dataset.from_dict({"audio": content}).cast_column("audio", datasets.Audio(decode=False))
-    assert count_longer(embedded, 2.0) == 2
-
-
 @pytest.mark.parametrize(
     "source, arguments, message",
     [
@@ -365,52 +306,6 @@ def test_wrong_sources(tmp_path, source, arguments, message):
         (tmp_path / name).write_text(content, encoding="utf-8")
     with pytest.raises(ValueError, match=message):
         load_rows(tmp_path / source, **arguments)
-
-
-@pytest.mark.parametrize(
-    ("source", "message"),
-    [
-        ("cliips/train", r"no file or folder 'cliips/train'\. Did you mean 'clips/train'"),
-        ("clips/trian", r"Did you mean 'clips/train'"),
-        ("clips/validation", r"no file or folder 'clips/validation', and it is not a Hub id"),
-        ("clips/train/metdata.jsonl", r"Did you mean 'clips/train/metadata\.jsonl'"),
-        ("somewhere/rows.json", "no file or folder"),
-        ("./else/where", "no file or folder"),
-        ("/else/where", "no file or folder"),
-        ("a/b/c", "no file or folder"),
-        ("nothing", "no file or folder"),
-    ],
-)
-def test_mistyped_paths_are_not_looked_for_on_the_hub(tmp_path, monkeypatch, source, message):
-    def refuse(*args, **kwargs):
-        raise AssertionError("asked the Hub")
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(datasets, "load_dataset", refuse)
-    write_folder(Path("clips/train"), [make_row("a")])
-    with pytest.raises(ValueError, match=message):
-        load_rows(source)
-
-
-@pytest.mark.parametrize("split", [None, "dev"])
-def test_only_the_split_that_was_asked_for_is_fetched(tmp_path, monkeypatch, split):
-    rows = load_rows(write_folder(tmp_path, [make_row("a")]))
-    asked = []
-
-    def load_dataset(name, split):
-        asked.append((name, split))
-        return datasets.DatasetDict(dev=rows) if split is None else rows
-
-    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    assert load_rows("owner/name", split).to_list() == rows.to_list()
-    assert asked == [("owner/name", split)]
-
-
-def test_sources_that_are_nowhere():
-    with pytest.raises(ValueError, match="'nobody/nothing' is neither an existing file or folder"):
-        load_rows("nobody/nothing")
-    with pytest.raises(ValueError, match="this is a list"):
-        load_rows([make_row("a")])
 
 
 @pytest.mark.heavy
@@ -462,22 +357,6 @@ def test_one_bad_line_costs_no_other(tmp_path, line, kind, reason):
     assert read_bad_rows(tmp_path / "left_out.jsonl") == left_out
     with pytest.raises(ValueError, match="line 2: "):
         load_rows(folder)
-
-
-def test_a_file_that_may_not_be_looked_at(tmp_path, monkeypatch):
-    folder = write_folder(tmp_path, [make_row("a"), make_row("b")])
-    is_file = Path.is_file
-
-    def refuse(path):
-        if path.name == "b.wav":
-            raise PermissionError(13, "Permission denied", str(path))
-        return is_file(path)
-
-    monkeypatch.setattr(Path, "is_file", refuse)
-    left_out = []
-    load_rows(folder, left_out=left_out)
-    assert [(row.place, row.kind) for row in left_out] == [("line 2", "unreadable recording")]
-    assert "Permission denied" in left_out[0].reason
 
 
 def test_a_file_of_nothing_but_brackets(tmp_path):

@@ -10,7 +10,6 @@ from modeling_atri.corpora.folders.dropping import drop_overlaps
 from modeling_atri.corpora.folders.overlap import find_overlaps
 from modeling_atri.corpora.folders.prepared import PreparedClip, read_clips
 from modeling_atri.corpora.rows.bad_rows import BadRow
-from modeling_atri.corpora.translation.batches import plan_batches
 from modeling_atri.corpora.translation.journal import TranslationJournal
 from modeling_atri.corpora.translation.models import Translation
 from modeling_atri.corpora.translation.quality import RoundTripScorer
@@ -454,26 +453,6 @@ def test_a_language_that_the_source_has_got_since_is_the_sources(data, tmp_path)
     (data / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     translate_captions(data, tmp_path / "out", Dictionary(TABLE), ["ja"])
     assert load_rows(tmp_path / "out")[1]["captions"]["fra_Latn"] == ["1 a dog barks", "1 a man speaks"]
-
-
-# Batches
-
-
-def test_batches_are_filled_with_the_longest_first():
-    texts, lengths = ["c", "a", "long", "b", "longest"], [1, 1, 4, 1, 9]
-    everything = [True] * 5
-    assert list(plan_batches(texts, lengths, everything, 2, 100)) == [[4, 2], [1, 3], [0]]
-    assert list(plan_batches(texts, lengths, everything, 9, 8)) == [[4], [2, 1], [3, 0]]
-    assert list(plan_batches(texts, [0] * 5, everything, 9, 8)) == [[1, 3, 0, 2, 4]]
-    assert list(plan_batches([], [], [], 2, 8)) == []
-
-
-def test_batches_do_not_depend_on_where_a_run_was_stopped():
-    texts, lengths = [f"{number:02}" for number in range(10)], [3] * 10
-    missing = [number >= 4 for number in range(10)]
-    assert list(plan_batches(texts, lengths, missing, 4, 100)) == [[4, 5, 6, 7], [8, 9]]
-    # Other sizes than before: what is left of batches is put together.
-    assert list(plan_batches(texts, lengths, missing, 3, 100)) == [[6, 7, 8], [9], [4, 5]]
 
 
 # Mistakes
