@@ -8,10 +8,11 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from shared.objectives import TITLES
 
-from consistency_study.bootstrap import Bootstrap, Estimate
-from consistency_study.grid import BEYOND_PART, BUDGET_PART, STEPS_PART, WEIGHT_PART
-from consistency_study.runs import Runs
 from modeling_atri.languages_atri import ATRI_LANGUAGES, language_name
+
+from .bootstrap import Bootstrap, Estimate
+from .grid import BEYOND_PART, BUDGET_PART, STEPS_PART, WEIGHT_PART
+from .runs import Runs
 
 
 COLORS = {"mlclap": "#7f8c8d", "cacl": "#c0392b", "kcl": "#2471a3", "akcl": "#1e8449"}

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from consistency_study.bootstrap import LEVEL, NUM_DRAWS, Bootstrap
-from consistency_study.grid import CELLS, PARTS
-from consistency_study.plots import draw_all
-from consistency_study.runs import Runs, read_runs
-from consistency_study.tables import by_language, claims, differences, figures, tuning, variants
+from .bootstrap import LEVEL, NUM_DRAWS, Bootstrap
+from .grid import CELLS, PARTS
+from .plots import draw_all
+from .runs import Runs, read_runs
+from .tables import by_language, claims, differences, figures, tuning, variants
 
 
 DIFFERENCES = (

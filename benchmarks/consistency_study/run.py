@@ -17,9 +17,6 @@ import torch
 import yaml
 from torch import Tensor
 
-from consistency_study.grid import CELLS, TUNING_CELLS, Cell
-from consistency_study.losses import LOSSES
-from consistency_study.results import add_run, model_file
 from modeling_atri import AtriConfig, AtriModel, AtriProcessor
 from modeling_atri.hub_cards.environment import describe_environment
 from modeling_atri.languages_atri import ATRI_LANGUAGES
@@ -27,6 +24,10 @@ from modeling_atri.trainer import AtriTrainer, AtriTrainingArguments, load_rows
 from modeling_atri.trainer.evaluation import RetrievalSet, retrieval_table
 from modeling_atri.trainer.metrics import text_to_audio_ranks
 from modeling_atri.trainer.scratch.model import ScratchArguments, caption_texts, model_from_scratch
+
+from .grid import CELLS, TUNING_CELLS, Cell
+from .losses import LOSSES
+from .results import add_run, model_file
 
 
 SETTINGS = Path(__file__).parents[1] / "consistency.yaml"

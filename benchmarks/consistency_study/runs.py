@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from consistency_study.grid import CELLS, Cell
-from consistency_study.results import Run, read_results
+from .grid import CELLS, Cell
+from .results import Run, read_results
 
 
 NUM_CAPTIONS_OF_A_CLIP = 5

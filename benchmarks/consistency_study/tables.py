@@ -5,8 +5,11 @@ from pathlib import Path
 import numpy as np
 from shared.objectives import TITLES
 
-from consistency_study.bootstrap import Bootstrap, holm
-from consistency_study.grid import (
+from modeling_atri.hub_cards.tables import text_table
+from modeling_atri.languages_atri import ATRI_LANGUAGES, language_name
+
+from .bootstrap import Bootstrap, holm
+from .grid import (
     BUDGET_PART,
     CELLS,
     CONTINUED_PART,
@@ -20,10 +23,8 @@ from consistency_study.grid import (
     TUNING_CELLS,
     Cell,
 )
-from consistency_study.results import read_results
-from consistency_study.runs import Runs
-from modeling_atri.hub_cards.tables import text_table
-from modeling_atri.languages_atri import ATRI_LANGUAGES, language_name
+from .results import read_results
+from .runs import Runs
 
 
 # The cell that a part's cells are compared with; in the other parts it is `mlclap`.

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
-from consistency_study.grid import CELLS, NUM_LANGUAGES, Cell
-from consistency_study.results import edited_results, model_file
+from .grid import CELLS, NUM_LANGUAGES, Cell
+from .results import edited_results, model_file
 
 
 def write_weight_errors(results: Path, work: Path) -> None:

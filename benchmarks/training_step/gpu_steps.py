@@ -13,7 +13,8 @@ from torch import Tensor
 from modeling_atri import AtriConfig, AtriModel
 from modeling_atri.languages_atri import ATRI_LANGUAGES
 from modeling_atri.trainer import AtriTrainingArguments
-from training_step.random_data import make_batch, make_trainer
+
+from .random_data import make_batch, make_trainer
 
 
 NUM_FRAMES = 1001  # of ten seconds

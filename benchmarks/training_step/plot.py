@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from shared.measuring import medians, seconds_in_turns
 
-from training_step.step import TrainingStep
+from .step import TrainingStep
 
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"

@@ -10,8 +10,9 @@ from modeling_atri import AtriConfig, AtriModel
 from modeling_atri.languages_atri import ATRI_LANGUAGES
 from modeling_atri.loss_atri import info_nce_loss
 from modeling_atri.trainer import AtriTrainingArguments
-from training_step.random_data import make_batch, make_trainer
-from training_step.saved_tensors import peak_saved_megabytes
+
+from .random_data import make_batch, make_trainer
+from .saved_tensors import peak_saved_megabytes
 
 
 VOCAB_SIZE = 1000

@@ -55,6 +55,7 @@ def report_of(machine: str = "x86_64", **row) -> str:
 PAGE = "# Speed\n\n<!-- bench -->\nan old table\n<!-- /bench -->\n\nMore text.\n"
 
 
+@pytest.mark.heavy
 def test_table_runs_scripts_and_goes_on_where_one_fails(tmp_path, table, monkeypatch, capfd):
     monkeypatch.setattr(table, "FOLDER", tmp_path)
     write_script(tmp_path, "bench_b.py", f"print('''{report_of()}''')")

@@ -8,6 +8,7 @@ import pytest
 from tests.helpers.study import made_up_run
 
 
+@pytest.mark.heavy
 def test_report_of_made_up_runs(tmp_path, capsys):
     from consistency_study.grid import CELLS
     from consistency_study.report import report

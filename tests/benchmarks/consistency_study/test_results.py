@@ -56,6 +56,7 @@ def test_a_failed_change_leaves_the_file_as_it_was(tmp_path):
     assert file.read_bytes() == before
 
 
+@pytest.mark.heavy
 def test_processes_that_add_runs_do_not_lose_those_of_others(tmp_path, benchmarks_folder: Path):
     from consistency_study.results import read_results
 
