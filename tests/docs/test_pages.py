@@ -223,6 +223,7 @@ WALKED = [
 ]
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("page", WALKED)
 def test_a_walk_through_the_page(page, template, tmp_path, monkeypatch, capsys):
     """Every block in order, in one folder, as a newcomer would."""
