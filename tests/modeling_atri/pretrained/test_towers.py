@@ -1,7 +1,6 @@
 """Models from pretrained towers: the numbers of the public code, and nothing missing, extra or mis-shaped unseen."""
 
 import json
-import logging
 import sys
 from pathlib import Path
 
@@ -23,12 +22,12 @@ from transformers import (
 )
 from transformers.models.m2m_100.modeling_m2m_100 import M2M100Encoder
 
-from modeling_atri import AtriConfig, AtriModel, AtriProcessor
-from modeling_atri.pretrained import from_mlclap_checkpoint, load_audio_tower, load_text_tower, make_processor
+from modeling_atri import AtriConfig, AtriModel
+from modeling_atri.pretrained import load_audio_tower, load_text_tower
 from modeling_atri.pretrained.joining import join_towers
 from modeling_atri.pretrained.state_dicts import convert_sonar_state_dict
-from tests.helpers.published import ced_state_dict, mlclap_state_dict, save_folder, sonar_state_dict
-from tests.helpers.tiny import tiny_model, tiny_tokenizer
+from tests.helpers.published import ced_state_dict, save_folder, sonar_state_dict
+from tests.helpers.tiny import tiny_model
 
 
 FRESH = {f"{name}_projection.{part}" for name in ("audio", "text") for part in ("fc1", "fc2")}
@@ -403,31 +402,3 @@ def test_files_of_the_hub_say_what_they_cannot_do(monkeypatch, towers):
     monkeypatch.setitem(sys.modules, "modeling_atri.pretrained.joining", None)
     with pytest.raises(ImportError, match="needs the installed package: `pip install modeling_atri`"):
         AtriModel.from_audio_text_pretrained(*towers)
-
-
-# ML-CLAP and processors
-
-
-def test_mlclap_is_whole(tmp_path, caplog):
-    state_dict = mlclap_state_dict()
-    torch.save({"model": {f"module.{key}": value for key, value in state_dict.items()}}, tmp_path / "pretrain.pt")
-    with caplog.at_level(logging.INFO):
-        model = from_mlclap_checkpoint(tmp_path / "pretrain.pt", audio_heads=2, text_heads=2)
-    assert f"{len(state_dict)} tensors" in caplog.text
-    assert "newly initialized" not in caplog.text
-    assert torch.equal(model.text_projection.fc2.weight, state_dict["text_proj.2.weight"])
-    assert model.logit_scale.exp().item() == pytest.approx(20.0)
-    assert model.config.text_config.name_or_path == "ML-CLAP"
-    torch.save(state_dict | {"temperature": torch.ones(2)}, tmp_path / "pretrain.pt")
-    with pytest.raises(ValueError, match=r"temperature is \(2,\)"):
-        from_mlclap_checkpoint(tmp_path / "pretrain.pt", 2, 2)
-
-
-def test_a_processor_from_the_tokenizer_of_the_text_tower(tmp_path):
-    tiny_tokenizer().save_pretrained(tmp_path)
-    processor = make_processor(tmp_path, normalize_text=True)
-    assert isinstance(processor, AtriProcessor)
-    assert processor.normalize_text
-    ids = processor(text="A dog.", language="fr")["input_ids"][0]
-    assert ids[0] == processor.language_id("fra_Latn")
-    assert "." not in processor.tokenizer.decode(ids)
