@@ -1,4 +1,4 @@
-"""What commands that measure a saved model on a set of recordings share: their options, and its embeddings."""
+"""Options of the commands that evaluate a saved model on data, and the embeddings they need."""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -14,21 +14,21 @@ if TYPE_CHECKING:
 
 @dataclass
 class EmbeddingArguments:
-    """A model, and what it is measured on."""
+    """A model, and the data to embed."""
 
     model: str = field(metadata={"help": "Folder or Hub id of the model."})
     data: str = field(metadata={"help": "Folder with metadata.jsonl, JSON lines file, or Hub dataset id."})
     split: str | None = field(default=None, metadata={"help": "Split (or subfolder)."})
     languages: list[str] | None = field(
-        default=None, metadata={"help": "Languages to take. Default: those of the data's first row."}
+        default=None, metadata={"help": "Languages of captions. Default: those of the first row."}
     )
-    batch_size: int = field(default=16, metadata={"help": "Clips or captions of a forward pass."})
-    device: str = field(default="cpu", metadata={"help": "Where to compute, e.g. cpu or cuda."})
+    batch_size: int = field(default=16, metadata={"help": "Clips or captions in each forward pass."})
+    device: str = field(default="cpu", metadata={"help": "Device to compute on, e.g. cpu or cuda."})
     on_bad_row: str = field(
         default="raise",
         metadata={
-            "help": "Rows that cannot be used (missing, broken or too short recordings, wrong captions): raise ends "
-            "with an error that names them; skip leaves clip and captions out of the set and counts them in the "
+            "help": "What to do with rows that cannot be used (missing, broken or too short recordings, wrong "
+            "captions). raise: end with an error that names them. skip: leave them out, and count them in the "
             "results.",
             "choices": ["raise", "skip"],
         },
@@ -38,10 +38,13 @@ class EmbeddingArguments:
 def embed_data(
     args: EmbeddingArguments, group_column: str | None = None
 ) -> "tuple[AtriModel, RetrievalSet, RetrievalEmbeddings, list[BadRow]]":
-    """Load model and data and encode each clip and each caption once; with what was left out of the data.
+    """Load model and data, and encode each clip and each caption once.
+
+    Returns:
+        Model, set, embeddings, and the rows that were left out.
 
     Raises:
-        ValueError: a model, data or device that is not there, or rows that cannot be used.
+        ValueError: Model, data or device do not exist, or rows cannot be used.
     """
     from modeling_atri.corpora.rows.load import load_rows
     from modeling_atri.trainer.data.feature_cache import FeatureCache

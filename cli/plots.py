@@ -1,20 +1,20 @@
 """Plots of a run."""
 
 from pathlib import Path
-from typing import Any
 
 from matplotlib.figure import Figure
 
+from modeling_atri.hub_cards.results import Results
 from modeling_atri.languages_atri import language_name
 
 
-def plot_run(results: dict[str, Any], log_history: list[dict], path: Path) -> None:
-    """Recall by language beside the loss curve, as a PNG.
+def plot_run(results: Results, log_history: list[dict], path: Path) -> None:
+    """Plot recall by language beside the loss curve.
 
     Args:
-        results: as `make_results` builds them.
-        log_history: of the trainer's state.
-        path: of the picture.
+        results ([`~modeling_atri.hub_cards.results.Results`]): Results with figures.
+        log_history (list of `dict`): Log of the trainer's state.
+        path (`Path`): PNG file to write.
     """
     metrics, languages = results["metrics"], results["evaluated_on"]["languages"]
     figure = Figure(figsize=(11, 4), layout="constrained")
@@ -28,7 +28,7 @@ def plot_run(results: dict[str, Any], log_history: list[dict], path: Path) -> No
         ylim=(0, 115),
         yticks=range(0, 101, 20),
         ylabel="percent of captions",
-        title="Text to audio: the right sound among the first 1, 5, 10",
+        title="Text to audio: captions whose sound is in the top 1, 5, 10",
     )
     recall.legend(ncols=3, frameon=False, loc="upper right")
     curve = [(entry["step"], entry["loss"]) for entry in log_history if "loss" in entry]

@@ -224,7 +224,7 @@ def _check_name(repo_id: str) -> None:
     except HFValidationError as error:
         raise ValueError(
             f"{repo_id!r} is not a valid repository name. Use `owner/name` with letters, digits, '-', '_' and '.' "
-            f"({error})."
+            f"({error})"
         ) from error
 
 

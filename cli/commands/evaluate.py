@@ -2,15 +2,20 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..embedding import EmbeddingArguments, embed_data
 from ..loading import data_name, hub_id
 from ..options import parse_options
 
 
+if TYPE_CHECKING:
+    from modeling_atri.hub_cards.results import Results
+
+
 DESCRIPTION = """\
-Evaluate a saved model on recordings with captions in several languages: recall, mAP and ranks both ways for each
-language, and how consistent the languages are. Each clip and each caption is encoded once.
+Evaluate a saved model on recordings with captions in several languages: recall, mAP and ranks in both directions for
+each language, and the consistency between languages. Each clip and each caption is encoded once.
 
 examples:
   atri evaluate --model runs/first --data clips/dev
@@ -22,15 +27,17 @@ examples:
 class EvaluateArguments(EmbeddingArguments):
     """Options of `atri evaluate`."""
 
-    anchor_language: str = field(default="eng_Latn", metadata={"help": "Gap and distance are measured from it."})
+    anchor_language: str = field(
+        default="eng_Latn", metadata={"help": "Language that embedding gap and distance are measured from."}
+    )
     group_column: str | None = field(
         default=None, metadata={"help": "Column whose equal values mean that a caption fits all those clips."}
     )
     output: str | None = field(
         default=None,
         metadata={
-            "help": "Write the results, and how they were made, as JSON; beside it, what was left out as "
-            "NAME_left_out.jsonl."
+            "help": "JSON file for the results and how they were made. Rows that could not be used are listed beside "
+            "it in NAME_left_out.jsonl."
         },
     )
 
@@ -41,8 +48,8 @@ def main(argv: list[str]) -> None:
     evaluate(args)
 
 
-def evaluate(args: EvaluateArguments) -> dict:
-    """Load, encode, compare; returns the results."""
+def evaluate(args: EvaluateArguments) -> "Results":
+    """Load model and data, evaluate, and return the results."""
     from modeling_atri.corpora.rows.bad_rows import LEFT_OUT_NAME, write_bad_rows
     from modeling_atri.hub_cards.environment import describe_environment
     from modeling_atri.hub_cards.results import Results, write_results

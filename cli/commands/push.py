@@ -1,4 +1,4 @@
-"""`atri push`: a saved model to the Hugging Face Hub."""
+"""`atri push`: push a saved model to the Hugging Face Hub."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,15 +8,15 @@ from ..options import parse_options
 
 DESCRIPTION = """\
 Push a saved model to the Hugging Face Hub: weights, configuration, processor, results and a model card, in one
-commit. Checkpoints, optimizer states, logs, caches and sounds stay where they are. A card is made from the results if
-the folder has none.
+commit. Checkpoints, optimizer states, logs, caches and sounds are not pushed. If the folder has no card, one is made
+from the results.
 
-`folder` is what `atri train`, `atri quickstart` or `save_pretrained` wrote; `repo_id` is owner/name, or name in your
-own account. The token is that of `hf auth login`, or HF_TOKEN.
+`folder` is the output of `atri train`, `atri quickstart` or `save_pretrained`. `repo_id` is owner/name, or name in
+your own account. The access token is that of `hf auth login`, or HF_TOKEN.
 
 examples:
   atri push runs/first me/atri-first --private
-  atri push runs/first me/atri-first --dry_run           # what would go up
+  atri push runs/first me/atri-first --dry_run           # list the files only
 """
 
 
@@ -31,9 +31,9 @@ class PushArguments:
     message: str = field(default="Upload model", metadata={"help": "First line of the commit."})
     pull_request: bool = field(default=False, metadata={"help": "Open a pull request instead of a commit."})
     base_model: str | None = field(
-        default=None, metadata={"help": "Hub id of the model an adapter was made on, where that was a folder."}
+        default=None, metadata={"help": "Hub id of the base model, for an adapter that was made on a local folder."}
     )
-    dry_run: bool = field(default=False, metadata={"help": "Show what would go up, and send nothing."})
+    dry_run: bool = field(default=False, metadata={"help": "List the files that would be pushed, and push nothing."})
 
 
 def main(argv: list[str]) -> None:
@@ -43,7 +43,7 @@ def main(argv: list[str]) -> None:
 
 
 def push(options: PushArguments) -> None:
-    """Check, send, and say what happened."""
+    """Push the model, or list its files, and print the outcome."""
     from modeling_atri.hub_cards.publish import collect_files, publish
 
     if options.dry_run:

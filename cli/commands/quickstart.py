@@ -1,4 +1,4 @@
-"""`atri quickstart`: the whole path in minutes on a CPU, with sounds made on the spot."""
+"""`atri quickstart`: training, evaluation and search in minutes on a CPU, with generated sounds."""
 
 import time
 from dataclasses import dataclass, field
@@ -11,14 +11,15 @@ from ..options import parse_options
 
 
 DESCRIPTION = """\
-Make a set of sound scenes with captions in eight languages, train a small AtriModel on them, measure it on scenes it
-has never heard, and ask it one question in each language. No download, no GPU; about five minutes on two cores.
+Generate sound scenes with captions in eight languages, train a small AtriModel on them, evaluate it on other scenes,
+and search with one caption in each language. This needs no download and no GPU, and takes about five minutes on two
+cores.
 
-The output folder then holds the model and its processor, results, a model card, a plot, and the sounds themselves.
+The output folder then holds the model and its processor, results, a model card, a plot, and the sounds.
 
 examples:
   atri quickstart
-  atri quickstart --objective mlclap --output_dir quickstart-mlclap     # the baseline, to compare
+  atri quickstart --objective mlclap --output_dir quickstart-mlclap     # the baseline
 """
 
 PLOT_NAME = "results.png"
@@ -29,23 +30,24 @@ _SHOWN_HITS = 3
 class QuickstartArguments:
     """Options of `atri quickstart`."""
 
-    output_dir: str = field(default="quickstart", metadata={"help": "Folder for everything this makes."})
+    output_dir: str = field(default="quickstart", metadata={"help": "Folder for model, results and sounds."})
     objective: str = field(
         default="akcl",
         metadata={
-            "help": "What to train with; see `atri train --help`.",
+            "help": "Training objective; see `atri train --help`.",
             "choices": OBJECTIVES.keys(),
         },
     )
     num_train: int = field(default=1500, metadata={"help": "Scenes to train on."})
     num_heldout: int = field(
-        default=100, metadata={"help": "Scenes to measure on; none of their combinations is trained."}
+        default=100,
+        metadata={"help": "Scenes to evaluate on. Their combinations of sounds are not in the training scenes."},
     )
     duration_s: float = field(default=4.0, metadata={"help": "Length of a scene, in seconds."})
     max_steps: int = field(default=300, metadata={"help": "Training steps."})
-    batch_size: int = field(default=64, metadata={"help": "Scenes of a step."})
+    batch_size: int = field(default=64, metadata={"help": "Scenes in each step."})
     learning_rate: float = field(default=1e-3, metadata={"help": "Peak learning rate."})
-    seed: int = field(default=0, metadata={"help": "Of sounds, weights and draws."})
+    seed: int = field(default=0, metadata={"help": "Seed of sounds, weights and random draws."})
 
 
 def main(argv: list[str]) -> None:
@@ -55,7 +57,7 @@ def main(argv: list[str]) -> None:
 
 
 def quickstart(options: QuickstartArguments) -> dict[str, Any]:
-    """Make, train, measure, ask; returns the results."""
+    """Generate scenes, train, evaluate and search; return the results."""
     start = time.perf_counter(), time.process_time()
     from ..plots import plot_run
     from ..report import save_run
@@ -68,11 +70,11 @@ def quickstart(options: QuickstartArguments) -> dict[str, Any]:
     print(f"2. Training with {options.objective} for {options.max_steps} steps ...", flush=True)
     trainer = _make_trainer(options, train_rows, heldout_rows)
     trainer.train()
-    print("3. Measuring on scenes of combinations that were never trained ...", flush=True)
+    print("3. Evaluating on scenes with new combinations of sounds ...", flush=True)
     results = save_run(trainer)
     plot_run(results, trainer.state.log_history, folder / PLOT_NAME)
     print(f"Plot: {folder / PLOT_NAME}")
-    print("\n4. One question in each language (* is the scene it was written for):")
+    print("\n4. Searching with one caption in each language (* marks the scene that it describes):")
     _ask(trainer, heldout_rows)
     wall, cpu = time.perf_counter() - start[0], time.process_time() - start[1]
     print(f"\nDone in {wall / 60:.1f} minutes ({cpu / 60:.1f} minutes of CPU time). Everything is in {folder}/.")
@@ -87,7 +89,7 @@ def _make_scenes(options: QuickstartArguments, folder: Path):
     rows = []
     for split, count in {"train": options.num_train, "heldout": options.num_heldout}.items():
         part = folder / f"{split}-{count}-scenes-{options.duration_s:g}-s-seed-{options.seed}"
-        if not (part / METADATA_FILE).exists():  # written last: a folder that has it was finished by an earlier run
+        if not (part / METADATA_FILE).exists():  # written last, so the folder is complete
             write_soundscapes(part, count, seed=options.seed, split=split, duration_s=options.duration_s)
         rows.append(load_rows(part))
     return tuple(rows)
@@ -125,7 +127,7 @@ def _make_trainer(options: QuickstartArguments, train_rows, heldout_rows):
 
 
 def _ask(trainer, rows) -> None:
-    """Rank all held-out scenes for one caption in each language, each of another scene."""
+    """Rank all held-out scenes for one caption in each language. Each caption describes another scene."""
     from modeling_atri.encode.encoding import encode_audio, encode_text
     from modeling_atri.languages_atri import language_name
     from modeling_atri.top_k_atri import best_places
@@ -140,5 +142,5 @@ def _ask(trainer, rows) -> None:
         print(f"\n  {language_name(language)}: {query}")
         for place in best_places(scores, _SHOWN_HITS):
             mark = "*" if place == target else " "
-            says = rows[int(place)]["captions"][languages[0]][0]
-            print(f"   {mark} {scores[place]:.2f}  {rows[int(place)]['audio_id']}  {says}")
+            caption = rows[int(place)]["captions"][languages[0]][0]
+            print(f"   {mark} {scores[place]:.2f}  {rows[int(place)]['audio_id']}  {caption}")

@@ -1,23 +1,31 @@
 """`atri train`: train or fine-tune on any data of the row schema."""
 
 import sys
+from copy import copy
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
-
-from modeling_atri.languages_atri import resolve_language
+from typing import TYPE_CHECKING, Any
 
 from ..loading import data_name, hub_id, load_model
 from ..options import parse_options
+
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from modeling_atri import AtriModel, AtriProcessor
+    from modeling_atri.hub_cards.results import DataNames
+    from modeling_atri.trainer.arguments import AtriTrainingArguments
+    from modeling_atri.trainer.scratch.model import ScratchArguments
 
 
 DESCRIPTION = """\
 Train an ATRI model on recordings with captions in several languages and save it, with its processor, to
 --output_dir. With --eval_data, evaluate it and add results and a model card.
 
-Data is a folder of sound files beside a metadata.jsonl with one line a clip,
+The data are a folder of sound files beside a metadata.jsonl with one line for each clip,
   {"file_name": "dog.wav", "captions": {"eng_Latn": ["a dog barks"], "fra_Latn": ["un chien aboie"]}}
-or the id of a Hub dataset of that schema. Captions are parallel: the c-th says the same in every language.
+or a Hub dataset of that schema. Captions are parallel: the c-th caption says the same in every language.
 
 examples:
   atri train --train_data clips/train --eval_data clips/dev --languages en fr --output_dir runs/first
@@ -26,61 +34,53 @@ examples:
   atri train --config run.yaml --seed 2
   atri train --config run.yaml --resume_from_checkpoint true
 
-Without --languages, all eight of the paper are expected. Without --model, a small model is trained from scratch, with
-a learning rate of 1e-3 unless you say another; with it, the default is the paper's 5e-6, and 1e-4 for the adapter of
---lora_rank. An adapter is saved without its base model, but loads, evaluates and trains on like any model.
+Without --languages, the data must have all eight languages of the paper. Without --model, a small model is trained
+from scratch, with a default learning rate of 1e-3. With --model, the default is the paper's 5e-6, and 1e-4 for the
+adapter of --lora_rank. An adapter is saved without its base model, but it can be loaded, evaluated and trained further
+like any model.
 
-With --save_steps 100 --save_total_limit 2, say, a run that was killed goes on from its last whole checkpoint as if it
-had never stopped: give the same command again, with --resume_from_checkpoint true (or the folder of a checkpoint).
-Ctrl-C and SIGTERM let the step end and save a checkpoint first; a second one stops at once.
+A run that was killed can be resumed without a difference if it saved checkpoints, e.g. with --save_steps 100
+--save_total_limit 2: give the same command again with --resume_from_checkpoint true, or with the folder of a
+checkpoint. At Ctrl-C and SIGTERM, training finishes the step and saves a checkpoint. A second signal stops it at once.
 """
 
 
 @dataclass
 class DataArguments:
-    """What is read."""
+    """Data and model to start from."""
 
     train_data: str = field(metadata={"help": "Folder with metadata.jsonl, JSON lines file, or Hub dataset id."})
     train_split: str | None = field(default=None, metadata={"help": "Split (or subfolder) to train on."})
-    eval_data: str | None = field(default=None, metadata={"help": "The same to evaluate on. Default: no evaluation."})
+    eval_data: str | None = field(
+        default=None, metadata={"help": "Data to evaluate on, of the same kinds. Default: no evaluation."}
+    )
     eval_split: str | None = field(default=None, metadata={"help": "Split (or subfolder) to evaluate on."})
     model: str | None = field(
         default=None,
-        metadata={"help": "Folder or Hub id of the model to start from. Default: a small one from scratch."},
+        metadata={"help": "Folder or Hub id of the model to start from. Default: a small model from scratch."},
     )
+
+
+# Options of transformers' TrainingArguments that `--help` shows, beside all of ours.
+_COMMON_OPTIONS = {
+    *("output_dir", "seed", "max_steps", "gradient_accumulation_steps", "per_device_eval_batch_size"),
+    *("weight_decay", "warmup_steps", "lr_scheduler_type", "bf16", "use_cpu"),
+    *("eval_strategy", "save_strategy", "save_steps", "save_total_limit", "resume_from_checkpoint"),
+}
 
 
 def main(argv: list[str]) -> int:
-    """Run the command and return its exit status: that of the signal where one stopped it."""
+    """Run the command and return its exit status, which is that of the signal if one stopped it."""
     from modeling_atri.trainer.arguments import AtriTrainingArguments
+    from modeling_atri.trainer.run.preemption import TrainingStopped
     from modeling_atri.trainer.scratch.model import ScratchArguments
 
-    adds = set(AtriTrainingArguments.__annotations__)
-    common = {
-        "output_dir",
-        "seed",
-        "max_steps",
-        "weight_decay",
-        "warmup_steps",
-        "lr_scheduler_type",
-        "bf16",
-        "use_cpu",
-    }
-    common |= {"per_device_eval_batch_size", "gradient_accumulation_steps", "eval_strategy", "save_strategy"}
-    common |= {"save_steps", "save_total_limit", "resume_from_checkpoint"}
-    shown = (
-        adds | common | {item.name for dataclass in (DataArguments, ScratchArguments) for item in fields(dataclass)}
-    )
+    own = {item.name for dataclass in (DataArguments, ScratchArguments) for item in fields(dataclass)}
+    own |= set(AtriTrainingArguments.__annotations__) - {"remove_unused_columns", "logging_nan_inf_filter"}
+    dataclasses = (DataArguments, ScratchArguments, AtriTrainingArguments)
     data, sizes, args = parse_options(
-        argv,
-        (DataArguments, ScratchArguments, AtriTrainingArguments),
-        DESCRIPTION,
-        "atri train",
-        shown - {"remove_unused_columns", "logging_nan_inf_filter"},
-        defaults=_defaults,
+        argv, dataclasses, DESCRIPTION, "atri train", own | _COMMON_OPTIONS, defaults=_defaults
     )
-    from modeling_atri.trainer.run.preemption import TrainingStopped
-
     try:
         train(data, sizes, args)
     except TrainingStopped as stop:
@@ -91,7 +91,7 @@ def main(argv: list[str]) -> int:
 
 
 def _defaults(given: set[str]) -> dict[str, Any]:
-    """The paper's learning rate is for fine-tuning; from scratch, or for an adapter, it would be next to none."""
+    """Defaults of the learning rates. The paper's is for fine-tuning: a new model or adapter would hardly learn."""
     if "model" not in given:
         return {"report_to": "none", "learning_rate": 1e-3}
     if "lora_rank" in given and "learning_rate" not in given:
@@ -99,47 +99,33 @@ def _defaults(given: set[str]) -> dict[str, Any]:
     return {"report_to": "none"}
 
 
-def train(data: DataArguments, sizes, args) -> None:
-    """Load, train, evaluate, save."""
+def train(data: DataArguments, sizes: "ScratchArguments", args: "AtriTrainingArguments") -> None:
+    """Load data and model, train, evaluate and save."""
     from modeling_atri.corpora.rows.load import load_rows
-    from modeling_atri.trainer.model.adapters import has_adapter, train_adapter
     from modeling_atri.trainer.run.checkpoints import resolve_checkpoint
     from modeling_atri.trainer.run.preemption import stop_on_signal
-    from modeling_atri.trainer.scratch.model import caption_texts, model_from_scratch
     from modeling_atri.trainer.step.distributed import told_by_main
     from modeling_atri.trainer.trainer import AtriTrainer
 
     from ..report import save_run
 
-    wanted = _checkpoint(args.resume_from_checkpoint)
+    # As in Trainer, `true` means the last checkpoint in the output folder.
+    name = args.resume_from_checkpoint
+    wanted = {"true": True, "false": None}.get(str(name).lower(), name)
     checkpoint = told_by_main(lambda: resolve_checkpoint(wanted, Path(args.output_dir)))
-    languages = [resolve_language(language) for language in args.languages]
-    options = {"languages": languages, "group_column": args.group_column}
-    left_out = {"train": [], "eval": []}
+    options = {"languages": args.languages, "group_column": args.group_column}
+    left_out: dict[str, list] = {"train": [], "eval": []}
     takers = left_out if args.on_bad_row == "skip" else dict.fromkeys(left_out)
     train_rows = load_rows(data.train_data, data.train_split, left_out=takers["train"], **options)
     eval_rows = None
     if data.eval_data:
         eval_rows = load_rows(data.eval_data, data.eval_split, left_out=takers["eval"], **options)
-    if data.model is None and checkpoint is not None:
-        model, processor = load_model(checkpoint)  # a tokenizer learned anew, of other captions, would not fit
-    elif data.model is None:
-        model, processor = model_from_scratch(caption_texts(train_rows, languages), languages, sizes, args.seed)
-    else:
-        model, processor = load_model(data.model)
-        if has_adapter(model):
-            train_adapter(model)
-    names = {
-        "train": data_name(data.train_data, data.train_split),
-        "train_hub_id": hub_id(data.train_data),
-        "eval": data_name(data.eval_data, data.eval_split),
-        "eval_hub_id": hub_id(data.eval_data),
-    }
-    names = {fact: name for fact, name in names.items() if name is not None}
-    if args.group_column is not None:
-        names["group_column"] = args.group_column
-        args.group_column = None  # `load_rows` made it the column `group_id`
-    facts = {"data": names} | ({"model": {"initialized_from": "scratch"}} if data.model is None else {})
+    model, processor = _load_or_make_model(data.model or checkpoint, train_rows, sizes, args)
+    facts = {"data": _data_names(data, args.group_column)}
+    if data.model is None:
+        facts["model"] = {"initialized_from": "scratch"}
+    args = copy(args)
+    args.group_column = None  # `load_rows` has read it into the column `group_id`
     trainer = AtriTrainer(model, args, processor, train_dataset=train_rows, eval_dataset=eval_rows, facts=facts)
     for name, found in left_out.items():
         trainer.left_out[name] += found
@@ -148,6 +134,31 @@ def train(data: DataArguments, sizes, args) -> None:
     save_run(trainer)
 
 
-def _checkpoint(name: str | None) -> str | bool | None:
-    """`true` means the last checkpoint in the output folder, as in Trainer; `false` none."""
-    return {"true": True, "false": None}.get(str(name).lower(), name)
+def _load_or_make_model(
+    source: str | None, rows: "Dataset", sizes: "ScratchArguments", args: "AtriTrainingArguments"
+) -> "tuple[AtriModel, AtriProcessor]":
+    """Load a model, or make one from scratch.
+
+    A run from scratch is resumed with the model of its checkpoint, because a tokenizer that is learned from other
+    captions would not fit.
+    """
+    from modeling_atri.trainer.model.adapters import has_adapter, train_adapter
+    from modeling_atri.trainer.scratch.model import caption_texts, model_from_scratch
+
+    if source is None:
+        return model_from_scratch(caption_texts(rows, args.languages), args.languages, sizes, args.seed)
+    model, processor = load_model(source)
+    if has_adapter(model):
+        train_adapter(model)
+    return model, processor
+
+
+def _data_names(data: DataArguments, group_column: str | None) -> "DataNames":
+    names = {
+        "train": data_name(data.train_data, data.train_split),
+        "train_hub_id": hub_id(data.train_data),
+        "eval": data_name(data.eval_data, data.eval_split),
+        "eval_hub_id": hub_id(data.eval_data),
+        "group_column": group_column,
+    }
+    return {fact: name for fact, name in names.items() if name is not None}

@@ -66,7 +66,7 @@ def test_training_pushes_model_results_and_card_together(tmp_path, capsys, monke
     [
         (["/no/such", "tester/x"], "There is no folder '/no/such' to push"),
         (["{folder}", "tester/x"], "Offline mode is on (HF_HUB_OFFLINE"),
-        (["{folder}", "no such name"], "'no such name' cannot be the name of a repository"),
+        (["{folder}", "no such name"], "'no such name' is not a valid repository name"),
         (["{folder}"], "required: repo_id"),
         (["{folder}", "tester/x", "--privat"], "'--privat' (did you mean '--private'?)"),
     ],
