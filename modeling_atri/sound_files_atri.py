@@ -207,16 +207,14 @@ def import_library(name: str) -> ModuleType:
 
 def _check_path(path: Path) -> None:
     try:
-        if not path.exists():
-            raise MissingAudioError(f"There is no audio file {str(path)!r}.")
-        if not path.is_file():
-            raise ValueError(f"Cannot decode {str(path)!r}: it is not a file.")
-        if path.stat().st_size == 0:
-            raise ValueError(f"Cannot decode {str(path)!r}: the file is empty (0 bytes).")
-    except MissingAudioError:
-        raise
+        exists, size = path.exists(), path.stat().st_size if path.is_file() else None
     except OSError as error:  # the name is too long, or the folder may not be read
         raise ValueError(f"Cannot decode {str(path)!r}: {error.strerror}.") from error
+    if not exists:
+        raise MissingAudioError(f"There is no audio file {str(path)!r}.")
+    if not size:
+        problem = "it is not a file" if size is None else "the file is empty (0 bytes)"
+        raise ValueError(f"Cannot decode {str(path)!r}: {problem}.")
 
 
 def _fetch(url: str) -> bytes:

@@ -437,7 +437,10 @@ class TestReading:
 
 
 class TestSaving:
-    FILES = {"pipelines_atri.py", "pipeline_base_atri.py", "audio_inputs_atri.py", "languages_atri.py"}
+    FILES = {
+        *("pipelines_atri.py", "pipeline_base_atri.py", "audio_inputs_atri.py", "sound_files_atri.py"),
+        *("top_k_atri.py", "threads_atri.py", "languages_atri.py"),
+    }
 
     def test_the_configuration_names_what_is_registered(self, folder, model):
         for info in model.config.to_dict()["custom_pipelines"].values():
