@@ -6,6 +6,7 @@ Inside the package, a language is always its FLORES-200 code, such as `fra_Latn`
 """
 
 import difflib
+from collections.abc import Sequence
 from typing import NamedTuple
 
 
@@ -351,4 +352,27 @@ def language_name(name: str) -> str:
     return LANGUAGES[resolve_language(name)].name
 
 
-__all__ = ["ATRI_LANGUAGES", "LANGUAGES", "Language", "iso_code", "language_name", "resolve_language"]
+def one_language_each(language: str | Sequence[str], num_texts: int, unit: str) -> list[str]:
+    """One language for all texts, or one per text, as a list with one per text.
+
+    Raises:
+        ValueError: languages and texts differ in number. `unit` is what the message calls a text.
+    """
+    languages = [language] * num_texts if isinstance(language, str) else list(language)
+    if len(languages) != num_texts:
+        raise ValueError(
+            f"{len(languages)} languages were given for {num_texts} {unit}s. Pass one language for all of them or one "
+            f"per {unit}."
+        )
+    return languages
+
+
+__all__ = [
+    "ATRI_LANGUAGES",
+    "LANGUAGES",
+    "Language",
+    "iso_code",
+    "language_name",
+    "one_language_each",
+    "resolve_language",
+]

@@ -12,7 +12,7 @@ from transformers.pipelines import Pipeline
 from transformers.processing_utils import ProcessorMixin
 
 from .audio_inputs_atri import path_of
-from .processing_atri import one_language_each
+from .languages_atri import one_language_each
 from .sound_files_atri import names_sound
 
 

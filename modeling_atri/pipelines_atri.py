@@ -14,9 +14,8 @@ from transformers import AutoModel
 from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.zero_shot_audio_classification import ZeroShotAudioClassificationPipeline
 
-from .languages_atri import ATRI_LANGUAGES, language_name, resolve_language
+from .languages_atri import ATRI_LANGUAGES, language_name, one_language_each, resolve_language
 from .pipeline_base_atri import AtriPipeline, Modality, apply_to_embeddings, as_list, name_of
-from .processing_atri import one_language_each
 from .top_k_atri import best_matches, best_places, check_top_k
 
 

@@ -11,7 +11,7 @@ from transformers.utils import TensorType
 
 from .audio_inputs_atri import AudioInput
 from .configuration_atri import IS_REMOTE_CODE, AtriConfig
-from .languages_atri import resolve_language
+from .languages_atri import one_language_each, resolve_language
 
 
 # The signs that ml-clap removes, https://github.com/zyyan4/ml-clap/blob/154393e/dataset.py (text_preprocess)
@@ -268,21 +268,6 @@ class AtriProcessor(ProcessorMixin):
     @property
     def model_input_names(self) -> list[str]:
         return ["input_features", "input_features_mask", "input_ids", "attention_mask"]
-
-
-def one_language_each(language: str | Sequence[str], num_texts: int, unit: str) -> list[str]:
-    """One language for all texts, or one per text, as a list with one per text.
-
-    Raises:
-        ValueError: languages and texts differ in number. `unit` is what the message calls a text.
-    """
-    languages = [language] * num_texts if isinstance(language, str) else list(language)
-    if len(languages) != num_texts:
-        raise ValueError(
-            f"{len(languages)} languages were given for {num_texts} {unit}s. Pass one language for all of them or one "
-            f"per {unit}."
-        )
-    return languages
 
 
 def as_list_of_captions(text: str | Sequence[str]) -> list[str]:

@@ -12,8 +12,9 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..audio_inputs_atri import is_recording
+from ..languages_atri import one_language_each
 from ..modeling_atri import AtriModel
-from ..processing_atri import AtriProcessor, one_language_each
+from ..processing_atri import AtriProcessor
 from ..threads_atri import ReadAhead, default_num_workers
 from .batches import BATCHES_AHEAD, audio_blocks, collect, in_eval_mode, text_blocks, weigh
 from .clip_reader import AudioFailure, ClipReader

@@ -439,7 +439,7 @@ class TestReading:
 class TestSaving:
     FILES = {
         *("pipelines_atri.py", "pipeline_base_atri.py", "audio_inputs_atri.py", "sound_files_atri.py"),
-        *("top_k_atri.py", "threads_atri.py", "languages_atri.py"),
+        *("top_k_atri.py", "languages_atri.py"),
     }
 
     def test_the_configuration_names_what_is_registered(self, folder, model):
