@@ -1,4 +1,4 @@
-"""Embeddings of a multilingual set to retrieval and consistency figures."""
+"""Evaluation of retrieval in several languages."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Embeddings of a multilingual set to one flat table of retrieval and consistency figures."""
+"""Evaluation sets, their embeddings, and the table of their figures."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,14 +21,14 @@ from ..metrics import multilingual_metrics
 
 @dataclass(frozen=True)
 class RetrievalSet:
-    """Clips and their captions, laid out for evaluation.
+    """Clips and captions of an evaluation.
 
     Args:
-        audios: A clips.
-        captions: M captions for each language; caption m means the same in all of them.
-        positives: for each caption the rows of the clips it fits.
-        audio_ids (*optional*): what errors call the clips.
-        owners (*optional*): for each caption the row of the clip it was written for.
+        audios (sequence): A clips.
+        captions (mapping): M captions for each language. Caption m means the same in all of them.
+        positives (list): For each caption the rows of the clips that it fits.
+        audio_ids (sequence of `str`, *optional*): Ids of the clips, for errors.
+        owners (list of `int`, *optional*): For each caption the row of the clip that it was written for.
     """
 
     audios: Sequence[Any]
@@ -39,17 +39,21 @@ class RetrievalSet:
 
     @classmethod
     def from_rows(cls, rows: Sequence[dict], languages: Sequence[str]) -> "RetrievalSet":
-        """From rows of the schema; a caption fits all clips of its clip's `group_id`.
+        """Make a set from rows. A caption fits all clips with the `group_id` of its clip.
+
+        Args:
+            rows (sequence of `dict`): Rows as `load_rows` returns them.
+            languages (sequence of `str`): Codes of the languages to evaluate.
 
         Raises:
-            ValueError: a row that lacks a language, or has not as many captions in it as in the others.
+            ValueError: A row lacks a language, or has different numbers of captions in the languages.
         """
         members: dict[str, list[int]] = {}
         captions: dict[str, list[str]] = {language: [] for language in languages}
         positives, audio_ids, owners = [], [], []
         for index, row in enumerate(_without_audio(rows)):
             audio_ids.append(row.get("audio_id", index))
-            group = members.setdefault(group_of(row), [])  # shared by its captions, also those that came before
+            group = members.setdefault(group_of(row), [])  # a list that all captions of the group share
             group.append(index)
             counts = {language: len(row["captions"].get(language) or []) for language in languages}
             if min(counts.values()) == 0 or len(set(counts.values())) > 1:
@@ -65,14 +69,14 @@ class RetrievalSet:
 
 
 def _without_audio(rows: Sequence[dict]) -> Sequence[dict]:
-    """The rows of a `datasets.Dataset` without the sounds it may embed, which would be read with each row."""
+    """Drop the column of sounds of a `datasets.Dataset`, so that iterating over rows does not read them."""
     if not isinstance(rows, datasets.Dataset):
         return rows
     return rows.select_columns([name for name in rows.column_names if name != "audio"])
 
 
 class _Clips(Sequence):
-    """The recordings of chosen rows, read when they are asked for: a data set that embeds its sounds stays on disk."""
+    """Recordings of chosen rows. Each is read only when it is used, so that embedded sounds stay on disk."""
 
     def __init__(self, rows: Sequence[dict], indices: Sequence[int]):
         self._rows, self._indices = rows, indices
@@ -91,9 +95,12 @@ class _Clips(Sequence):
 
 @dataclass(frozen=True)
 class RetrievalEmbeddings:
-    """Embeddings of a `RetrievalSet`: `audio` (A, D) and, for each language, `text` (M, D).
+    """Embeddings of a [`RetrievalSet`].
 
-    `unreadable` says what is wrong with the clips, by their rows, that could not be read and have zeros.
+    Args:
+        audio (`np.ndarray` of shape `(A, D)`): Embeddings of the clips; zeros for clips that could not be read.
+        text (`dict`): For each language an array of shape `(M, D)`.
+        unreadable (`dict[int, Problem]`, *optional*): Problems of the clips that could not be read, by row.
     """
 
     audio: np.ndarray
@@ -114,12 +121,17 @@ def embed_retrieval_set(
     """Encode every clip and every caption once.
 
     Args:
-        part: (rank, world_size): encode every world_size-th clip and caption from the rank-th on.
-        batch_size, read_features, progress: see `encode_audio`.
-        skip_unreadable: tell of clips that cannot be read (`leave_out_unreadable`) instead of raising.
+        model ([`AtriModel`]): Model to encode with.
+        processor ([`AtriProcessor`]): Processor of the model.
+        retrieval_set ([`RetrievalSet`]): Clips and captions.
+        batch_size, read_features, progress: As in `encode_audio`.
+        part (`tuple[int, int]`, *optional*, defaults to `(0, 1)`): Rank and world size; encode every world_size-th
+            clip and caption, starting at rank.
+        skip_unreadable (`bool`, *optional*, defaults to `False`): Note clips that cannot be read in `unreadable`
+            instead of raising.
 
     Raises:
-        ValueError: a language that the tokenizer lacks, before anything is encoded; a clip that cannot be read.
+        ValueError: The tokenizer lacks a language, or a clip cannot be read.
     """
     for language in retrieval_set.captions:
         processor.language_id(language)
@@ -150,14 +162,17 @@ def embed_retrieval_set(
 def leave_out_unreadable(
     retrieval_set: RetrievalSet, embeddings: RetrievalEmbeddings
 ) -> tuple[RetrievalSet, RetrievalEmbeddings, list[BadRow]]:
-    """A set without the clips that could not be read and the captions written for them, and what these were.
+    """Leave out the clips that could not be read, and the captions that were written for them.
 
     Args:
-        retrieval_set: as `RetrievalSet.from_rows` makes it.
-        embeddings: of all of it.
+        retrieval_set ([`RetrievalSet`]): Set made by `RetrievalSet.from_rows`.
+        embeddings ([`RetrievalEmbeddings`]): Embeddings of the set.
+
+    Returns:
+        The smaller set, its embeddings, and the rows that were left out.
 
     Raises:
-        ValueError: no clip could be read.
+        ValueError: No clip could be read.
     """
     if not embeddings.unreadable:
         return retrieval_set, embeddings, []
@@ -187,16 +202,16 @@ def leave_out_unreadable(
 def retrieval_table(
     embeddings: RetrievalEmbeddings, positives: list[list[int]], anchor: str | None = None
 ) -> dict[str, float]:
-    """Figures of every language, their means, and the consistency between languages.
+    """Compute the figures of every language, their means, and the consistency between languages.
 
     Args:
-        embeddings: of all clips and captions.
-        positives: for each caption the rows of the clips it fits.
-        anchor: language that gap and distance are measured from. Default, and where the set lacks it: the first.
+        embeddings ([`RetrievalEmbeddings`]): Embeddings of all clips and captions.
+        positives (list): For each caption the rows of the clips that it fits.
+        anchor (`str`, *optional*): Language that embedding gap and distance are measured from. By default, and if the
+            set lacks it, the first language.
 
     Returns:
-        `{language}_{metric}` and `mean_{metric}` for the metrics of `retrieval_metrics`; with two languages or more
-        also `mrv`, `mean_rank_std`, `embedding_gap` and `embedding_distance`.
+        `dict[str, float]`: The figures of [`~trainer.metrics.multilingual_metrics`].
     """
     return multilingual_metrics(
         embeddings.audio, embeddings.text, positives, anchor if anchor in embeddings.text else None

@@ -1,1 +1,1 @@
-"""A run that loses nothing: checkpoints, resuming, and what ends or refuses a run."""
+"""Checkpoints, resuming, and the checks that refuse or end a run."""

@@ -1,4 +1,4 @@
-"""Checkpoints that are there whole or not at all, and what training is resumed from."""
+"""Writes checkpoints whole or not at all, and finds the one to resume from."""
 
 import errno
 import logging
@@ -22,17 +22,17 @@ from .manifest import checkpoint_fault, damage, read_manifest, write_manifest
 logger = logging.getLogger(__name__)
 
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_UNFINISHED = ".unfinished"  # in a run's folder: what is being written, replaced, or deleted
+_UNFINISHED = ".unfinished"  # folder of files that are being written, replaced or deleted
 _REPLACED = "replaced-"
 
 
 class SavingError(OSError):
-    """A checkpoint or model that could not be written; the message says why, and what there still is.
+    """A checkpoint or model could not be written. The message names the last whole checkpoint.
 
     Args:
-        what: could not be written.
-        reason: why.
-        run_folder: whose last whole checkpoint is named.
+        what (`str`): Name of the checkpoint or model.
+        reason (`str`): Reason of the failure.
+        run_folder (`Path`): Folder of the run.
     """
 
     def __init__(self, what: str, reason: str, run_folder: Path):
@@ -59,21 +59,22 @@ def checkpoint_written_whole(
     is_writer: bool = True,
     anyone: Callable[[bool], bool] = lambda is_so: is_so,
 ) -> Iterator[Path]:
-    """A folder to write a checkpoint to, which takes the name `folder` once all of it is on the disk.
+    """Yield a folder to write a checkpoint to, which is renamed to `folder` once all of it is on the disk.
 
-    Until then it stands in `.unfinished` beside it, where nobody looks for checkpoints. The manifest that is added
-    holds size and checksum of every file, so that a copy that was cut off or damaged can be told from a whole one, and
-    the number of the save, so that the last can be told from others of the folder. Neither a killed process nor a
-    power cut leaves a checkpoint that is not whole, and one of the same name is replaced by a whole one only.
+    Until then it is in `.unfinished` beside `folder`, where nothing looks for checkpoints. A killed process or a power
+    cut never leaves an incomplete checkpoint, and a checkpoint of the same name is replaced only by a whole one. A
+    manifest is added with the size and checksum of every file, which show damage, and the number of the save, which
+    shows the order of saves.
 
     Args:
-        folder: of the checkpoint.
-        facts: what else the manifest says.
-        is_writer: whether this process renames; the others may write into the folder too.
-        anyone: waits for all processes, and says whether any of them called it with True.
+        folder (`Path`): Folder of the checkpoint.
+        facts (`dict`): Further content of the manifest.
+        is_writer (`bool`, *optional*, defaults to `True`): Whether this process renames the folder. The others may
+            write into it too.
+        anyone (callable, *optional*): Waits for all processes, and returns whether any of them called it with True.
 
     Raises:
-        SavingError: the disk is full, or refuses, here or where another process writes. Nothing of it is left.
+        SavingError: The disk is full or cannot be written, on this or another process. Nothing is left behind.
     """
     run_folder = folder.parent
     part = run_folder / _UNFINISHED / folder.name
@@ -101,7 +102,7 @@ def checkpoint_written_whole(
 
 @contextmanager
 def _together(anyone: Callable[[bool], bool]) -> Iterator[None]:
-    """All processes go on from here or none: one that waited for another that failed would wait forever."""
+    """Fail on all processes if one fails, so that no process waits for a failed one forever."""
     try:
         yield
     except Exception:
@@ -113,14 +114,14 @@ def _together(anyone: Callable[[bool], bool]) -> Iterator[None]:
 
 @contextmanager
 def model_written_whole(folder: Path, run_folder: Path) -> Iterator[Path]:
-    """A folder to save a model to, whose files replace those in `folder` once all are on the disk, the weights last.
+    """Yield a folder to save a model to. Its files replace those in `folder` once all are on the disk, weights last.
 
     Args:
-        folder: of the model. What else is in it stays.
-        run_folder: whose checkpoints a failure names.
+        folder (`Path`): Folder of the model. Other files in it are kept.
+        run_folder (`Path`): Folder of the run, whose last checkpoint an error names.
 
     Raises:
-        SavingError: the disk is full, or refuses; `folder` is as it was.
+        SavingError: The disk is full or cannot be written; `folder` is unchanged.
     """
     part = folder / _UNFINISHED / "model"
     try:
@@ -128,7 +129,7 @@ def model_written_whole(folder: Path, run_folder: Path) -> Iterator[Path]:
             remove_unfinished_saves(folder)
             part.mkdir(parents=True)
             yield part
-            # safetensors makes its files for their owner alone; all others are as the user's umask has it.
+            # safetensors makes files that only their owner can read. Other files follow the user's umask.
             mode = (part / TRAINING_ARGS_NAME).stat().st_mode
             for path in part.rglob("*.safetensors"):
                 path.chmod(mode)
@@ -143,7 +144,7 @@ def model_written_whole(folder: Path, run_folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def full_disk_explained(run_folder: Path) -> Iterator[None]:
-    """Turn a full disk, whatever was to be written to it, into a `SavingError` that says how to go on."""
+    """Turn the error of a full disk into a `SavingError` that says how to go on."""
     try:
         yield
     except OSError as error:
@@ -153,9 +154,9 @@ def full_disk_explained(run_folder: Path) -> Iterator[None]:
 
 
 def rotate_checkpoints(newest: Path, best: str | None, limit: int | None) -> None:
-    """Delete checkpoints until there are `limit` in the folder of `newest`: damaged ones, then those saved first.
+    """Delete checkpoints beside `newest` until `limit` are left: damaged ones first, then the oldest.
 
-    Neither `newest`, which is whole, nor the best is deleted.
+    `newest` and the best checkpoint are never deleted.
     """
     if not limit or limit < 0:
         return
@@ -168,7 +169,7 @@ def rotate_checkpoints(newest: Path, best: str | None, limit: int | None) -> Non
 
 
 def delete_checkpoint(folder: Path) -> None:
-    """Delete a checkpoint so that at no time a part of it goes by its name."""
+    """Delete a checkpoint. It is moved away first, so that a partly deleted one never has its name."""
     if not folder.exists():
         return
     doomed = folder.parent / _UNFINISHED / f"deleted-{folder.name}"
@@ -178,13 +179,13 @@ def delete_checkpoint(folder: Path) -> None:
 
 
 def remove_unfinished_saves(run_folder: Path) -> None:
-    """Remove what a process that was killed while it saved, or deleted, has left in a run's folder."""
+    """Remove the files that a process left in a run's folder when it was killed while saving or deleting."""
     restore_replaced(run_folder)
     shutil.rmtree(run_folder / _UNFINISHED, ignore_errors=True)
 
 
 def restore_replaced(run_folder: Path) -> None:
-    """Give a checkpoint back its name, if a process was killed before the one that was to replace it had taken it."""
+    """Restore a checkpoint if a process was killed while it replaced the checkpoint by a new one."""
     for replaced in (run_folder / _UNFINISHED).glob(f"{_REPLACED}*"):
         folder = run_folder / replaced.name.removeprefix(_REPLACED)
         if not folder.exists():
@@ -194,7 +195,7 @@ def restore_replaced(run_folder: Path) -> None:
 
 @contextmanager
 def _clear_errors(what: str, run_folder: Path) -> Iterator[None]:
-    """Turn what a full disk makes of writing into a `SavingError`; of one inside another, the outer's name counts."""
+    """Turn errors of writing into a `SavingError`. If contexts are nested, the error has the name of the outer one."""
     try:
         yield
     except SavingError as error:
@@ -209,30 +210,36 @@ def _clear_errors(what: str, run_folder: Path) -> Iterator[None]:
 
 
 def checkpoints(run_folder: Path) -> list[Path]:
-    """The checkpoints of a folder, whole or not, the one that was saved last first.
+    """List the checkpoints of a folder, whole or not, the last saved one first.
 
-    It need not be that of the last step: another run may have been there before, or this one have gone back. Of those
-    that were saved by Trainer itself, or an earlier version, only steps are known; they count as saved before others.
+    The last saved one need not be that of the last step, because the folder may hold an earlier run, or the run may
+    have gone back. Checkpoints of Trainer itself, or of an earlier version, have no number of their save; they count
+    as saved before the others, in the order of their steps.
     """
     found = [path for path in run_folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*") if path.is_dir() and _step(path) >= 0]
     return sorted(found, key=lambda path: (_save_number(path) or _unknown_number(path), _step(path)), reverse=True)
 
 
 def _save_number(folder: Path) -> int:
-    """Which save of its folder a checkpoint was, 0 if it does not say so."""
+    """Number of the save in its folder, 0 if the manifest has none."""
     number = read_manifest(folder).get("save")
     return number if isinstance(number, int) else 0
 
 
 def _unknown_number(folder: Path) -> float:
-    """A damaged one may have been the last: first, it is passed over and named, not overlooked."""
+    """Order of a checkpoint without a number. A damaged one comes first, so that it is reported."""
     return 0 if damage(folder, reads_all=False) is None else math.inf
 
 
 def last_whole_checkpoint(run_folder: Path, reads_all: bool = True) -> tuple[Path | None, dict[str, str]]:
-    """The checkpoint that was saved last of those that can be resumed from, and what is wrong with each later one.
+    """Find the last saved checkpoint that training can be resumed from.
 
-    `reads_all` as in `checkpoint_fault`.
+    Args:
+        run_folder (`Path`): Folder of the run.
+        reads_all (`bool`, *optional*, defaults to `True`): As in `checkpoint_fault`.
+
+    Returns:
+        The checkpoint, None if there is none, and the fault of each checkpoint that was saved later, by name.
     """
     faults: dict[str, str] = {}
     for folder in checkpoints(run_folder):
@@ -244,15 +251,18 @@ def last_whole_checkpoint(run_folder: Path, reads_all: bool = True) -> tuple[Pat
 
 
 def resolve_checkpoint(wanted: str | os.PathLike | bool | None, run_folder: Path) -> str | None:
-    """The whole checkpoint that training is to be resumed from, None for none.
+    """Find the whole checkpoint that training is to be resumed from.
 
     Args:
-        wanted: a folder; True for the last whole checkpoint that was saved, with a warning that names those that are
-            passed over.
-        run_folder: with the checkpoints of the run.
+        wanted (`str`, `os.PathLike` or `bool`, *optional*): Folder of a checkpoint, or True for the last whole one. A
+            warning names damaged ones that were saved later.
+        run_folder (`Path`): Folder of the run.
+
+    Returns:
+        `str`, or None if `wanted` is None or False.
 
     Raises:
-        ValueError: there is none, or the folder's is damaged; the message says what is wrong, and what to use.
+        ValueError: There is no such checkpoint, or it is damaged. The message names a whole one.
     """
     if wanted is None or wanted is False:
         return None
@@ -281,7 +291,7 @@ def resolve_checkpoint(wanted: str | os.PathLike | bool | None, run_folder: Path
 
 
 def _report_later_steps(last: Path) -> None:
-    """Say so if the last checkpoint that was saved is not that of the last step."""
+    """Warn if the last saved checkpoint is not that of the last step."""
     found = checkpoints(last.parent)
     later = [path.name for path in found[found.index(last) + 1 :] if _step(path) > _step(last)]
     if later:
@@ -293,7 +303,7 @@ def _report_later_steps(last: Path) -> None:
 
 
 def report_earlier_run(run_folder: Path) -> None:
-    """Warn of checkpoints that are there already when a run starts from the beginning."""
+    """Warn if the folder of a new run holds checkpoints."""
     if names := [path.name for path in checkpoints(run_folder)]:
         logger.warning(
             "%s holds checkpoints of an earlier run (%s). Until this one has saved its first, they are what "
@@ -303,11 +313,14 @@ def report_earlier_run(run_folder: Path) -> None:
 
 
 def best_checkpoint(recorded: str, resumed_from: str) -> str | None:
-    """A run's best checkpoint beside the one it is resumed from, also where its folder has moved; None if it is lost.
+    """Find a run's best checkpoint beside the one that it is resumed from, even if the folder has moved.
 
     Args:
-        recorded: where it was.
-        resumed_from: a checkpoint of the same run.
+        recorded (`str`): Path of the best checkpoint when it was saved.
+        resumed_from (`str`): A checkpoint of the same run.
+
+    Returns:
+        Path of the best checkpoint, None if it is lost.
     """
     folder = Path(resumed_from).with_name(Path(recorded).name)
     fault = damage(folder)

@@ -1,4 +1,4 @@
-"""What a training run is refused for before it starts."""
+"""Checks of rows, tokenizer and metrics before a run starts."""
 
 import logging
 from collections.abc import Sequence
@@ -21,16 +21,16 @@ logger = logging.getLogger(__name__)
 
 
 def checked_rows(rows: Any, args: AtriTrainingArguments, name: str, left_out: dict[str, list[BadRow]]) -> Any:
-    """Rows as they are trained on: those of a `datasets.Dataset` read by `load_rows`, others as they are.
+    """Check the rows of a `datasets.Dataset` with `load_rows`. Other sequences of rows are returned as they are.
 
     Args:
-        rows: rows, a dict of them by name, or None.
-        args: with the languages that all of them need, `group_column`, and `on_bad_row`.
-        name: of the set; of those in a dict it goes before their own.
-        left_out: takes what is left out of each set, by name.
+        rows: Rows, a dict of several sets of rows, or None.
+        args ([`AtriTrainingArguments`]): Languages, `group_column` and `on_bad_row`.
+        name (`str`): Name of the set, or the prefix of the names in a dict.
+        left_out (`dict`): Receives the rows that are left out of each set, by its name.
 
     Raises:
-        ValueError: faulty rows; a `group_column` of other rows than a data set's.
+        ValueError: Rows are faulty, or `group_column` is given for rows that are not a `datasets.Dataset`.
     """
     if isinstance(rows, dict):
         return {part: checked_rows(rows[part], args, f"{name}_{part}", left_out) for part in rows}
@@ -47,13 +47,13 @@ def checked_rows(rows: Any, args: AtriTrainingArguments, name: str, left_out: di
 
 
 def report_excerpts(rows: Any, args: AtriTrainingArguments) -> None:
-    """Say once how many training clips `max_audio_seconds` shortens, as far as their headers were read."""
+    """Warn how many training clips `max_audio_seconds` shortens, if their lengths are known."""
     if not isinstance(rows, datasets.Dataset) or args.max_audio_seconds is None:
         return
     if count := count_longer(rows, args.max_audio_seconds):
         logger.warning(
-            "%d of %d training clips are longer than %g s: each epoch takes a random part of that length of them "
-            "(`max_audio_seconds`). Evaluation takes them whole.",
+            "%d of %d training clips are longer than %g s (`max_audio_seconds`): each epoch uses a random part of "
+            "that length. Evaluation uses the whole clips.",
             count,
             len(rows),
             args.max_audio_seconds,
@@ -73,7 +73,7 @@ def check_tokenizer(processor: AtriProcessor, model: AtriModel, languages: Seque
 
 
 def check_best_metric(args: AtriTrainingArguments, eval_dataset: Any) -> None:
-    """Raise a ValueError unless the figure that the best model is chosen by is one of the evaluation sets'."""
+    """Raise a ValueError unless `metric_for_best_model` is a figure of an evaluation set."""
     metric = args.metric_for_best_model
     if metric is None or eval_dataset is None:
         return
@@ -85,6 +85,6 @@ def check_best_metric(args: AtriTrainingArguments, eval_dataset: Any) -> None:
     if name not in known:
         near = get_close_matches(name, known, n=1, cutoff=0.0)
         raise ValueError(
-            f"`metric_for_best_model` {metric!r} is no figure of `eval_dataset`, which has {sets}. Name one that is, "
-            f"such as {' '.join(near)}."
+            f"`metric_for_best_model` {metric!r} is no figure of `eval_dataset`, which has {sets}. Use another, such "
+            f"as {' '.join(near)}."
         )

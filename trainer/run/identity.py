@@ -1,4 +1,4 @@
-"""What makes a run the run it is: its name, and the arguments and the data that decide what it computes."""
+"""Identity of a run: its name, and the arguments and data that decide its outcome."""
 
 import hashlib
 import json
@@ -24,13 +24,13 @@ _COLUMNS = ["audio_id", "captions", "group_id"]
 
 
 def run_facts(args: AtriTrainingArguments, rows: Sequence[dict], checkpoint: str | None) -> dict[str, Any]:
-    """What the manifests of a run say of it: `run`, its name, kept where it goes on; `arguments`; `data`."""
+    """Facts for the manifests of a run: its name `run`, which a resumed run keeps, its `arguments` and its `data`."""
     name = read_manifest(Path(checkpoint)).get("run") if checkpoint else None
     return {"run": name or uuid4().hex, "arguments": run_arguments(args, len(rows)), "data": data_digest(rows)}
 
 
 def run_arguments(args: AtriTrainingArguments, num_clips: int) -> dict[str, Any]:
-    """The arguments, and the number of clips, that decide what training computes, as JSON has them."""
+    """Arguments and number of clips that decide the outcome of training, as they are read back from JSON."""
     given = args.to_dict()
     own = [name for name in AtriTrainingArguments.__annotations__ if name not in _NOT_OF_THE_RUN]
     chosen = {name: given[name] for name in dict.fromkeys([*own, *_RUN_ARGUMENTS])}
@@ -38,7 +38,7 @@ def run_arguments(args: AtriTrainingArguments, num_clips: int) -> dict[str, Any]
 
 
 def data_digest(rows: Sequence[dict]) -> str | None:
-    """Of ids, captions and groups in their order; None of rows that may decode a recording to be looked at."""
+    """Digest of ids, captions and groups in their order; None if reading a row may decode its recording."""
     if not isinstance(rows, (list, tuple)) and not hasattr(rows, "select_columns"):
         return None
     digest = hashlib.blake2b(digest_size=16)
@@ -54,7 +54,7 @@ def _without_recordings(rows: Any) -> Iterator[dict]:
 
 
 def warn_of_other_run(checkpoint: str, facts: dict[str, Any]) -> None:
-    """Log a warning that names the arguments, or the data, which are others than those of the run that is resumed."""
+    """Warn if arguments or data differ from those of the run that is resumed."""
     manifest = read_manifest(Path(checkpoint))
     arguments, before = facts["arguments"], manifest.get("arguments", {})
     changed = sorted(
@@ -71,5 +71,7 @@ def warn_of_other_run(checkpoint: str, facts: dict[str, Any]) -> None:
 
 def _warn(checkpoint: str, difference: str) -> None:
     logger.warning(
-        "The run resumed from %s had %s. It goes on, but not as it would have without a stop.", checkpoint, difference
+        "The run resumed from %s had %s. It goes on, but its outcome will differ from that of a run without a stop.",
+        checkpoint,
+        difference,
     )

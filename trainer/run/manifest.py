@@ -1,4 +1,4 @@
-"""What a checkpoint says of itself, and how damage to it is found."""
+"""The manifest of a checkpoint, and how damage to the checkpoint is found."""
 
 import json
 import zipfile
@@ -16,23 +16,23 @@ from modeling_atri.files import files_in
 MANIFEST_NAME = "atri_checkpoint.json"
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 _RNG_STATES = "rng_state*.pth"
-_BLOCK = 1 << 20  # bytes that are read at once
+_BLOCK = 1 << 20  # bytes read at once
 
 
 def write_manifest(folder: Path, facts: dict[str, Any]) -> None:
     """Add the manifest to a checkpoint: size and CRC-32 of every file, and the facts."""
-    # Of all but the arguments: they hold the hub token, so they are not pushed, and nothing is resumed from them.
+    # Without the training arguments: they hold the Hub token, so they are not pushed, and resuming does not need them.
     paths = [path for path in files_in(folder) if path.name != TRAINING_ARGS_NAME]
     names = [path.relative_to(folder).as_posix() for path in paths]
     sizes = [path.stat().st_size for path in paths]
-    with ThreadPoolExecutor() as pool:  # zlib counts outside of the interpreter's lock
+    with ThreadPoolExecutor() as pool:  # zlib releases the interpreter's lock
         checksums = list(pool.map(_checksum, paths))
     content = {"files": dict(zip(names, sizes, strict=True)), "crc32": dict(zip(names, checksums, strict=True))}
     (folder / MANIFEST_NAME).write_text(f"{json.dumps(content | facts, indent=2)}\n", encoding="utf-8")
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """What a checkpoint says of itself; nothing where it says nothing that can be read."""
+    """Read the manifest of a checkpoint. It is empty if there is none, or if it is damaged."""
     try:
         content = json.loads((folder / MANIFEST_NAME).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -41,11 +41,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def checkpoint_fault(folder: Path, reads_all: bool = True) -> str | None:
-    """Why training cannot be resumed from a folder, None if it can.
+    """Say why training cannot be resumed from a checkpoint; None if it can.
 
     Args:
-        folder: of the checkpoint.
-        reads_all (`bool`, *optional*, defaults to `True`): what is in the files is checked, not only their sizes.
+        folder (`Path`): Folder of the checkpoint.
+        reads_all (`bool`, *optional*, defaults to `True`): Check the content of the files, not only their sizes.
     """
     fault = damage(folder, reads_all)
     if fault is None and not any(folder.glob(_RNG_STATES)):
@@ -54,10 +54,10 @@ def checkpoint_fault(folder: Path, reads_all: bool = True) -> str | None:
 
 
 def damage(folder: Path, reads_all: bool = True) -> str | None:
-    """What is wrong with a checkpoint, resumable or not, None if it is whole.
+    """Say what is wrong with a checkpoint, resumable or not; None if it is whole.
 
-    By the sizes and checksums in its manifest; without one (of earlier versions, or of Trainer itself), by the files
-    that belong together, and by what safetensors, torch and JSON files tell of themselves.
+    Sizes and checksums are compared with the manifest. A checkpoint without one (of an earlier version, or of Trainer
+    itself) must have the files that belong together, and its safetensors, torch and JSON files must be readable.
     """
     if not folder.is_dir():
         return "there is no such folder"
@@ -65,7 +65,7 @@ def damage(folder: Path, reads_all: bool = True) -> str | None:
         if not (folder / MANIFEST_NAME).is_file():
             return _damage_without_manifest(folder, reads_all)
         return _damage_by_manifest(folder, reads_all)
-    except OSError as error:  # of a disk that cannot read what it holds
+    except OSError as error:  # the disk is damaged
         return f"it cannot be read ({error})"
 
 
@@ -90,7 +90,7 @@ def _damage_by_manifest(folder: Path, reads_all: bool) -> str | None:
 
 def _damage_without_manifest(folder: Path, reads_all: bool) -> str | None:
     names = {path.name for path in folder.iterdir()}
-    if TRAINER_STATE_NAME not in names:  # the last that Trainer writes
+    if TRAINER_STATE_NAME not in names:  # Trainer writes it last
         return f"{TRAINER_STATE_NAME} is missing"
     if not any(path for pattern in _WEIGHTS for path in folder.glob(pattern)):
         return "it holds no weights"
@@ -102,7 +102,7 @@ def _damage_without_manifest(folder: Path, reads_all: bool) -> str | None:
 
 
 def _is_damaged(path: Path, checksum: int | None) -> bool:
-    # Earlier versions noted no checksums.
+    # Manifests of earlier versions have no checksums.
     return _contradicts_itself(path) if checksum is None else _checksum(path) != checksum
 
 

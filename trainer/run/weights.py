@@ -1,4 +1,4 @@
-"""Whether a checkpoint's weights are those of a model."""
+"""Checks that the weights of a checkpoint fit a model."""
 
 from pathlib import Path
 
@@ -8,19 +8,19 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 
 
 def check_weights_fit(model: nn.Module, folder: str) -> None:
-    """Refuse to load weights into a model of another make, before any of them is.
+    """Check all weights of a checkpoint before any of them is loaded.
 
     Raises:
-        ValueError: some differ in name or shape; the message says which.
+        ValueError: Weights differ from those of the model in name or shape.
     """
     path = Path(folder) / SAFE_WEIGHTS_NAME
-    if not path.is_file():  # of an adapter, or in several files: what loads them checks
+    if not path.is_file():  # an adapter, or several files, which are checked when they are loaded
         return
     own = model.state_dict()
     with safe_open(path, "pt") as file:
         saved = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 - no mapping
     places = {own[name].data_ptr() for name in saved.keys() & own.keys()}
-    # Of weights that are one under several names, one is saved.
+    # Weights that share their memory are saved once.
     missing = [name for name in own.keys() - saved.keys() if own[name].data_ptr() not in places]
     other = dict.fromkeys(missing, "in the model alone")
     other |= dict.fromkeys(saved.keys() - own.keys(), "in the checkpoint alone")

@@ -396,7 +396,9 @@ def test_a_long_clip_with_a_silent_part_is_not_silent(tmp_path):
 def test_long_clips_are_counted_once(tmp_path, rows, caplog):
     make_trainer(arguments(tmp_path), rows)
     (record,) = [record for record in caplog.records if "max_audio_seconds" in record.msg]
-    assert record.getMessage().startswith("1 of 24 training clips are longer than 1 s: each epoch takes a random part")
+    assert record.getMessage().startswith(
+        "1 of 24 training clips are longer than 1 s (`max_audio_seconds`): each epoch uses a random part"
+    )
 
 
 @pytest.mark.slow
