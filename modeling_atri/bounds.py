@@ -1,7 +1,7 @@
-"""Check the options of a dataclass against the bounds and choices that its fields state."""
+"""Options as fields of a dataclass, checked against the bounds and choices that they state."""
 
 import math
-from dataclasses import fields
+from dataclasses import field, fields
 from numbers import Integral, Real
 from types import NoneType
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
@@ -56,6 +56,11 @@ Fraction = Annotated[float, Bounds("[0, 1]")]
 Dropout = Annotated[float, Bounds("[0, 1)")]
 Count = Annotated[int, Bounds("[0, inf)")]
 PositiveCount = Annotated[int, Bounds("[1, inf)")]
+
+
+def option(default: Any, help: str, **metadata: Any) -> Any:
+    """A dataclass field with a default and a help text, and further metadata for argparse, such as `choices`."""
+    return field(default=default, metadata={"help": help, **metadata})
 
 
 def is_number(value: Any, kind: type = float) -> bool:

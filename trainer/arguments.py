@@ -18,6 +18,7 @@ from modeling_atri.bounds import (
     Positive,
     PositiveCount,
     check_options,
+    option,
 )
 from modeling_atri.hub_cards.figures import BEST_MODEL_FIGURE, CONSISTENCY_TITLES, figure_names, is_lower_better
 from modeling_atri.languages_atri import ATRI_LANGUAGES
@@ -49,201 +50,135 @@ class AtriTrainingArguments(TrainingArguments):
     `logging_nan_inf_filter` is False, because a NaN loss must be visible.
     """
 
-    learning_rate: NonNegative = field(
-        default=5e-6,
-        metadata={
-            "help": "Peak learning rate. Default: 5e-6; `atri train` from scratch: 1e-3; `atri diagnose twins`: 0.01."
-        },
+    learning_rate: NonNegative = option(
+        5e-6, "Peak learning rate. Default: 5e-6; `atri train` from scratch: 1e-3; `atri diagnose twins`: 0.01."
     )
-    per_device_train_batch_size: int = field(
-        default=24,
-        metadata={
-            "help": "Clips of a batch on each device. A step compares the clips of all devices. The last step of an "
-            "epoch is skipped if it has a single clip, or fewer clips than devices."
-        },
+    per_device_train_batch_size: int = option(
+        24,
+        "Clips of a batch on each device. A step compares the clips of all devices. The last step of an "
+        "epoch is skipped if it has a single clip, or fewer clips than devices.",
     )
-    num_train_epochs: float = field(
-        default=10.0, metadata={"help": "Number of epochs. Each epoch uses every clip once."}
-    )
-    remove_unused_columns: bool = field(
-        default=False, metadata={"help": "Must stay False, because the collator needs all columns."}
-    )
-    logging_nan_inf_filter: bool = field(default=False, metadata={"help": "Hide NaN and infinite losses in the logs."})
+    num_train_epochs: float = option(10.0, "Number of epochs. Each epoch uses every clip once.")
+    remove_unused_columns: bool = option(False, "Must stay False, because the collator needs all columns.")
+    logging_nan_inf_filter: bool = option(False, "Hide NaN and infinite losses in the logs.")
 
-    objective: str = field(
-        default="akcl",
-        metadata={
-            "help": "Loss to train with. "
-            + " ".join(f"{name}: {objective.summary}." for name, objective in OBJECTIVES.items()),
-            "choices": OBJECTIVES.keys(),
-        },
+    objective: str = option(
+        "akcl",
+        "Loss to train with. " + " ".join(f"{name}: {objective.summary}." for name, objective in OBJECTIVES.items()),
+        choices=OBJECTIVES.keys(),
     )
     languages: list[str] = field(
         default_factory=lambda: list(ATRI_LANGUAGES),
         metadata={"help": "Languages to train and evaluate: FLORES-200 codes, ISO 639 codes or English names."},
     )
-    anchor_language: str = field(
-        default="eng_Latn", metadata={"help": "Anchor language of akcl, of cacl, and of the consistency metrics."}
+    anchor_language: str = option("eng_Latn", "Anchor language of akcl, of cacl, and of the consistency metrics.")
+    languages_per_step: int | None = option(
+        None,
+        "kcl and akcl: number of languages in a step, drawn once a batch. The loss is then an unbiased "
+        "estimate at a fraction of the text cost. The anchor of akcl is always one of them. Default: all.",
     )
-    languages_per_step: int | None = field(
-        default=None,
-        metadata={
-            "help": "kcl and akcl: number of languages in a step, drawn once a batch. The loss is then an unbiased "
-            "estimate at a fraction of the text cost. The anchor of akcl is always one of them. Default: all."
-        },
+    akcl_weight: Fraction = option(0.5, "akcl: weight of the audio-text terms; the text-text terms have the rest.")
+    ranking_weight: NonNegative = option(
+        0.0,
+        "kcl and akcl: weight of a term that pulls the languages' rankings of the clips together (their "
+        "Jensen-Shannon divergence, in nats). With languages_per_step, the term covers only the languages drawn "
+        "for the step, so it is a biased estimate of the term over all languages. 0 leaves it out.",
     )
-    akcl_weight: Fraction = field(
-        default=0.5, metadata={"help": "akcl: weight of the audio-text terms; the text-text terms have the rest."}
+    embed_regularization: bool = option(False, "mlclap: add ml-clap's regulariser of the embeddings.")
+    exact_step: bool = option(
+        True,
+        "kcl and akcl: compute the gradient language by language. It is the same gradient, in the memory "
+        "of one language (akcl: two). With ranking_weight, all embeddings are needed together, so the captions of "
+        "all languages but one are encoded twice, unless the text tower is frozen. False keeps the activations of "
+        "all languages at once.",
     )
-    ranking_weight: NonNegative = field(
-        default=0.0,
-        metadata={
-            "help": "kcl and akcl: weight of a term that pulls the languages' rankings of the clips together (their "
-            "Jensen-Shannon divergence, in nats). With languages_per_step, the term covers only the languages drawn "
-            "for the step, so it is a biased estimate of the term over all languages. 0 leaves it out."
-        },
+    audio_chunk_size: PositiveCount | None = option(
+        None,
+        "Number of clips in one forward pass on each device. A larger batch is encoded in chunks, most of "
+        "them twice: the gradient is the same, the activations of one chunk are in memory, and a step takes about "
+        "4/3 of the time. A batch may then have any number of negatives. Default: the whole batch at once.",
     )
-    embed_regularization: bool = field(
-        default=False, metadata={"help": "mlclap: add ml-clap's regulariser of the embeddings."}
+    text_chunk_size: PositiveCount | None = option(
+        None,
+        "Number of captions in one forward pass on each device, as for audio_chunk_size. A step that goes "
+        "language by language encodes one caption for each clip at a time; cacl encodes two, and kcl and akcl "
+        "without exact_step one for each language. Default: all at once.",
     )
-    exact_step: bool = field(
-        default=True,
-        metadata={
-            "help": "kcl and akcl: compute the gradient language by language. It is the same gradient, in the memory "
-            "of one language (akcl: two). With ranking_weight, all embeddings are needed together, so the captions of "
-            "all languages but one are encoded twice, unless the text tower is frozen. False keeps the activations of "
-            "all languages at once."
-        },
+    caption_choice: str = option(
+        "random",
+        "Which of a clip's parallel captions an epoch uses: a random one, or the first.",
+        choices=CAPTION_CHOICES,
     )
-    audio_chunk_size: PositiveCount | None = field(
-        default=None,
-        metadata={
-            "help": "Number of clips in one forward pass on each device. A larger batch is encoded in chunks, most of "
-            "them twice: the gradient is the same, the activations of one chunk are in memory, and a step takes about "
-            "4/3 of the time. A batch may then have any number of negatives. Default: the whole batch at once."
-        },
+    group_column: str | None = option(
+        None, "Column whose equal values make clips positives of one another (default: group_id, else audio_id)."
     )
-    text_chunk_size: PositiveCount | None = field(
-        default=None,
-        metadata={
-            "help": "Number of captions in one forward pass on each device, as for audio_chunk_size. A step that goes "
-            "language by language encodes one caption for each clip at a time; cacl encodes two, and kcl and akcl "
-            "without exact_step one for each language. Default: all at once."
-        },
+    freeze_audio: bool = option(False, "Do not train the audio tower. Its projection is trained.")
+    freeze_text: bool = option(
+        False, "Do not train the text tower, and run it without dropout. Its projection is trained."
     )
-    caption_choice: str = field(
-        default="random",
-        metadata={
-            "help": "Which of a clip's parallel captions an epoch uses: a random one, or the first.",
-            "choices": CAPTION_CHOICES,
-        },
+    lora_rank: PositiveCount | None = option(
+        None,
+        "Train the text tower through a LoRA adapter of this rank, e.g. 16. The adapter is saved with the "
+        "other trained parts, without the tower. Default: no adapter.",
     )
-    group_column: str | None = field(
-        default=None,
-        metadata={
-            "help": "Column whose equal values make clips positives of one another (default: group_id, else audio_id)."
-        },
+    lora_alpha: Positive | None = option(
+        None, "The adapter's output is scaled by alpha / rank. Default: twice the rank."
     )
-    freeze_audio: bool = field(
-        default=False, metadata={"help": "Do not train the audio tower. Its projection is trained."}
+    lora_dropout: Dropout = option(0.0, "Dropout on the adapter's input.")
+    text_cache_dir: str | None = option(
+        None,
+        "With freeze_text: keep the text tower's output for each caption in this folder (4 kB with "
+        "SONAR). Later epochs read it.",
     )
-    freeze_text: bool = field(
-        default=False,
-        metadata={"help": "Do not train the text tower, and run it without dropout. Its projection is trained."},
+    audio_learning_rate: NonNegative | None = option(None, "Learning rate of the audio tower. Default: learning_rate.")
+    text_learning_rate: NonNegative | None = option(None, "Learning rate of the text tower. Default: learning_rate.")
+    head_learning_rate: NonNegative | None = option(
+        None, "Learning rate of the projections and the logit scale. Default: learning_rate."
     )
-    lora_rank: PositiveCount | None = field(
-        default=None,
-        metadata={
-            "help": "Train the text tower through a LoRA adapter of this rank, e.g. 16. The adapter is saved with the "
-            "other trained parts, without the tower. Default: no adapter."
-        },
+    patch_dropout: Dropout | None = option(
+        None,
+        "Fraction of a clip's patches that is left out in training. It makes training faster and "
+        "regularises. Default: the value in the model's configuration (0 for a new model).",
     )
-    lora_alpha: Positive | None = field(
-        default=None, metadata={"help": "The adapter's output is scaled by alpha / rank. Default: twice the rank."}
+    mix_probability: Fraction = option(
+        0.0,
+        "Augmentation: probability that a clip is mixed with another of its group. Clips of a group share "
+        "their captions.",
     )
-    lora_dropout: Dropout = field(default=0.0, metadata={"help": "Dropout on the adapter's input."})
-    text_cache_dir: str | None = field(
-        default=None,
-        metadata={
-            "help": "With freeze_text: keep the text tower's output for each caption in this folder (4 kB with "
-            "SONAR). Later epochs read it."
-        },
+    time_warp: NonNegative = option(
+        Augmentation.time_warp,
+        "Augmentation: the speeds of a clip's parts differ by a factor of up to exp(time_warp).",
     )
-    audio_learning_rate: NonNegative | None = field(
-        default=None, metadata={"help": "Learning rate of the audio tower. Default: learning_rate."}
+    mel_shift_bins: NonNegative = option(
+        Augmentation.mel_shift_bins, "Augmentation: the spectrum moves up or down by up to this many mel bins."
     )
-    text_learning_rate: NonNegative | None = field(
-        default=None, metadata={"help": "Learning rate of the text tower. Default: learning_rate."}
+    equalizer_db: NonNegative = option(
+        Augmentation.equalizer_db, "Augmentation: standard deviation of a smooth random frequency response, in dB."
     )
-    head_learning_rate: NonNegative | None = field(
-        default=None,
-        metadata={"help": "Learning rate of the projections and the logit scale. Default: learning_rate."},
+    gain_db: NonNegative = option(Augmentation.gain_db, "Augmentation: random gain of up to this many dB, up or down.")
+    time_masks: Count = option(Augmentation.time_masks, "SpecAugment: number of masks over time.")
+    time_mask_frames: Count = option(
+        Augmentation.time_mask_frames, "SpecAugment: longest time mask, in frames of 10 ms."
     )
-    patch_dropout: Dropout | None = field(
-        default=None,
-        metadata={
-            "help": "Fraction of a clip's patches that is left out in training. It makes training faster and "
-            "regularises. Default: the value in the model's configuration (0 for a new model)."
-        },
+    frequency_masks: Count = option(Augmentation.frequency_masks, "SpecAugment: number of masks over mel bins.")
+    frequency_mask_bins: Count = option(
+        Augmentation.frequency_mask_bins, "SpecAugment: widest frequency mask, in mel bins."
     )
-    mix_probability: Fraction = field(
-        default=0.0,
-        metadata={
-            "help": "Augmentation: probability that a clip is mixed with another of its group. Clips of a group share "
-            "their captions."
-        },
-    )
-    time_warp: NonNegative = field(
-        default=Augmentation.time_warp,
-        metadata={"help": "Augmentation: the speeds of a clip's parts differ by a factor of up to exp(time_warp)."},
-    )
-    mel_shift_bins: NonNegative = field(
-        default=Augmentation.mel_shift_bins,
-        metadata={"help": "Augmentation: the spectrum moves up or down by up to this many mel bins."},
-    )
-    equalizer_db: NonNegative = field(
-        default=Augmentation.equalizer_db,
-        metadata={"help": "Augmentation: standard deviation of a smooth random frequency response, in dB."},
-    )
-    gain_db: NonNegative = field(
-        default=Augmentation.gain_db, metadata={"help": "Augmentation: random gain of up to this many dB, up or down."}
-    )
-    time_masks: Count = field(
-        default=Augmentation.time_masks, metadata={"help": "SpecAugment: number of masks over time."}
-    )
-    time_mask_frames: Count = field(
-        default=Augmentation.time_mask_frames,
-        metadata={"help": "SpecAugment: longest time mask, in frames of 10 ms."},
-    )
-    frequency_masks: Count = field(
-        default=Augmentation.frequency_masks, metadata={"help": "SpecAugment: number of masks over mel bins."}
-    )
-    frequency_mask_bins: Count = field(
-        default=Augmentation.frequency_mask_bins,
-        metadata={"help": "SpecAugment: widest frequency mask, in mel bins."},
-    )
-    feature_cache_dir: str | None = field(
-        default=None,
-        metadata={
-            "help": "Keep the log-mel features of all clips in this folder (256 kB for 10 s). Later epochs read them."
-        },
+    feature_cache_dir: str | None = option(
+        None, "Keep the log-mel features of all clips in this folder (256 kB for 10 s). Later epochs read them."
     )
 
-    max_audio_seconds: Annotated[float, Bounds(f"[{MIN_SECONDS}, inf]")] | None = field(
-        default=30.0,
-        metadata={
-            "help": "Of a longer training clip, each epoch decodes and uses a random part of this length. inf (or "
-            "None) uses clips whole. Evaluation always does."
-        },
+    max_audio_seconds: Annotated[float, Bounds(f"[{MIN_SECONDS}, inf]")] | None = option(
+        30.0,
+        "Of a longer training clip, each epoch decodes and uses a random part of this length. inf (or "
+        "None) uses clips whole. Evaluation always does.",
     )
-    on_bad_row: str = field(
-        default="raise",
-        metadata={
-            "help": "What to do with rows that cannot be used (missing, broken, silent or too short recordings, wrong "
-            "captions). raise: stop with an error that names them. skip: leave them out, list them in the output "
-            "folder (train_left_out.jsonl, eval_left_out.jsonl), and count them in the results.",
-            "choices": ["raise", "skip"],
-        },
+    on_bad_row: str = option(
+        "raise",
+        "What to do with rows that cannot be used (missing, broken, silent or too short recordings, wrong "
+        "captions). raise: stop with an error that names them. skip: leave them out, list them in the output "
+        "folder (train_left_out.jsonl, eval_left_out.jsonl), and count them in the results.",
+        choices=["raise", "skip"],
     )
 
     def __post_init__(self):

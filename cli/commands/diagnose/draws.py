@@ -6,7 +6,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from modeling_atri.bounds import PositiveCount, check_options
+from modeling_atri.bounds import PositiveCount, check_options, option
 from modeling_atri.languages_atri import ATRI_LANGUAGES, resolve_language
 from modeling_atri.trainer.data.draws import CAPTION_CHOICES, LanguageDraws
 from modeling_atri.trainer.objectives import OBJECTIVES, find_objective
@@ -38,32 +38,25 @@ class DrawsArguments:
     """Options of `atri diagnose draws`; those that `atri train` has too mean the same."""
 
     train_data: str = field(metadata={"help": "Folder with metadata.jsonl, JSON lines file, or Hub dataset id."})
-    train_split: str | None = field(default=None, metadata={"help": "Split (or subfolder)."})
+    train_split: str | None = option(None, "Split (or subfolder).")
     objective: list[str] = field(
         default_factory=lambda: ["mlclap", "cacl", "kcl"],
         metadata={"help": "Objectives to compare.", "choices": OBJECTIVES.keys()},
     )
-    languages: list[str] | None = field(
-        default=None,
-        metadata={
-            "help": "Languages of the run, in the same order, because the draws depend on it. Default: those of the "
-            "first row of the data, in the paper's order, as in `atri train`."
-        },
+    languages: list[str] | None = option(
+        None,
+        "Languages of the run, in the same order, because the draws depend on it. Default: those of the "
+        "first row of the data, in the paper's order, as in `atri train`.",
     )
-    anchor_language: str = field(default="eng_Latn", metadata={"help": "Anchor language of akcl and cacl."})
-    languages_per_step: int | None = field(
-        default=None, metadata={"help": "kcl and akcl: number of languages in a step. Default: all."}
-    )
-    caption_choice: str = field(
-        default="random",
-        metadata={"help": "Which of a clip's captions an epoch uses.", "choices": CAPTION_CHOICES},
-    )
-    epochs: PositiveCount = field(default=10, metadata={"help": "Number of epochs."})
-    per_device_train_batch_size: int = field(default=24, metadata={"help": "Clips of a batch on each process."})
-    num_processes: int = field(default=1, metadata={"help": "Number of processes of the run."})
-    dataloader_drop_last: bool = field(default=False, metadata={"help": "Leave out a last step that is not full."})
-    seed: int = field(default=42, metadata={"help": "The run's --data_seed, or its --seed if it has none."})
-    output_dir: str = field(default="diagnosis", metadata={"help": "Folder for draws.json and draws.png."})
+    anchor_language: str = option("eng_Latn", "Anchor language of akcl and cacl.")
+    languages_per_step: int | None = option(None, "kcl and akcl: number of languages in a step. Default: all.")
+    caption_choice: str = option("random", "Which of a clip's captions an epoch uses.", choices=CAPTION_CHOICES)
+    epochs: PositiveCount = option(10, "Number of epochs.")
+    per_device_train_batch_size: int = option(24, "Clips of a batch on each process.")
+    num_processes: int = option(1, "Number of processes of the run.")
+    dataloader_drop_last: bool = option(False, "Leave out a last step that is not full.")
+    seed: int = option(42, "The run's --data_seed, or its --seed if it has none.")
+    output_dir: str = option("diagnosis", "Folder for draws.json and draws.png.")
 
     def __post_init__(self):
         check_options(self)

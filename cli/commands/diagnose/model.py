@@ -1,8 +1,10 @@
 """`atri diagnose model`: the modality alignment direction error of a saved model."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from modeling_atri.bounds import option
 
 from ...embedding import EmbeddingArguments, embed_data
 from ...loading import data_name
@@ -25,8 +27,8 @@ examples:
 class ModelArguments(EmbeddingArguments):
     """Options of `atri diagnose model`."""
 
-    anchor_language: str = field(default="eng_Latn", metadata={"help": "Anchor language of CACL."})
-    output_dir: str = field(default="diagnosis", metadata={"help": "Folder for alignment.json and alignment.png."})
+    anchor_language: str = option("eng_Latn", "Anchor language of CACL.")
+    output_dir: str = option("diagnosis", "Folder for alignment.json and alignment.png.")
 
 
 def main(argv: list[str]) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from modeling_atri.bounds import PositiveCount, check_options
+from modeling_atri.bounds import PositiveCount, check_options, option
 from modeling_atri.trainer.objectives import find_objective
 
 from ...loading import data_name, load_model
@@ -35,16 +35,11 @@ class TwinArguments:
     """Options of `atri diagnose twins`, in addition to those of a training run."""
 
     train_data: str = field(metadata={"help": "Folder with metadata.jsonl, JSON lines file, or Hub dataset id."})
-    train_split: str | None = field(default=None, metadata={"help": "Split (or subfolder)."})
-    model: str | None = field(
-        default=None,
-        metadata={"help": "Folder or Hub id of the model to start from. Default: a small new model."},
-    )
-    num_probes: PositiveCount = field(
-        default=20, metadata={"help": "Number of steps at which the constants of the bound are estimated."}
-    )
-    num_pairs: PositiveCount = field(
-        default=4, metadata={"help": "Number of pairs of clip and caption whose gradients are taken at each of them."}
+    train_split: str | None = option(None, "Split (or subfolder).")
+    model: str | None = option(None, "Folder or Hub id of the model to start from. Default: a small new model.")
+    num_probes: PositiveCount = option(20, "Number of steps at which the constants of the bound are estimated.")
+    num_pairs: PositiveCount = option(
+        4, "Number of pairs of clip and caption whose gradients are taken at each of them."
     )
 
     def __post_init__(self):
