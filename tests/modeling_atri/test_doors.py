@@ -273,6 +273,7 @@ json.dump([found, reasons], open(output, "w"))
 """
 
 
+@pytest.mark.heavy
 def test_without_the_package(doors, files, expected, tmp_path):
     functions = "\n".join(map(inspect.getsource, (stereo, forms_with_rate, refused)))
     arguments = [doors.folder, str(tmp_path / "found.json"), json.dumps(RATES), *files.values()]
