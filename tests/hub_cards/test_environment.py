@@ -9,8 +9,7 @@ from modeling_atri.hub_cards.environment import describe_environment
 def test_environment_says_versions_and_device():
     environment = describe_environment()
     assert environment["python"] == platform.python_version()
-    assert environment["versions"]["torch"] == torch.__version__
-    for package in ("modeling_atri", "transformers", "accelerate", "datasets", "numpy", "soxr", "soundfile"):
+    for package in ("modeling_atri", "torch", "transformers", "accelerate", "datasets", "numpy", "soxr", "soundfile"):
         assert environment["versions"][package] == version(package)
     assert environment["device"]["type"] == "cpu"
     assert environment["device"]["name"]
