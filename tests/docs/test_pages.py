@@ -25,9 +25,6 @@ from tests.helpers.local_hub import LocalHub
 from tests.helpers.tiny import CAPTIONS, tiny_model, tiny_processor
 
 
-pytestmark = pytest.mark.heavy
-
-
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
     path.relative_to(ROOT).as_posix()
