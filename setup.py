@@ -68,8 +68,8 @@ TEST_REQUIREMENTS = [
 # Each extra opens one door; nothing in the package imports them unless that door is used.
 ONNX_REQUIREMENTS = [
     "onnx>=1.18",  # checks and quantises the exported graphs
-    "onnxruntime>=1.23",  # runs them; the first that knows opset 23
-    "onnxscript>=0.6",  # torch.onnx writes graphs through it; the first that knows torch 2.13
+    "onnxruntime>=1.28",  # runs them; with onnxscript 0.7.0, 1.23 and 1.24 fail on several long clips
+    "onnxscript>=0.7.2",  # torch.onnx writes graphs through it; graphs of 0.6.0 fail on several long clips
 ]
 PEFT_REQUIREMENTS = [
     "peft>=0.20",  # LoRA adapters on the text tower; the first that transformers 5.23 accepts
