@@ -70,7 +70,7 @@ def test_from_the_command_line_to_rows(folder, tmp_path, capsys):
     card = (out / "README.md").read_text(encoding="utf-8")
     assert "translated by machine: model, licence `cc-by-nc-4.0`" in card
     assert "\nlicense:" not in card
-    assert "- captions' own licence: unknown\n- translation model's licence: `cc-by-nc-4.0`\n" in card
+    assert "- licence of the original captions: unknown\n- licence of the translation model: `cc-by-nc-4.0`\n" in card
     assert main(arguments(folder, out, "--license", "cc-by-nc-4.0")) == 0
     assert "\n0 texts translated" in capsys.readouterr().out
 
