@@ -115,6 +115,7 @@ $(VENV)/.installed-dev: $(VENV)/.torch $(REQUIREMENTS)
 
 $(LOWEST)/.installed: $(REQUIREMENTS)
 	$(PYTHON) -m venv --clear $(LOWEST)
-	$(LOWEST)/bin/python -m pip install uv $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) '$(TORCH)'
+	$(LOWEST)/bin/python -m pip install $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) '$(TORCH)'
+	$(LOWEST)/bin/python -m pip install uv
 	$(LOWEST)/bin/uv pip install --python $(LOWEST) --resolution lowest-direct --editable '.[$(EXTRAS)]'
 	@touch $@
