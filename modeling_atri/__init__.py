@@ -12,44 +12,6 @@ from .lazy import lazy_names
 
 __version__ = "0.1.0"
 
-_MODULE_OF = {
-    "AtriAudioConfig": "configuration_atri",
-    "AtriConfig": "configuration_atri",
-    "AtriFeatureExtractor": "feature_extraction_atri",
-    "AtriProcessor": "processing_atri",
-    "AtriAudioModel": "modeling_atri",
-    "AtriModel": "modeling_atri",
-    "AtriOutput": "modeling_atri",
-    "AtriPreTrainedModel": "modeling_atri",
-    "encode_audio": "encode",
-    "encode_folder": "encode",
-    "encode_text": "encode",
-    "load_embeddings": "embedding_store",
-    "AtriAudioTextFeatureExtractionPipeline": "pipelines_atri",
-    "AtriAudioTextRetrievalPipeline": "pipelines_atri",
-    "AtriZeroShotAudioClassificationPipeline": "pipelines_atri",
-}
-_AUTO_CLASS_MODULES = ("configuration_atri", "feature_extraction_atri", "processing_atri", "modeling_atri")
-
-__all__ = [*_MODULE_OF, "__version__"]
-
-
-_load = lazy_names(__name__, _MODULE_OF)
-
-
-def __getattr__(name: str) -> Any:
-    value = _load(name)
-    if _MODULE_OF[name] not in ("configuration_atri", "embedding_store"):
-        # A folder is opened through several Auto classes; whoever has one of ours wants all of them.
-        for module in _AUTO_CLASS_MODULES:
-            import_module(f".{module}", __name__)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
-
 
 if TYPE_CHECKING:
     from .configuration_atri import AtriAudioConfig, AtriConfig
@@ -63,3 +25,23 @@ if TYPE_CHECKING:
         AtriZeroShotAudioClassificationPipeline,
     )
     from .processing_atri import AtriProcessor
+
+_AUTO_CLASS_MODULES = ("configuration_atri", "feature_extraction_atri", "processing_atri", "modeling_atri")
+_LIGHT_NAMES = ("AtriAudioConfig", "AtriConfig", "load_embeddings")  # they need no torch
+
+_load, _names = lazy_names(__name__, __file__)
+__all__ = [*_names, "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    value = _load(name)
+    if name not in _LIGHT_NAMES:
+        # A folder is opened through several Auto classes; whoever has one of ours wants all of them.
+        for module in _AUTO_CLASS_MODULES:
+            import_module(f".{module}", __name__)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

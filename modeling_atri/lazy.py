@@ -1,23 +1,33 @@
 """Lazy imports: the public names of a package are imported when they are first used."""
 
-from collections.abc import Callable, Mapping
+import ast
+from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 
-def lazy_names(package: str, module_of: Mapping[str, str]) -> Callable[[str], Any]:
-    """Make the `__getattr__` of a package's `__init__.py` (PEP 562), so that importing the package loads nothing else.
+def lazy_names(package: str, file: str) -> tuple[Callable[[str], Any], list[str]]:
+    """Make `__getattr__` (PEP 562) and `__all__` of a package, so that importing the package loads nothing else.
+
+    The names are those that the package's `__init__.py` imports under `if TYPE_CHECKING:`.
 
     Args:
         package: dotted name of the package.
-        module_of: public name -> module that defines it, either relative to `package` or starting with
-            `modeling_atri.`.
+        file: path of its `__init__.py`.
     """
+    module_of = {
+        alias.name: f"{'.' * node.level}{node.module}"
+        for block in ast.parse(Path(file).read_text("utf-8")).body
+        if isinstance(block, ast.If)
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
 
     def load(name: str) -> Any:
         if name not in module_of:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        module = module_of[name]
-        return getattr(import_module(module if module.startswith("modeling_atri.") else f"{package}.{module}"), name)
+        return getattr(import_module(module_of[name], package), name)
 
-    return load
+    return load, list(module_of)

@@ -5,14 +5,7 @@ from typing import TYPE_CHECKING
 from modeling_atri.lazy import lazy_names
 
 
-_MODULE_OF = {
-    "EmbeddingStore": "store",
-    "load_embeddings": "store",
-}
-
-__all__ = list(_MODULE_OF)
-__getattr__ = lazy_names(__name__, _MODULE_OF)
-
-
 if TYPE_CHECKING:
     from .store import EmbeddingStore, load_embeddings
+
+__getattr__, __all__ = lazy_names(__name__, __file__)

@@ -5,13 +5,7 @@ from typing import TYPE_CHECKING
 from modeling_atri.lazy import lazy_names
 
 
-_MODULE_OF = {
-    "DiagnosticsCallback": "callback",
-}
-
-__all__ = list(_MODULE_OF)
-__getattr__ = lazy_names(__name__, _MODULE_OF)
-
-
 if TYPE_CHECKING:
     from .callback import DiagnosticsCallback
+
+__getattr__, __all__ = lazy_names(__name__, __file__)
