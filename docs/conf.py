@@ -21,6 +21,7 @@ extensions = [
     "docstrings",  # docs/_ext: the docstrings' Markdown, as in transformers, to reStructuredText
     "public_names",  # docs/_ext: the API reference of a package from its __all__
     "command_help",  # docs/_ext: what `atri COMMAND --help` prints
+    "file_table",  # docs/_ext: the files of each folder, from their docstrings
     "formulas",  # docs/_ext: formulas as MathML
     "language_table",  # docs/_ext: the languages that captions can be in
 ]
