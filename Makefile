@@ -41,7 +41,7 @@ quickstart: install  ## Install, then train, evaluate and query a small model on
 
 install: $(VENV)/.installed  ## Make the virtual environment and install the package into it
 
-install-dev: $(VENV)/.installed-dev  ## The same with what tests and quality checks need
+install-dev: $(VENV)/.installed-dev  ## Install also what the tests, quality checks and documentation need
 
 test: quality docs  ## Install, check the quality of the code, build the documentation, run the default tests
 	$(BIN)/python -m pytest $(PARALLEL) -m "not slow" $(ARGS)
@@ -58,7 +58,7 @@ test-slow: install-dev  ## Run the tests that take minutes
 test-faults: install-dev  ## Kill training runs 20 times and more, and fill disks; nothing may be lost
 	$(BIN)/python -m pytest tests/trainer/run/test_faults.py -m "" -s --timeout 3600 $(ARGS)
 
-test-common: install-dev  ## Run transformers' own common tests on our classes; downloads them once
+test-common: install-dev  ## Run the common tests of transformers on our classes; downloads them once
 	$(BIN)/python tests/common/fetch.py
 	ATRI_COMMON_TESTS=1 RUN_SLOW=1 $(BIN)/python -m pytest tests/common -q -m "" $(ARGS)
 
@@ -71,7 +71,7 @@ lint: install-dev  ## Check lint rules and formatting
 types: build/types.txt  ## Fail on type errors that are not in requirements/mypy-baseline.txt
 	$(BIN)/mypy-baseline filter < $<
 
-types-baseline: build/types.txt  ## Write the type errors there are to requirements/mypy-baseline.txt
+types-baseline: build/types.txt  ## Write the present type errors to requirements/mypy-baseline.txt
 	$(BIN)/mypy-baseline sync < $<
 
 # mypy finds the packages under their installed names through a folder of links. It exits with 1 if there are errors.
@@ -82,7 +82,7 @@ build/types.txt: install-dev FORCE
 		|| [ $$? -eq 1 ] || { cat types.txt; exit 1; }
 	@sed -E 's#^modeling_atri/($(subst $(SPACE),|,$(SUBPACKAGES)))/#\1/#' build/typed/types.txt > $@
 
-format: install-dev  ## Apply what can be fixed by itself, and the formatting
+format: install-dev  ## Apply automatic fixes and the formatting
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
