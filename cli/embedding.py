@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from modeling_atri.bounds import option
+
 from .loading import check_device, load_model
 
 
@@ -18,20 +20,16 @@ class EmbeddingArguments:
 
     model: str = field(metadata={"help": "Folder or Hub id of the model."})
     data: str = field(metadata={"help": "Folder with metadata.jsonl, JSON lines file, or Hub dataset id."})
-    split: str | None = field(default=None, metadata={"help": "Split (or subfolder)."})
-    languages: list[str] | None = field(
-        default=None, metadata={"help": "Languages of captions. Default: those of the first row."}
-    )
-    batch_size: int = field(default=16, metadata={"help": "Clips or captions in each forward pass."})
-    device: str = field(default="cpu", metadata={"help": "Device to compute on, e.g. cpu or cuda."})
-    on_bad_row: str = field(
-        default="raise",
-        metadata={
-            "help": "What to do with rows that cannot be used (missing, broken or too short recordings, wrong "
-            "captions). raise: end with an error that names them. skip: leave them out, and count them in the "
-            "results.",
-            "choices": ["raise", "skip"],
-        },
+    split: str | None = option(None, "Split (or subfolder).")
+    languages: list[str] | None = option(None, "Languages of captions. Default: those of the first row.")
+    batch_size: int = option(16, "Clips or captions in each forward pass.")
+    device: str = option("cpu", "Device to compute on, e.g. cpu or cuda.")
+    on_bad_row: str = option(
+        "raise",
+        "What to do with rows that cannot be used (missing, broken or too short recordings, wrong "
+        "captions). raise: end with an error that names them. skip: leave them out, and count them in the "
+        "results.",
+        choices=["raise", "skip"],
     )
 
 

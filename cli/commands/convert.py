@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modeling_atri.bounds import Positive, PositiveCount, check_options
+from modeling_atri.bounds import Positive, PositiveCount, check_options, option
 from modeling_atri.files import files_in, folder_written_whole
 from modeling_atri.sources import is_hub_id, public_name
 
@@ -49,38 +49,22 @@ class ConvertArguments:
     """Options of `atri convert`."""
 
     output_dir: str = field(metadata={"help": "Folder to write model and processor to.", "positional": True})
-    mlclap: str | None = field(default=None, metadata={"help": "File of an ML-CLAP checkpoint."})
-    ced: str | None = field(
-        default=None, metadata={"help": "Audio tower: file, folder or Hub id of CED, or a saved AtriAudioModel."}
+    mlclap: str | None = option(None, "File of an ML-CLAP checkpoint.")
+    ced: str | None = option(None, "Audio tower: file, folder or Hub id of CED, or a saved AtriAudioModel.")
+    sonar: str | None = option(None, "Text tower: file of SONAR, or folder or Hub id of SONAR or another encoder.")
+    tokenizer: str | None = option(None, "Folder or Hub id. Default: that of --sonar, unless it is a file.")
+    audio_heads: PositiveCount | None = option(None, "Attention heads of CED. Default: those published for its width.")
+    text_heads: PositiveCount | None = option(None, "Attention heads of SONAR from a file. Default: those published.")
+    projection_dim: PositiveCount | None = option(
+        None, "Width of the embedding space under new heads. Default: 1024. ML-CLAP has its own."
     )
-    sonar: str | None = field(
-        default=None,
-        metadata={"help": "Text tower: file of SONAR, or folder or Hub id of SONAR or another encoder."},
+    temperature: Positive | None = option(
+        None,
+        "Softmax temperature to continue training with, e.g. the paper's 0.07. Default: the temperature "
+        "in ML-CLAP's checkpoint, or 0.07 under new heads.",
     )
-    tokenizer: str | None = field(
-        default=None, metadata={"help": "Folder or Hub id. Default: that of --sonar, unless it is a file."}
-    )
-    audio_heads: PositiveCount | None = field(
-        default=None, metadata={"help": "Attention heads of CED. Default: those published for its width."}
-    )
-    text_heads: PositiveCount | None = field(
-        default=None, metadata={"help": "Attention heads of SONAR from a file. Default: those published."}
-    )
-    projection_dim: PositiveCount | None = field(
-        default=None,
-        metadata={"help": "Width of the embedding space under new heads. Default: 1024. ML-CLAP has its own."},
-    )
-    temperature: Positive | None = field(
-        default=None,
-        metadata={
-            "help": "Softmax temperature to continue training with, e.g. the paper's 0.07. Default: the temperature "
-            "in ML-CLAP's checkpoint, or 0.07 under new heads."
-        },
-    )
-    seed: int = field(default=0, metadata={"help": "Seed of the new projection heads."})
-    overwrite: bool = field(
-        default=False, metadata={"help": "Write into a folder that holds other files than an earlier conversion."}
-    )
+    seed: int = option(0, "Seed of the new projection heads.")
+    overwrite: bool = option(False, "Write into a folder that holds other files than an earlier conversion.")
 
     def __post_init__(self):
         check_options(self)

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from modeling_atri.bounds import option
 from modeling_atri.hub_cards.tables import text_table
 
 from ..loading import check_device, load_model
@@ -36,27 +37,21 @@ class EncodeArguments:
     )
     out: str = field(metadata={"help": "Folder for the embeddings.", "positional": True})
     model: str = field(metadata={"help": "Folder or Hub id of the model."})
-    format: str = field(
-        default="parquet",
-        metadata={
-            "help": "`npy` also gathers all parts at the end in embeddings.npy and ids.json.",
-            "choices": ["parquet", "npy"],
-        },
+    format: str = option(
+        "parquet",
+        "`npy` also gathers all parts at the end in embeddings.npy and ids.json.",
+        choices=["parquet", "npy"],
     )
-    batch_size: int = field(default=16, metadata={"help": "Clips of up to 10 s per forward pass."})
-    device: str = field(default="cpu", metadata={"help": "Device to compute on, such as cpu or cuda."})
-    on_error: str = field(
-        default="skip",
-        metadata={
-            "help": "For a file that cannot be read: `skip` lists it in OUT/failures.jsonl, `raise` ends the run.",
-            "choices": ["skip", "raise"],
-        },
+    batch_size: int = option(16, "Clips of up to 10 s per forward pass.")
+    device: str = option("cpu", "Device to compute on, such as cpu or cuda.")
+    on_error: str = option(
+        "skip",
+        "For a file that cannot be read: `skip` lists it in OUT/failures.jsonl, `raise` ends the run.",
+        choices=["skip", "raise"],
     )
-    pad_short: bool = field(default=False, metadata={"help": "Pad sounds below 0.15 s instead of refusing them."})
-    num_workers: int | None = field(
-        default=None, metadata={"help": "Threads that decode. Default: one for each core except one, at most 16."}
-    )
-    part_size: int = field(default=1000, metadata={"help": "Files per part. A stopped run loses at most one part."})
+    pad_short: bool = option(False, "Pad sounds below 0.15 s instead of refusing them.")
+    num_workers: int | None = option(None, "Threads that decode. Default: one for each core except one, at most 16.")
+    part_size: int = option(1000, "Files per part. A stopped run loses at most one part.")
 
 
 def main(argv: list[str]) -> None:

@@ -1,8 +1,10 @@
 """`atri evaluate`: retrieval and consistency of a saved model."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from modeling_atri.bounds import option
 
 from ..embedding import EmbeddingArguments, embed_data
 from ..loading import data_name, hub_id
@@ -27,18 +29,12 @@ examples:
 class EvaluateArguments(EmbeddingArguments):
     """Options of `atri evaluate`."""
 
-    anchor_language: str = field(
-        default="eng_Latn", metadata={"help": "Language that embedding gap and distance are measured from."}
-    )
-    group_column: str | None = field(
-        default=None, metadata={"help": "Column whose equal values mean that a caption fits all those clips."}
-    )
-    output: str | None = field(
-        default=None,
-        metadata={
-            "help": "JSON file for the results and how they were made. Rows that could not be used are listed beside "
-            "it in NAME_left_out.jsonl."
-        },
+    anchor_language: str = option("eng_Latn", "Language that embedding gap and distance are measured from.")
+    group_column: str | None = option(None, "Column whose equal values mean that a caption fits all those clips.")
+    output: str | None = option(
+        None,
+        "JSON file for the results and how they were made. Rows that could not be used are listed beside "
+        "it in NAME_left_out.jsonl.",
     )
 
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from modeling_atri.bounds import option
+
 from ..loading import load_model
 from ..options import parse_options
 
@@ -33,9 +35,7 @@ class ExportArguments:
 
     model: str = field(metadata={"help": "Folder or Hub id of the model.", "positional": True})
     out: str = field(metadata={"help": "New folder to write to.", "positional": True})
-    int8: bool = field(
-        default=False, metadata={"help": "Quantise weights to int8, and activations to 8 bits row by row."}
-    )
+    int8: bool = option(False, "Quantise weights to int8, and activations to 8 bits row by row.")
 
 
 def main(argv: list[str]) -> None:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from modeling_atri.bounds import option
+
 from ..options import parse_options
 
 
@@ -26,14 +28,12 @@ class PushArguments:
 
     folder: str = field(metadata={"help": "Folder of the saved model.", "positional": True})
     repo_id: str = field(metadata={"help": "Name on the Hub, owner/name.", "positional": True})
-    private: bool = field(default=False, metadata={"help": "Make the repository private if it is created."})
-    revision: str | None = field(default=None, metadata={"help": "Branch to push to. Default: main."})
-    message: str = field(default="Upload model", metadata={"help": "First line of the commit."})
-    pull_request: bool = field(default=False, metadata={"help": "Open a pull request instead of a commit."})
-    base_model: str | None = field(
-        default=None, metadata={"help": "Hub id of the base model, for an adapter that was made on a local folder."}
-    )
-    dry_run: bool = field(default=False, metadata={"help": "List the files that would be pushed, and push nothing."})
+    private: bool = option(False, "Make the repository private if it is created.")
+    revision: str | None = option(None, "Branch to push to. Default: main.")
+    message: str = option("Upload model", "First line of the commit.")
+    pull_request: bool = option(False, "Open a pull request instead of a commit.")
+    base_model: str | None = option(None, "Hub id of the base model, for an adapter that was made on a local folder.")
+    dry_run: bool = option(False, "List the files that would be pushed, and push nothing.")
 
 
 def main(argv: list[str]) -> None:

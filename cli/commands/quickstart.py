@@ -1,10 +1,11 @@
 """`atri quickstart`: training, evaluation and search in minutes on a CPU, with generated sounds."""
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from modeling_atri.bounds import option
 from modeling_atri.trainer.objectives import OBJECTIVES
 
 from ..options import parse_options
@@ -30,24 +31,17 @@ _SHOWN_HITS = 3
 class QuickstartArguments:
     """Options of `atri quickstart`."""
 
-    output_dir: str = field(default="quickstart", metadata={"help": "Folder for model, results and sounds."})
-    objective: str = field(
-        default="akcl",
-        metadata={
-            "help": "Training objective; see `atri train --help`.",
-            "choices": OBJECTIVES.keys(),
-        },
+    output_dir: str = option("quickstart", "Folder for model, results and sounds.")
+    objective: str = option("akcl", "Training objective; see `atri train --help`.", choices=OBJECTIVES.keys())
+    num_train: int = option(1500, "Scenes to train on.")
+    num_heldout: int = option(
+        100, "Scenes to evaluate on. Their combinations of sounds are not in the training scenes."
     )
-    num_train: int = field(default=1500, metadata={"help": "Scenes to train on."})
-    num_heldout: int = field(
-        default=100,
-        metadata={"help": "Scenes to evaluate on. Their combinations of sounds are not in the training scenes."},
-    )
-    duration_s: float = field(default=4.0, metadata={"help": "Length of a scene, in seconds."})
-    max_steps: int = field(default=300, metadata={"help": "Training steps."})
-    batch_size: int = field(default=64, metadata={"help": "Scenes in each step."})
-    learning_rate: float = field(default=1e-3, metadata={"help": "Peak learning rate."})
-    seed: int = field(default=0, metadata={"help": "Seed of sounds, weights and random draws."})
+    duration_s: float = option(4.0, "Length of a scene, in seconds.")
+    max_steps: int = option(300, "Training steps.")
+    batch_size: int = option(64, "Scenes in each step.")
+    learning_rate: float = option(1e-3, "Peak learning rate.")
+    seed: int = option(0, "Seed of sounds, weights and random draws.")
 
 
 def main(argv: list[str]) -> None:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modeling_atri.bounds import option
+
 from ..loading import data_name, hub_id, load_model
 from ..options import parse_options
 
@@ -50,14 +52,11 @@ class DataArguments:
     """Data and model to start from."""
 
     train_data: str = field(metadata={"help": "Folder with metadata.jsonl, JSON lines file, or Hub dataset id."})
-    train_split: str | None = field(default=None, metadata={"help": "Split (or subfolder) to train on."})
-    eval_data: str | None = field(
-        default=None, metadata={"help": "Data to evaluate on, of the same kinds. Default: no evaluation."}
-    )
-    eval_split: str | None = field(default=None, metadata={"help": "Split (or subfolder) to evaluate on."})
-    model: str | None = field(
-        default=None,
-        metadata={"help": "Folder or Hub id of the model to start from. Default: a small model from scratch."},
+    train_split: str | None = option(None, "Split (or subfolder) to train on.")
+    eval_data: str | None = option(None, "Data to evaluate on, of the same kinds. Default: no evaluation.")
+    eval_split: str | None = option(None, "Split (or subfolder) to evaluate on.")
+    model: str | None = option(
+        None, "Folder or Hub id of the model to start from. Default: a small model from scratch."
     )
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modeling_atri.bounds import option
 from modeling_atri.languages_atri import language_name, resolve_language
 
 from ..loading import check_device, data_name, load_model
@@ -47,56 +48,37 @@ class TranslateArguments:
     languages: list[str] = field(
         metadata={"help": "Languages to translate into, e.g. fr de ja zh. Others that OUTPUT has are kept."}
     )
-    source: str = field(default="eng_Latn", metadata={"help": "Language to translate from."})
-    split: str | None = field(default=None, metadata={"help": "Subfolder of DATA."})
-    revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of the model."})
-    num_beams: int = field(default=4, metadata={"help": "Number of beams. 1 is greedy decoding, which is faster."})
-    max_new_tokens: int = field(default=200, metadata={"help": "Tokens after which translations are cut off."})
-    batch_size: int = field(default=32, metadata={"help": "Largest number of captions in a batch."})
-    batch_tokens: int = field(default=2048, metadata={"help": "Largest number of source tokens in a batch."})
-    device: str = field(default="cpu", metadata={"help": "Device to compute on, e.g. cpu or cuda."})
-    dtype: str = field(
-        default="float32",
-        metadata={"help": "Dtype of the model's weights.", "choices": ["float32", "bfloat16", "float16"]},
+    source: str = option("eng_Latn", "Language to translate from.")
+    split: str | None = option(None, "Subfolder of DATA.")
+    revision: str | None = option(None, "Branch, tag or commit of the model.")
+    num_beams: int = option(4, "Number of beams. 1 is greedy decoding, which is faster.")
+    max_new_tokens: int = option(200, "Tokens after which translations are cut off.")
+    batch_size: int = option(32, "Largest number of captions in a batch.")
+    batch_tokens: int = option(2048, "Largest number of source tokens in a batch.")
+    device: str = option("cpu", "Device to compute on, e.g. cpu or cuda.")
+    dtype: str = option("float32", "Dtype of the model's weights.", choices=["float32", "bfloat16", "float16"])
+    quality: str = option(
+        "none",
+        "How to score translations: round_trip compares the source with the translation back (chrF), "
+        "embedding compares embeddings from --quality_model, none gives no scores.",
+        choices=["none", "round_trip", "embedding"],
     )
-    quality: str = field(
-        default="none",
-        metadata={
-            "help": "How to score translations: round_trip compares the source with the translation back (chrF), "
-            "embedding compares embeddings from --quality_model, none gives no scores.",
-            "choices": ["none", "round_trip", "embedding"],
-        },
+    quality_model: str | None = option(
+        None, "Model for --quality embedding: folder or Hub id of ATRI or sentence-transformers."
     )
-    quality_model: str | None = field(
-        default=None,
-        metadata={"help": "Model for --quality embedding: folder or Hub id of ATRI or sentence-transformers."},
+    min_score: float | None = option(
+        None,
+        "Flag translations with a lower score. A later run can change it. Default: 0.3 for round_trip, "
+        "0.5 for embedding.",
     )
-    min_score: float | None = field(
-        default=None,
-        metadata={
-            "help": "Flag translations with a lower score. A later run can change it. Default: 0.3 for round_trip, "
-            "0.5 for embedding."
-        },
-    )
-    drop_flagged: bool = field(
-        default=False, metadata={"help": "Leave captions that are flagged in one language out in all languages."}
-    )
-    retranslate: bool = field(
-        default=False,
-        metadata={"help": "Translate again what OUTPUT holds from another model, decoding or score."},
-    )
-    license: str | None = field(
-        default=None, metadata={"help": "Licence of a translation model whose model card does not say it."}
-    )
-    source_license: str | None = field(
-        default=None, metadata={"help": "Licence of the captions. Default: that of a README.md in DATA."}
-    )
-    on_bad_row: str = field(
-        default="raise",
-        metadata={
-            "help": "What to do with rows that cannot be used: raise an error that names them, or skip them.",
-            "choices": ["raise", "skip"],
-        },
+    drop_flagged: bool = option(False, "Leave captions that are flagged in one language out in all languages.")
+    retranslate: bool = option(False, "Translate again what OUTPUT holds from another model, decoding or score.")
+    license: str | None = option(None, "Licence of a translation model whose model card does not say it.")
+    source_license: str | None = option(None, "Licence of the captions. Default: that of a README.md in DATA.")
+    on_bad_row: str = option(
+        "raise",
+        "What to do with rows that cannot be used: raise an error that names them, or skip them.",
+        choices=["raise", "skip"],
     )
 
     def __post_init__(self):

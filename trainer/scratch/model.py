@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from modeling_atri.bounds import Dropout, Positive, PositiveCount, check_options
+from modeling_atri.bounds import Dropout, Positive, PositiveCount, check_options, option
 from modeling_atri.configuration_atri import AtriConfig
 from modeling_atri.feature_extraction_atri import AtriFeatureExtractor
 from modeling_atri.modeling_atri import AtriModel
@@ -19,26 +19,24 @@ from .tokenizer import train_tokenizer
 class ScratchArguments:
     """Sizes of a model that is trained from scratch. With the defaults, it learns fast on two CPU cores."""
 
-    audio_hidden_size: PositiveCount = field(default=128, metadata={"help": "From scratch: width of the audio tower."})
-    audio_layers: PositiveCount = field(default=4, metadata={"help": "From scratch: blocks of the audio tower."})
-    audio_heads: PositiveCount = field(default=4, metadata={"help": "From scratch: attention heads, audio tower."})
-    audio_dropout: Dropout = field(default=0.1, metadata={"help": "From scratch: dropout in the audio tower."})
-    audio_drop_path: Dropout = field(default=0.0, metadata={"help": "From scratch: stochastic depth, audio tower."})
+    audio_hidden_size: PositiveCount = option(128, "From scratch: width of the audio tower.")
+    audio_layers: PositiveCount = option(4, "From scratch: blocks of the audio tower.")
+    audio_heads: PositiveCount = option(4, "From scratch: attention heads, audio tower.")
+    audio_dropout: Dropout = option(0.1, "From scratch: dropout in the audio tower.")
+    audio_drop_path: Dropout = option(0.0, "From scratch: stochastic depth, audio tower.")
     patch_size: list[int] = field(
         default_factory=lambda: [64, 8],
         metadata={
             "help": "From scratch: mel bins and frames of a patch. CED has 16 16; full-height patches learn faster."
         },
     )
-    text_hidden_size: PositiveCount = field(default=128, metadata={"help": "From scratch: width of the text tower."})
-    text_layers: PositiveCount = field(default=2, metadata={"help": "From scratch: blocks of the text tower."})
-    text_heads: PositiveCount = field(default=4, metadata={"help": "From scratch: attention heads, text tower."})
-    text_dropout: Dropout = field(default=0.1, metadata={"help": "From scratch: dropout in the text tower."})
-    vocab_size: PositiveCount = field(
-        default=4000, metadata={"help": "From scratch: tokens, learned from the training captions."}
-    )
-    projection_dim: PositiveCount = field(default=128, metadata={"help": "From scratch: width of the embeddings."})
-    temperature: Positive = field(default=0.07, metadata={"help": "From scratch: initial softmax temperature."})
+    text_hidden_size: PositiveCount = option(128, "From scratch: width of the text tower.")
+    text_layers: PositiveCount = option(2, "From scratch: blocks of the text tower.")
+    text_heads: PositiveCount = option(4, "From scratch: attention heads, text tower.")
+    text_dropout: Dropout = option(0.1, "From scratch: dropout in the text tower.")
+    vocab_size: PositiveCount = option(4000, "From scratch: tokens, learned from the training captions.")
+    projection_dim: PositiveCount = option(128, "From scratch: width of the embeddings.")
+    temperature: Positive = option(0.07, "From scratch: initial softmax temperature.")
 
     def __post_init__(self):
         check_options(self)

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from modeling_atri.bounds import option
+
 
 if TYPE_CHECKING:
     from modeling_atri.corpora.folders.overlap import Overlap
@@ -32,9 +34,9 @@ example:
 
     train: list[str] = field(metadata={"help": "Folders to train on."})
     test: list[str] = field(metadata={"help": "Folders to evaluate on."})
-    by_sound: bool = field(default=True, metadata={"help": "Decode and compare the recordings, not only their ids."})
-    drop: bool = field(default=False, metadata={"help": "Take shared clips out of the training folders."})
-    output: str | None = field(default=None, metadata={"help": "JSON lines file for the list of shared clips."})
+    by_sound: bool = option(True, "Decode and compare the recordings, not only their ids.")
+    drop: bool = option(False, "Take shared clips out of the training folders.")
+    output: str | None = option(None, "JSON lines file for the list of shared clips.")
 
     def run(self) -> None:
         """Compare the folders, print and write the shared clips, and drop them if asked."""

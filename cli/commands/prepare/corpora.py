@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
+from modeling_atri.bounds import option
+
 
 if TYPE_CHECKING:
     from modeling_atri.corpora.clips.clip import Corpus
@@ -30,7 +32,7 @@ class CorpusArguments:
     description: ClassVar[str]
 
     output: str = field(metadata={"help": "Folder for metadata.jsonl, report.json and the lists of what is left out."})
-    copy_audio: bool = field(default=False, metadata={"help": "Copy the recordings too, to OUTPUT/sounds."})
+    copy_audio: bool = option(False, "Copy the recordings too, to OUTPUT/sounds.")
 
     def read(self) -> "Corpus":
         """Read the corpus."""
@@ -109,10 +111,7 @@ example:
       --audio evaluation --output data/clotho/test
 """
 
-    metadata: str | None = field(
-        default=None,
-        metadata={"help": "clotho_metadata_*.csv, which names the Freesound recording of each clip."},
-    )
+    metadata: str | None = option(None, "clotho_metadata_*.csv, which names the Freesound recording of each clip.")
 
     def read(self) -> "Corpus":
         from modeling_atri.corpora.readers.clotho import read_clotho
@@ -174,7 +173,7 @@ example:
         kw_only=True, metadata={"help": "JSON files. The c-th captions of a clip in all languages say the same."}
     )
     audio: str = field(kw_only=True, metadata={"help": "Folder of recordings, searched recursively."})
-    languages: list[str] | None = field(default=None, metadata={"help": "Languages to keep. Default: all."})
+    languages: list[str] | None = option(None, "Languages to keep. Default: all.")
 
     def read(self) -> "Corpus":
         from modeling_atri.corpora.readers.mlclap_json import read_mlclap_json
@@ -214,16 +213,13 @@ example:
             "Captions are parallel by their order."
         },
     )
-    split: str | None = field(default=None, metadata={"help": "Split of the dataset. Needed if it has several."})
-    subset: str | None = field(default=None, metadata={"help": "Configuration. Needed if the dataset has several."})
-    audio_column: str = field(default="audio", metadata={"help": "Column of recordings."})
-    id_column: str | None = field(
-        default=None,
-        metadata={"help": "Column of the clips' names. Rows with one name are one clip. Default: each row is one."},
+    split: str | None = option(None, "Split of the dataset. Needed if it has several.")
+    subset: str | None = option(None, "Configuration. Needed if the dataset has several.")
+    audio_column: str = option("audio", "Column of recordings.")
+    id_column: str | None = option(
+        None, "Column of the clips' names. Rows with one name are one clip. Default: each row is one."
     )
-    source: str | None = field(
-        default=None, metadata={"help": "Source of the ids for `atri prepare check`, e.g. youtube or freesound."}
-    )
+    source: str | None = option(None, "Source of the ids for `atri prepare check`, e.g. youtube or freesound.")
 
     def read(self) -> "Corpus":
         from modeling_atri.corpora.clips.caption_files import parse_files
