@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from modeling_atri.bounds import Positive, PositiveCount, check_options, option
 from modeling_atri.files import files_in, folder_written_whole
+from modeling_atri.hub_cards.results import RESULTS_NAME, write_results
 from modeling_atri.sources import is_hub_id, public_name
 
 from ..options import parse_options
@@ -176,16 +177,12 @@ def _facts(args: ConvertArguments, model: "AtriModel") -> dict[str, Any]:
 
 def _save_facts(facts: dict[str, Any], folder: Path) -> None:
     """Save the facts with the names of all files, by which a later run recognises an earlier conversion."""
-    from modeling_atri.hub_cards.results import RESULTS_NAME, write_results
-
     facts["conversion"]["files"] = sorted({*_file_names(folder), RESULTS_NAME})
     write_results(facts, folder / RESULTS_NAME)
 
 
 def check_output(folder: Path, overwrite: bool) -> None:
     """Raise a ValueError unless the folder is new, empty, or holds nothing but an earlier conversion."""
-    from modeling_atri.hub_cards.results import RESULTS_NAME
-
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file. Name a folder to write to.")
     if overwrite or not folder.exists():

@@ -2,17 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from modeling_atri.bounds import option
+from modeling_atri.hub_cards.results import Results, write_results
 
 from ..embedding import EmbeddingArguments, embed_data
 from ..loading import data_name, hub_id
 from ..options import parse_options
-
-
-if TYPE_CHECKING:
-    from modeling_atri.hub_cards.results import Results
 
 
 DESCRIPTION = """\
@@ -44,11 +40,10 @@ def main(argv: list[str]) -> None:
     evaluate(args)
 
 
-def evaluate(args: EvaluateArguments) -> "Results":
+def evaluate(args: EvaluateArguments) -> Results:
     """Load model and data, evaluate, and return the results."""
     from modeling_atri.corpora.rows.bad_rows import LEFT_OUT_NAME, write_bad_rows
     from modeling_atri.hub_cards.environment import describe_environment
-    from modeling_atri.hub_cards.results import Results, write_results
     from modeling_atri.languages_atri import resolve_language
     from modeling_atri.trainer.evaluation.retrieval import retrieval_table
     from modeling_atri.trainer.publishing.results import evaluation_facts, model_facts

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modeling_atri.bounds import option
+from modeling_atri.hub_cards.results import DataNames
 
 from ..loading import data_name, hub_id, load_model
 from ..options import parse_options
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from modeling_atri import AtriModel, AtriProcessor
-    from modeling_atri.hub_cards.results import DataNames
     from modeling_atri.trainer.arguments import AtriTrainingArguments
     from modeling_atri.trainer.scratch.model import ScratchArguments
 
@@ -152,7 +152,7 @@ def _load_or_make_model(
     return model, processor
 
 
-def _data_names(data: DataArguments, group_column: str | None) -> "DataNames":
+def _data_names(data: DataArguments, group_column: str | None) -> DataNames:
     names = {
         "train": data_name(data.train_data, data.train_split),
         "train_hub_id": hub_id(data.train_data),

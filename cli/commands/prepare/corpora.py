@@ -19,7 +19,7 @@ Languages are parallel: a caption that is missing or empty in one of them is lef
 lost_captions.jsonl. Clips without a usable recording are listed in left_out.jsonl and counted in report.json."""
 
 
-@dataclass
+@dataclass(kw_only=True)
 class CorpusArguments:
     """Options that all corpora have, and the help of one corpus.
 
@@ -39,14 +39,12 @@ class CorpusArguments:
         raise NotImplementedError
 
 
-@dataclass
+@dataclass(kw_only=True)
 class CaptionFileArguments(CorpusArguments):
     """Options of corpora with a caption file for each language."""
 
-    captions: list[str] = field(
-        kw_only=True, metadata={"help": "LANGUAGE=FILE for each language. The files are parallel."}
-    )
-    audio: str = field(kw_only=True, metadata={"help": "Folder of recordings, searched recursively."})
+    captions: list[str] = field(metadata={"help": "LANGUAGE=FILE for each language. The files are parallel."})
+    audio: str = field(metadata={"help": "Folder of recordings, searched recursively."})
 
     def caption_files(self) -> dict[str, str]:
         """Return the caption files by FLORES-200 code."""
@@ -55,7 +53,7 @@ class CaptionFileArguments(CorpusArguments):
         return parse_files(self.captions)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class AudioCapsArguments(CaptionFileArguments):
     """Options of `atri prepare audiocaps`."""
 
@@ -87,7 +85,7 @@ example:
         return read_audiocaps(self.caption_files(), self.audio)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class ClothoArguments(CaptionFileArguments):
     """Options of `atri prepare clotho`."""
 
@@ -119,7 +117,7 @@ example:
         return read_clotho(self.caption_files(), self.audio, self.metadata)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class WavCapsArguments(CaptionFileArguments):
     """Options of `atri prepare wavcaps`."""
 
@@ -140,8 +138,7 @@ example:
 """
 
     subset: str = field(
-        kw_only=True,
-        metadata={"help": "Source of the ids.", "choices": ["audioset", "bbc", "freesound", "soundbible"]},
+        metadata={"help": "Source of the ids.", "choices": ["audioset", "bbc", "freesound", "soundbible"]}
     )
 
     def read(self) -> "Corpus":
@@ -150,7 +147,7 @@ example:
         return read_wavcaps(self.caption_files(), self.audio, self.subset)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class MlclapArguments(CorpusArguments):
     """Options of `atri prepare mlclap`."""
 
@@ -170,9 +167,9 @@ example:
 """
 
     captions: list[str] = field(
-        kw_only=True, metadata={"help": "JSON files. The c-th captions of a clip in all languages say the same."}
+        metadata={"help": "JSON files. The c-th captions of a clip in all languages say the same."}
     )
-    audio: str = field(kw_only=True, metadata={"help": "Folder of recordings, searched recursively."})
+    audio: str = field(metadata={"help": "Folder of recordings, searched recursively."})
     languages: list[str] | None = option(None, "Languages to keep. Default: all.")
 
     def read(self) -> "Corpus":
@@ -183,7 +180,7 @@ example:
         return read_mlclap_json(self.captions, self.audio, codes)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class HubArguments(CorpusArguments):
     """Options of `atri prepare hub`."""
 
@@ -205,13 +202,12 @@ example:
       --source youtube --output data/mine
 """
 
-    name: str = field(kw_only=True, metadata={"help": "Hub id (owner/name) or folder of the dataset."})
+    name: str = field(metadata={"help": "Hub id (owner/name) or folder of the dataset."})
     captions: list[str] = field(
-        kw_only=True,
         metadata={
             "help": "LANGUAGE=COLUMN or LANGUAGE=COLUMN,COLUMN,... for each language. Columns may hold lists. "
             "Captions are parallel by their order."
-        },
+        }
     )
     split: str | None = option(None, "Split of the dataset. Needed if it has several.")
     subset: str | None = option(None, "Configuration. Needed if the dataset has several.")
