@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from torch import Tensor
 
-from modeling_atri.loss_atri import Shard
+# The losses are imported when they are used, because the help of the command line shows the names without torch.
+if TYPE_CHECKING:
+    from torch import Tensor
 
-from .losses import akcl_loss, akcl_weights, cacl_loss, kcl_loss, mlclap_loss, ranking_divergence
+    from modeling_atri.loss_atri import Shard
 
 
 @dataclass(frozen=True)
@@ -25,15 +26,15 @@ class LossInputs:
         options (`dict`): Values of the training arguments that the objective names in `Objective.options`.
     """
 
-    scale: Tensor | float
-    ids: Tensor | None
-    shard: Shard | None
+    scale: "Tensor | float"
+    ids: "Tensor | None"
+    shard: "Shard | None"
     anchor: int | None
     num_languages: int
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-Loss = Callable[[Tensor, Tensor, LossInputs], Tensor]
+Loss = Callable[["Tensor", "Tensor", LossInputs], "Tensor"]
 PairWeights = Callable[[int, int | None, int, Mapping[str, Any]], list[tuple[float, float]]]
 
 
@@ -86,7 +87,9 @@ class Objective:
         return self.fewest_languages if self.draws_per_clip else per_step or num_languages
 
 
-def _kcl(audio: Tensor, text: Tensor, inputs: LossInputs) -> Tensor:
+def _kcl(audio: "Tensor", text: "Tensor", inputs: LossInputs) -> "Tensor":
+    from .losses import kcl_loss
+
     return kcl_loss(audio, text, inputs.scale, inputs.ids, inputs.shard)
 
 
@@ -96,7 +99,9 @@ def _kcl_weights(
     return [(1 / num_drawn, 0.0)] * num_drawn
 
 
-def _akcl(audio: Tensor, text: Tensor, inputs: LossInputs) -> Tensor:
+def _akcl(audio: "Tensor", text: "Tensor", inputs: LossInputs) -> "Tensor":
+    from .losses import akcl_loss
+
     return akcl_loss(
         audio,
         text,
@@ -112,14 +117,20 @@ def _akcl(audio: Tensor, text: Tensor, inputs: LossInputs) -> Tensor:
 def _akcl_weights(
     num_drawn: int, anchor: int | None, num_languages: int, options: Mapping[str, Any]
 ) -> list[tuple[float, float]]:
+    from .losses import akcl_weights
+
     return akcl_weights(num_drawn, cast(int, anchor), options["akcl_weight"], num_languages)
 
 
-def _cacl(audio: Tensor, text: Tensor, inputs: LossInputs) -> Tensor:
+def _cacl(audio: "Tensor", text: "Tensor", inputs: LossInputs) -> "Tensor":
+    from .losses import cacl_loss
+
     return cacl_loss(audio, text[0], text[1], inputs.scale, inputs.ids, inputs.shard)
 
 
-def _mlclap(audio: Tensor, text: Tensor, inputs: LossInputs) -> Tensor:
+def _mlclap(audio: "Tensor", text: "Tensor", inputs: LossInputs) -> "Tensor":
+    from .losses import mlclap_loss
+
     regularization = inputs.options["embed_regularization"]
     return mlclap_loss(audio, text[0], inputs.scale, inputs.ids, regularization, inputs.shard)
 
@@ -185,8 +196,8 @@ def names_where(condition: Callable[[Objective], bool]) -> str:
 
 
 def objective_loss(
-    name: str, audio_embeds: Tensor, text_embeds: Tensor, inputs: LossInputs, ranking_weight: float = 0.0
-) -> Tensor:
+    name: str, audio_embeds: "Tensor", text_embeds: "Tensor", inputs: LossInputs, ranking_weight: float = 0.0
+) -> "Tensor":
     """The loss of an objective, plus `ranking_weight` times [`ranking_divergence`].
 
     Args:
@@ -201,5 +212,7 @@ def objective_loss(
     """
     loss = find_objective(name).loss(audio_embeds, text_embeds, inputs)
     if ranking_weight > 0:
+        from .losses import ranking_divergence
+
         loss = loss + ranking_weight * ranking_divergence(audio_embeds, text_embeds, inputs.scale, inputs.shard)
     return loss

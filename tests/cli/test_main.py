@@ -65,6 +65,9 @@ def test_an_interrupt_ends_without_a_trace(monkeypatch, capsys):
     assert capsys.readouterr().err == "\natri evaluate: interrupted.\n"
 
 
-def test_help_and_unknown_commands_do_not_wait_for_torch():
-    code = "import sys; from modeling_atri.cli.main import main; main(['--help']); sys.exit('torch' in sys.modules)"
+@pytest.mark.parametrize("command", ["", "quickstart", "diagnose draws"])
+def test_help_does_not_wait_for_torch(command):
+    code = "import contextlib, sys; from modeling_atri.cli.main import main\n"
+    code += f"with contextlib.suppress(SystemExit): main({[*command.split(), '--help']})\n"
+    code += "sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
