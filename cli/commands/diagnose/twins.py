@@ -120,7 +120,9 @@ def _refuse_equal_twins(args, num_languages: int) -> None:
         raise ValueError(
             "With one language there is nothing to draw, so there is no weight error. Give two or more `languages`."
         )
-    if find_objective(args.objective).num_drawn(num_languages, args.languages_per_step) >= num_languages:
+    # An objective that draws for each clip is compared with another one, so the weights differ in any case.
+    objective = find_objective(args.objective)
+    if not objective.draws_per_clip and objective.num_drawn(num_languages, args.languages_per_step) >= num_languages:
         raise ValueError(
             f"`objective` {args.objective!r} takes all {num_languages} languages in every step, as does the run it "
             "is compared with, so their weights would be the same. Choose an objective that draws fewer, or a "

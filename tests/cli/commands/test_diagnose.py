@@ -175,9 +175,13 @@ def test_a_run_is_not_compared_with_itself(options, message, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-def test_twins_of_one_objective_differ_by_the_languages_of_a_step(data, tmp_path):
+@pytest.mark.parametrize(
+    "objective",
+    [["kcl", "--languages_per_step", "1"], ["cacl"]],  # CACL also compares texts, so it differs with two languages too
+)
+def test_twins_differ_by_the_languages_of_a_step_or_by_their_objectives(objective, data, tmp_path):
     argv = ["diagnose", "twins", "--model", str(data / "model"), "--train_data", str(data / "clips"), "--use_cpu"]
-    argv += ["--languages", "en", "fr", "--objective", "kcl", "--languages_per_step", "1", "--max_steps", "1"]
+    argv += ["--languages", "en", "fr", "--objective", *objective, "--max_steps", "1"]
     argv += ["--num_probes", "1", "--num_pairs", "1", "--per_device_train_batch_size", "3"]
     assert main([*argv, "--output_dir", str(tmp_path)]) == 0
     assert json.loads((tmp_path / "twins.json").read_text())["weight_error"]["steps"][0]["total"] > 0
