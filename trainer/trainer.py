@@ -298,15 +298,15 @@ class AtriTrainer(EvaluatingTrainer):
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
-        """Forward and backward of a batch: language by language, in chunks, both, or all at once."""
+        """Run forward and backward of a batch: language by language, in chunks, both, or all at once."""
         if not (self._is_exact or self.args.is_chunked):
             return super().training_step(model, inputs, num_items_in_batch)
         model.train()
         self._rest_frozen_text()
         if self.optimizer is not None:
-            self.optimizer.train()  # what is said to a schedule-free one before every step
+            self.optimizer.train()  # as Trainer does before every step, for schedule-free optimizers
         inputs = self._prepare_inputs(inputs)
-        # Several backward passes a step would each start DDP's reduction: gradients are averaged once, at the end.
+        # Each backward pass would start DDP's reduction, so it is turned off and gradients are averaged at the end.
         with self.accelerator.no_sync(model):
             loss = self._backward_in_parts(model, inputs)
         if self.accelerator.sync_gradients and self.args.world_size > 1:
@@ -314,11 +314,11 @@ class AtriTrainer(EvaluatingTrainer):
         return loss
 
     def _backward_in_parts(self, model: nn.Module, inputs: dict[str, Any]) -> Tensor:
-        """Accumulate the gradient of a batch, language by language or in chunks; returns the loss, detached."""
+        """Accumulate the gradient of a batch, language by language or in chunks. Returns the loss, detached."""
         args, goes_by_language = self.args, self._is_exact and self.args.ranking_weight == 0
         num_languages, num_clips, _ = inputs["input_ids"].shape
         text_chunk_size = args.text_chunk_size
-        if self._is_exact and not goes_by_language:  # all languages together, in the memory of one
+        if self._is_exact and not goes_by_language:  # encode the captions of one language at a time
             text_chunk_size = min(text_chunk_size or num_clips, num_clips)
         encoder = BatchEncoder(model, self.atri_model, self._caption_inputs, args.audio_chunk_size, text_chunk_size)
         backward, num_batches = self.accelerator.backward, self.current_gradient_accumulation_steps
@@ -335,7 +335,7 @@ class AtriTrainer(EvaluatingTrainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor | tuple[Tensor, Any]:
-        """The loss with the whole batch, in all languages, encoded at once."""
+        """Compute the loss of a batch whose clips, and captions in all languages, are encoded at once."""
         self._rest_frozen_text()
         num_languages, num_clips, _ = inputs["input_ids"].shape
         outputs = model(
@@ -350,20 +350,20 @@ class AtriTrainer(EvaluatingTrainer):
     def compute_loss_from_embeddings(
         self, audio_embeds: Tensor, text_embeds: Tensor, inputs: dict[str, Any]
     ) -> Tensor:
-        """The objective, of embeddings alone; override it for a loss of your own.
+        """Compute the loss of the objective from the embeddings of a batch. Override it to train with another loss.
 
-        A loss of your own needs all embeddings together, so its step never goes language by language; with
-        `audio_chunk_size` and `text_chunk_size` it trains in the memory of one chunk all the same. `ranking_weight`
-        belongs to the objective that it replaces: add `ranking_divergence` yourself.
+        Another loss may need all embeddings together, so its step does not go language by language. With
+        `audio_chunk_size` and `text_chunk_size` it still trains in the memory of one chunk. Another loss also replaces
+        the term of `ranking_weight`; add `ranking_divergence` to it if you need the term.
 
         Args:
-            audio_embeds (`torch.Tensor` of shape `(N, D)`): of this process's clips, L2-normalised.
-            text_embeds (`torch.Tensor` of shape `(K, N, D)`): of their captions, L2-normalised; which languages the K
-                rows hold says `inputs["languages"]`.
-            inputs (`dict`): the batch, as the collator made it.
+            audio_embeds (`torch.Tensor` of shape `(N, D)`): Embeddings of this process's clips, L2-normalised.
+            text_embeds (`torch.Tensor` of shape `(K, N, D)`): Embeddings of their captions, L2-normalised.
+                `inputs["languages"]` has the language of each.
+            inputs (`dict`): The batch, as the collator makes it.
 
         Returns:
-            `torch.Tensor` of shape `()`. Its mean over the processes is what is trained.
+            `torch.Tensor` of shape `()`. Training minimises its mean over the processes.
         """
         args = self.args
         others = LossInputs(
@@ -377,13 +377,13 @@ class AtriTrainer(EvaluatingTrainer):
         return objective_loss(args.objective, audio_embeds, text_embeds, others, args.ranking_weight)
 
     def _rest_frozen_text(self) -> None:
-        """Without dropout a frozen tower says of a caption always the same, whether it is asked or its cache is."""
+        """Turn off the dropout of a frozen text tower, so that its outputs equal those in its cache."""
         text_model = self.atri_model.text_model
         if text_model.training and is_frozen(text_model):
             text_model.eval()
 
     def _caption_inputs(self, input_ids: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
-        """What the model takes of captions, `(n, tokens)`: their tokens, or what the cache knows of them."""
+        """Arguments of the model for captions `(n, tokens)`: their tokens, or with a cache their pooled states."""
         if self.args.text_cache_dir is None:
             return _trimmed(input_ids, attention_mask)
         if self._text_cache is None:
@@ -400,6 +400,6 @@ class AtriTrainer(EvaluatingTrainer):
 
 
 def _trimmed(input_ids: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
-    """One language's captions without the columns that only longer captions of other languages need."""
+    """Remove the columns that are padding for all of these captions, but not for those of other languages."""
     used = attention_mask.any(dim=0)
     return {"input_ids": input_ids[:, used], "attention_mask": attention_mask[:, used]}
