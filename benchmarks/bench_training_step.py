@@ -32,8 +32,10 @@ from typing import Any
 from shared.options import ROUNDS, SEED, option_parser
 from training_step.step import TrainingStep
 
+from modeling_atri.trainer.objectives import OBJECTIVES, find_objective
 
-FEWEST_LANGUAGES = {"kcl": 1, "akcl": 2}
+
+BY_LANGUAGE = [name for name, objective in OBJECTIVES.items() if objective.pair_weights is not None]
 ALL_LANGUAGES = 8
 LARGE_BATCH = 1024
 MEMORY_BOUND, TIME_BOUND, CHUNKS_TIME_BOUND = "<= 1.05", "<= 1.05", "<= 1.35"
@@ -55,7 +57,7 @@ def main() -> None:
         plot(sizes, options.clips, max(options.batches), options.rounds)
         return
     rows, seconds, megabytes = [], {}, {}
-    for objective in FEWEST_LANGUAGES:
+    for objective in BY_LANGUAGE:
         rows += compare_languages(objective, options, sizes, seconds, megabytes)
     for objective in ("kcl", "cacl"):
         rows += compare_batches(objective, options, sizes, megabytes)
@@ -88,7 +90,7 @@ def compare_languages(
     objective: str, options: argparse.Namespace, sizes: dict[str, int], seconds: dict, megabytes: dict
 ) -> list[dict[str, Any]]:
     """Compare language by language: memory with the fewest languages, time with all languages at once."""
-    fewest, kept = FEWEST_LANGUAGES[objective], {}
+    fewest, kept = find_objective(objective).fewest_languages, {}
     for num_languages in (fewest, ALL_LANGUAGES):
         ways = {
             f"{objective} K={num_languages} {way}": TrainingStep(
@@ -113,7 +115,7 @@ def compare_batches(
     objective: str, options: argparse.Namespace, sizes: dict[str, int], megabytes: dict
 ) -> list[dict[str, Any]]:
     """Compare the memory of large batches in chunks with that of a batch of one chunk."""
-    num_languages = ALL_LANGUAGES if objective == "kcl" else 2
+    num_languages = find_objective(objective).num_drawn(ALL_LANGUAGES)
     chunks = {"audio_chunk_size": options.clips, "text_chunk_size": options.clips}
     base = TrainingStep(objective, num_languages, options.clips, **chunks, **sizes)
     memory = megabytes[f"{objective} K={num_languages} N={options.clips}"] = memory_of(base)

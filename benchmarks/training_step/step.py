@@ -10,6 +10,7 @@ from modeling_atri import AtriConfig, AtriModel
 from modeling_atri.languages_atri import ATRI_LANGUAGES
 from modeling_atri.loss_atri import info_nce_loss
 from modeling_atri.trainer import AtriTrainingArguments
+from modeling_atri.trainer.objectives import find_objective
 
 from .random_data import make_batch, make_trainer
 from .saved_tensors import peak_saved_megabytes
@@ -62,8 +63,9 @@ class TrainingStep:
                 **options,
             )
             self.trainer = make_trainer(model, args)
-        self._has_anchor = objective == "akcl"
-        self._goes_by_language = args.exact_step and objective in ("kcl", "akcl")
+        found = find_objective(objective)
+        self._goes_by_language = args.exact_step and found.pair_weights is not None
+        self._has_anchor = found.has_anchor
         shape = (len(languages), num_clips, num_tokens)
         tokens = torch.randint(4, VOCAB_SIZE, shape)
         self.batch = make_batch(NUM_FRAMES, tokens, torch.ones(shape, dtype=torch.long), languages)
