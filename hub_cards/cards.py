@@ -185,7 +185,7 @@ def _evaluation(results: Results) -> str:
     environment, data = results.get("environment", {}), results.get("data", {})
     if metrics is None or not evaluated.get("languages"):
         return ""
-    made = [name for name in (data.get("eval_hub_id") or data.get("eval"), evaluation_size(results)) if name]
+    made = [str(name) for name in (data.get("eval_hub_id") or data.get("eval"), evaluation_size(results)) if name]
     if versions := environment.get("versions"):
         made.append(", ".join(f"{package} {number}" for package, number in versions.items()))
     if device := environment.get("device"):
