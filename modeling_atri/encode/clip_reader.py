@@ -58,7 +58,7 @@ class ClipReader:
             audio = audio["audio"]
         name = self.names[index] if self.names is not None else path_of(audio) or f"Clip {index}"
         try:
-            return self._read(audio, f"Clip {index}")
+            return self._read(audio, "the clip" if self.names is not None else f"Clip {index}")
         except (ValueError, OSError) as error:
             is_named = self.names is None and name in str(error)
             message = str(error) if is_named else f"{name}: {error}"
