@@ -55,7 +55,7 @@ def load_audio(source: AudioInput, sampling_rate: int = SAMPLING_RATE, source_ra
     Returns:
         `np.ndarray` of shape `(num_samples,)`, float32, C-contiguous. Channels are averaged before resampling.
         Resampling is soxr's "HQ" and is skipped where the rates agree. `num_samples` is the length of the source times
-        `sampling_rate / source_rate`, rounded.
+        `sampling_rate / source_rate`, rounded. The waveform never shares memory with the source.
 
     Raises:
         MissingAudioError: there is no such file (a `ValueError` and a `FileNotFoundError`).
@@ -88,6 +88,8 @@ def read_sound(
     if sound.rate is None:
         with open_sound(sound.content, sound.name) as file:
             waveform = _resample(file.mono_blocks(), file.samplerate, sampling_rate)
+        if len(waveform) == 0:  # only known now for FLAC that was written to a pipe
+            raise ValueError(f"Cannot use {sound.name}: it holds no samples.")
     else:
         waveform = _resample([_to_mono(sound.content, sound.name)], sound.rate, sampling_rate)
     if not np.isfinite(waveform).all():
@@ -103,7 +105,10 @@ def unpack_sound(sound: AudioInput, source_rate: int | None = None, name: str | 
     """
     name = name_of_sound(sound, name or "")
     if hasattr(sound, "get_all_samples"):
-        samples = sound.get_all_samples()
+        try:
+            samples = sound.get_all_samples()
+        except RuntimeError as error:  # torchcodec's error for a damaged file
+            raise ValueError(f"Cannot decode {name or 'the audio'}: {error}") from error
         return UnpackedSound(samples.data, samples.sample_rate, name or "the decoded audio")
     if isinstance(sound, Mapping):
         key = next((key for key in ("array", "raw", "bytes", "path") if sound.get(key) is not None), None)
@@ -213,15 +218,13 @@ def _to_mono(samples: Waveform, name: str) -> np.ndarray:
             "integers of 8, 16 or 32 bits in their own type, such as `array.astype(np.int16)` for 16-bit samples."
         )
     with np.errstate(over="ignore"):  # infinite samples are refused later
-        # Writable, because torch takes no read-only arrays.
-        return np.require(array.mean(axis=0) if array.ndim == 2 else array, np.float32, ["C", "W"])
+        return np.ascontiguousarray(array.mean(axis=0) if array.ndim == 2 else array, np.float32)
 
 
 def _resample(blocks: Iterable[np.ndarray], source_rate: int, sampling_rate: int) -> np.ndarray:
-    """Join mono blocks at the target rate. The resampler keeps its state from block to block, so seams are exact."""
+    """Join mono blocks at the target rate, in new memory. The resampler's state runs on, so seams are exact."""
     if source_rate == sampling_rate:
-        blocks = list(blocks)
-        return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+        return np.concatenate([np.zeros(0, dtype=np.float32), *blocks])
     soxr = import_library("soxr")
     stream = soxr.ResampleStream(source_rate, sampling_rate, num_channels=1, dtype="float32", quality="HQ")
     resampled = [stream.resample_chunk(block) for block in blocks]

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from ..audio_inputs_atri import SAMPLING_RATE, AudioInput, check_rate, load_audio, read_sound, unpack_sound
+from ..audio_inputs_atri import SAMPLING_RATE, AudioInput, check_rate, read_sound, unpack_sound
 from ..sound_files_atri import SoundFile, open_sound
 
 
@@ -31,7 +31,7 @@ def audio_length(source: AudioInput, sampling_rate: int = SAMPLING_RATE) -> int:
     check_rate("sampling_rate", sampling_rate)
     sound = unpack_sound(source)
     if sound.rate is not None:
-        return len(load_audio(source, sampling_rate))
+        return len(read_sound(sound.content, sampling_rate, sound.rate, sound.name))
     with open_sound(sound.content, sound.name) as file:
         num_frames = sum(map(len, file.mono_blocks())) if file.num_frames is None else file.num_frames
         return round(num_frames * sampling_rate / file.samplerate)
@@ -56,7 +56,7 @@ def load_excerpt(source: AudioInput, start: int, num_samples: int, sampling_rate
     """
     sound = unpack_sound(source)
     if sound.rate is not None:
-        return load_audio(source, sampling_rate)[start : start + num_samples]
+        return read_sound(sound.content, sampling_rate, sound.rate, sound.name)[start : start + num_samples]
     with open_sound(sound.content, sound.name) as file:
         mono, offset = _read(file, start, num_samples, sampling_rate)
     if len(mono) == 0:

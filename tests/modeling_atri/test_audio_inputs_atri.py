@@ -1,6 +1,7 @@
 import io
 import re
 import struct
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import soundfile
 import soxr
 import torch
 
-from modeling_atri.audio_io import MissingAudioError, audio_length, load_audio
+from modeling_atri.audio_io import MissingAudioError, audio_length, load_audio, load_excerpt
 
 
 RATE = 16_000
@@ -87,10 +88,34 @@ def test_integers_are_scaled_by_their_full_range(dtype):
         np.testing.assert_array_equal(load_audio(torch.from_numpy(array), source_rate=RATE), [-1, 0, 0.5])
 
 
+@pytest.mark.parametrize("array", [sine(440), torch.tensor(sine(440))])
+def test_the_waveform_of_an_array_is_a_copy(array):
+    load_audio(array, source_rate=RATE)[:] = 2.0
+    load_audio({"array": array, "sampling_rate": RATE})[:] = 2.0
+    np.testing.assert_array_equal(array, sine(440))
+
+
 def test_arrays_are_resampled():
     waveform = load_audio(sine(1_000, 48_000), sampling_rate=24_000, source_rate=48_000)
     assert waveform.shape == (24_000,)
     assert peak_frequency(waveform, 24_000) == pytest.approx(1_000, abs=1)
+
+
+def test_each_sound_of_a_decoder_is_decoded_once():
+    calls = []
+    samples = SimpleNamespace(data=torch.tensor(sine(440))[None], sample_rate=RATE)
+    decoder = SimpleNamespace(get_all_samples=lambda: calls.append(1) or samples)
+    assert audio_length(decoder) == RATE
+    np.testing.assert_array_equal(load_excerpt(decoder, 100, 50, RATE), sine(440)[100:150])
+    assert len(calls) == 2
+
+
+def test_damaged_file_in_a_decoder():
+    def fail():
+        raise RuntimeError("Could not receive frame from decoder")
+
+    with pytest.raises(ValueError, match="^Cannot decode the audio: Could not receive frame"):
+        load_audio(SimpleNamespace(get_all_samples=fail))
 
 
 def test_missing_file_is_both_kinds_of_error(tmp_path):

@@ -128,6 +128,14 @@ def test_streamed_flac_is_decoded_to_find_its_length(seconds):
         load_audio(content[: len(content) // 2])
 
 
+@pytest.mark.parametrize("rate", [RATE, 8_000])
+def test_streamed_flac_without_samples(rate):
+    content = streamed_flac(noise(0.5))
+    header = content[: content.index(b"\xff\xf8")]  # up to the first frame
+    with pytest.raises(ValueError, match="^Cannot use the given .* bytes: it holds no samples"):
+        load_audio(header, rate)
+
+
 @pytest.mark.parametrize(
     ("format", "size", "placeholder"), [("AU", slice(8, 12), b"\xff" * 4), ("W64", slice(16, 24), b"\xff" * 8)]
 )
