@@ -4,6 +4,7 @@ import json
 import logging
 import math
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -112,6 +113,7 @@ def convert(args: ConvertArguments) -> dict[str, Any]:
     _print_model(model)
     size = sum(value.numel() * value.element_size() for value in model.state_dict().values())
     print(f"Writing {folder} ({size / 1e6:,.1f} MB) ...", flush=True)
+    check_room(folder, size)
     with folder_written_whole(folder) as temporary:
         model.save_pretrained(temporary)
         processor.save_pretrained(temporary)
@@ -209,6 +211,13 @@ def check_vocabulary(model: "AtriModel", processor: "AtriProcessor") -> None:
             f"The tokenizer has {len(processor.tokenizer)} tokens, but the text tower knows {rows}. Name the "
             "tokenizer that it was trained with."
         )
+
+
+def check_room(folder: Path, size: int) -> None:
+    """Raise an OSError if the disk of a new folder has fewer than `size` bytes free."""
+    place = next(parent for parent in folder.resolve().parents if parent.exists())
+    if (free := shutil.disk_usage(place).free) < size:
+        raise OSError(f"There are {free / 1e6:,.0f} MB free for {folder}, which needs {size / 1e6:,.0f} MB.")
 
 
 def _file_names(folder: Path) -> list[str]:

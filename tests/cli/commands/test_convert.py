@@ -244,6 +244,13 @@ def test_a_failure_while_writing_leaves_everything_as_it_was(mlclap, tmp_path, m
 # Mistakes
 
 
+def test_too_little_room_is_found_before_writing(mlclap, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 9, 1))
+    assert main([*mlclap, str(tmp_path / "out")]) == 2
+    assert "There are 0 MB free" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_weights_that_do_not_fit_are_named_and_nothing_is_written(sources, mlclap, tmp_path, capsys):
     state_dict = mlclap_state_dict() | {"module.extra": torch.ones(1)}
     del state_dict["audio_encoder.model.norm.bias"]
