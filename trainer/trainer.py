@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -33,12 +33,6 @@ from .run.engines import check_engine
 from .run.progress import brief_callback
 from .step.batch import BatchEncoder, exact_backward, joint_backward
 from .step.distributed import average_gradients, batch_shard, told_by_main
-
-
-if TYPE_CHECKING:
-    from peft import PeftModel
-
-    from modeling_atri.modeling_atri import AtriModel
 
 
 # Arguments of `Trainer` that would have no effect, or a wrong one.
@@ -95,7 +89,7 @@ class AtriTrainer(EvaluatingTrainer):
 
     def __init__(
         self,
-        model: "AtriModel | PeftModel",
+        model: nn.Module,
         args: AtriTrainingArguments,
         processor: AtriProcessor,
         train_dataset: Sequence[dict] | None = None,
@@ -177,13 +171,11 @@ class AtriTrainer(EvaluatingTrainer):
         """Batches of this process, drawn by [`EpochBatchSampler`]. Accelerate must not shard them again."""
         if self.train_dataset is None:
             raise ValueError("Training needs a `train_dataset`.")
-        args = self.args
+        args, num_workers = self.args, self.args.dataloader_num_workers
         self._batch_sampler = self._epoch_batches()
-        num_workers = args.dataloader_num_workers
+        seed, has_stand_ins = self.data_collator.seed, args.on_bad_row == "skip"
         return DataLoader(
-            DrawnRows(
-                self.train_dataset, args.mix_probability, self.data_collator.seed, stand_ins=args.on_bad_row == "skip"
-            ),
+            DrawnRows(self.train_dataset, args.mix_probability, seed, has_stand_ins),
             batch_sampler=self._batch_sampler,
             collate_fn=self.data_collator,
             num_workers=num_workers,
@@ -249,7 +241,7 @@ class AtriTrainer(EvaluatingTrainer):
         if self.train_dataset is not None:
             self._begin_run(checkpoint)
         if checkpoint is None:
-            self._set_mel_statistics()
+            self.set_mel_statistics()
         self.forget_figures()
         self.bad_rows.begin(self.is_world_process_zero(), resumed=checkpoint is not None)
         try:
@@ -263,7 +255,8 @@ class AtriTrainer(EvaluatingTrainer):
             self.bad_rows.report()
         return output
 
-    def _set_mel_statistics(self) -> None:
+    def set_mel_statistics(self) -> None:
+        """Compute the mel statistics of a model that has none, and fill the augmentation's masks with their mean."""
         mel_norm = self.atri_model.audio_model.mel_norm
         if self.train_dataset is not None:
             part = (self.args.process_index, self.args.world_size)
@@ -280,7 +273,7 @@ class AtriTrainer(EvaluatingTrainer):
             load_adapter_weights(self.atri_model, resume_from_checkpoint)
         else:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
-        self._set_mel_statistics()
+        self.set_mel_statistics()
 
     def _load_best_model(self) -> None:
         if self._has_own_adapter:
@@ -394,7 +387,7 @@ class AtriTrainer(EvaluatingTrainer):
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         if self._text_cache is not None:
-            # Saved too, because rounding in a caption's states depends on the captions it was encoded with.
+            # A resumed run needs the same states. Their rounding depends on the captions they are encoded with.
             self._text_cache.flush()
         super()._save_checkpoint(model, trial)
 

@@ -80,7 +80,7 @@ class DiagnosticsCallback(TrainerCallback):
     def on_epoch_end(self, args, state, control, **kwargs):
         if self._errors is None:  # not the main process
             return
-        num_steps = self._errors.sampling.num_steps(len(self._errors.counts))
+        num_steps = len(self._errors.sampling.batches(len(self._errors.counts)))
         batches = round(state.epoch * num_steps)  # since the start of the run
         epoch = (batches - 1) // num_steps
         errors = self._errors.of_epoch(epoch, batches - epoch * num_steps)

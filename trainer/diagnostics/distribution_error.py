@@ -9,10 +9,6 @@ p is uniform over the clips, over the K languages of a clip, and over the C capt
 over the clips that the epoch used, ignoring that a clip weighs more in a small last batch. The share of a pair in its
 clip is its share of the audio-text terms. The error lies in [0, 2]. It is computed over clips and languages, where
 captions are summed up, and over all pairs.
-
-Drawn pairs have at least their share of p, so p' exceeds p there by as much as it falls short elsewhere. The error is
-therefore twice the share of p that was not drawn: with k languages for each clip, 2 (1 - k / K) over languages and
-2 (1 - k / (K C)) over pairs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -63,22 +59,13 @@ class Sampling:
 
     @classmethod
     def from_arguments(cls, args: AtriTrainingArguments, draws: LanguageDraws | None = None) -> "Sampling":
-        """The sampling of a run with these arguments.
-
-        Args:
-            args: Arguments of the run.
-            draws (*optional*): Draws of the run's collator. Default: those of the arguments.
-        """
+        """The sampling of a run with these arguments, and with the draws of its collator if they differ."""
         draws = draws or args.language_draws
         options = {name: getattr(args, name) for name in find_objective(draws.objective).options}
         return cls(draws, options, args.train_batch_size, args.world_size, args.dataloader_drop_last)
 
     def audio_text_weights(self, languages: Sequence[Sequence[str]]) -> np.ndarray:
-        """Weights of the terms A(audio, text_k) in the loss, divided by their sum.
-
-        Args:
-            languages: Languages of the step, rows `(K, N)`.
-        """
+        """Weights `(K,)` of the terms A(audio, text_k) in the loss of a step with the languages `(K, N)`; sum 1."""
         objective = find_objective(self.draws.objective)
         options = {name: getattr(AtriTrainingArguments, name) for name in objective.options} | dict(self.loss_options)
         anchor = self.draws.anchor_row(languages)
@@ -92,11 +79,7 @@ class Sampling:
             )
         return weights / weights.sum()
 
-    def num_steps(self, num_clips: int) -> int:
-        """Batches of an epoch on each process."""
-        return len(self.batches(num_clips, rank=0))
-
-    def batches(self, num_clips: int, rank: int) -> EpochBatchSampler:
+    def batches(self, num_clips: int, rank: int = 0) -> EpochBatchSampler:
         """The batches of one process."""
         seed = self.draws.seed
         return EpochBatchSampler(num_clips, self.batch_size, seed, rank, self.num_processes, self.drop_last)
@@ -110,9 +93,8 @@ def caption_counts(rows: Sequence[dict], languages: Sequence[str]) -> np.ndarray
     """
     if isinstance(rows, datasets.Dataset):
         rows = rows.select_columns([name for name in rows.column_names if name != "audio"])
-    counts = np.array(
-        [[len(row["captions"].get(code) or ()) for code in languages] for row in rows], dtype=np.int64
-    ).reshape(-1, len(languages))
+    counts = [[len(row["captions"].get(code) or ()) for code in languages] for row in rows]
+    counts = np.array(counts, dtype=np.int64).reshape(-1, len(languages))
     missing = np.argwhere(counts == 0)
     if len(missing):
         item, place = missing[0]
@@ -188,10 +170,9 @@ def closed_form_error(
     """The data distribution error of an epoch that uses every clip, with `num_captions` per clip and language.
 
     It is `2 (1 - k / K)` over languages and `2 (1 - k / (K C))` over pairs, where k is the number of languages that
-    are drawn for a clip: `languages_per_step` or all K for kcl and akcl, 2 for cacl, 1 for mlclap. With K = 8
-    languages it is 0 for KCL, 1.5 for CACL and 1.75 for ML-CLAP, as in the paper. In anchored KCL with k < K the
-    anchor has its share of p, and the others have (K - 1) / (k - 1) times theirs. No share is below p, so the same
-    formula holds.
+    are drawn for a clip: `languages_per_step` or all K for kcl and akcl, 2 for cacl, 1 for mlclap. No drawn pair has
+    less than its share of p, so p' exceeds p there by as much as it falls short elsewhere, and the error is twice the
+    share of p that was not drawn.
     """
     drawn = find_objective(objective).num_drawn(num_languages, languages_per_step)
     return DistributionError(2 * (1 - drawn / num_languages), 2 * (1 - drawn / (num_languages * num_captions)))
@@ -199,11 +180,6 @@ def closed_form_error(
 
 class DistributionErrors:
     """The errors of a run's epochs, one after another: of each epoch, and of p' averaged over all epochs so far.
-
-    In ML-CLAP, later epochs draw what earlier ones lacked. Over languages the average approaches p, and in the long
-    run its error falls with the square root of the number of epochs. The error of CACL stays at or above 2 (1/2 -
-    1/K), because the anchor always has half of the weight. KCL has no error over languages. Captions average out,
-    unless the first one is always used.
 
     Args:
         sampling: Sampling of the run.

@@ -145,12 +145,7 @@ def _check(args: AtriTrainingArguments, num_probes: int, num_pairs: int) -> None
 
 
 class _Twin(AtriTrainer):
-    """A run whose steps are made one by one.
-
-    Args:
-        model, args, processor, rows: See [`AtriTrainer`]. The model and the arguments are copied.
-        changes: Arguments that differ from `args`.
-    """
+    """A run whose steps are made one by one. Model and arguments are copied; `changes` are arguments to change."""
 
     def __init__(
         self, model: AtriModel, args: AtriTrainingArguments, processor: AtriProcessor, rows: Sequence[dict], **changes
@@ -165,10 +160,6 @@ class _Twin(AtriTrainer):
         self.num_steps = args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * len(self.loader))
         self.create_optimizer_and_scheduler(self.num_steps)
         self.optimizer = self.accelerator.prepare_optimizer(self.optimizer)
-
-    def begin(self) -> None:
-        """Set the mel statistics of a new model, as a run does before its first step."""
-        self._set_mel_statistics()
 
     def batches_of(self, epoch: int) -> DataLoader:
         """The batches of an epoch."""
@@ -236,7 +227,7 @@ def _make_twins(
 ) -> tuple[_Twin, _Twin]:
     objective = FULL_OBJECTIVE if find_objective(args.objective).draws_per_clip else args.objective
     full = _Twin(model, args, processor, rows, objective=objective, languages_per_step=None)
-    full.begin()
+    full.set_mel_statistics()
     sampled = _Twin(model, args, processor, rows)
     sampled.atri_model.load_state_dict(full.atri_model.state_dict())  # the statistics, and a new adapter's weights
     return full, sampled

@@ -9,13 +9,7 @@ from transformers.trainer_utils import unwrap_peft_model
 
 from modeling_atri.corpora.rows.bad_rows import BadRow, count_kinds
 from modeling_atri.hub_cards.origin import with_origin
-from modeling_atri.hub_cards.results import (
-    Emissions,
-    EvaluatedOn,
-    ModelFacts,
-    Results,
-    TrainingFacts,
-)
+from modeling_atri.hub_cards.results import Emissions, EvaluatedOn, ModelFacts, Results, TrainingFacts
 from modeling_atri.modeling_atri import AtriModel
 
 from ..arguments import AtriTrainingArguments
@@ -64,17 +58,9 @@ def training_facts(
     data_seed: int,
     best_is_loaded: bool,
 ) -> TrainingFacts:
-    """Describe how far training has come, and the arguments that shape its outcome.
+    """Describe how far training has come, and the arguments that shape its outcome. See [`TrainingFacts`].
 
-    Args:
-        args ([`AtriTrainingArguments`]): Arguments of the run.
-        state (`TrainerState`): State of the run.
-        train_batch_size (`int`): Clips of a batch on one process.
-        num_train_clips (`int`, *optional*): Number of training clips.
-        left_out (sequence of `BadRow`): Training rows that could not be used.
-        patch_dropout (`float`): Share of audio patches that are dropped in training.
-        data_seed (`int`): Seed of the draws from the data.
-        best_is_loaded (`bool`): Whether the model is the best one of the run, not the last one.
+    `train_batch_size` counts the clips of one process. `best_is_loaded` says whether the model is the best of the run.
     """
     return {
         "objective": args.objective,
@@ -117,12 +103,7 @@ def complete_results(
 ) -> Results:
     """Add to results what is known at the end of a run: origin and license of the weights, duration, emissions.
 
-    Args:
-        results ([`~modeling_atri.hub_cards.results.Results`]): Results of the model so far.
-        model (`AtriModel` or `PeftModel`): The model, not wrapped for several processes.
-        given (`ModelFacts`): Facts that the caller knows; they count instead of those of the model.
-        log_history (sequence): Of the trainer's state.
-        emissions (`Emissions`, *optional*): Emissions of the run.
+    The caller's facts in `given` replace those found in the model, which must not be wrapped for several processes.
     """
     config = unwrap_peft_model(model).config
     facts = ModelFacts(projection_dim=config.projection_dim) | model_facts(model) | given

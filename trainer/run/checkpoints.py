@@ -27,24 +27,16 @@ _REPLACED = "replaced-"
 
 
 class SavingError(OSError):
-    """A checkpoint or model could not be written. The message names the last whole checkpoint.
-
-    Args:
-        what (`str`): Name of the checkpoint or model.
-        reason (`str`): Reason of the failure.
-        run_folder (`Path`): Folder of the run.
-    """
+    """The checkpoint or model `what` could not be written. The message names the last whole checkpoint."""
 
     def __init__(self, what: str, reason: str, run_folder: Path):
         last, _ = last_whole_checkpoint(run_folder)
-        kept = (
-            "There is no checkpoint to go on from."
-            if last is None
-            else (
+        kept = "There is no checkpoint to go on from."
+        if last is not None:
+            kept = (
                 f"{last} is whole: make room (a smaller `save_total_limit` needs less) and go on from it with "
                 "resume_from_checkpoint."
             )
-        )
         super().__init__(f"{what} could not be written ({reason}). {kept}")
         self.reason = reason
 
@@ -116,12 +108,9 @@ def _together(anyone: Callable[[bool], bool]) -> Iterator[None]:
 def model_written_whole(folder: Path, run_folder: Path) -> Iterator[Path]:
     """Yield a folder to save a model to. Its files replace those in `folder` once all are on the disk, weights last.
 
-    Args:
-        folder (`Path`): Folder of the model. Other files in it are kept.
-        run_folder (`Path`): Folder of the run, whose last checkpoint an error names.
-
     Raises:
-        SavingError: The disk is full or cannot be written; `folder` is unchanged.
+        SavingError: The disk is full or cannot be written; `folder` is unchanged. The message names the last
+            checkpoint in `run_folder`.
     """
     part = folder / _UNFINISHED / "model"
     try:
@@ -165,13 +154,11 @@ def rotate_checkpoints(newest: Path, best: str | None, limit: int | None) -> Non
     others = [path for path in reversed(found) if path.resolve() not in kept]
     others.sort(key=lambda path: damage(path, reads_all=False) is None)
     for path in others[: max(0, len(found) - max(limit, len(found) - len(others)))]:
-        delete_checkpoint(path)
+        _delete_checkpoint(path)
 
 
-def delete_checkpoint(folder: Path) -> None:
+def _delete_checkpoint(folder: Path) -> None:
     """Delete a checkpoint. It is moved away first, so that a partly deleted one never has its name."""
-    if not folder.exists():
-        return
     doomed = folder.parent / _UNFINISHED / f"deleted-{folder.name}"
     doomed.parent.mkdir(exist_ok=True)
     folder.rename(doomed)
@@ -217,7 +204,7 @@ def checkpoints(run_folder: Path) -> list[Path]:
     as saved before the others, in the order of their steps.
     """
     found = [path for path in run_folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*") if path.is_dir() and _step(path) >= 0]
-    return sorted(found, key=lambda path: (_save_number(path) or _unknown_number(path), _step(path)), reverse=True)
+    return sorted(found, key=_save_order, reverse=True)
 
 
 def _save_number(folder: Path) -> int:
@@ -226,17 +213,15 @@ def _save_number(folder: Path) -> int:
     return number if isinstance(number, int) else 0
 
 
-def _unknown_number(folder: Path) -> float:
-    """Order of a checkpoint without a number. A damaged one comes first, so that it is reported."""
-    return 0 if damage(folder, reads_all=False) is None else math.inf
+def _save_order(folder: Path) -> tuple[float, int]:
+    number = _save_number(folder)
+    if number == 0 and damage(folder, reads_all=False) is not None:
+        return math.inf, _step(folder)  # comes first, so that it is reported
+    return number, _step(folder)
 
 
 def last_whole_checkpoint(run_folder: Path, reads_all: bool = True) -> tuple[Path | None, dict[str, str]]:
-    """Find the last saved checkpoint that training can be resumed from.
-
-    Args:
-        run_folder (`Path`): Folder of the run.
-        reads_all (`bool`, *optional*, defaults to `True`): As in `checkpoint_fault`.
+    """Find the last saved checkpoint that training can be resumed from; `reads_all` is as in `checkpoint_fault`.
 
     Returns:
         The checkpoint, None if there is none, and the fault of each checkpoint that was saved later, by name.
@@ -251,15 +236,12 @@ def last_whole_checkpoint(run_folder: Path, reads_all: bool = True) -> tuple[Pat
 
 
 def resolve_checkpoint(wanted: str | os.PathLike | bool | None, run_folder: Path) -> str | None:
-    """Find the whole checkpoint that training is to be resumed from.
+    """Find the whole checkpoint that training is to be resumed from; None if `wanted` is None or False.
 
     Args:
-        wanted (`str`, `os.PathLike` or `bool`, *optional*): Folder of a checkpoint, or True for the last whole one. A
-            warning names damaged ones that were saved later.
+        wanted (`str`, `os.PathLike` or `bool`, *optional*): Folder of a checkpoint, or True for the last whole one of
+            `run_folder`. A warning names damaged ones that were saved later.
         run_folder (`Path`): Folder of the run.
-
-    Returns:
-        `str`, or None if `wanted` is None or False.
 
     Raises:
         ValueError: There is no such checkpoint, or it is damaged. The message names a whole one.
@@ -313,14 +295,9 @@ def report_earlier_run(run_folder: Path) -> None:
 
 
 def best_checkpoint(recorded: str, resumed_from: str) -> str | None:
-    """Find a run's best checkpoint beside the one that it is resumed from, even if the folder has moved.
+    """Find a run's best checkpoint beside the one it is resumed from, even if the folder has moved.
 
-    Args:
-        recorded (`str`): Path of the best checkpoint when it was saved.
-        resumed_from (`str`): A checkpoint of the same run.
-
-    Returns:
-        Path of the best checkpoint, None if it is lost.
+    `recorded` is its path when it was saved. Returns None if it is lost.
     """
     folder = Path(resumed_from).with_name(Path(recorded).name)
     fault = damage(folder)

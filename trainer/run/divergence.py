@@ -1,5 +1,6 @@
 """Ends training at the first loss or weight that is not a finite number."""
 
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -44,10 +45,7 @@ class LossWatch(TrainerCallback):
     """
 
     def __init__(
-        self,
-        total_loss: Callable[[], Tensor],
-        gather: Callable[[Tensor], Tensor],
-        audio_id: Callable[[int], str],
+        self, total_loss: Callable[[], Tensor], gather: Callable[[Tensor], Tensor], audio_id: Callable[[int], str]
     ):
         self._total_loss, self._gather, self._audio_id = total_loss, gather, audio_id
         self._batches: deque[list[int]] = deque()  # batches that were drawn and not trained on yet
@@ -99,9 +97,11 @@ class LossWatch(TrainerCallback):
 
     def _raise(self, loss: _Loss, totals: list[float], args: TrainingArguments) -> None:
         items = gather_object([loss.items])  # of each process
-        guilty = [clip for clips, total in zip(items, totals, strict=True) if not _is_finite(total) for clip in clips]
+        guilty = [
+            clip for clips, total in zip(items, totals, strict=True) if not math.isfinite(total) for clip in clips
+        ]
         names = ", ".join(repr(self._audio_id(item)) for item in guilty)
-        value = next(total for total in totals if not _is_finite(total))
+        value = next(total for total in totals if not math.isfinite(total))
         raise TrainingDivergedError(
             f"The loss of step {loss.step} (epoch {loss.epoch:.2f}) is {value}. Its batch held the clips {names}. "
             f"{_causes(args)}"
@@ -124,11 +124,9 @@ def check_weights(model: nn.Module, args: TrainingArguments, state: TrainerState
 def _causes(args: TrainingArguments) -> str:
     precision = "numbers too large for fp16 (bf16 has a larger range), " if args.fp16 else ""
     last, _ = last_whole_checkpoint(Path(args.output_dir))
-    kept = (
-        "There is no checkpoint to go on from"
-        if last is None
-        else f"The last good checkpoint is {last}; go on from it with resume_from_checkpoint"
-    )
+    kept = "There is no checkpoint to go on from"
+    if last is not None:
+        kept = f"The last good checkpoint is {last}; go on from it with resume_from_checkpoint"
     return (
         f"Likely causes: a learning rate that is too high (it is {args.learning_rate:g}), {precision}or broken "
         f"recordings among these clips. Nothing of this was saved. {kept}, once the cause is removed."
@@ -138,7 +136,3 @@ def _causes(args: TrainingArguments) -> str:
 def _waits(control: TrainerControl) -> bool:
     """Whether training waits for the device anyway."""
     return control.should_log or control.should_evaluate or control.should_save
-
-
-def _is_finite(value: float) -> bool:
-    return value - value == 0

@@ -17,20 +17,11 @@ from .exact import language_by_language_backward
 
 @dataclass(frozen=True)
 class BatchEncoder:
-    """Encodes the clips and the captions of a batch, in chunks.
+    """Encodes the clips and the captions of a batch, in chunks of at most so many; None encodes all at once."""
 
-    Args:
-        model (`nn.Module`): The model that is called, with the wrappers of PEFT, autocast and several processes.
-        atri_model (`AtriModel`): The same model without wrappers.
-        caption_inputs (`Callable`): Takes `input_ids` and `attention_mask`, both `(n, tokens)`, and returns the
-            arguments with which the model encodes these captions.
-        audio_chunk_size (`int`, *optional*): Most clips of a forward pass. Default: all.
-        text_chunk_size (`int`, *optional*): Most captions of a forward pass. Default: all.
-    """
-
-    model: nn.Module
-    atri_model: AtriModel
-    caption_inputs: Callable[[Tensor, Tensor], dict[str, Tensor]]
+    model: nn.Module  # with the wrappers of PEFT, autocast and several processes
+    atri_model: AtriModel  # the same model without wrappers
+    caption_inputs: Callable[[Tensor, Tensor], dict[str, Tensor]]  # of the model, for ids and mask `(n, tokens)`
     audio_chunk_size: int | None = None
     text_chunk_size: int | None = None
 
@@ -42,10 +33,8 @@ class BatchEncoder:
             chunk = {"input_features": input_features[rows, :longest], "input_features_mask": mask[rows, :longest]}
             return self.model(**chunk).audio_embeds
 
-        encodes_twice = self._encodes_twice(self.atri_model.audio_model)
-        return CachedEmbeddings(
-            encode, len(input_features), input_features.device, self.audio_chunk_size, encodes_twice
-        )
+        twice = self._encodes_twice(self.atri_model.audio_model)
+        return CachedEmbeddings(encode, len(input_features), input_features.device, self.audio_chunk_size, twice)
 
     def captions(self, input_ids: Tensor, attention_mask: Tensor) -> CachedEmbeddings:
         """Embeddings of captions `(n, tokens)`."""
@@ -53,8 +42,8 @@ class BatchEncoder:
         def encode(rows: slice) -> Tensor:
             return self.model(**self.caption_inputs(input_ids[rows], attention_mask[rows])).text_embeds
 
-        encodes_twice = self._encodes_twice(self.atri_model.text_model)
-        return CachedEmbeddings(encode, len(input_ids), input_ids.device, self.text_chunk_size, encodes_twice)
+        twice = self._encodes_twice(self.atri_model.text_model)
+        return CachedEmbeddings(encode, len(input_ids), input_ids.device, self.text_chunk_size, twice)
 
     def _encodes_twice(self, tower: nn.Module) -> bool:
         # With an adapter, checkpointing makes the frozen tower's inputs require gradients, so it builds a graph.
@@ -100,12 +89,7 @@ def exact_backward(
 ) -> Tensor:
     """Accumulate the gradient of a weighted sum of InfoNCE terms, with a chunk of one language in memory.
 
-    Args:
-        encoder, inputs, backward, num_batches: See [`joint_backward`].
-        weights, anchor: See [`language_by_language_backward`].
-
-    Returns:
-        The loss, detached.
+    Arguments are as in [`joint_backward`] and [`language_by_language_backward`]. Returns the loss, detached.
     """
     input_ids, attention_mask, ids = inputs["input_ids"], inputs["attention_mask"], inputs["group_ids"]
     shard = batch_shard(input_ids.shape[1], input_ids.device)

@@ -20,10 +20,8 @@ class CachedEmbeddings:
     """Embeddings of a batch, detached from the encoder that made them.
 
     The loss is computed from `leaf`, `(num_rows, D)`. `backward` then passes the gradient of `leaf` on through the
-    encoder. All chunks but the last are encoded without a graph, and `backward` encodes them again from the same
-    random state, so that their dropout is the same. The last chunk keeps its graph, so a batch of one chunk is encoded
-    once. The activations of at most one chunk are in memory at any time. In the end, torch's random generators are in
-    the state in which encoding every chunk once leaves them.
+    encoder, with the same dropout. The last chunk keeps its graph, so a batch of one chunk is encoded once. In the
+    end, torch's random generators are in the state in which encoding every chunk once leaves them.
 
     Args:
         encode: Returns the embeddings of some of the rows, `(n, D)`. For the same rows and random state it must return

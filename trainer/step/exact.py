@@ -17,12 +17,9 @@ def language_by_language_backward(
 ) -> Tensor:
     """Accumulate the gradient of `sum_k a_k L(audio, text_k) + sum_{k != anchor} b_k L(text_anchor, text_k)`.
 
-    The terms of a language depend only on its own captions, the audio and the captions of the anchor. The step
-    therefore encodes the audio and the anchor first. For each language it computes the terms with detached copies of
+    The step encodes the audio and the anchor first. For each language it computes the terms with detached copies of
     these (leaves) and runs backward at once, which frees the language's activations and adds to the gradients of the
-    leaves. In the end the leaves' gradients run backward through the captions of the anchor and the audio. The
-    activations of the audio, the anchor and one other language are in memory at a time, or one chunk of each if they
-    are encoded in chunks. Without chunks nothing is encoded twice.
+    leaves. In the end the leaves' gradients run backward through the captions of the anchor and the audio.
 
     Args:
         encode_audio: Returns the audio embeddings, `(N, D)`.
