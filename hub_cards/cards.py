@@ -15,15 +15,7 @@ from .authorship import write_card
 from .example_captions import EXAMPLE_CAPTIONS
 from .metadata import model_card_data
 from .origin import has_sonar_weights, model_license
-from .results import (
-    RESULTS_NAME,
-    Results,
-    TrainingFacts,
-    as_list,
-    evaluation_size,
-    model_languages,
-    write_results,
-)
+from .results import RESULTS_NAME, Results, as_list, evaluation_size, model_languages, write_results
 from .tables import results_table
 
 
@@ -140,7 +132,8 @@ def _captions(languages: list[str]) -> dict[str, str]:
 
 def _training(results: Results) -> str:
     training, model, data = results.get("training", {}), results.get("model", {}), results.get("data", {})
-    facts = _training_arguments(training)
+    known = {name: value for name, value in training.items() if value is not None}
+    facts = [f"- {title}: {_short(known[name])}" for name, title in _TRAINING_TITLES.items() if name in known]
     if adapter := model.get("adapter"):
         facts.append("- adapter: " + ", ".join(f"{name} {_short(value)}" for name, value in adapter.items()))
     if left_out := training.get("left_out"):
@@ -158,11 +151,6 @@ def _training(results: Results) -> str:
     if count := model.get("num_parameters"):
         facts.append(f"- parameters: {count / 1e6:.1f} M")
     return "\n".join(facts)
-
-
-def _training_arguments(training: TrainingFacts) -> list[str]:
-    known: dict[str, Any] = {name: value for name, value in training.items() if value is not None}
-    return [f"- {title}: {_short(known[name])}" for name, title in _TRAINING_TITLES.items() if name in known]
 
 
 def _counted(counts: dict[str, int]) -> str:

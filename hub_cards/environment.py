@@ -9,7 +9,7 @@ import torch
 from .results import Environment
 
 
-_PACKAGES = (
+_PACKAGES = [
     "modeling_atri",
     "torch",
     "transformers",
@@ -19,7 +19,7 @@ _PACKAGES = (
     "numpy",
     "soxr",
     "soundfile",
-)
+]
 
 
 def describe_environment(device: torch.device | str | None = None) -> Environment:

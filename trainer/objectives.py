@@ -200,15 +200,7 @@ def objective_loss(
 ) -> "Tensor":
     """The loss of an objective, plus `ranking_weight` times [`ranking_divergence`].
 
-    Args:
-        name (`str`): Name of the objective.
-        audio_embeds (`torch.Tensor` of shape `(N, D)`): Embeddings of the clips, L2-normalised.
-        text_embeds (`torch.Tensor` of shape `(K, N, D)`): Embeddings of their captions in the languages of the step.
-        inputs (`LossInputs`): Everything else that the loss depends on.
-        ranking_weight (`float`, *optional*, defaults to 0): Weight of the additional term.
-
-    Returns:
-        `torch.Tensor` of shape `()`.
+    The embeddings are L2-normalised: clips `(N, D)`, and captions `(K, N, D)` in the languages of the step.
     """
     loss = find_objective(name).loss(audio_embeds, text_embeds, inputs)
     if ranking_weight > 0:

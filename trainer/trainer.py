@@ -22,9 +22,9 @@ from .data.draws import EXCERPT, random_stream
 from .data.feature_cache import FeatureCache
 from .data.text_cache import TextCache
 from .evaluation.evaluating import EvaluatingTrainer
-from .model.adapters import has_adapter, load_adapter_weights
+from .model.adapters import has_adapter, is_frozen, load_adapter_weights
 from .model.mel_statistics import set_mel_statistics
-from .model.parameters import is_frozen, leaves_out_layers, parameter_groups, prepare_model
+from .model.parameters import leaves_out_layers, parameter_groups, prepare_model
 from .objectives import LossInputs, find_objective, objective_loss
 from .run.bad_rows import bad_row_explained
 from .run.checkpoints import full_disk_explained, remove_unfinished_saves, resolve_checkpoint

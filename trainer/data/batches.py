@@ -2,8 +2,8 @@
 
 import logging
 from collections.abc import Iterator, Sequence
-from typing import Any
 
+import datasets
 import numpy as np
 from torch.utils.data import Dataset, Sampler
 
@@ -20,25 +20,14 @@ class EpochBatchSampler(Sampler[list[Draw]]):
     Each clip is used once an epoch. The last step spreads the remaining clips as evenly as possible. If fewer clips
     than processes remain, or a single clip, which cannot be compared with another, they are left out.
 
-    Args:
-        num_items: Number of rows of the dataset.
-        batch_size: Clips of a batch on one process.
-        seed: Seed of the run.
-        rank, world_size: Number of this process, and the number of processes.
-        drop_last: Whether to leave out the last step if it is not full.
+    `batch_size` counts the clips of one process. `drop_last` leaves out a last step that is not full.
 
     Raises:
         ValueError: A step has one clip, or there are fewer clips than one step needs.
     """
 
     def __init__(
-        self,
-        num_items: int,
-        batch_size: int,
-        seed: int,
-        rank: int = 0,
-        world_size: int = 1,
-        drop_last: bool = False,
+        self, num_items: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1, drop_last: bool = False
     ):
         self.num_items, self.batch_size, self.seed = num_items, batch_size, seed
         self.rank, self.world_size = rank, world_size
@@ -93,8 +82,8 @@ class DrawnRows(Dataset):
         self.rows, self.mix_probability, self.seed, self.stand_ins = rows, mix_probability, seed, stand_ins
         self._groups: dict[str, list[int]] = {}
         if mix_probability > 0:
-            for item, group in enumerate(_groups_of(rows)):
-                self._groups.setdefault(group, []).append(item)
+            for item, row in enumerate(without_audio(rows)):
+                self._groups.setdefault(group_of(row), []).append(item)
             if len(self._groups) == len(rows):
                 logger.warning(
                     "mix_probability=%s has no effect: a clip is mixed with another of its group, but no two of the "
@@ -129,7 +118,8 @@ def group_of(row: dict) -> str:
     return str(row["audio_id"] if group is None else group)
 
 
-def _groups_of(rows: Any) -> list[str]:
-    if hasattr(rows, "select_columns"):  # a `datasets.Dataset`: do not read the recordings
-        rows = rows.select_columns([name for name in ("group_id", "audio_id") if name in rows.column_names])
-    return [group_of(row) for row in rows]
+def without_audio(rows: Sequence[dict]) -> Sequence[dict]:
+    """Drop the column of sounds of a `datasets.Dataset`, so that iterating over rows does not read them."""
+    if not isinstance(rows, datasets.Dataset):
+        return rows
+    return rows.select_columns([name for name in rows.column_names if name != "audio"])

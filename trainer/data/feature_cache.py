@@ -74,8 +74,7 @@ class FeatureCache:
     def excerpt(self, audio: Any, max_seconds: float | None, rng: np.random.Generator) -> torch.Tensor:
         """Features for training: of the whole clip, or of a random part of a clip longer than `max_seconds`.
 
-        Only that part is decoded, and its features are not kept, because each epoch draws another part. The features
-        of a whole hour would take 90 MB, and decoding it would take as long as a hundred parts.
+        Only that part is decoded, and its features are not kept, because each epoch draws another part.
 
         Args:
             audio: as when called.

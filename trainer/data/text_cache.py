@@ -4,7 +4,6 @@ import hashlib
 import logging
 import os
 from bisect import bisect_right
-from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from modeling_atri import __version__
+from modeling_atri.encode.batches import in_eval_mode
 from modeling_atri.encode.fingerprints import weights_fingerprint
 from modeling_atri.files import written_whole
 from modeling_atri.modeling_atri import AtriModel, masked_mean
@@ -72,7 +72,9 @@ class TextCache:
         keys = [_key(row[used]) for row, used in zip(ids, mask, strict=True)]
         first_rows = {key: row for row, key in reversed(list(enumerate(keys)))}
         missing = [row for key, row in first_rows.items() if key not in self._places and key not in self._new]
-        for rows in _batches(sorted(missing, key=lambda row: int(mask[row].sum())), batch_size):
+        missing.sort(key=lambda row: int(mask[row].sum()))
+        for start in range(0, len(missing), batch_size):
+            rows = missing[start : start + batch_size]
             states = self._compute(input_ids[rows], attention_mask[rows])
             self._new.update(zip((keys[row] for row in rows), states, strict=True))
         found = np.stack([self._states_of(key) for key in keys])
@@ -138,13 +140,8 @@ class TextCache:
         used = attention_mask.any(dim=0)
         input_ids, attention_mask = input_ids[:, used], attention_mask[:, used]
         tower = self.model.text_model
-        in_training = tower.training
-        tower.eval()
-        try:
-            with torch.autocast(input_ids.device.type, enabled=False):
-                states = tower(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        finally:
-            tower.train(in_training)
+        with in_eval_mode(tower), torch.autocast(input_ids.device.type, enabled=False):
+            states = tower(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         self.num_computed += len(input_ids)
         return masked_mean(states.float(), attention_mask).cpu().numpy()
 
@@ -158,11 +155,6 @@ def check_cacheable(model: AtriModel) -> None:
             f"`text_cache_dir` needs a text tower that does not change, but {found}. Set `freeze_text` and use a "
             "model without an adapter (`merge_and_unload`), or leave out `text_cache_dir`."
         )
-
-
-def _batches(rows: list[int], size: int) -> Iterator[list[int]]:
-    for start in range(0, len(rows), size):
-        yield rows[start : start + size]
 
 
 def _key(token_ids: np.ndarray) -> bytes:

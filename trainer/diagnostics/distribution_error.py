@@ -16,11 +16,10 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, NamedTuple
 
-import datasets
 import numpy as np
 
 from ..arguments import AtriTrainingArguments
-from ..data.batches import EpochBatchSampler
+from ..data.batches import EpochBatchSampler, without_audio
 from ..data.draws import Draw, LanguageDraws
 from ..objectives import find_objective
 
@@ -91,8 +90,7 @@ def caption_counts(rows: Sequence[dict], languages: Sequence[str]) -> np.ndarray
     Raises:
         ValueError: A row has no caption in one of the languages.
     """
-    if isinstance(rows, datasets.Dataset):
-        rows = rows.select_columns([name for name in rows.column_names if name != "audio"])
+    rows = without_audio(rows)
     counts = [[len(row["captions"].get(code) or ()) for code in languages] for row in rows]
     counts = np.array(counts, dtype=np.int64).reshape(-1, len(languages))
     missing = np.argwhere(counts == 0)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from accelerate.utils import gather_object
 from transformers.trainer_utils import unwrap_peft_model
 
 from modeling_atri.corpora.rows.bad_rows import LEFT_OUT_NAME, BadRow, BadRowLog, write_bad_rows
@@ -26,20 +27,21 @@ from ..data.feature_cache import FeatureCache
 from ..publishing.pushing import PublishingTrainer
 from ..publishing.results import complete_results, evaluation_facts, model_facts, training_facts
 from ..run.checks import checked_rows
-from .processes import embed_on_all_processes
-from .retrieval import RetrievalEmbeddings, RetrievalSet, leave_out_unreadable, retrieval_table
+from .retrieval import (
+    RetrievalEmbeddings,
+    RetrievalSet,
+    embed_retrieval_set,
+    join_embeddings,
+    leave_out_unreadable,
+    retrieval_table,
+)
 
 
 class EvaluatingTrainer(PublishingTrainer):
     """[`PublishingTrainer`] that evaluates an `AtriModel` and knows its results.
 
-    Args:
-        processor ([`AtriProcessor`]): Processor of the model.
-        feature_cache ([`FeatureCache`]): Reads the features of a clip.
-        left_out (`dict`): Rows that were left out of each set, by its name.
-        bad_rows ([`BadRowLog`]): Training rows that could not be used.
-        facts ([`~modeling_atri.hub_cards.results.Results`]): Facts that the caller knows.
-        kwargs: Arguments of [`~transformers.Trainer`].
+    `left_out` lists the rows that were left out of each set by its name, `bad_rows` the training rows that could not
+    be used. The other arguments are as in [`AtriTrainer`].
     """
 
     args: AtriTrainingArguments
@@ -122,11 +124,7 @@ class EvaluatingTrainer(PublishingTrainer):
         return self.eval_dataset[given], self.left_out[f"eval_{given}"]
 
     def predict(self, *args, **kwargs) -> None:
-        """Not supported, because clips and captions have no logits.
-
-        Raises:
-            ValueError: Always; the message names the methods to use.
-        """
+        """Always raises a ValueError that names the methods to use, because clips and captions have no logits."""
         raise ValueError(
             "AtriTrainer has no `predict`, because clips and captions have no logits. For figures use "
             "`evaluate(rows, metric_key_prefix='test')`, for embeddings `encode_audio` and `encode_text` of "
@@ -144,17 +142,17 @@ class EvaluatingTrainer(PublishingTrainer):
         Raises:
             ValueError: The tokenizer lacks a language, or a clip cannot be read.
         """
-        return embed_on_all_processes(
+        part = embed_retrieval_set(
             self.atri_model,
             self.processor,
             retrieval_set,
-            self.args.process_index,
-            self.args.world_size,
             batch_size=self.args.per_device_eval_batch_size,
             read_features=self.feature_cache,
             progress=not self.args.disable_tqdm and self.is_world_process_zero(),
+            part=(self.args.process_index, self.args.world_size),
             skip_unreadable=skip_unreadable,
         )
+        return part if self.args.world_size == 1 else join_embeddings(gather_object([part]))
 
     def measure(self, rows: Sequence[dict], prefix: str = "eval", left_out: Sequence[BadRow] = ()) -> Results:
         """Evaluate the model as it is now, and record how the figures were made.

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import datasets
 import numpy as np
 from torch import Tensor
 
@@ -15,7 +14,7 @@ from modeling_atri.encode.encoding import encode_audio, encode_text
 from modeling_atri.modeling_atri import AtriModel
 from modeling_atri.processing_atri import AtriProcessor
 
-from ..data.batches import group_of
+from ..data.batches import group_of, without_audio
 from ..metrics import multilingual_metrics
 
 
@@ -51,7 +50,7 @@ class RetrievalSet:
         members: dict[str, list[int]] = {}
         captions: dict[str, list[str]] = {language: [] for language in languages}
         positives, audio_ids, owners = [], [], []
-        for index, row in enumerate(_without_audio(rows)):
+        for index, row in enumerate(without_audio(rows)):
             audio_ids.append(row.get("audio_id", index))
             group = members.setdefault(group_of(row), [])  # a list that all captions of the group share
             group.append(index)
@@ -66,13 +65,6 @@ class RetrievalSet:
             positives += [group] * counts[languages[0]]
             owners += [index] * counts[languages[0]]
         return cls(_Clips(rows, range(len(rows))), captions, positives, audio_ids, owners)
-
-
-def _without_audio(rows: Sequence[dict]) -> Sequence[dict]:
-    """Drop the column of sounds of a `datasets.Dataset`, so that iterating over rows does not read them."""
-    if not isinstance(rows, datasets.Dataset):
-        return rows
-    return rows.select_columns([name for name in rows.column_names if name != "audio"])
 
 
 class _Clips(Sequence):
@@ -159,14 +151,27 @@ def embed_retrieval_set(
     return RetrievalEmbeddings(audio, text, unreadable)
 
 
+def join_embeddings(parts: Sequence[RetrievalEmbeddings]) -> RetrievalEmbeddings:
+    """Join the parts `(0, n), ..., (n - 1, n)` of a set, as [`embed_retrieval_set`] returns them."""
+    return RetrievalEmbeddings(
+        audio=_interleave([part.audio for part in parts]),
+        text={language: _interleave([part.text[language] for part in parts]) for language in parts[0].text},
+        unreadable={index: problem for part in parts for index, problem in part.unreadable.items()},
+    )
+
+
+def _interleave(parts: list[np.ndarray]) -> np.ndarray:
+    """Undo `rows[rank::world_size]`."""
+    whole = np.empty((sum(map(len, parts)), parts[0].shape[1]), dtype=parts[0].dtype)
+    for rank, part in enumerate(parts):
+        whole[rank :: len(parts)] = part
+    return whole
+
+
 def leave_out_unreadable(
     retrieval_set: RetrievalSet, embeddings: RetrievalEmbeddings
 ) -> tuple[RetrievalSet, RetrievalEmbeddings, list[BadRow]]:
-    """Leave out the clips that could not be read, and the captions that were written for them.
-
-    Args:
-        retrieval_set ([`RetrievalSet`]): Set made by `RetrievalSet.from_rows`.
-        embeddings ([`RetrievalEmbeddings`]): Embeddings of the set.
+    """Leave out the clips of a set from `RetrievalSet.from_rows` that could not be read, and their captions.
 
     Returns:
         The smaller set, its embeddings, and the rows that were left out.

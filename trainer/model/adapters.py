@@ -54,7 +54,7 @@ def text_lora_config(
         lora_alpha=2 * rank if alpha is None else alpha,
         lora_dropout=dropout,
         target_modules=rf"text_model\..*\b({'|'.join(sorted(layers))})",
-        modules_to_save=[name for name in _WHOLE_PARTS if _is_trained(model.get_submodule(name))],
+        modules_to_save=[name for name in _WHOLE_PARTS if not is_frozen(model.get_submodule(name))],
     )
 
 
@@ -139,7 +139,9 @@ def check_adapter(model: "AtriModel | PeftModel", trains_text: bool = True) -> N
     lost = [name for name in trained if name not in saved]
     mel_norm = unwrap_peft_model(model).audio_model.mel_norm
     if not mel_norm.is_set:
-        lost += [name for name in names if name.endswith(_MEL_STATISTICS) and _is_active(name) and name not in saved]
+        # PEFT keeps the original of a part that is trained beside an adapter.
+        statistics = [name for name in names if name.endswith(_MEL_STATISTICS) and ".original_module." not in name]
+        lost += [name for name in statistics if name not in saved]
     if lost:
         raise ValueError(
             f"{len(lost)} weights would be trained, but not saved with the adapter: {', '.join(lost[:3])}"
@@ -239,9 +241,6 @@ def _active_config(model: "AtriModel | PeftModel") -> Any:
     return model.peft_config[name]
 
 
-def _is_active(name: str) -> bool:
-    return ".original_module." not in name
-
-
-def _is_trained(module: nn.Module) -> bool:
-    return any(parameter.requires_grad for parameter in module.parameters())
+def is_frozen(module: nn.Module) -> bool:
+    """Whether no parameter of a module is trained."""
+    return not any(parameter.requires_grad for parameter in module.parameters())

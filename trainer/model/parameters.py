@@ -21,12 +21,7 @@ if TYPE_CHECKING:
 def prepare_model(model: "AtriModel | PeftModel", args: AtriTrainingArguments, is_trained: bool) -> None:
     """Freeze parts of a model, add an adapter and set its patch dropout, as the arguments say.
 
-    The model is changed; the arguments are not.
-
-    Args:
-        model ([`AtriModel`] or `PeftModel`): Model to prepare.
-        args ([`AtriTrainingArguments`]): Arguments of the run.
-        is_trained (`bool`): Whether the model is to be trained, so that it must be possible to save and push it.
+    With `is_trained`, it must also be possible to save and push the model.
 
     Raises:
         ValueError: The trained weights could not be saved, cached or pushed as the arguments say.
@@ -62,19 +57,10 @@ def freeze(model: AtriModel, audio: bool = False, text: bool = False) -> None:
         model.text_model.requires_grad_(False)
 
 
-def is_frozen(module: nn.Module) -> bool:
-    """Whether no parameter of a module is trained."""
-    return not any(parameter.requires_grad for parameter in module.parameters())
-
-
 def parameter_groups(model: AtriModel, args: AtriTrainingArguments, decayed: Collection[str]) -> list[dict[str, Any]]:
     """Group parameters for an optimizer, with a learning rate for each tower (with its adapter) and for the heads.
 
-    Args:
-        model ([`AtriModel`]): Model without the wrappers of PEFT and of distributed training.
-        args ([`AtriTrainingArguments`]): Learning rates and weight decay.
-        decayed (collection of `str`): Names of the parameters that weight decay applies to. The logit scale is never
-            decayed.
+    `decayed` names the parameters that weight decay applies to. The logit scale is never decayed.
 
     Returns:
         List of `dict` with `params`, `weight_decay` and `lr`.

@@ -38,10 +38,8 @@ class LossWatch(TrainerCallback):
     for the device anyway, or if 100 are unread. Each process reads the losses of all processes, so that they end
     together.
 
-    Args:
-        total_loss (callable): Returns the sum of the losses since the last log, a tensor of shape `()`.
-        gather (callable): Joins the tensors of all processes, as `Accelerator.gather` does.
-        audio_id (callable): Returns the id of a training clip, given its row.
+    `total_loss` returns the sum of the losses since the last log, `gather` joins the tensors of all processes as
+    `Accelerator.gather` does, and `audio_id` returns the id of the training clip of a row.
     """
 
     def __init__(

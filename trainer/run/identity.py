@@ -3,12 +3,15 @@
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import datasets
+
 from ..arguments import AtriTrainingArguments
+from ..data.batches import without_audio
 from .manifest import read_manifest
 
 
@@ -39,18 +42,12 @@ def run_arguments(args: AtriTrainingArguments, num_clips: int) -> dict[str, Any]
 
 def data_digest(rows: Sequence[dict]) -> str | None:
     """Digest of ids, captions and groups in their order; None if reading a row may decode its recording."""
-    if not isinstance(rows, (list, tuple)) and not hasattr(rows, "select_columns"):
+    if not isinstance(rows, (list, tuple, datasets.Dataset)):
         return None
     digest = hashlib.blake2b(digest_size=16)
-    for row in _without_recordings(rows):
+    for row in without_audio(rows):
         digest.update(json.dumps([row.get(name) for name in _COLUMNS], sort_keys=True, default=repr).encode())
     return digest.hexdigest()
-
-
-def _without_recordings(rows: Any) -> Iterator[dict]:
-    if hasattr(rows, "select_columns"):  # a `datasets.Dataset`
-        rows = rows.select_columns([name for name in _COLUMNS if name in rows.column_names])
-    return iter(rows)
 
 
 def warn_of_other_run(checkpoint: str, facts: dict[str, Any]) -> None:

@@ -16,12 +16,9 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class TrainingStopped(Exception):  # noqa: N818 - nothing went wrong
-    """Training stopped because a signal asked for it.
+    """Training stopped after a `step` because a signal asked for it.
 
-    Args:
-        number (`int`): Number of the signal, kept as `signal`.
-        step (`int`): Step that training stopped after.
-        run_folder (`Path`): Folder whose last whole checkpoint is kept as `checkpoint`, None if there is none.
+    `signal` is the number of the signal, and `checkpoint` the last whole checkpoint of the run, or None.
     """
 
     def __init__(self, number: int, step: int, run_folder: Path):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from modeling_atri.loss_atri import info_nce_loss
 from modeling_atri.modeling_atri import AtriModel
 
-from ..model.parameters import is_frozen
+from ..model.adapters import is_frozen
 from .cached import CachedEmbeddings
 from .distributed import batch_shard
 from .exact import language_by_language_backward

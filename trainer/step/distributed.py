@@ -38,9 +38,7 @@ class _GatherRows(torch.autograd.Function):
 def batch_shard(num_rows: int, device: torch.device) -> Shard | None:
     """This process's place in the batch of a step, or None if there is one process.
 
-    Args:
-        num_rows: Number of rows on this process. It may differ between processes.
-        device: Device of the tensors that are exchanged.
+    `num_rows` may differ between processes. `device` is that of the tensors to exchange.
     """
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return None

@@ -12,7 +12,7 @@ from modeling_atri.trainer.data.draws import LanguageDraws
 from modeling_atri.trainer.diagnostics.alignment_error import alignment_error
 from modeling_atri.trainer.diagnostics.callback import DIAGNOSTICS_NAME, DiagnosticsCallback, read_diagnostics
 from modeling_atri.trainer.diagnostics.distribution_error import DistributionErrors, Sampling, caption_counts
-from modeling_atri.trainer.evaluation import processes
+from modeling_atri.trainer.evaluation import evaluating
 from modeling_atri.trainer.evaluation import retrieval as evaluation
 from modeling_atri.trainer.evaluation.retrieval import RetrievalSet
 from tests.helpers.tiny import tiny_processor
@@ -68,7 +68,7 @@ def test_an_evaluation_embeds_once(tmp_path, monkeypatch):
         calls.append(1)
         return evaluation.embed_retrieval_set(*args, **kwargs)
 
-    monkeypatch.setattr(processes, "embed_retrieval_set", counted)
+    monkeypatch.setattr(evaluating, "embed_retrieval_set", counted)
     trainer = diagnosed(tmp_path)
     trainer.evaluate()
     assert len(calls) == 1
