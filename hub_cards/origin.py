@@ -23,12 +23,9 @@ _SONAR_FILES = re.compile(r"(?<![a-z])sonar(?![a-z])|ml-?clap", re.IGNORECASE)
 
 
 def with_origin(model: ModelFacts, towers: Sequence[str]) -> ModelFacts:
-    """Add to the facts of a model what is known of the weights that it started from.
+    """Add to the facts of a model the origin of its weights.
 
-    Args:
-        model ([`~results.ModelFacts`]): Facts, whose `initialized_from` may be a path.
-        towers (sequence of `str`): Names that the audio and the text tower were loaded from; used if
-            `initialized_from` is missing.
+    If the facts lack `initialized_from`, `towers` are the names that the audio and the text tower were loaded from.
     """
     model = model | origin_facts(model.get("initialized_from"))
     names = list(dict.fromkeys(towers))

@@ -55,16 +55,9 @@ def cacl_loss(
     `info_nce_loss`. Source: ATRI (Yin et al., ACL 2025).
 
     Args:
-        audio_embeds (`torch.Tensor` of shape `(N, D)`): L2-normalised.
         anchor_embeds (`torch.Tensor` of shape `(N, D)`): Captions in the anchor language (English in the paper).
         other_embeds (`torch.Tensor` of shape `(N, D)`): The same captions, each in one of the other languages.
-        scale, ids, shard: See [`kcl_loss`].
-
-    Returns:
-        `torch.Tensor` of shape `()`.
-
-    Raises:
-        ValueError: The shapes do not fit together.
+        audio_embeds, scale, ids, shard: See [`kcl_loss`], as for the result and errors.
     """
     pairs = ((audio_embeds, anchor_embeds), (audio_embeds, other_embeds), (anchor_embeds, other_embeds))
     return torch.stack([info_nce_loss(x, y, scale, ids, shard) for x, y in pairs]).mean()
@@ -83,17 +76,10 @@ def mlclap_loss(
     Source: Yan et al., Interspeech 2024; https://github.com/zyyan4/ml-clap/blob/154393e/models/mlclap_model.py.
 
     Args:
-        audio_embeds (`torch.Tensor` of shape `(N, D)`): L2-normalised.
         text_embeds (`torch.Tensor` of shape `(N, D)`): L2-normalised.
         embed_regularization (`bool`, *optional*, defaults to `False`): Whether to add ml-clap's `mean|A| / ||A||` of
             both embedding matrices (Frobenius norm). It rewards sparse embeddings and depends on N.
-        scale, ids, shard: See [`kcl_loss`].
-
-    Returns:
-        `torch.Tensor` of shape `()`.
-
-    Raises:
-        ValueError: The shapes do not fit together.
+        audio_embeds, scale, ids, shard: See [`kcl_loss`], as for the result and errors.
     """
     loss = info_nce_loss(audio_embeds, text_embeds, scale, ids, shard)
     if embed_regularization:
@@ -120,16 +106,12 @@ def akcl_loss(
     objective is this project's own.
 
     Args:
-        audio_embeds (`torch.Tensor` of shape `(N, D)`): L2-normalised.
         text_embeds (`torch.Tensor` of shape `(K, N, D)`): L2-normalised; the anchor is one of the K languages.
         anchor (`int`, *optional*, defaults to 0): Row of `text_embeds` that holds the anchor language.
         weight (`float`, *optional*, defaults to 0.5): Weight of the audio-text terms, in [0, 1].
         num_languages (`int`, *optional*): Number of all languages, if `text_embeds` holds only the anchor and a random
             draw of the others. The result is then an unbiased estimate of the loss over all. Default: K.
-        scale, ids, shard: See [`kcl_loss`].
-
-    Returns:
-        `torch.Tensor` of shape `()`.
+        audio_embeds, scale, ids, shard: See [`kcl_loss`], as for the result.
 
     Raises:
         ValueError: There are fewer than two languages, the anchor or the weight is out of range, or the shapes do not
@@ -180,9 +162,7 @@ def ranking_divergence(
     matrices of N x N are in memory. This term is this project's own.
 
     Args:
-        audio_embeds (`torch.Tensor` of shape `(N, D)`): L2-normalised.
-        text_embeds (`torch.Tensor` of shape `(K, N, D)`): L2-normalised; row k holds the N captions in language k.
-        scale, shard: See [`kcl_loss`].
+        audio_embeds, text_embeds, scale, shard: See [`kcl_loss`].
 
     Returns:
         `torch.Tensor` of shape `()`: mean over the captions, in nats, in the dtype of the embeddings, but at least

@@ -107,12 +107,9 @@ def _random_span(length: int, longest: int, rng: np.random.Generator) -> slice:
 
 
 def mix(features: Tensor, other: Tensor, gain_db: float) -> Tensor:
-    """Mix two clips by adding their powers.
+    """Mix two clips `(frames, mel bins)` in decibels by adding their powers, with a gain of the second.
 
-    Args:
-        features: `(frames, mel bins)` in decibels. The mix has its length.
-        other: `(frames, mel bins)` in decibels. It begins at the start of `features`.
-        gain_db: Gain of `other`, in decibels.
+    Both begin together, and the mix has the length of `features`.
     """
     length = min(len(features), len(other))
     to_log = math.log(10) / 10  # decibels of power to natural logarithms

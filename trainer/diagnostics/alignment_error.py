@@ -37,8 +37,8 @@ def alignment_error(audio_embeds: Embeddings, text_embeds: Embeddings) -> Alignm
     """Compute the angles between embeddings and the mean text direction.
 
     Args:
-        audio_embeds: Floats `(N, D)`. Row i is the clip of caption i. They are L2-normalised here.
-        text_embeds: Floats `(K, N, D)`, caption i in K languages. They are L2-normalised here.
+        audio_embeds: Clip of each caption, `(N, D)`. The rows are L2-normalised here.
+        text_embeds: Captions in K languages, `(K, N, D)`. The rows are L2-normalised here.
 
     Raises:
         ValueError: The shapes do not fit together, an embedding is zero or not finite, or the text embeddings of a

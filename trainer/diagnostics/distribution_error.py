@@ -35,23 +35,15 @@ class DistributionError(NamedTuple):
 class Sampling:
     """Everything that decides what a run trains on, apart from its rows.
 
-    Args:
-        draws (`LanguageDraws`): Objective, languages, caption choice and seed.
-        loss_options (`dict`, *optional*): Options of the objective's loss, which weigh its terms. Default: those of
-            `AtriTrainingArguments`.
-        batch_size (`int`, *optional*, defaults to 24): Clips of a step on one process.
-        num_processes (`int`, *optional*, defaults to 1): Number of processes that share a step.
-        drop_last (`bool`, *optional*, defaults to `False`): Whether a last step that is not full is left out.
-
     Raises:
         ValueError: The loss has no audio-text terms.
     """
 
-    draws: LanguageDraws
-    loss_options: Mapping[str, Any] = field(default_factory=dict)
-    batch_size: int = 24
+    draws: LanguageDraws  # objective, languages, caption choice and seed
+    loss_options: Mapping[str, Any] = field(default_factory=dict)  # by default those of `AtriTrainingArguments`
+    batch_size: int = 24  # clips of a step on one process
     num_processes: int = 1
-    drop_last: bool = False
+    drop_last: bool = False  # whether a last step that is not full is left out
 
     def __post_init__(self) -> None:
         self.audio_text_weights(self.draws.languages_of([Draw(0, 0, 0)]))

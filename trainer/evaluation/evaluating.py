@@ -132,16 +132,7 @@ class EvaluatingTrainer(PublishingTrainer):
         )
 
     def embed(self, retrieval_set: RetrievalSet, skip_unreadable: bool = False) -> RetrievalEmbeddings:
-        """Embed a set, for figures of your own. All processes share the work, and each gets all embeddings.
-
-        Args:
-            retrieval_set ([`RetrievalSet`]): Clips and captions.
-            skip_unreadable (`bool`, *optional*, defaults to `False`): Note clips that cannot be read instead of
-                raising; see `leave_out_unreadable`.
-
-        Raises:
-            ValueError: The tokenizer lacks a language, or a clip cannot be read.
-        """
+        """Embed a set as [`embed_retrieval_set`] does. All processes share the work, and each gets all embeddings."""
         part = embed_retrieval_set(
             self.atri_model,
             self.processor,

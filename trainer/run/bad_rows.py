@@ -9,11 +9,7 @@ from modeling_atri.corpora.rows.bad_rows import BadRowError
 
 @contextmanager
 def bad_row_explained(on_bad_row: str) -> Iterator[None]:
-    """Replace the stack of a data loader's worker in a `BadRowError` by advice on what to do.
-
-    Args:
-        on_bad_row (`str`): `"raise"` or `"skip"`, the argument of the run.
-    """
+    """Replace the stack of a data loader's worker in a `BadRowError` by advice on what to do."""
     try:
         yield
     except BadRowError as error:

@@ -23,11 +23,8 @@ logger = logging.getLogger(__name__)
 def checked_rows(rows: Any, args: AtriTrainingArguments, name: str, left_out: dict[str, list[BadRow]]) -> Any:
     """Check the rows of a `datasets.Dataset` with `load_rows`. Other sequences of rows are returned as they are.
 
-    Args:
-        rows: Rows, a dict of several sets of rows, or None.
-        args ([`AtriTrainingArguments`]): Languages, `group_column` and `on_bad_row`.
-        name (`str`): Name of the set, or the prefix of the names in a dict.
-        left_out (`dict`): Receives the rows that are left out of each set, by its name.
+    `rows` may be None, or a dict of several sets, whose names then begin with `name`. `left_out` receives the rows
+    that are left out, by the name of their set.
 
     Raises:
         ValueError: Rows are faulty, or `group_column` is given for rows that are not a `datasets.Dataset`.

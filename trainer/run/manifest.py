@@ -43,9 +43,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 def checkpoint_fault(folder: Path, reads_all: bool = True) -> str | None:
     """Say why training cannot be resumed from a checkpoint; None if it can.
 
-    Args:
-        folder (`Path`): Folder of the checkpoint.
-        reads_all (`bool`, *optional*, defaults to `True`): Check the content of the files, not only their sizes.
+    `reads_all` checks the content of the files too, not only their sizes.
     """
     fault = damage(folder, reads_all)
     if fault is None and not any(folder.glob(_RNG_STATES)):
