@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from transformers.trainer_utils import TrainOutput, unwrap_peft_model
 
 from modeling_atri.corpora.rows.bad_rows import LEFT_OUT_NAME, BadRow, BadRowLog
 from modeling_atri.hub_cards.results import Results
+from modeling_atri.modeling_atri import AtriModel
 from modeling_atri.processing_atri import AtriProcessor
 
 from .arguments import AtriTrainingArguments
@@ -33,6 +34,10 @@ from .run.engines import check_engine
 from .run.progress import brief_callback
 from .step.batch import BatchEncoder, exact_backward, joint_backward
 from .step.distributed import average_gradients, batch_shard, told_by_main
+
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 
 # Arguments of `Trainer` that would have no effect, or a wrong one.
@@ -89,7 +94,7 @@ class AtriTrainer(EvaluatingTrainer):
 
     def __init__(
         self,
-        model: nn.Module,
+        model: "AtriModel | PeftModel",
         args: AtriTrainingArguments,
         processor: AtriProcessor,
         train_dataset: Sequence[dict] | None = None,

@@ -82,9 +82,8 @@ def caption_counts(rows: Sequence[dict], languages: Sequence[str]) -> np.ndarray
     Raises:
         ValueError: A row has no caption in one of the languages.
     """
-    rows = without_audio(rows)
-    counts = [[len(row["captions"].get(code) or ()) for code in languages] for row in rows]
-    counts = np.array(counts, dtype=np.int64).reshape(-1, len(languages))
+    of_rows = [[len(row["captions"].get(code) or ()) for code in languages] for row in without_audio(rows)]
+    counts = np.array(of_rows, dtype=np.int64).reshape(-1, len(languages))
     missing = np.argwhere(counts == 0)
     if len(missing):
         item, place = missing[0]
