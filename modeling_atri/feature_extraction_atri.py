@@ -239,10 +239,11 @@ class AtriFeatureExtractor(SequenceFeatureExtractor):
             raise ValueError("`return_tensors` needs clips of one length: pass padding=True with it.")
         clips = as_list_of_clips(raw_speech)
         self._check_sampling_rate(sampling_rate, clips)
+        rate = None if sampling_rate is None else self.sampling_rate  # 16000.0 becomes 16000
 
         def extract(index: int) -> torch.Tensor:
             clip = clips[index]() if callable(clips[index]) else clips[index]
-            return self.extract_clip(clip, pad_short, f"Clip {index}", sampling_rate)
+            return self.extract_clip(clip, pad_short, f"Clip {index}", rate)
 
         # For waveforms in memory the steps are so short that threads would mostly wait for Python's lock.
         indices = range(len(clips))

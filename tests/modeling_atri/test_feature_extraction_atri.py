@@ -143,6 +143,13 @@ def test_one_sample_that_is_no_number_is_found(extractor, value, place):
         extractor.extract_clip(waveform)
 
 
+def test_a_sampling_rate_that_is_a_float_or_of_numpy_is_taken(extractor):
+    waveform = noise(4_000)
+    expected = extractor(waveform, sampling_rate=16000).input_features
+    for rate in (16000.0, np.int64(16000), np.float32(16000)):
+        np.testing.assert_array_equal(extractor(waveform, sampling_rate=rate).input_features, expected)
+
+
 def test_the_floor_is_that_of_the_loudest_block(extractor, monkeypatch):
     waveform = np.zeros(16_000, dtype=np.float32)
     waveform[8_000] = 1e3
