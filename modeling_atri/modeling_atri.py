@@ -527,16 +527,7 @@ class AtriModel(AtriPreTrainedModel):
                 or of the wrong shape. The error names them.
             OSError: the Hub repository does not exist or cannot be reached.
             ImportError: the model was loaded with `trust_remote_code=True` where this package is not installed.
-
-        Example:
-
-        ```python
-        >>> from modeling_atri import AtriModel
-        >>> from modeling_atri.pretrained import make_processor
-
-        >>> model = AtriModel.from_audio_text_pretrained("mispeech/ced-base", "cointegrated/SONAR_200_text_encoder")
-        >>> processor = make_processor("cointegrated/SONAR_200_text_encoder")
-        ```"""
+        """
         try:
             joining = import_module("modeling_atri.pretrained.joining")
         except ImportError as error:

@@ -79,11 +79,12 @@ def audio_blocks(
         bar.update(len(window) - len(clips))
         embeddings = np.empty((len(clips), model.config.projection_dim), dtype=np.float32)
         for rows in _batches([len(clip) for clip in clips], batch_size, FRAMES_PER_UNIT):
-            features = [clips[row] for row in rows]
-            if isinstance(model, nn.Module) and weigh(features[0]) > batch_size:
-                batch = _embed_in_pieces(model, features[0], batch_size)
+            if isinstance(model, nn.Module) and weigh(clips[rows[0]]) > batch_size:
+                batch = _embed_in_pieces(model, clips[rows[0]], batch_size)
             else:
-                batch = _embed_clips(model, processor, features)
+                features, mask = processor.feature_extractor.pad_features([clips[row] for row in rows])
+                inputs = {"input_features": features.to(model.device), "input_features_mask": mask.to(model.device)}
+                batch = model.get_audio_features(**inputs).pooler_output
             embeddings[rows] = batch.float().cpu().numpy()
             bar.update(len(rows))
             windows.fill(wait=False)
@@ -152,13 +153,6 @@ class _Windows:
                 return
             self._gathered.append(item)
             self._weight += weigh(item)
-
-
-def _embed_clips(model: Any, processor: AtriProcessor, features: list[Tensor]) -> Tensor:
-    """Embeddings of whole clips, `(clips, projection_dim)`."""
-    input_features, mask = processor.feature_extractor.pad_features(features)
-    inputs = {"input_features": input_features, "input_features_mask": mask}
-    return model.get_audio_features(**{name: value.to(model.device) for name, value in inputs.items()}).pooler_output
 
 
 def _embed_in_pieces(model: Any, features: Tensor, max_units: int) -> Tensor:

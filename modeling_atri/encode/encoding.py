@@ -21,20 +21,11 @@ from .clip_reader import AudioFailure, ClipReader
 
 
 @overload
-def encode_audio(
-    model: AtriModel,
-    processor: AtriProcessor,
-    audios: Iterable[Any],
-    *args: Any,
-    on_error: Literal["skip"],
-    **options: Any,
-) -> tuple[np.ndarray, list[AudioFailure]]: ...
+def encode_audio(*args: Any, on_error: Literal["skip"], **options: Any) -> tuple[np.ndarray, list[AudioFailure]]: ...
 
 
 @overload
-def encode_audio(
-    model: AtriModel, processor: AtriProcessor, audios: Iterable[Any], *args: Any, **options: Any
-) -> np.ndarray: ...
+def encode_audio(*args: Any, **options: Any) -> np.ndarray: ...
 
 
 def encode_audio(
@@ -94,9 +85,8 @@ def encode_audio(
     if on_error not in ("raise", "skip"):
         raise ValueError(f"`on_error` must be 'raise' or 'skip', got {on_error!r}.")
     num_workers = default_num_workers() if num_workers is None else num_workers
-    if num_workers < 0:
-        raise ValueError(f"`num_workers` must be at least 0, got {num_workers}.")
-    _check_batch_size(batch_size)
+    _check_at_least(0, "num_workers", num_workers)
+    _check_at_least(1, "batch_size", batch_size)
     failures: list[AudioFailure] = []
     skip = on_error == "skip"
     read = ClipReader(processor.feature_extractor, sampling_rate, pad_short, read_features, names, skip)
@@ -141,7 +131,7 @@ def encode_text(
             are checked as a whole before anything is encoded.
     """
     texts = [texts] if isinstance(texts, str) else texts
-    _check_batch_size(batch_size)
+    _check_at_least(1, "batch_size", batch_size)
     if isinstance(texts, Sequence) and isinstance(language, (str, Sequence, type(None))):
         deque(_captions(processor, texts, language), maxlen=0)  # so that an unknown language is an error at once
     captions = _captions(processor, texts, language)
@@ -159,9 +149,9 @@ def _is_one_clip(audios: Any) -> bool:
     return is_recording(audios) or (isinstance(audios, (np.ndarray, Tensor)) and audios.ndim < 2)
 
 
-def _check_batch_size(batch_size: int) -> None:
-    if batch_size < 1:
-        raise ValueError(f"`batch_size` must be at least 1, got {batch_size}.")
+def _check_at_least(least: int, name: str, value: int) -> None:
+    if value < least:
+        raise ValueError(f"`{name}` must be at least {least}, got {value}.")
 
 
 def _captions(

@@ -135,24 +135,24 @@ def _parts(ids: list[str], stored: Collection[str], part_size: int) -> Iterator[
     yield from (rest[start : start + part_size] for start in range(0, len(rest), part_size))
 
 
+@dataclass
 class _FileReader:
     """Reads features and records how long the sounds are; called from several threads."""
 
-    def __init__(self, feature_extractor: AtriFeatureExtractor, pad_short: bool, bar: tqdm):
-        self.durations_s: dict[Path, float] = {}
-        self._feature_extractor = feature_extractor
-        self._pad_short = pad_short
-        self._bar = bar
+    feature_extractor: AtriFeatureExtractor
+    pad_short: bool
+    bar: tqdm
+    durations_s: dict[Path, float] = field(default_factory=dict)
 
     def __call__(self, path: Path) -> Tensor:
         try:
-            sampling_rate = self._feature_extractor.sampling_rate
+            sampling_rate = self.feature_extractor.sampling_rate
             waveform = load_audio(path, sampling_rate)
             self.durations_s[path] = len(waveform) / sampling_rate
-            return self._feature_extractor.extract_clip(waveform, self._pad_short, name=repr(str(path)))
+            return self.feature_extractor.extract_clip(waveform, self.pad_short, name=repr(str(path)))
         finally:
-            with self._bar.get_lock():
-                self._bar.update()
+            with self.bar.get_lock():
+                self.bar.update()
 
 
 def _encode_part(

@@ -45,16 +45,6 @@ class AtriMtebEncoder:
             `mteb.evaluate`, otherwise 32.
         language (`str`, *optional*): language of all texts, as a code or name that [`resolve_language`] accepts. It is
             needed for tasks with several languages in one subset. Default: the language that the task names.
-
-    Example:
-
-    ```python
-    >>> import mteb
-    >>> from modeling_atri.mteb import AtriMtebEncoder
-
-    >>> encoder = AtriMtebEncoder.from_pretrained("path/to/model")
-    >>> results = mteb.evaluate(encoder, mteb.get_tasks(tasks=["ClothoT2ARetrieval.v2", "ESC50_Zeroshot"]))
-    ```
     """
 
     def __init__(
@@ -79,8 +69,7 @@ class AtriMtebEncoder:
         Args:
             model_name (`str` or `Path`): folder or Hub id (`"owner/name"`).
             revision (`str`, *optional*): branch, tag or commit on the Hub.
-            device (`str` or `torch.device`, *optional*): device of the model. Default: CUDA if available, else the
-                CPU.
+            device (`str` or `torch.device`, *optional*): default: CUDA if available, else the CPU.
             batch_size, language: see the class.
         """
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -157,14 +146,7 @@ class AtriMtebEncoder:
         return codes[0] if codes else _LANGUAGE_OF_LABELS
 
     def similarity(self, embeddings1: np.ndarray | Tensor, embeddings2: np.ndarray | Tensor) -> Tensor:
-        """Cosine similarities of all pairs.
-
-        Args:
-            embeddings1, embeddings2: embeddings of shape `(n, dim)` and `(m, dim)`, or `(dim,)` for one item.
-
-        Returns:
-            `torch.Tensor` of shape `(n, m)`.
-        """
+        """Cosine similarities `(n, m)` of all pairs of embeddings `(n, dim)` and `(m, dim)`, or `(dim,)` for one."""
         return _unit_rows(embeddings1) @ _unit_rows(embeddings2).T
 
     def similarity_pairwise(self, embeddings1: np.ndarray | Tensor, embeddings2: np.ndarray | Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,10 +12,6 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from ..configuration_atri import AtriConfig
 from .extra import AUDIO_FILE, TEXT_FILE, import_extra
-
-
-if TYPE_CHECKING:
-    import onnxruntime
 
 
 class OnnxAtriModel:
@@ -28,17 +24,6 @@ class OnnxAtriModel:
         folder (`str` or `Path`): folder that `export_onnx` wrote.
         config (`AtriConfig`): configuration of the model.
         num_threads (`int`): number of threads that compute one operator.
-
-    Example:
-
-    ```python
-    >>> from modeling_atri import AtriProcessor
-    >>> from modeling_atri.encode import encode_text
-    >>> from modeling_atri.onnx import OnnxAtriModel
-
-    >>> model, processor = OnnxAtriModel.from_pretrained("exported"), AtriProcessor.from_pretrained("exported")
-    >>> embeddings = encode_text(model, processor, ["a dog barks"], "en")
-    ```
     """
 
     device = torch.device("cpu")
@@ -111,14 +96,15 @@ class OnnxAtriModel:
         return _run(self._text, {"input_ids": input_ids.long(), "attention_mask": attention_mask.long()})
 
     @cached_property
-    def _audio(self) -> "onnxruntime.InferenceSession":
+    def _audio(self) -> Any:
         return self._load(AUDIO_FILE)
 
     @cached_property
-    def _text(self) -> "onnxruntime.InferenceSession":
+    def _text(self) -> Any:
         return self._load(TEXT_FILE)
 
-    def _load(self, name: str) -> "onnxruntime.InferenceSession":
+    def _load(self, name: str) -> Any:
+        """Load a graph as an `onnxruntime.InferenceSession`."""
         ort = import_extra("onnxruntime")
         options = ort.SessionOptions()
         options.intra_op_num_threads = self.num_threads
@@ -128,7 +114,7 @@ class OnnxAtriModel:
         return ort.InferenceSession(self.folder / name, options, providers=["CPUExecutionProvider"])
 
 
-def _run(session: "onnxruntime.InferenceSession", inputs: dict[str, Tensor]) -> BaseModelOutputWithPooling:
+def _run(session: Any, inputs: dict[str, Tensor]) -> BaseModelOutputWithPooling:
     (embeddings,) = session.run(None, {name: np.ascontiguousarray(value.numpy()) for name, value in inputs.items()})
     return BaseModelOutputWithPooling(pooler_output=torch.from_numpy(embeddings))
 

@@ -69,9 +69,7 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, Tensor]:
 def read_weights(name_or_path: str, **hub_kwargs: Any) -> dict[str, Tensor]:
     """Read the state dict of a folder or Hub repository in transformers' layout, in one file or in shards.
 
-    Args:
-        name_or_path: folder or Hub id.
-        hub_kwargs: `revision`, `token`, `cache_dir`, `local_files_only`, as in `from_pretrained`.
+    `hub_kwargs` are `revision`, `token`, `cache_dir` and `local_files_only`, as in `from_pretrained`.
 
     Raises:
         ValueError: there are no weights, or they cannot be read.

@@ -1,6 +1,7 @@
 """Conversion of public state dicts (CED, SONAR, M2M100 and ML-CLAP) to the names of this package's models.
 
-Sizes are inferred from the shapes. An error lists all keys that are missing, unknown, or of the wrong shape.
+Sizes are inferred from the shapes. All functions raise a ValueError that lists the keys that are missing, unknown, or
+of the wrong shape.
 """
 
 import math
@@ -71,18 +72,11 @@ _MLCLAP_HEAD_RENAMES = (
 def convert_ced_state_dict(
     state_dict: StateDict, heads: int | None = None
 ) -> tuple[AtriAudioConfig, dict[str, Tensor]]:
-    """Convert CED, in the naming of its repository or of its Hub port, to `AtriAudioModel`.
+    """Convert CED to the configuration and state dict of `AtriAudioModel`.
 
-    Args:
-        state_dict: state dict of `AudioTransformer` (https://github.com/RicherMans/CED), or of `CedModel` or
-            `CedForAudioClassification` (https://github.com/jimbozhang/hf_transformers_custom_model_ced).
-        heads (`int`, *optional*): number of attention heads. Default: that of the published model of this width.
-
-    Returns:
-        the configuration and the state dict of `AtriAudioModel`.
-
-    Raises:
-        ValueError: keys are missing, unknown or of the wrong shape, or no published model has this width.
+    The state dict is that of `AudioTransformer` (https://github.com/RicherMans/CED), or of `CedModel` or
+    `CedForAudioClassification` (https://github.com/jimbozhang/hf_transformers_custom_model_ced). Without `heads`, the
+    number of attention heads is that of the published model of this width.
     """
     if any(key.startswith("encoder.blocks.") for key in state_dict):  # CedForAudioClassification
         state_dict = {key.removeprefix("encoder."): value for key, value in state_dict.items()}
@@ -94,11 +88,7 @@ def convert_ced_state_dict(
 
 
 def select_audio_state_dict(state_dict: StateDict, config: AtriAudioConfig) -> dict[str, Tensor]:
-    """Select the weights of the audio tower in the state dict of a saved `AtriAudioModel` or `AtriModel`.
-
-    Raises:
-        ValueError: keys are missing, unknown or of the wrong shape.
-    """
+    """Select the weights of the audio tower in the state dict of a saved `AtriAudioModel` or `AtriModel`."""
     prefix = "audio_model."
     of_model = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
     selected = of_model or dict(state_dict)
@@ -109,17 +99,10 @@ def select_audio_state_dict(state_dict: StateDict, config: AtriAudioConfig) -> d
 def convert_sonar_state_dict(
     state_dict: StateDict, heads: int | None = None
 ) -> tuple[M2M100Config, dict[str, Tensor]]:
-    """Convert SONAR's text encoder, in fairseq2's naming, to `M2M100Encoder` with the token ids of NLLB tokenizers.
+    """Convert SONAR's text encoder (https://github.com/facebookresearch/SONAR), in fairseq2's naming.
 
-    Args:
-        state_dict: state dict of the text encoder of https://github.com/facebookresearch/SONAR.
-        heads (`int`, *optional*): number of attention heads. Default: that of the published model.
-
-    Returns:
-        the configuration and the state dict of `M2M100Encoder`.
-
-    Raises:
-        ValueError: keys are missing, unknown or of the wrong shape, or no published model has this width.
+    Returns the configuration and state dict of `M2M100Encoder`, with the token ids of NLLB tokenizers. Without
+    `heads`, the number of attention heads is that of the published model.
     """
     converted = _rename(state_dict, _SONAR_RENAMES, "SONAR")
     _require(converted, {"embed_tokens.weight": 2, "layers.0.fc1.weight": 2}, "SONAR")
@@ -142,13 +125,7 @@ def convert_sonar_state_dict(
 def convert_m2m100_state_dict(state_dict: StateDict, config: M2M100Config) -> dict[str, Tensor]:
     """Extract the state dict of `M2M100Encoder` from that of a model that transformers saved.
 
-    Args:
-        state_dict: state dict of `M2M100Encoder`, of a model that has one as `encoder`, or of
-            `M2M100ForConditionalGeneration`.
-        config: configuration of the model.
-
-    Raises:
-        ValueError: keys are missing, unknown or of the wrong shape.
+    The model is an `M2M100Encoder`, has one as `encoder`, or is an `M2M100ForConditionalGeneration`.
     """
     prefixes = {prefix for prefix in _M2M100_PREFIXES if any(key.startswith(f"{prefix}layers.") for key in state_dict)}
     prefix = prefixes.pop() if prefixes else ""
@@ -165,19 +142,9 @@ def convert_m2m100_state_dict(state_dict: StateDict, config: M2M100Config) -> di
 def convert_mlclap_state_dict(
     state_dict: StateDict, audio_heads: int | None = None, text_heads: int | None = None
 ) -> tuple[AtriConfig, dict[str, Tensor]]:
-    """Convert a released ML-CLAP checkpoint to `AtriModel`. Its processor needs `normalize_text=True`.
+    """Convert `MLCLAP` (https://github.com/zyyan4/ml-clap) to the configuration and state dict of `AtriModel`.
 
-    Args:
-        state_dict: state dict of `MLCLAP` (https://github.com/zyyan4/ml-clap).
-        audio_heads, text_heads (`int`, *optional*): numbers of attention heads. Default: those of the published
-            towers.
-
-    Returns:
-        the configuration and the state dict of `AtriModel`. ML-CLAP divides by a learned temperature, and
-        `logit_scale` is minus the logarithm of this temperature.
-
-    Raises:
-        ValueError: keys are missing, unknown or of the wrong shape, or the temperature is not positive.
+    ML-CLAP divides by a learned temperature, and `logit_scale` is minus the logarithm of this temperature.
     """
     towers: dict[str, dict[str, Tensor]] = {"audio_encoder.model.": {}, "text_encoder.model.": {}, "": {}}
     for key, value in state_dict.items():
