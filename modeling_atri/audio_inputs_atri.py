@@ -98,11 +98,7 @@ def read_sound(
 
 
 def unpack_sound(sound: AudioInput, source_rate: int | None = None, name: str | None = None) -> UnpackedSound:
-    """Take a sound out of its dict or decoder, without opening files.
-
-    Raises:
-        ValueError: samples have no valid sampling rate, a dict holds no sound, or `sound` is no sound.
-    """
+    """Take a sound out of its dict or decoder, without opening files."""
     name = name_of_sound(sound, name or "")
     if hasattr(sound, "get_all_samples"):
         try:

@@ -16,18 +16,6 @@ class Bounds:
     Args:
         interval (`str`): An interval in mathematical notation. A square bracket includes the end and a round bracket
             excludes it, so `"[0, inf)"` means any finite number of at least 0.
-
-    Example:
-
-    ```python
-    >>> @dataclass
-    ... class Options:
-    ...     scale: Annotated[float, Bounds("(0, 10]")] = 1.0
-    ...     chunk_size: PositiveCount | None = None
-    ...
-    ...     def __post_init__(self):
-    ...         check_options(self)
-    ```
     """
 
     def __init__(self, interval: str):

@@ -258,14 +258,10 @@ class AtriFeatureExtractor(SequenceFeatureExtractor):
         return BatchFeature({"input_features": input_features, "input_features_mask": mask})
 
     def pad_features(self, features: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Stack log-mel spectrograms of several lengths.
+        """Stack log-mel spectrograms of shape `(frames, feature_size)` and several lengths.
 
-        Args:
-            features: tensors of shape `(frames, feature_size)`.
-
-        Returns:
-            `input_features` of shape `(clips, longest, feature_size)` and `input_features_mask`, int64 of shape
-            `(clips, longest)`.
+        Returns `input_features` of shape `(clips, longest, feature_size)` and `input_features_mask`, int64 of shape
+        `(clips, longest)`.
         """
         lengths = torch.tensor([len(item) for item in features])
         stacked = torch.nn.utils.rnn.pad_sequence(list(features), batch_first=True, padding_value=self.padding_value)
@@ -287,12 +283,7 @@ class AtriFeatureExtractor(SequenceFeatureExtractor):
 
 
 def as_list_of_clips(audio: AudioInput | Sequence[AudioInput]) -> list[Any]:
-    """One clip or several, as a list of clips.
-
-    Raises:
-        ValueError: there is no clip, or an array of two or more dimensions, which could be a batch of clips or the
-            channels of one.
-    """
+    """One clip or several, as a list of clips."""
     if isinstance(audio, (np.ndarray, torch.Tensor)):
         if audio.ndim > 1:
             raise ValueError(

@@ -367,16 +367,11 @@ class AtriAudioModel(AtriPreTrainedModel):
         )
 
     def _cut(self, features: Tensor, num_frames: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Cut clips into chunks of `max_frames`.
+        """Cut normalised clips, `(batch_size, frames, mel bins)`, into chunks of `max_frames`.
 
-        Args:
-            features: normalised clips, `(batch_size, frames, mel bins)`.
-            num_frames: `(batch_size,)`.
-
-        Returns:
-            the chunks, `(chunks, chunk length, mel bins)`; the number of frames of each chunk that count,
-            `(chunks,)`; and the places of the chunks, a bool mask of `(batch_size, chunks per clip)`, or None if every
-            clip is one chunk.
+        Returns the chunks, `(chunks, chunk length, mel bins)`; the number of frames of each chunk that count,
+        `(chunks,)`; and the places of the chunks, a bool mask of `(batch_size, chunks per clip)`, or None if every
+        clip is one chunk.
         """
         size = self.config.max_frames
         if torch.compiler.is_exporting():
@@ -459,15 +454,7 @@ class AtriAudioModel(AtriPreTrainedModel):
 
 
 def masked_mean(hidden_states: Tensor, mask: Tensor) -> Tensor:
-    """Mean over the second dimension where `mask` is set, computed in at least float32.
-
-    Args:
-        hidden_states: `(batch, items, dim)`.
-        mask: `(batch, items)`.
-
-    Returns:
-        `(batch, dim)`, in the dtype of `hidden_states`.
-    """
+    """Mean of `(batch, items, dim)` over the items where `mask` is set, computed in at least float32."""
     weights = mask[..., None].to(torch.promote_types(hidden_states.dtype, torch.float32))
     total = (hidden_states.to(weights.dtype) * weights).sum(dim=1)
     return (total / weights.sum(dim=1).clamp(min=1.0)).to(hidden_states.dtype)

@@ -33,20 +33,7 @@ HYPOTHESIS_TEMPLATES = {
 
 
 class AtriAudioTextFeatureExtractionPipeline(AtriPipeline):
-    """
-    Embeddings of sounds and captions, ready for a dot product.
-
-    Example:
-
-    ```python
-    >>> from transformers import pipeline
-
-    >>> extractor = pipeline("audio-text-feature-extraction", model="path/to/model")
-    >>> extractor("un chien aboie", language="fr").shape
-    (1024,)
-    >>> audio = extractor(["dog.wav", "rain.flac"], batch_size=2)
-    ```
-    """
+    """Embeddings of sounds and captions, ready for a dot product."""
 
     def __call__(self, inputs: Any, **kwargs: Any) -> Any:
         """
@@ -95,19 +82,6 @@ class AtriAudioTextRetrievalPipeline(AtriPipeline):
 
     Args:
         top_k (`int`, *optional*, defaults to 10): results per query.
-
-    Example:
-
-    ```python
-    >>> from transformers import pipeline
-
-    >>> retriever = pipeline("audio-text-retrieval", model="path/to/model")
-    >>> retriever("un chien aboie", audios=["rain.flac", "dog.wav"], language="fr", top_k=1)
-    [{'index': 1, 'score': 0.62, 'audio': 'dog.wav'}]
-    >>> archive = retriever.encode_audio(files, batch_size=8)  # once; keep it with np.save
-    >>> retriever(["a dog barks", "un chien aboie"], audios=archive, language=["en", "fr"])
-    >>> retriever("dog.wav", texts=["a dog barks", "rain falls"])
-    ```
     """
 
     def __init__(self, *args: Any, top_k: int = 10, **kwargs: Any):
@@ -202,27 +176,12 @@ class AtriZeroShotAudioClassificationPipeline(AtriPipeline, ZeroShotAudioClassif
 
     This is transformers' pipeline of that name, with `language` and without ffmpeg. Each label is put into a sentence
     in its language, and the sentences are encoded once per call. Without `language` the scores equal those of
-    transformers' own pipeline. With the package installed, pass `pipeline_class` as below, because the task alone
-    selects transformers' own class, which ignores `language` and reads files with ffmpeg. Without the package,
-    `trust_remote_code=True` selects this class.
+    transformers' own pipeline. With the package installed, pass this class to `transformers.pipeline` as
+    `pipeline_class`, because the task alone selects transformers' own class, which ignores `language` and reads files
+    with ffmpeg. Without the package, `trust_remote_code=True` selects this class.
 
     Args:
         candidate_labels, language, hypothesis_template, top_k: defaults of the arguments of a call.
-
-    Example:
-
-    ```python
-    >>> from transformers import pipeline
-    >>> from modeling_atri import AtriZeroShotAudioClassificationPipeline
-
-    >>> classifier = pipeline(
-    ...     "zero-shot-audio-classification",
-    ...     model="path/to/model",
-    ...     pipeline_class=AtriZeroShotAudioClassificationPipeline,
-    ... )
-    >>> classifier("dog.wav", candidate_labels=["chien", "pluie"], language="fr")
-    [{'score': 0.97, 'label': 'chien'}, {'score': 0.03, 'label': 'pluie'}]
-    ```
     """
 
     def __init__(

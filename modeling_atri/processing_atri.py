@@ -271,11 +271,7 @@ class AtriProcessor(ProcessorMixin):
 
 
 def as_list_of_captions(text: str | Sequence[str]) -> list[str]:
-    """One caption or several, as a list.
-
-    Raises:
-        ValueError: there is no caption, or one is not a string.
-    """
+    """One caption or several, as a list; a ValueError if there is none or one is not a string."""
     captions = [text] if isinstance(text, str) else list(text)
     if not captions:
         raise ValueError("No caption was given: `text` is an empty list.")

@@ -90,10 +90,6 @@ def open_sound(source: str | os.PathLike | bytes | BinaryIO, name: str) -> "Soun
 class SoundFile:
     """An open sound file, which is read forward from its beginning or from where `seek` put it.
 
-    Args:
-        target: a path or a binary file object.
-        name: what error messages call the file.
-
     Attributes:
         samplerate (`int`): in hertz (Hz).
         num_frames (`int` or `None`): samples per channel; an estimate for MP3 without a Xing or Info header, and None
@@ -131,11 +127,7 @@ class SoundFile:
         self._file.close()
 
     def seek(self, frame: int) -> None:
-        """Go to a frame.
-
-        Raises:
-            ValueError: the file cannot be decoded there.
-        """
+        """Go to a frame, or raise a ValueError if the file cannot be decoded there."""
         try:
             self._file.seek(frame)
         except self._error as error:
@@ -145,8 +137,7 @@ class SoundFile:
     def mono_blocks(self, num_frames: int | None = None) -> Iterator[np.ndarray]:
         """Decode block after block, each of shape `(block_length,)`, float32, the mean over the channels.
 
-        Args:
-            num_frames (`int`, *optional*): samples per channel to read. Default: up to the end.
+        Without `num_frames`, the number of samples per channel to read, all up to the end are read.
 
         Raises:
             ValueError: the file cannot be decoded, or ends before the length in its header.

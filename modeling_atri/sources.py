@@ -21,13 +21,8 @@ def is_hub_id(name: str, needs_owner: bool = True) -> bool:
 def check_source(name_or_path: str | os.PathLike, kind: str = "folder", needs_owner: bool = True) -> str:
     """Return the name as a string, if it is an existing path or can be a Hub id.
 
-    Without this check, the Hub would be asked for every mistyped path, which can take a minute to fail.
-
-    Args:
-        name_or_path: the path or Hub id.
-        kind (`str`, *optional*, defaults to `"folder"`): `"folder"` for folders alone; with any other value, such as
-            `"file or folder"`, files are accepted too.
-        needs_owner (`bool`, *optional*, defaults to `True`): see [`is_hub_id`].
+    Without this check, the Hub would be asked for every mistyped path, which can take a minute to fail. With another
+    `kind` than `"folder"`, such as `"file or folder"`, files are accepted too.
 
     Raises:
         ValueError: there is no such path, and the name is not a Hub id.

@@ -116,11 +116,9 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, attn_mask: CaptionBlocks,
 
 
 def _groups_of_captions(lengths: list[int]) -> list[list[int]]:
-    """Split captions into groups of neighbours with about equal numbers of tokens.
+    """Split captions, given by their numbers of tokens, into groups of neighbours with about equal sums.
 
-    Args:
-        lengths: number of tokens of each caption, of which at least one is above 0. Empty captions come first and are
-            left out.
+    At least one number is above 0. Empty captions come first and are left out.
     """
     total = sum(lengths)
     groups: list[list[int]] = [[] for _ in range(-(-total // _TOKENS_AT_ONCE))]

@@ -29,16 +29,7 @@ def map_in_threads(function: Callable[[Item], Result], items: Sequence[Item]) ->
     Use it for work that rarely holds Python's lock, such as decoding and arithmetic on tensors. Where torch has one
     thread (`torch.set_num_threads(1)`, a worker of a `DataLoader`, a call from inside another one) or there is one
     item, the caller's own thread does the work. No thread outlives the call, so a process may fork afterwards.
-
-    Args:
-        function: takes an item; called from several threads at once.
-        items: of any kind.
-
-    Returns:
-        `list`, the results in the order of the items.
-
-    Raises:
-        Exception: the error of the first item, in their order, for which the function raises one.
+    If the function raises errors, that of the first item in their order is raised.
     """
     num_workers = min(torch.get_num_threads(), len(items))
     if num_workers < 2:

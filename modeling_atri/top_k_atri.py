@@ -9,14 +9,9 @@ _BLOCK_SCORES = 2**24  # scores in memory at a time: 64 MB
 
 
 def best_places(scores: np.ndarray, k: int) -> np.ndarray:
-    """Places of the k highest scores, the highest first; equal scores stay in the order in which they are given.
+    """Places of the k highest of `(n,)` scores without NaN, the highest first; equal scores stay in their order.
 
-    Args:
-        scores: `(n,)`, any type that can be compared, without NaN.
-        k: at least 1; where it is more than n, all places are returned.
-
-    Returns:
-        `np.ndarray` of shape `(min(k, n),)`, int64.
+    If k is more than n, all places are returned: the result has the shape `(min(k, n),)`.
     """
     k = min(k, len(scores))
     if k == 0:
@@ -29,10 +24,7 @@ def best_places(scores: np.ndarray, k: int) -> np.ndarray:
 def best_matches(queries: np.ndarray, candidates: np.ndarray, k: int) -> Iterator[list[tuple[int, float]]]:
     """For each query the k candidates with the highest dot product, as pairs of place and score, best first.
 
-    Args:
-        queries: `(q, dim)`.
-        candidates: `(n, dim)`, n at least 1.
-        k: matches of a query; see `best_places`.
+    Queries have the shape `(q, dim)` and candidates `(n, dim)`, with n at least 1.
     """
     rows = max(1, _BLOCK_SCORES // len(candidates))
     for start in range(0, len(queries), rows):
@@ -42,11 +34,7 @@ def best_matches(queries: np.ndarray, candidates: np.ndarray, k: int) -> Iterato
 
 
 def check_top_k(k: int) -> int:
-    """Return `k`.
-
-    Raises:
-        ValueError: it is not a whole number of at least 1.
-    """
+    """Return `k`, or raise a ValueError unless it is a whole number of at least 1."""
     if not isinstance(k, int) or k < 1:
         raise ValueError(f"`top_k` must be a whole number of at least 1, got {k!r}.")
     return k

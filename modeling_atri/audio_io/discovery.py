@@ -10,17 +10,11 @@ from ..sound_files_atri import SOUND_SUFFIXES
 
 
 class FoundSound(NamedTuple):
-    """A sound file that was found.
-
-    Args:
-        path: where it is.
-        size: in bytes; -1 for a link to a file that does not exist.
-        mtime_ns: time of its last change in nanoseconds; -1 for such a link.
-    """
+    """A sound file that was found."""
 
     path: Path
-    size: int
-    mtime_ns: int
+    size: int  # in bytes; -1 for a link to a file that does not exist
+    mtime_ns: int  # time of its last change in nanoseconds; -1 for such a link
 
 
 def find_sounds(folder: str | PathLike) -> dict[str, FoundSound]:

@@ -10,15 +10,9 @@ from ..files import written_whole
 
 
 def write_npy(path: Path, blocks: Iterable[np.ndarray], width: int) -> np.ndarray:
-    """Write any number of blocks of rows, and map the file into memory.
+    """Write any number of blocks of rows, each of shape `(k, width)`, completely or not at all.
 
-    Args:
-        path: the `.npy` file. It is written completely or not at all.
-        blocks: arrays of shape `(k, width)`.
-        width: number of columns.
-
-    Returns:
-        `np.ndarray` of shape `(n, width)`, float32, read-only. Its rows stay on disk until they are used.
+    Returns the file mapped into memory, of shape `(n, width)`, float32, read-only.
     """
     num_rows = 0
     with written_whole(path) as file:
@@ -32,17 +26,7 @@ def write_npy(path: Path, blocks: Iterable[np.ndarray], width: int) -> np.ndarra
 
 
 def write_npy_rows(path: Path, rows: Iterable[tuple[int, np.ndarray]], num_rows: int, width: int) -> np.ndarray:
-    """Write rows in any order, and map the file into memory.
-
-    Args:
-        path: as in `write_npy`.
-        rows: pairs of the place of a row and its values, of shape `(width,)`. Every place occurs once.
-        num_rows: number of rows.
-        width: number of columns.
-
-    Returns:
-        As `write_npy`.
-    """
+    """Do the same for rows in any order, given as pairs of their place and values; every place occurs once."""
     with written_whole(path) as file:  # not mapped, because a full disk would kill a process that writes to a map
         _write_header(file, num_rows, width)
         start = file.tell()

@@ -21,19 +21,12 @@ _METADATA_KEY = b"modeling_atri"
 
 @dataclass(frozen=True)
 class Clip:
-    """The facts that are stored with the embedding of a sound file.
+    """The facts that are stored with the embedding of a sound file."""
 
-    Args:
-        id: path relative to the folder that was encoded, with `/`.
-        size: size of the file in bytes.
-        mtime_ns: time of its last change in nanoseconds.
-        duration_s: length of the sound in seconds.
-    """
-
-    id: str
-    size: int
-    mtime_ns: int
-    duration_s: float
+    id: str  # path relative to the folder that was encoded, with `/`
+    size: int  # of the file in bytes
+    mtime_ns: int  # time of its last change in nanoseconds
+    duration_s: float  # length of the sound in seconds
 
 
 class EmbeddingStore:
@@ -103,12 +96,7 @@ class EmbeddingStore:
         return {row["id"]: Clip(**row) for row in rows}
 
     def add(self, clips: Sequence[Clip], embeddings: np.ndarray) -> None:
-        """Write a part.
-
-        Args:
-            clips: the clips of the rows, none of which is in the store yet.
-            embeddings: array of shape `(len(clips), width)`, float32.
-        """
+        """Write a part: clips that are not in the store yet, and their embeddings `(len(clips), width)`, float32."""
         last = max((int(path.stem) for path in _part_paths(self.folder)), default=-1)
         values = pa.array(np.ascontiguousarray(embeddings, dtype=np.float32).reshape(-1))
         columns = {name: [getattr(clip, name) for clip in clips] for name in ("id", "duration_s", "size", "mtime_ns")}

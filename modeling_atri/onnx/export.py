@@ -19,7 +19,6 @@ from ..files import folder_written_whole
 from ..modeling_atri import AtriModel
 from ..processing_atri import AtriProcessor
 from .extra import AUDIO_FILE, TEXT_FILE, import_extra
-from .int8 import quantize_int8
 
 
 _OPSET = 23  # the first with an Attention operator, for smaller and faster graphs; onnxruntime reads it from 1.23 on
@@ -108,6 +107,8 @@ def _export_tower(
         verbose=False,
     )
     if int8:
+        from .int8 import quantize_int8
+
         quantize_int8(program.model)
     ClearMetadataAndDocStringPass()(program.model)  # the exporter notes local paths at every node
     size = sum(value.const_value.nbytes for value in program.model.graph.initializers.values())

@@ -7,13 +7,10 @@ standard ONNX operators are used.
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
-
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
+import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 
 # CPUs without VNNI add pairs of products (unsigned activation times signed weight) in 16 bits. Weights of at most 64
@@ -24,7 +21,7 @@ _ZERO_POINT = 128
 _MAX_TABLE_ENTRY = 127  # table rows are looked up, not multiplied
 
 
-def quantize_int8(model: "ir.Model") -> int:
+def quantize_int8(model: ir.Model) -> int:
     """Quantise all products with constant matrices and all lookup tables of a graph, in place.
 
     A product `x @ w` becomes an integer product: `w` in int8 with one scale for each output channel, `x` in 8 bits
@@ -37,8 +34,6 @@ def quantize_int8(model: "ir.Model") -> int:
     Returns:
         the number of products and tables that were quantised.
     """
-    from onnx_ir.passes.common import RemoveUnusedNodesPass
-
     rewriter = _Rewriter(model.graph)
     for node in list(model.graph):
         if node.op_type in ("MatMul", "Gemm"):
@@ -50,47 +45,44 @@ def quantize_int8(model: "ir.Model") -> int:
 
 
 class _Rewriter:
-    def __init__(self, graph: "ir.Graph"):
-        import onnx_ir
-
-        self.ir = onnx_ir
+    def __init__(self, graph: ir.Graph):
         self.graph = graph
         self.count = 0
         self._rows: dict[ir.Value, tuple[ir.Value, ir.Value]] = {}  # query, key and value share one input
         self._constants: dict[str, ir.Value] = {}
         self._matrices: dict[str, tuple[ir.Value, ir.Value]] = {}
 
-    def quantize_product(self, node: "ir.Node") -> None:
+    def quantize_product(self, node: ir.Node) -> None:
         attributes = {name: attribute.value for name, attribute in node.attributes.items()}
         if not _is_matrix(node.inputs[1]) or not _is_plain(attributes):
             return
         weight, weight_scale = self._quantized_weight(node.inputs[1], bool(attributes.get("transB")))
-        tape = self.ir.tape.Tape()
+        tape = ir.tape.Tape()
         rows, row_scale = self._quantized_rows(tape, node.inputs[0])
         product = tape.op("MatMulInteger", [rows, weight, self._constant("zero_point", np.uint8(_ZERO_POINT))])
-        result = tape.op("Cast", [product], {"to": self.ir.DataType.FLOAT})
+        result = tape.op("Cast", [product], {"to": ir.DataType.FLOAT})
         result = tape.op("Mul", [tape.op("Mul", [result, row_scale]), weight_scale])
         if len(node.inputs) > 2 and node.inputs[2] is not None:
             result = tape.op("Add", [result, node.inputs[2]])
         self._replace(node, tape, result)
 
-    def quantize_table(self, node: "ir.Node") -> None:
+    def quantize_table(self, node: ir.Node) -> None:
         table, indices = node.inputs
         axis = node.attributes.get("axis")
         if not _is_matrix(table) or (axis is not None and axis.value != 0):
             return
         rows, scale = self._quantized(f"{table.name}_rows", table.const_value.numpy(), 1, _MAX_TABLE_ENTRY)
-        tape = self.ir.tape.Tape()
-        taken = tape.op("Cast", [tape.op("Gather", [rows, indices])], {"to": self.ir.DataType.FLOAT})
+        tape = ir.tape.Tape()
+        taken = tape.op("Cast", [tape.op("Gather", [rows, indices])], {"to": ir.DataType.FLOAT})
         self._replace(node, tape, tape.op("Mul", [taken, tape.op("Gather", [scale, indices])]))
 
-    def _quantized_weight(self, value: "ir.Value", transpose: bool) -> "tuple[ir.Value, ir.Value]":
+    def _quantized_weight(self, value: ir.Value, transpose: bool) -> tuple[ir.Value, ir.Value]:
         """A weight in int8, `(inputs, outputs)`, and the scale of each output channel."""
         name = f"{value.name}{'_transposed' if transpose else ''}"
         matrix = value.const_value.numpy()
         return self._quantized(name, matrix.T if transpose else matrix, 0, _MAX_WEIGHT)
 
-    def _quantized(self, name: str, matrix: np.ndarray, axis: int, max_integer: int) -> "tuple[ir.Value, ir.Value]":
+    def _quantized(self, name: str, matrix: np.ndarray, axis: int, max_integer: int) -> tuple[ir.Value, ir.Value]:
         """A matrix in int8 and its scales along `axis`; computed once for all nodes that use it."""
         if name not in self._matrices:
             largest = np.abs(matrix).max(axis=axis, keepdims=True)
@@ -102,7 +94,7 @@ class _Rewriter:
             )
         return self._matrices[name]
 
-    def _quantized_rows(self, tape: "ir.tape.Tape", value: "ir.Value") -> "tuple[ir.Value, ir.Value]":
+    def _quantized_rows(self, tape: ir.tape.Tape, value: ir.Value) -> tuple[ir.Value, ir.Value]:
         """Activations as `128 + value / scale`, uint8, and the scale of each row, `(..., 1)`."""
         if value not in self._rows:
             last_axis = self._constant("last_axis", np.array([-1], dtype=np.int64))
@@ -113,26 +105,26 @@ class _Rewriter:
                 "Add",
                 [tape.op("Round", [tape.op("Div", [value, scale])]), self._constant("shift", np.float32(_ZERO_POINT))],
             )
-            self._rows[value] = tape.op("Cast", [shifted], {"to": self.ir.DataType.UINT8}), scale
+            self._rows[value] = tape.op("Cast", [shifted], {"to": ir.DataType.UINT8}), scale
         return self._rows[value]
 
-    def _replace(self, node: "ir.Node", tape: "ir.tape.Tape", result: "ir.Value") -> None:
-        self.ir.convenience.replace_nodes_and_values(self.graph, node, [node], tape.nodes, [node.outputs[0]], [result])
+    def _replace(self, node: ir.Node, tape: ir.tape.Tape, result: ir.Value) -> None:
+        ir.convenience.replace_nodes_and_values(self.graph, node, [node], tape.nodes, [node.outputs[0]], [result])
         self.count += 1
 
-    def _constant(self, name: str, value: np.generic | np.ndarray) -> "ir.Value":
+    def _constant(self, name: str, value: np.generic | np.ndarray) -> ir.Value:
         if name not in self._constants:
             self._constants[name] = self._initializer(f"int8_{name}", np.asarray(value))
         return self._constants[name]
 
-    def _initializer(self, name: str, array: np.ndarray) -> "ir.Value":
-        tensor = self.ir.tensor(array, name=name)
-        value = self.ir.Value(name=name, shape=tensor.shape, type=self.ir.TensorType(tensor.dtype), const_value=tensor)
+    def _initializer(self, name: str, array: np.ndarray) -> ir.Value:
+        tensor = ir.tensor(array, name=name)
+        value = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
         self.graph.register_initializer(value)
         return value
 
 
-def _is_matrix(value: "ir.Value | None") -> bool:
+def _is_matrix(value: ir.Value | None) -> bool:
     """Whether a value is a constant float32 matrix."""
     tensor = None if value is None else value.const_value
     return tensor is not None and len(tensor.shape) == 2 and tensor.dtype.name == "FLOAT"
