@@ -78,9 +78,6 @@ class AtriAudioConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs):
         super().__post_init__(**kwargs)
         self.patch_size = [int(size) for size in self.patch_size]  # JSON has no tuples
-        self._check_sizes()
-
-    def _check_sizes(self) -> None:
         if len(self.patch_size) != 2 or min(self.patch_size) < 1:
             raise ValueError(f"`patch_size` must be two positive numbers (mel bins, frames), got {self.patch_size}.")
         if self.num_mel_bins % self.patch_size[0]:

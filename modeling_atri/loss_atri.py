@@ -35,8 +35,7 @@ def info_nce_loss(
     https://github.com/zyyan4/ml-clap/blob/154393e/tools/losses.py).
 
     Args:
-        x (`torch.Tensor` of shape `(N, D)`): L2-normalised embeddings.
-        y (`torch.Tensor` of shape `(N, D)`): L2-normalised embeddings of the same items, row by row.
+        x, y (`torch.Tensor` of shape `(N, D)`): L2-normalised embeddings of the same items, row by row.
         scale (`torch.Tensor` or `float`): inverse temperature, `logit_scale.exp()`.
         ids (`torch.Tensor` of shape `(N,)`, *optional*): integers. Rows with equal id are positives of one another.
         shard (`Shard`, *optional*): for several processes. The local rows are compared with the columns of all

@@ -16,6 +16,7 @@ from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
+from transformers.models.m2m_100.modeling_m2m_100 import eager_attention_forward
 from transformers.processing_utils import Unpack
 from transformers.utils import ModelOutput, TransformersKwargs, auto_docstring, can_return_tuple
 from transformers.utils.generic import merge_with_config_defaults
@@ -126,25 +127,6 @@ class AtriAudioEmbeddings(nn.Module):
         columns = tokens.shape[1] // self.frequency_positions.shape[2]
         positions = self.frequency_positions + self.time_positions[..., :columns]  # (1, hidden_size, rows, columns)
         return self.dropout(tokens + positions.flatten(2).transpose(1, 2))
-
-
-def eager_attention_forward(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    scaling: float,
-    dropout: float = 0.0,
-    **kwargs,
-) -> tuple[Tensor, Tensor]:
-    """Softmax attention in plain operations; `query`, `key`, `value` are `(batch, heads, tokens, head_dim)`."""
-    scores = (query * scaling) @ key.transpose(-2, -1)
-    if attention_mask is not None:
-        scores = scores + attention_mask
-    weights = F.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
-    weights = F.dropout(weights, p=dropout, training=module.training)
-    return (weights @ value).transpose(1, 2).contiguous(), weights
 
 
 class AtriAudioAttention(nn.Module):

@@ -66,13 +66,6 @@ class AtriProcessor(ProcessorMixin):
         max_text_length (`int`, *optional*, defaults to 514): maximum number of tokens of a caption, including the
             language code and the end token. The default is SONAR's limit. The tokenizer's `model_max_length` is
             lowered to it.
-
-    Example:
-
-    ```python
-    >>> inputs = processor(text=["a dog barks", "un chien aboie"], language=["eng_Latn", "fr"])
-    >>> inputs = processor(audio=[waveform_0, waveform_1], sampling_rate=16000)
-    ```
     """
 
     valid_processor_kwargs = AtriProcessorKwargs

@@ -61,12 +61,10 @@ def names_sound(text: str) -> bool:
 
 
 def open_sound(source: str | os.PathLike | bytes | BinaryIO, name: str) -> "SoundFile":
-    """Open a sound file and check its header.
+    """Open a sound file, which error messages call `name`, and check its header.
 
-    Args:
-        source: a path, a URL (http or https), the `bytes` of a file, or a binary file object that can seek,
-            which is read from its beginning.
-        name: what error messages call the file.
+    It is given by a path, a URL (http or https), its `bytes`, or a binary file object that can seek, which is read
+    from its beginning.
 
     Raises:
         MissingAudioError: there is no such file.

@@ -45,6 +45,3 @@ def public_name(name_or_path: str | os.PathLike) -> str:
     """The name to publish for a source: a Hub id as it is, and the last part of a local path."""
     name = os.fspath(name_or_path)
     return name if is_hub_id(name, needs_owner=False) else os.path.basename(os.path.abspath(name))
-
-
-__all__ = ["check_source", "is_hub_id", "missing_source", "public_name"]

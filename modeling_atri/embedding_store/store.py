@@ -51,7 +51,7 @@ class EmbeddingStore:
         self.folder = Path(folder)
         if self.folder.exists() and not self.folder.is_dir():
             raise ValueError(f"{str(self.folder)!r} is a file. Name a folder for the embeddings.")
-        self._facts = {"model": model_name, "fingerprint": fingerprint}
+        self._parts_folder = self.folder / PARTS_FOLDER
         self._schema = pa.schema(
             {
                 "id": pa.string(),
@@ -60,7 +60,7 @@ class EmbeddingStore:
                 "size": pa.int64(),
                 "mtime_ns": pa.int64(),
             },
-            metadata={_METADATA_KEY: json.dumps(self._facts)},
+            metadata={_METADATA_KEY: json.dumps({"model": model_name, "fingerprint": fingerprint})},
         )
         for path in _part_paths(self.folder):
             theirs = _facts_of(path)
@@ -84,10 +84,6 @@ class EmbeddingStore:
 
     def __exit__(self, *exception: object) -> None:
         self._lock.release()
-
-    @property
-    def _parts_folder(self) -> Path:
-        return self.folder / PARTS_FOLDER
 
     def clips(self) -> dict[str, Clip]:
         """The clips that have an embedding, by id."""
@@ -177,6 +173,3 @@ def _facts_of(path: Path) -> dict[str, str]:
         return json.loads(metadata[_METADATA_KEY])
     except (pa.ArrowInvalid, KeyError, ValueError) as error:
         raise ValueError(f"{str(path)!r} is not a part that modeling_atri has written. Delete it.") from error
-
-
-__all__ = ["Clip", "EmbeddingStore", "load_embeddings"]

@@ -33,23 +33,14 @@ class AudioFailure:
 
 @dataclass
 class ClipReader:
-    """Reads one clip.
-
-    Args:
-        feature_extractor: the feature extractor of the model.
-        sampling_rate: rate of waveforms, in Hz.
-        pad_short: zero-pad clips below 0.15 s instead of raising.
-        read_features: takes a clip and returns its features, instead of decoding it; called from several threads.
-        names: what errors call the clips.
-        skip: log a clip that cannot be read and return an `AudioFailure`, instead of raising.
-    """
+    """Reads one clip, as the arguments of `encode_audio` say."""
 
     feature_extractor: AtriFeatureExtractor
     sampling_rate: int | None
     pad_short: bool
     read_features: Callable[[Any], Tensor] | None
     names: Sequence[str] | None
-    skip: bool
+    skip: bool  # log a clip that cannot be read and return an `AudioFailure`, instead of raising
 
     def __call__(self, numbered: tuple[int, Any]) -> Tensor | AudioFailure:
         """Log-mel features of a clip with its number, of shape `(frames, mel bins)`, or the reason why it has none."""

@@ -179,6 +179,3 @@ def _captions(
             processor.language_id(name)
             known.add(name)
         yield text, name
-
-
-__all__ = ["AudioFailure", "encode_audio", "encode_text"]

@@ -51,6 +51,3 @@ def _digest(settings: Mapping[str, Any], modules: Iterable[nn.Module]) -> str:
             digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
             digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
-
-
-__all__ = ["audio_fingerprint", "feature_settings", "model_fingerprint", "weights_fingerprint"]

@@ -196,6 +196,3 @@ def _gather(out: Path, num_clips: int) -> None:
     ids, _ = load_embeddings(out, out=out / ARRAY_NAME)
     with written_whole(out / IDS_NAME) as file:
         file.write(json.dumps(ids, ensure_ascii=False, indent=0).encode())
-
-
-__all__ = ["FAILURES_NAME", "FolderSummary", "encode_folder"]

@@ -91,10 +91,8 @@ class AtriMtebEncoder:
 
         Args:
             inputs (`DataLoader`): batches with the column `text` (strings), `audio` (decoded or not), or both.
-            task_metadata (`TaskMetadata`): metadata of the task with the languages of its subsets.
-            hf_split (`str`): ignored.
-            hf_subset (`str`): subset of the task, which determines the language.
-            prompt_type (`PromptType`, *optional*): ignored, because ATRI has no prompts.
+            task_metadata, hf_subset: they determine the language of texts.
+            hf_split, prompt_type: ignored, because ATRI has no prompts.
             kwargs: `encode_kwargs` of mteb, of which `batch_size` and `show_progress_bar` are used.
 
         Returns:
@@ -170,9 +168,10 @@ class AtriMtebEncoder:
         except ImportError as error:
             raise ImportError("`AtriMtebEncoder` needs mteb: pip install 'modeling_atri[mteb]'") from error
         config, tokenizer = self.model.config, self.processor.tokenizer
+        name = config.name_or_path
         return ModelMeta.create_empty(
             {
-                "name": _model_name(config.name_or_path),
+                "name": name if is_hub_id(name) else f"local/{public_name(name or 'atri')}",
                 "revision": getattr(config, "_commit_hash", None) or model_fingerprint(self.model, self.processor),
                 "languages": [code.replace("_", "-") for code in LANGUAGES if code in tokenizer.get_vocab()],
                 "n_parameters": self.model.num_parameters(),
@@ -203,12 +202,6 @@ def flores_code(langscript: str) -> str:
         if code not in LANGUAGES:
             raise
         return code
-
-
-def _model_name(name_or_path: str) -> str:
-    if is_hub_id(name_or_path):
-        return name_or_path
-    return f"local/{public_name(name_or_path or 'atri')}"
 
 
 def _without_decoding(inputs: DataLoader) -> DataLoader:

@@ -134,6 +134,3 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
-
-
-__all__ = ["check_new_folder", "export_onnx"]

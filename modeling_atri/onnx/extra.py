@@ -19,6 +19,3 @@ def import_extra(name: str) -> ModuleType:
         raise ImportError(
             f"ONNX needs the extra `onnx` ({error.name} is missing): pip install 'modeling_atri[onnx]'"
         ) from error
-
-
-__all__ = ["AUDIO_FILE", "TEXT_FILE", "import_extra"]

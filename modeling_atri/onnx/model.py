@@ -57,15 +57,7 @@ class OnnxAtriModel:
     def get_audio_features(
         self, input_features: Tensor, input_features_mask: Tensor | None = None
     ) -> BaseModelOutputWithPooling:
-        """Compute the embeddings of clips, projected and L2-normalised.
-
-        Args:
-            input_features: `(batch_size, num_frames, num_mel_bins)`, log-mel spectrograms in decibels.
-            input_features_mask (*optional*): `(batch_size, num_frames)`, 1 on a clip's own frames, 0 on padding, which
-                must come last. Default: no padding.
-
-        Returns:
-            `BaseModelOutputWithPooling` with the embeddings, `(batch_size, projection_dim)`, in `pooler_output`.
+        """Compute the embeddings of clips as [`AtriModel.get_audio_features`] does. Only `pooler_output` is set.
 
         Raises:
             ValueError: a clip has fewer frames than one patch.
@@ -82,15 +74,7 @@ class OnnxAtriModel:
         return _run(self._audio, inputs)
 
     def get_text_features(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> BaseModelOutputWithPooling:
-        """Compute the embeddings of captions, projected and L2-normalised.
-
-        Args:
-            input_ids: `(batch_size, num_tokens)`.
-            attention_mask (*optional*): `(batch_size, num_tokens)`, 0 on padding. Default: no padding.
-
-        Returns:
-            `BaseModelOutputWithPooling` with the embeddings, `(batch_size, projection_dim)`, in `pooler_output`.
-        """
+        """Compute the embeddings of captions as [`AtriModel.get_text_features`] does. Only `pooler_output` is set."""
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
         return _run(self._text, {"input_ids": input_ids.long(), "attention_mask": attention_mask.long()})
@@ -117,6 +101,3 @@ class OnnxAtriModel:
 def _run(session: Any, inputs: dict[str, Tensor]) -> BaseModelOutputWithPooling:
     (embeddings,) = session.run(None, {name: np.ascontiguousarray(value.numpy()) for name, value in inputs.items()})
     return BaseModelOutputWithPooling(pooler_output=torch.from_numpy(embeddings))
-
-
-__all__ = ["OnnxAtriModel"]

@@ -158,6 +158,3 @@ def _unwrap(checkpoint: Any, path: str) -> dict[str, Tensor]:
         )
     prefix = _PARALLEL_PREFIX if all(key.startswith(_PARALLEL_PREFIX) for key in checkpoint) else ""
     return {key.removeprefix(prefix): value.detach() for key, value in checkpoint.items()}
-
-
-__all__ = ["load_weights", "naming_source", "quiet_transformers", "read_checkpoint", "read_weights"]

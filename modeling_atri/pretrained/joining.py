@@ -71,6 +71,3 @@ def build_model(
         return model_class.from_pretrained(
             None, config=config, state_dict=state_dict, dtype=torch.float32 if dtype is None else dtype
         )
-
-
-__all__ = ["build_model", "join_towers", "load_and_join_towers"]

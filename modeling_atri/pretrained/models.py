@@ -70,6 +70,3 @@ def make_processor(
     with naming_source(tokenizer_name_or_path):
         tokenizer = AutoTokenizer.from_pretrained(tokenizer_name_or_path, **hub_kwargs)
     return AtriProcessor(AtriFeatureExtractor(), tokenizer, normalize_text=normalize_text)
-
-
-__all__ = ["from_audio_text_pretrained", "from_mlclap_checkpoint", "make_processor"]

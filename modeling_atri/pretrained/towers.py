@@ -131,6 +131,3 @@ def _set_max_frames(config: AtriAudioConfig, max_frames: int, name_or_path: str)
             f"patches of {config.patch_size[1]} frames."
         )
     config.max_frames = max_frames
-
-
-__all__ = ["Tower", "load_audio_tower", "load_text_tower"]
