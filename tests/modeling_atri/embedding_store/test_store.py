@@ -119,7 +119,9 @@ def test_an_interrupted_write_leaves_nothing_that_is_read(store, monkeypatch):
 
 def test_another_model_is_refused(store):
     store.add(*some("a"))
-    with pytest.raises(ValueError, match=r"of another model, 'a model' \(fingerprint abc\); this one is 'b' \(def\)"):
+    with pytest.raises(
+        ValueError, match=r"of another model, 'a model' \(fingerprint abc\), .* with those of 'b' \(def\)"
+    ):
         EmbeddingStore(store.folder, "b", "def", 3)
     EmbeddingStore(store.folder, "the same model, moved", "abc", 3)
 
@@ -140,5 +142,5 @@ def test_folders_that_do_not_fit(tmp_path):
     part.parent.mkdir(parents=True)
     part.write_bytes(b"not parquet")
     for read in (load_embeddings, lambda folder: EmbeddingStore(folder, "m", "abc", 3)):
-        with pytest.raises(ValueError, match="00000.parquet' is no part of embeddings"):
+        with pytest.raises(ValueError, match="00000.parquet' is not a part that modeling_atri has written"):
             read(tmp_path / "out")
