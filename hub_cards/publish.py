@@ -49,19 +49,12 @@ _MORE_TRIES = 2  # after a broken connection
 
 
 class Publication(NamedTuple):
-    """Outcome of a push.
+    """Outcome of a push."""
 
-    Attributes:
-        commit (`CommitInfo`): The commit that was made, or the newest one if nothing had changed.
-        changed (`bool`): Whether a commit was made.
-        files (list of `str`): Paths in the repository of all published files, changed or not.
-        url (`str`): Address of the repository or the pull request.
-    """
-
-    commit: CommitInfo
-    changed: bool
-    files: list[str]
-    url: str
+    commit: CommitInfo  #: The commit that was made, or the newest one if nothing had changed.
+    changed: bool  #: Whether a commit was made.
+    files: list[str]  #: Paths in the repository of all published files, changed or not.
+    url: str  #: Address of the repository or the pull request.
 
 
 def publish(
@@ -133,14 +126,10 @@ def publish(
 def collect_files(
     folder: str | os.PathLike[str], repo_id: str, facts: Results | None = None, base_model: str | None = None
 ) -> dict[str, Path | bytes]:
-    """Collect everything that [`publish`] sends.
+    """Collect everything that [`publish`] sends; arguments and errors are as there.
 
     Returns:
         `dict`: File or content, by path in the repository.
-
-    Raises:
-        ValueError: `repo_id` is invalid, the folder lacks parts of a model or its processor, or the base model of an
-            adapter is not on the Hub.
     """
     _check_name(repo_id)
     folder = Path(folder)

@@ -115,11 +115,7 @@ class AtriDataCollator:
         raise BadRowError(f"No recording of the training data can be used; the first: {first.reason}", first.kind)
 
     def _with_another_clip(self, clips: list[tuple[dict, Tensor]], slots: list["_Slot"]) -> list[tuple[dict, Tensor]]:
-        """Replace the last stand-in of a batch that holds copies of one clip, from which nothing can be learnt.
-
-        Raises:
-            BadRowError: No other clip can be used.
-        """
+        """Replace the last stand-in of a batch that holds copies of one clip, from which nothing can be learnt."""
         place = max((place for place, slot in enumerate(slots) if slot.left_out), default=None)
         if place is None:  # no row was replaced, so the caller asked for copies
             return clips
@@ -146,10 +142,7 @@ class AtriDataCollator:
         return features if self.augmentation is None else self.augmentation(features, rng, self.mask_level)
 
     def _mixed_in(self, row: dict, rng: np.random.Generator) -> Tensor | None:
-        """Features of the clip to mix in.
-
-        None if there is no such clip, or if it cannot be read and rows have stand-ins: it is reported in its own turn.
-        """
+        """Features of the clip to mix in. None without one, or if a run that skips bad rows cannot read it."""
         if row.get("mix_with") is None:
             return None
         try:
@@ -183,16 +176,10 @@ class AtriDataCollator:
 
 
 class _Slot:
-    """One place in a batch.
-
-    Attributes:
-        rows: Iterator over the rows that may fill the place: the row itself, then its stand-ins.
-        has_stand_ins: Whether another row may take the place.
-        left_out: The rows that could not be used, and why.
-    """
+    """One place in a batch."""
 
     def __init__(self, row: dict):
-        self.rows: Iterator[dict] = chain([row], row.get("stand_ins", ()))
+        self.rows: Iterator[dict] = chain([row], row.get("stand_ins", ()))  # rows that may fill the place, in order
         self.has_stand_ins = "stand_ins" in row
         self.left_out: list[BadRow] = []
 

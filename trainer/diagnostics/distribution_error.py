@@ -168,12 +168,7 @@ def closed_form_error(
 
 
 class DistributionErrors:
-    """The errors of a run's epochs, one after another: of each epoch, and of p' averaged over all epochs so far.
-
-    Args:
-        sampling: Sampling of the run.
-        counts: Number of captions of each clip in each language, `(N, K)`.
-    """
+    """The errors of a run's epochs, one after another: of each epoch, and of p' averaged over all epochs so far."""
 
     def __init__(self, sampling: Sampling, counts: np.ndarray):
         self.sampling, self.counts = sampling, counts
@@ -182,9 +177,7 @@ class DistributionErrors:
     def of_epoch(self, epoch: int, max_steps: int | None = None) -> dict[str, float]:
         """Return the errors of an epoch. Earlier epochs that were not asked for are replayed too.
 
-        Args:
-            epoch: Number of the epoch, from 0. It must not be earlier than one that was asked for before.
-            max_steps: Number of batches on each process, for an unfinished epoch. Default: all.
+        Arguments are as in [`epoch_shares`]. The epoch must not be earlier than one that was asked for before.
 
         Returns:
             `languages` and `pairs` of the epoch, `languages_so_far` and `pairs_so_far` of the average, and

@@ -1,8 +1,7 @@
 """Train two models that differ only in the languages they draw, and measure how far their weights move apart.
 
 Both runs ("twins") start from the same weights and see the same clips, captions and dropout in the same order. So the
-distance between their weights is the weight error of ATRI's theory. It is reported beside its upper bound
-([`weight_error_bound`]), with constants that are estimated along the way.
+distance between their weights is the weight error of ATRI's theory.
 """
 
 import copy
@@ -242,9 +241,8 @@ def _distance_of_distributions(full: _Twin, sampled: _Twin, counts: np.ndarray, 
 class _Probe:
     """Estimates of the constants of the bound: the largest values at some steps of a run, spread evenly.
 
-    Attributes:
-        lipschitz: Lipschitz constant of the gradient, between the weights of the twins.
-        largest_gradient: Norm of the gradient of one pair's loss at the weights of the full twin.
+    `lipschitz` is taken between the weights of the twins, and `largest_gradient`, the norm of the gradient of one
+    pair's loss, at the weights of the full twin.
     """
 
     def __init__(self, full: _Twin, sampled: _Twin, num_probes: int, num_pairs: int):

@@ -26,13 +26,10 @@ _LAST_CHECKPOINT = "last-checkpoint"  # folder of `hub_strategy="checkpoint"`, a
 
 
 class PublishingTrainer(ResumableTrainer):
-    """[`ResumableTrainer`] whose cards are made from results, and whose pushes leave out private files.
-
-    Subclasses define [`~PublishingTrainer.results`].
-    """
+    """[`ResumableTrainer`] whose cards are made from results, and whose pushes leave out private files."""
 
     def results(self) -> Results:
-        """Results of the model as it is now."""
+        """Results of the model as it is now, which subclasses define."""
         raise NotImplementedError
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
