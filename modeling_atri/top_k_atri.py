@@ -9,16 +9,16 @@ _BLOCK_SCORES = 2**24  # scores in memory at a time: 64 MB
 
 
 def best_places(scores: np.ndarray, k: int) -> np.ndarray:
-    """Places of the k highest of `(n,)` scores without NaN, the highest first; equal scores stay in their order.
+    """Places of the k highest of `(n,)` scores, the highest first, NaN last; equal scores stay in their order.
 
     If k is more than n, all places are returned: the result has the shape `(min(k, n),)`.
     """
     k = min(k, len(scores))
     if k == 0:
         return np.zeros(0, dtype=np.int64)
-    least = np.partition(scores, -k)[-k]
-    picked = np.flatnonzero(scores >= least)
-    return picked[np.argsort(-scores[picked], kind="stable")][:k]
+    negated = -scores
+    picked = np.flatnonzero(~(negated > np.partition(negated, k - 1)[k - 1]))  # and NaN, which is sorted last
+    return picked[np.argsort(negated[picked], kind="stable")][:k]
 
 
 def best_matches(queries: np.ndarray, candidates: np.ndarray, k: int) -> Iterator[list[tuple[int, float]]]:

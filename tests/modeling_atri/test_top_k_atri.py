@@ -19,6 +19,12 @@ def test_ties_by_hand():
     assert best_places(np.zeros(0), 3).tolist() == []
 
 
+def test_nan_comes_last():
+    scores = np.array([np.nan, 0.5, np.nan, 0.9])
+    assert [best_places(scores, k).tolist() for k in (1, 2, 3, 4)] == [[3], [3, 1], [3, 1, 0], [3, 1, 0, 2]]
+    assert best_places(np.full(3, np.nan), 2).tolist() == [0, 1]  # a broken model still gives results
+
+
 @pytest.mark.parametrize("block_scores", [1, 100, 2**24])
 def test_matches_in_blocks_of_queries(block_scores, monkeypatch):
     monkeypatch.setattr(top_k_atri, "_BLOCK_SCORES", block_scores)
