@@ -168,7 +168,7 @@ class AtriMtebEncoder:
         except ImportError as error:
             raise ImportError("`AtriMtebEncoder` needs mteb: pip install 'modeling_atri[mteb]'") from error
         config, tokenizer = self.model.config, self.processor.tokenizer
-        name = config.name_or_path
+        name = config.name_or_path or ""
         return ModelMeta.create_empty(
             {
                 "name": name if is_hub_id(name) else f"local/{public_name(name or 'atri')}",
