@@ -4,6 +4,7 @@ import ast
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from pkgutil import get_data
 from typing import Any
 
 
@@ -18,7 +19,7 @@ def lazy_names(package: str, file: str) -> tuple[Callable[[str], Any], list[str]
     """
     module_of = {
         alias.name: f"{'.' * node.level}{node.module}"
-        for block in ast.parse(Path(file).read_text("utf-8")).body
+        for block in ast.parse(get_data(package, Path(file).name) or b"").body  # from a zip file too
         if isinstance(block, ast.If)
         for node in block.body
         if isinstance(node, ast.ImportFrom)
