@@ -57,10 +57,7 @@ def without_captions(audio_id: str) -> BadRow:
 def join_languages(
     captions: Mapping[str, Mapping[Key, Caption[Name]]],
 ) -> tuple[dict[Name, dict[str, list[str]]], dict[Name, list[BadRow]]]:
-    """Keep the captions that every language has.
-
-    Args:
-        captions: Captions by language, then by a key. Captions with the same key are parallel.
+    """Keep the captions that every language has. `captions` is that of `assemble`.
 
     Returns:
         The parallel captions `{clip: {language: [text, ...]}}` of every clip, in the order of the first language, with

@@ -15,12 +15,7 @@ Name = TypeVar("Name", bound=Hashable)
 
 
 class Caption(NamedTuple, Generic[Name]):
-    """One caption in one language.
-
-    Args:
-        clip: Name of the clip that it belongs to.
-        text: The caption as it is in the file.
-    """
+    """One caption in one language, as it is in the file, with the name of the clip that it belongs to."""
 
     clip: Name
     text: str

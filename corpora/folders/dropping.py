@@ -5,13 +5,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from modeling_atri.files import write_json_lines
+from modeling_atri.files import write_json, write_json_lines
 
 from ..clips.clip import OVERLAP
 from ..rows.bad_rows import BadRow, count_kinds, read_bad_rows, write_bad_rows
 from ..rows.metadata import METADATA_FILE
 from .overlap import Overlap
-from .prepared import LEFT_OUT_FILE, OVERLAP_FILE, read_clips, read_dropped_clips, read_report, summary, write_report
+from .prepared import LEFT_OUT_FILE, OVERLAP_FILE, REPORT_FILE, read_clips, read_dropped_clips, read_report, summary
 
 
 def drop_overlaps(overlaps: Iterable[Overlap]) -> dict[Path, int]:
@@ -73,5 +73,5 @@ def _write(change: _Change) -> None:
     write_json_lines(change.folder / OVERLAP_FILE, change.overlap)
     write_bad_rows(change.folder / LEFT_OUT_FILE, change.left_out)
     if change.report is not None:
-        write_report(change.folder, change.report)
+        write_json(change.folder / REPORT_FILE, change.report)
     write_json_lines(change.folder / METADATA_FILE, change.rows)

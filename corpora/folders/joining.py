@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from modeling_atri.files import write_json_lines
+from modeling_atri.files import write_json, write_json_lines
 
 from ..rows.bad_rows import count_kinds, read_bad_rows, write_bad_rows
 from ..rows.metadata import METADATA_FILE
-from .prepared import LEFT_OUT_FILE, OVERLAP_FILE, check_output, read_clips, read_kept_out, summary, write_report
+from .prepared import LEFT_OUT_FILE, OVERLAP_FILE, REPORT_FILE, check_output, read_clips, read_kept_out, summary
 
 
 def join_folders(folders: Sequence[str | Path], output: str | Path) -> dict[str, Any]:
@@ -60,5 +60,5 @@ def join_folders(folders: Sequence[str | Path], output: str | Path) -> dict[str,
         "of_other_length": 0,
         "made_from": {"folders": [str(folder) for folder in folders]},
     }
-    write_report(output, report)
+    write_json(output / REPORT_FILE, report)
     return report

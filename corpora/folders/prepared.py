@@ -7,8 +7,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from modeling_atri.files import written_whole
-
 from ..clips.clip import OVERLAP
 from ..rows.bad_rows import LEFT_OUT_NAME, BadRow, read_bad_rows
 from ..rows.metadata import METADATA_FILE, read_metadata
@@ -22,12 +20,7 @@ OVERLAP_FILE = "overlap.jsonl"  # whole rows that `drop_overlaps` took out
 
 
 class PreparedClip(NamedTuple):
-    """A row of a folder that `write_corpus` wrote, or of any other folder with a `metadata.jsonl`.
-
-    Args:
-        folder: The folder.
-        row: The row as it is in `metadata.jsonl`.
-    """
+    """A row as it is in the `metadata.jsonl` of a folder that `write_corpus` or something else wrote."""
 
     folder: Path
     row: dict[str, Any]
@@ -140,9 +133,3 @@ def read_report(folder: Path) -> dict[str, Any] | None:
     if not isinstance(report, dict):
         raise ValueError(f"{path} is no report of `atri prepare`, but holds a {type(report).__name__}.")
     return report
-
-
-def write_report(folder: Path, report: dict[str, Any]) -> None:
-    """Write the report of a folder."""
-    with written_whole(folder / REPORT_FILE) as file:
-        file.write(f"{json.dumps(report, ensure_ascii=False, indent=2)}\n".encode())

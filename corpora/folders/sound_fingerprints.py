@@ -110,9 +110,6 @@ class FingerprintIndex:
 
     Even after re-encoding, often all bits of one half of a word are unchanged. Candidates are found by halves of
     words, and offsets that several words agree on are compared bit by bit.
-
-    Args:
-        fingerprints: Fingerprints of the recordings.
     """
 
     def __init__(self, fingerprints: Sequence[SoundFingerprint]):

@@ -10,13 +10,13 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from modeling_atri.files import write_json_lines, written_whole
+from modeling_atri.files import write_json, write_json_lines, written_whole
 
 from ..clips.clip import Clip, Corpus
 from ..rows.bad_rows import BadRow, BadRowError, count_kinds, write_bad_rows
 from ..rows.metadata import METADATA_FILE
 from ..rows.recordings import usable_length
-from .prepared import LEFT_OUT_FILE, LOST_CAPTIONS_FILE, check_output, read_kept_out, summary, write_report
+from .prepared import LEFT_OUT_FILE, LOST_CAPTIONS_FILE, REPORT_FILE, check_output, read_kept_out, summary
 
 
 SOUND_FOLDER = "sounds"  # of copies
@@ -88,7 +88,7 @@ def write_corpus(
         "of_other_length": of_other_length,
         "made_from": corpus.made_from,
     }
-    write_report(folder, report)
+    write_json(folder / REPORT_FILE, report)
     return report
 
 

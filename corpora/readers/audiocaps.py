@@ -26,12 +26,7 @@ _TIMES = re.compile(r"_(\d+(?:\.\d+)?)(?:_(\d+(?:\.\d+)?))?")
 
 
 class Segment(NamedTuple):
-    """A clip of AudioCaps.
-
-    Args:
-        youtube_id: Id of the video.
-        start: Start of the clip in the video, in seconds.
-    """
+    """A clip of AudioCaps: the id of its video, and its start in the video in seconds."""
 
     youtube_id: str
     start: float
@@ -102,12 +97,7 @@ def _ids_of_captions(by_language: Mapping[str, Mapping[str, Caption[Segment]]]) 
 
 
 class ClipFiles:
-    """Finds the file of each clip.
-
-    Args:
-        folder: The folder of clips.
-        segments: All clips that a file may belong to.
-    """
+    """Finds the file of each clip. `segments` are all clips that a file may belong to."""
 
     def __init__(self, folder: SoundFolder, segments: Iterable[Segment]):
         self._folder = folder

@@ -100,9 +100,8 @@ def _check_types(
     audio = features[audio_column]
     is_file = isinstance(audio, dict) and bool(audio.keys() & {"bytes", "path", "array"})
     if not (isinstance(audio, datasets.Audio) or is_file or _is_value(audio, {"string", "binary", "large_binary"})):
-        raise _wrong_type(
-            audio_column, audio, 'recordings are Audio, paths (string) or {"bytes", "path"}', "audio_column"
-        )
+        expected = 'recordings are Audio, paths (string) or {"bytes", "path"}'
+        raise _wrong_type(audio_column, audio, expected, "audio_column")
     for column in columns:
         feature = features[column]
         if not _is_value(feature, _TEXTS) and not _is_value(getattr(feature, "feature", None), _TEXTS):

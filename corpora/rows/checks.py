@@ -28,12 +28,7 @@ MAX_PROBLEMS_SHOWN = 20
 
 
 class Problem(NamedTuple):
-    """Something wrong with a row.
-
-    Args:
-        kind: One of the kinds in `bad_rows`.
-        text: A sentence that explains it.
-    """
+    """Something wrong with a row: one of the kinds in `bad_rows`, and a sentence that explains it."""
 
     kind: str
     text: str
@@ -204,8 +199,7 @@ def _wrong_rows_error(title: str, num_wrong: int, lines: list[str]) -> ValueErro
 
 def _recording_problems(path: str | None, content: BinaryIO | None) -> list[Problem]:
     if content is None and not path:
-        text = "it names no recording (`file_name` beside the metadata, or `audio`)"
-        return [Problem(MISSING_RECORDING, text)]
+        return [Problem(MISSING_RECORDING, "it names no recording (`file_name` beside the metadata, or `audio`)")]
     try:
         usable_length(path, content)
     except BadRowError as error:

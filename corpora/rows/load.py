@@ -74,12 +74,7 @@ def load_rows(
 
 
 def read_other_columns(path: Path, split: str | None, bad_rows: Sequence[BadRow] = ()) -> list[dict[str, Any]]:
-    """Read the columns of a file that `load_rows` leaves out, as a dict for each row that it returns.
-
-    Args:
-        path, split: The folder or file, as given to `load_rows`.
-        bad_rows: Rows that it left out.
-    """
+    """Read the other columns of each row that `load_rows` returned for the same file; it left out `bad_rows`."""
     wrong = {row.place for row in bad_rows}
     rows = [row for place, row, _ in read_file_rows(find_metadata(path, split)) if place not in wrong]
     return [{name: value for name, value in row.items() if name not in _OWN_COLUMNS} for row in rows]

@@ -34,17 +34,14 @@ def scene_captions(combination: Combination) -> dict[str, list[str]]:
 def _captions(combination: Combination, language: str) -> list[str]:
     forms = {name: _forms(sound, language) for name, sound in zip("ab", combination.sounds, strict=False)}
     templates = _tables()["templates"][combination.relation][language]
-    return [_capitalized(template.format(**forms)) for template in templates]
+    texts = [template.format(**forms) for template in templates]
+    return [text[0].upper() + text[1:] for text in texts]
 
 
 @cache
 def _forms(sound: Sound, language: str) -> dict[str, str]:
     words = _tables()["sources"][sound.source][sound.count][language]
     return {form: pattern.format(**words) for form, pattern in _tables()["forms"][language][sound.distance].items()}
-
-
-def _capitalized(text: str) -> str:
-    return text[0].upper() + text[1:]
 
 
 @cache

@@ -37,11 +37,10 @@ def plan_batches(
         texts: All texts, each once.
         lengths: Lengths of the texts, in tokens.
         missing: Whether each text is to be translated.
-        batch_size: Largest number of texts in a batch.
-        batch_tokens: Largest number of tokens in a batch, with padding. A text that is longer is a batch of its own.
+        batch_size, batch_tokens: Largest number of texts, and of tokens with padding, in a batch. A text that is
+            longer is a batch of its own.
 
-    Yields:
-        list of `int`: Numbers of texts.
+    Yields the places of a batch's texts.
     """
     order = sorted(range(len(texts)), key=lambda index: (-lengths[index], texts[index]))
     rest = []
@@ -65,13 +64,7 @@ def _cut(order: list[int], lengths: Sequence[int], batch_size: int, batch_tokens
 def translate_batch(
     model: Translator, scorer: Scorer | None, texts: list[str], source: str, language: str, made: dict[str, Any]
 ) -> list[Entry]:
-    """Translate, score and check texts as one batch.
-
-    Args:
-        model, scorer: See `translate_captions`.
-        texts: Texts in one language.
-        source, language: FLORES-200 codes to translate from and into.
-        made: How the translations are made; see `Entry`.
+    """Translate texts from `source` into `language` as one batch, score and check them. `made` is that of an `Entry`.
 
     Raises:
         ValueError: if there is too little memory for the batch.

@@ -12,7 +12,7 @@ from modeling_atri.files import sync_folder
 
 
 JOURNAL_NAME = "translations.jsonl"
-_KEYS = ("language", "source_hash", "text", "score", "flags", "made")
+_OWN_KEYS = ("language", "source_hash", "text", "score", "flags")  # of a line, beside those of `made`
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,10 @@ class Entry:
     @property
     def key(self) -> tuple[str, str]:
         return self.language, self.source_hash
+
+    def as_line(self) -> dict[str, Any]:
+        """The fields of the entry, and those of `made` in place of `made`."""
+        return {name: getattr(self, name) for name in _OWN_KEYS} | self.made
 
 
 def hash_text(text: str) -> str:
@@ -94,7 +98,7 @@ class TranslationJournal:
     def append(self, batch: Sequence[Entry]) -> None:
         """Append a batch, and wait until it is safe from a power cut."""
         lines = [
-            json.dumps(_as_dict(entry) | {"place": [place, len(batch)]}, ensure_ascii=False) + "\n"
+            json.dumps(entry.as_line() | {"place": [place, len(batch)]}, ensure_ascii=False) + "\n"
             for place, entry in enumerate(batch, start=1)
         ]
         is_new = not self.path.exists()
@@ -109,7 +113,7 @@ class TranslationJournal:
         try:
             fields = json.loads(line)
             place, size = fields.pop("place")
-            own = {name: fields.pop(name) for name in _KEYS if name != "made"}
+            own = {name: fields.pop(name) for name in _OWN_KEYS}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"Line {number} of {self.path} is not a translation ({error!r}). Repair it, or name another folder to "
@@ -117,8 +121,3 @@ class TranslationJournal:
             ) from error
         fields = made.setdefault(json.dumps(fields, sort_keys=True), fields)
         return Entry(**own | {"flags": tuple(own["flags"]), "made": fields}), place, size
-
-
-def _as_dict(entry: Entry) -> dict[str, Any]:
-    own = {name: getattr(entry, name) for name in _KEYS if name != "made"}
-    return own | {"flags": list(entry.flags)} | entry.made

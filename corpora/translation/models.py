@@ -108,9 +108,17 @@ class TranslationModel(ABC):
         device: torch.device = self._model.device
         return device
 
-    @abstractmethod
     def check_languages(self, languages: Sequence[str]) -> None:
         """Raise a ValueError that names the FLORES-200 codes that the model has no token for."""
+        if missing := [f"{code} ({LANGUAGES[code].name})" for code in languages if self._token(code) is None]:
+            raise ValueError(
+                f"{self.settings['model']} has no token for {', '.join(missing)}. Leave them out, or name a model "
+                "that knows them."
+            )
+
+    @abstractmethod
+    def _token(self, language: str) -> str | None:
+        """The token of a FLORES-200 code; None if the vocabulary has none."""
 
     @abstractmethod
     def _default_start(self) -> int:
@@ -196,10 +204,8 @@ class TranslationModel(ABC):
 class NllbModel(TranslationModel):
     """NLLB-200: the input is `source code, text, end`, and the first output token is set to the target's code."""
 
-    def check_languages(self, languages: Sequence[str]) -> None:
-        vocabulary = self._tokenizer.get_vocab()
-        # An unknown code would become `<unk>` without an error.
-        _refuse_missing([code for code in languages if code not in vocabulary], self.settings["model"])
+    def _token(self, language: str) -> str | None:
+        return language if language in self._tokenizer.get_vocab() else None
 
     def _default_start(self) -> int:
         return int(self._tokenizer.eos_token_id)
@@ -230,9 +236,6 @@ class MadladModel(TranslationModel):
         "zho_Hans": ("zh",),
     }
 
-    def check_languages(self, languages: Sequence[str]) -> None:
-        _refuse_missing([code for code in languages if self._token(code) is None], self.settings["model"])
-
     def _default_start(self) -> int:
         return int(self._tokenizer.pad_token_id)
 
@@ -249,7 +252,6 @@ class MadladModel(TranslationModel):
         return super()._tokenize([re.sub(r"<(?=\S)", "< ", text) for text in texts])
 
     def _token(self, language: str) -> str | None:
-        """The token `<2xx>` of a FLORES-200 code; None if the vocabulary has none."""
         code = LANGUAGES[language]
         scripts = [other.script for other in LANGUAGES.values() if other.iso_639_3 == code.iso_639_3]
         names = [f"{iso}_{code.script}" for iso in (code.iso_639_1, code.iso_639_3) if iso]
@@ -307,9 +309,3 @@ def _tokenizer_state(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
     """The tokenizer's state that turns text into tokens. The source language is not part of it: it is set per text."""
     state = json.loads(tokenizer.backend_tokenizer.to_str())
     return {part: state[part] for part in ("normalizer", "pre_tokenizer", "model", "decoder", "added_tokens")}
-
-
-def _refuse_missing(missing: list[str], name: str) -> None:
-    if missing:
-        languages = ", ".join(f"{code} ({LANGUAGES[code].name})" for code in missing)
-        raise ValueError(f"{name} has no token for {languages}. Leave them out, or name a model that knows them.")

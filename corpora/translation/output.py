@@ -59,12 +59,7 @@ def locked(folder: Path) -> Iterator[None]:
 def without_overlaps(
     rows: datasets.Dataset, others: list[dict[str, Any]], output: Path
 ) -> tuple[datasets.Dataset, list[dict[str, Any]]]:
-    """Leave out the rows that `drop_overlaps` took out of the output, which would get back in otherwise.
-
-    Args:
-        rows: Rows of the source.
-        others: Other columns of each row.
-        output: The output folder.
+    """Leave out the rows (and their other columns) that `drop_overlaps` took out of the output before.
 
     Raises:
         ValueError: if no row is left.
@@ -106,13 +101,9 @@ def find_stale(
 
 
 def earlier_languages(entries: Entries, known: set[str], hashes: set[str], made: Mapping[str, Any]) -> dict[str, int]:
-    """Count the texts that each language of the journal lacks, but for languages that are known.
+    """Count the texts (of all `hashes`) that each language of the journal lacks, apart from the `known` languages.
 
-    Args:
-        entries: The journal's entries.
-        known: Languages of the data and of this run.
-        hashes: Hashes of all texts.
-        made: How this run translates. Translations that were made in another way do not count.
+    Translations that were made in another way than `made` do not count.
     """
     lacking = {code: len(hashes) for code, _ in entries if code not in known}
     for (code, source_hash), entry in entries.items():

@@ -173,11 +173,7 @@ class Scorer(Protocol):
 
 
 class RoundTripScorer:
-    """chrF of the source and its translation back by the same model.
-
-    Args:
-        model (`TranslationModel`): Translates in both directions.
-    """
+    """chrF of the source and its translation back by the same `TranslationModel`."""
 
     min_score = 0.3
 

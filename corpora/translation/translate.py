@@ -21,7 +21,7 @@ from .batches import Translator, plan_batches, translate_batch
 from .journal import Entry, TranslationJournal, hash_text
 from .output import check_output, earlier_languages, find_stale, locked, refuse_loss, without_overlaps
 from .quality import Scorer
-from .translated_rows import assemble, write_translated
+from .translated_rows import assemble, card_facts, write_translated
 
 
 @dataclass
@@ -140,7 +140,8 @@ def translate_captions(
                     bar.update(len(new))
         limit = scorer.min_score if scorer is not None and min_score is None else min_score
         translated = assemble(rows, others, entries, source, _targets(entries, earlier, codes), limit, drop_flagged)
-        write_translated(translated, output, _name_of(data, split), made, limit, license, source_license)
+        facts = card_facts(translated, _name_of(data, split), made, limit, license, source_license)
+        write_translated(translated, output, facts)
     return TranslationSummary(
         num_clips=len(translated.rows),
         num_captions=translated.num_captions,

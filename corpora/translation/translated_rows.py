@@ -78,8 +78,8 @@ def assemble(
     entries: Mapping[tuple[str, str], Entry],
     source: str,
     targets: Sequence[str],
-    min_score: float | None = None,
-    drop_flagged: bool = False,
+    min_score: float | None,
+    drop_flagged: bool,
 ) -> TranslatedSet:
     """Combine source captions with their translations.
 
@@ -87,12 +87,11 @@ def assemble(
     flagged. A row without captions is left out.
 
     Args:
-        rows: Rows from `load_rows`.
-        others: Other columns of each row, which are copied.
+        rows, others: Rows from `load_rows`, and the other columns of each, which are copied.
         entries: All needed translations, by language and hash of the source text.
         source, targets: FLORES-200 codes.
-        min_score (`float`, *optional*): Translations with a lower score are flagged.
-        drop_flagged (`bool`, *optional*, defaults to `False`): Leave out flagged captions.
+        min_score: Translations with a lower score are flagged.
+        drop_flagged: Leave out flagged captions.
 
     Raises:
         ValueError: if no caption is left.
@@ -133,27 +132,11 @@ def assemble(
     return made
 
 
-def write_translated(
-    made: TranslatedSet,
-    output: Path,
-    name: str,
-    how: Mapping[str, Any],
-    min_score: float | None = None,
-    license: str | None = None,
-    source_license: str | list[str] | None = None,
-) -> None:
-    """Write `metadata.jsonl`, `flagged.jsonl` and `README.md`, each completely or not at all.
-
-    Args:
-        made: The data set.
-        output (`Path`): An existing folder.
-        name (`str`): Name of the data that was translated.
-        how: `made` of an `Entry`.
-        min_score, license, source_license: For the card; see `translate_captions`.
-    """
+def write_translated(made: TranslatedSet, output: Path, facts: DatasetFacts) -> None:
+    """Write `metadata.jsonl`, `flagged.jsonl` and `README.md` to an existing folder, each completely or not at all."""
     # Rows are written last: a folder that has them is complete.
     write_json_lines(output / FLAGGED_NAME, made.flagged)
-    write_card(make_dataset_card(_card_facts(made, name, how, min_score, license, source_license)), output)
+    write_card(make_dataset_card(facts), output)
     rows = [{"file_name": file_name_in(output, row["audio"])} | row for row in made.rows]
     others = ({name: value for name, value in row.items() if name != "audio"} for row in rows)
     write_json_lines(output / METADATA_FILE, others)
@@ -170,7 +153,7 @@ def file_name_in(output: Path, audio: str) -> str:
     return Path(os.path.relpath(path.parent.resolve() / path.name, output.resolve())).as_posix()
 
 
-def _card_facts(
+def card_facts(
     made: TranslatedSet,
     name: str,
     how: Mapping[str, Any],
@@ -178,6 +161,7 @@ def _card_facts(
     license: str | None,
     source_license: str | list[str] | None,
 ) -> DatasetFacts:
+    """Facts for the card of translations of the data set `name`. `how` is the `made` of an `Entry`."""
     own = {*_COLUMNS, "audio"}
     facts = {
         "title": f"{name}, translated",
