@@ -85,10 +85,8 @@ def main() -> None:
         floor=floor,
         largest_difference_db=difference,
         **from_files(clips, extractor, options.rounds),
-        clips=options.clips,
         clip_seconds=NUM_SAMPLES / SAMPLING_RATE,
-        rounds=options.rounds,
-        seed=options.seed,
+        **vars(options),
     )
 
 

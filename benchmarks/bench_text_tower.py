@@ -115,9 +115,7 @@ def main() -> None:
             for way, order in {**orders, "sorted_by_tokens": np.argsort([len(caption) for caption in corpus])}.items()
         },
         largest_difference=differences,
-        layers=options.layers,
-        seed=options.seed,
-        rounds=options.rounds,
+        **vars(options),
     )
 
 

@@ -45,12 +45,8 @@ TOLERANCE = 1e-6
 def main() -> None:
     """Run the command."""
     options = parse_options()
-    sizes = {
-        "num_tokens": options.tokens,
-        "hidden_size": options.hidden_size,
-        "num_layers": options.layers,
-        "seed": options.seed,
-    }
+    sizes = {"num_tokens": options.tokens, "hidden_size": options.hidden_size}
+    sizes |= {"num_layers": options.layers, "seed": options.seed}
     if options.plot:
         from training_step.plot import plot  # only the plot needs matplotlib
 

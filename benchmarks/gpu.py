@@ -50,6 +50,14 @@ from modeling_atri.hub_cards.tables import text_table
 from modeling_atri.languages_atri import ATRI_LANGUAGES
 
 
+NUMBERS = {
+    "clips": (24, "clips of the batch"),
+    "languages": (8, "number of languages, 2 to 8"),
+    "chunk": (12, "clips and captions of a chunk"),
+    "rounds": (9, "timed steps of each case"),
+    "warmup": (3, "steps of each case before"),
+    "seed": (0, SEED),
+}
 NO_GPU = "There is no CUDA device: this benchmark needs a GPU (`--device cpu --tiny` is a trial run without)."
 MEMORY_TITLES = {"peak_gb": "peak GB", "reserved_gb": "reserved GB", "above_gb": "above standing GB"}
 
@@ -74,13 +82,8 @@ def main() -> None:
         cases=figures,
         standing_gb=steps.standing_gigabytes(),
         parameters=steps.trainer.model.num_parameters(),
-        clips=options.clips,
-        languages=options.languages,
         tokens=steps.num_tokens,
-        chunk=options.chunk,
-        rounds=options.rounds,
-        warmup=options.warmup,
-        seed=options.seed,
+        **{name: getattr(options, name) for name in NUMBERS},
         device=torch.cuda.get_device_name() if steps.on_gpu else "cpu",
         cuda=torch.version.cuda,
     )
@@ -88,16 +91,7 @@ def main() -> None:
 
 def parse_options() -> argparse.Namespace:
     """The command's options."""
-    parser = option_parser(
-        __doc__,
-        "some minutes",
-        clips=(24, "clips of the batch"),
-        languages=(8, "number of languages, 2 to 8"),
-        chunk=(12, "clips and captions of a chunk"),
-        rounds=(9, "timed steps of each case"),
-        warmup=(3, "steps of each case before"),
-        seed=(0, SEED),
-    )
+    parser = option_parser(__doc__, "some minutes", **NUMBERS)
     names = list(variants(1))
     parser.add_argument("--variants", nargs="+", choices=names, default=names, help="steps (default: all)")
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS), help="(default: all)")

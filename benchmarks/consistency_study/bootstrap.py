@@ -31,16 +31,10 @@ class Estimate:
 
 
 class Bootstrap:
-    """Draws of seeds and clips that all estimates share.
+    """Draws of seeds and clips that all estimates share."""
 
-    Args:
-        num_clips: number of clips of the evaluation set.
-        seed: seed of the draws.
-        num_draws: number of draws.
-    """
-
-    def __init__(self, num_clips: int, seed: int = 0, num_draws: int = NUM_DRAWS):
-        rng = np.random.default_rng(seed)
+    def __init__(self, num_clips: int, num_draws: int = NUM_DRAWS):
+        rng = np.random.default_rng(0)
         drawn = rng.integers(num_clips, size=(num_draws, num_clips))
         counts = np.zeros((num_draws, num_clips), dtype=np.float32)
         for draw, clips in enumerate(drawn):
@@ -49,11 +43,7 @@ class Bootstrap:
         self._seed_draws = rng.random((num_draws, MAX_SEEDS))
 
     def estimate(self, values: np.ndarray) -> Estimate:
-        """Estimate the mean of a figure, or of the difference of two figures with the same seeds.
-
-        Args:
-            values: array `(seeds, clips)`.
-        """
+        """Estimate the mean of a figure, or of the difference of two figures with the same seeds, `(seeds, clips)`."""
         num_seeds = len(values)
         by_seed = self._clip_weights @ values.T  # (draws, seeds)
         seeds = (self._seed_draws[:, :num_seeds] * num_seeds).astype(int)

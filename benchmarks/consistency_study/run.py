@@ -34,12 +34,7 @@ SETTINGS = Path(__file__).parents[1] / "consistency.yaml"
 
 
 class OwnLossTrainer(AtriTrainer):
-    """Trains with a loss of `losses.py`.
-
-    Args:
-        own_loss: the loss.
-        args, kwargs: arguments of `AtriTrainer`.
-    """
+    """Trains with a loss of `losses.py`, `own_loss`."""
 
     def __init__(self, own_loss: Any, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)

@@ -28,11 +28,7 @@ from .runs import Runs
 
 
 # The cell that a part's cells are compared with; in the other parts it is `mlclap`.
-BASELINES = {
-    BUDGET_PART: "mlclap-budget",
-    CONTINUED_PART: "mlclap-continued",
-    ENCODER_PART: "mlclap-bert",
-}
+BASELINES = {BUDGET_PART: "mlclap-budget", CONTINUED_PART: "mlclap-continued", ENCODER_PART: "mlclap-bert"}
 # The paper's claims: the first has higher recall and lower rank variance than the second.
 CLAIMS = (("kcl", "cacl"), ("cacl", "mlclap"), ("kcl", "mlclap"), ("akcl", "kcl"), ("akcl", "cacl"))
 FIGURES_HEADER = [
@@ -113,10 +109,7 @@ def claims(runs: dict[str, Runs], bootstrap: Bootstrap) -> str:
 def _compared(compared: list[tuple[str, str, str]], runs: dict[str, Runs], bootstrap: Bootstrap) -> str:
     """Differences of pairs of cells in R@1 and MRV, with p-values that are corrected for all comparisons together.
 
-    Args:
-        compared: of each row the title, the cell, and the cell that is subtracted.
-        runs: runs of all cells.
-        bootstrap: draws of seeds and clips.
+    `compared` has the title of each row, its cell, and the cell that is subtracted.
     """
     estimates = []
     for _, name, other in compared:

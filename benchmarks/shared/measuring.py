@@ -50,11 +50,7 @@ def seconds_in_turns(
     """Time each way once in each round.
 
     The ways take turns, so that a slow phase of the machine slows all of them. Each runs once before the first round.
-
-    Args:
-        ways: what is compared, by name; by default functions without arguments.
-        rounds: number of rounds.
-        timed: runs a way once and returns the seconds it took.
+    `timed` runs a way once and returns the seconds it took.
     """
     for way in ways.values():
         timed(way)
@@ -77,13 +73,9 @@ def ratio(seconds: Seconds, numerator: Key, denominator: Key) -> float:
 
 
 def row(work: str, against: str, value: float, bound: str) -> dict[str, Any]:
-    """Make one row of the table of benchmarks.
+    """Make one row of the table: `work` compared with `against` (e.g. "times faster than padded batches").
 
-    Args:
-        work: the work that is measured.
-        against: what it is compared with, and how, e.g. "times faster than padded batches".
-        value: the measured ratio.
-        bound: the target of the ratio, e.g. `">= 5"` or `"<= 1.05"`.
+    `value` is the measured ratio, and `bound` its target, e.g. `">= 5"` or `"<= 1.05"`.
     """
     relation, limit = bound.split()
     reached = value >= float(limit) if relation == ">=" else value <= float(limit)

@@ -3,7 +3,7 @@
 import argparse
 import gc
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -126,11 +126,11 @@ class GpuSteps:
 
     def memory_of_each(self, cases: Sequence[Case]) -> dict[Case, dict[str, float] | None]:
         """`measure_memory` of each case, None where the memory of the device does not suffice."""
-        return {case: self._without_failing(lambda case=case: self.measure_memory(case)) for case in cases}
+        return {case: self._memory_if_enough(case) for case in cases}
 
-    def _without_failing(self, run: Callable[[], dict[str, float]]) -> dict[str, float] | None:
+    def _memory_if_enough(self, case: Case) -> dict[str, float] | None:
         try:
-            return run()
+            return self.measure_memory(case)
         except torch.OutOfMemoryError:
             pass  # the tensors of its traceback are free only after this block
         self.trainer.optimizer.zero_grad()

@@ -29,11 +29,7 @@ Curves = dict[str, Any]  # "x", and for each quantity a list of figures for each
 def plot(sizes: dict[str, int], chunk_size: int, largest: int, rounds: int) -> None:
     """Measure both curves, and write the figures and the plot.
 
-    Args:
-        sizes: sizes of the model and its captions and the seed, as `TrainingStep` takes them.
-        chunk_size: clips, and captions, of a chunk. The curve over languages uses batches of four chunks.
-        largest: clips of the largest batch. Batches double from `chunk_size` up to it.
-        rounds: timed rounds.
+    The curve over languages uses batches of four chunks; the other doubles batches from one chunk to `largest` clips.
     """
     batches = [chunk_size * 2**power for power in range(12) if chunk_size * 2**power <= largest]
     num_clips = CHUNKS_A_BATCH * chunk_size
@@ -68,10 +64,7 @@ def draw(report: dict[str, Any]) -> None:
     """Draw the figures of `plot`."""
     figure = Figure(figsize=(12, 8), layout="constrained")
     panels = figure.subplots(2, 2, sharex="col")
-    titles = {
-        "languages": f"KCL of {report['clips']} clips",
-        "batches": f"KCL in {LANGUAGE_COUNTS[-1]} languages",
-    }
+    titles = {"languages": f"KCL of {report['clips']} clips", "batches": f"KCL in {LANGUAGE_COUNTS[-1]} languages"}
     names = {
         AT_ONCE: "all at once",
         BY_LANGUAGE: "language by language",

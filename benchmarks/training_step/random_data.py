@@ -23,21 +23,9 @@ def make_trainer(model: AtriModel, args: AtriTrainingArguments) -> AtriTrainer:
 
 
 def make_batch(
-    num_frames: int,
-    input_ids: Tensor,
-    attention_mask: Tensor,
-    languages: list[str],
-    device: Any = "cpu",
+    num_frames: int, input_ids: Tensor, attention_mask: Tensor, languages: list[str], device: Any = "cpu"
 ) -> dict[str, Any]:
-    """Make a batch of clips with random features.
-
-    Args:
-        num_frames: frames of every clip.
-        input_ids: token ids `(captions of a clip, clips, tokens)`.
-        attention_mask: mask of the same shape.
-        languages: language of each caption of a clip.
-        device: where the tensors are put.
-    """
+    """Make a batch of clips with random features. Token ids and mask are `(captions of a clip, clips, tokens)`."""
     num_clips = input_ids.shape[1]
     tensors = {
         "input_features": torch.randn(num_clips, num_frames, NUM_MEL_BINS),
