@@ -50,6 +50,16 @@ class AtriTrainingArguments(TrainingArguments):
     `logging_nan_inf_filter` is False, because a NaN loss must be visible.
     """
 
+    output_dir: str | None = option(
+        None,
+        "Folder for the model, processor, results and checkpoints. Default: trainer_output; `atri diagnose twins`: "
+        "diagnosis.",
+    )
+    resume_from_checkpoint: str | None = option(
+        None,
+        "Continue a stopped run: true continues from the last checkpoint in output_dir, and the folder of a checkpoint "
+        "continues from that one. Default: start a new run.",
+    )
     learning_rate: NonNegative = option(
         5e-6, "Peak learning rate. Default: 5e-6; `atri train` from scratch: 1e-3; `atri diagnose twins`: 0.01."
     )

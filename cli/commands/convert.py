@@ -30,7 +30,7 @@ Make an ATRI model and its processor from the weights of other projects, and sav
 loaded, trained and pushed like every other model.
 
 The weights are either a released ML-CLAP checkpoint, or an audio tower (CED) and a text tower (SONAR or another
-encoder), each as a file, a folder or a Hub id. On two towers the projection heads are newly initialized: train them.
+encoder), each as a file, a folder or a Hub id. With two towers, the projection heads are new: train them.
 
 examples:
   atri convert --mlclap pretrain.pt --tokenizer facebook/nllb-200-distilled-600M mlclap/

@@ -62,9 +62,9 @@ class DataArguments:
 
 # Options of transformers' TrainingArguments that `--help` shows, beside all of ours.
 _COMMON_OPTIONS = {
-    *("output_dir", "seed", "max_steps", "gradient_accumulation_steps", "per_device_eval_batch_size"),
+    *("seed", "max_steps", "gradient_accumulation_steps", "per_device_eval_batch_size"),
     *("weight_decay", "warmup_steps", "lr_scheduler_type", "bf16", "use_cpu"),
-    *("eval_strategy", "save_strategy", "save_steps", "save_total_limit", "resume_from_checkpoint"),
+    *("eval_strategy", "save_strategy", "save_steps", "save_total_limit"),
 }
 
 
