@@ -72,7 +72,9 @@ class TranslateArguments:
         "0.5 for embedding.",
     )
     drop_flagged: bool = option(False, "Leave captions that are flagged in one language out in all languages.")
-    retranslate: bool = option(False, "Translate again the captions that were made with another model or other settings.")
+    retranslate: bool = option(
+        False, "Translate again the captions that were made with another model or other settings."
+    )
     license: str | None = option(None, "Licence of a translation model whose model card does not say it.")
     source_license: str | None = option(None, "Licence of the captions. Default: that of a README.md in DATA.")
     on_bad_row: str = option(
