@@ -22,7 +22,10 @@ _RUN_ARGUMENTS = (
     *("adam_beta1", "adam_beta2", "adam_epsilon", "num_train_epochs", "max_steps", "seed", "data_seed"),
     *("per_device_train_batch_size", "gradient_accumulation_steps", "dataloader_drop_last", "bf16", "fp16"),
 )
-_NOT_OF_THE_RUN = {"feature_cache_dir", "text_cache_dir", "remove_unused_columns", "logging_nan_inf_filter"}
+_NOT_OF_THE_RUN = {
+    *("output_dir", "resume_from_checkpoint", "feature_cache_dir", "text_cache_dir"),
+    *("remove_unused_columns", "logging_nan_inf_filter"),
+}
 _COLUMNS = ["audio_id", "captions", "group_id"]
 
 
