@@ -57,8 +57,8 @@ class AtriTrainingArguments(TrainingArguments):
     )
     resume_from_checkpoint: str | None = option(
         None,
-        "Continue a stopped run: true continues from the last checkpoint in output_dir, and the folder of a checkpoint "
-        "continues from that one. Default: start a new run.",
+        "Continue a stopped run: true continues from the last checkpoint in output_dir, the folder of a checkpoint "
+        "from that one. Default: start a new run.",
     )
     learning_rate: NonNegative = option(
         5e-6, "Peak learning rate. Default: 5e-6; `atri train` from scratch: 1e-3; `atri diagnose twins`: 0.01."

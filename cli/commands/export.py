@@ -22,10 +22,10 @@ examples:
   atri export runs/first exported/
   atri export runs/first exported_int8/ --int8
 
-With --int8, weights and matrix products are quantised to 8 bits. The graphs are about a quarter of the size and several
-times as fast on one CPU core. Recall may change slightly, so evaluate them before you rely on them. In Python, run the graphs with
-`modeling_atri.onnx.OnnxAtriModel`, which replaces the model in encode_audio and encode_text. The command needs the
-extra onnx: pip install 'modeling_atri[onnx]'
+With --int8, weights and matrix products are quantised to 8 bits. The graphs are about a quarter of the size and
+several times as fast on one CPU core. Recall may change slightly, so evaluate them before you rely on them. In Python,
+run the graphs with `modeling_atri.onnx.OnnxAtriModel`, which replaces the model in encode_audio and encode_text. The
+command needs the extra onnx: pip install 'modeling_atri[onnx]'
 """
 
 
