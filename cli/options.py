@@ -98,7 +98,8 @@ class _Parser(HfArgumentParser):
 
     def values(self, words: Sequence[str]) -> dict[str, Any]:
         """Return the values of all options by name."""
-        values, unknown = self.parse_known_args(self._with_truth_values(words))
+        # Without positionals, a word after a switch can only be its value, and a wrong one is reported as such.
+        values, unknown = self.parse_known_args(self._with_truth_values(words) if self.positionals else words)
         if unknown:
             known = [option for action in self._actions for option in action.option_strings]
             options = [word for word in unknown if word.startswith("-")]

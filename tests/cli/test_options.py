@@ -117,6 +117,11 @@ def test_help_says_what_the_no_of_a_switch_does(capsys):
     assert "--dry [DRY] Keep dry. Default: false." in shown
 
 
+def test_a_switch_with_a_wrong_value_is_named():
+    with pytest.raises(ValueError, match=r"^Argument --dry: Truthy value expected: got 0.1 but"):
+        parse_options(["--dry", "0.1"], (Switches,), "What it does.", "prog")
+
+
 # Words without a name
 
 
