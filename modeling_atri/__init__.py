@@ -14,17 +14,27 @@ __version__ = "0.1.0"
 
 
 if TYPE_CHECKING:
-    from .configuration_atri import AtriAudioConfig, AtriConfig
-    from .embedding_store import load_embeddings
-    from .encode import encode_audio, encode_folder, encode_text
-    from .feature_extraction_atri import AtriFeatureExtractor
-    from .modeling_atri import AtriAudioModel, AtriModel, AtriOutput, AtriPreTrainedModel
+    from .configuration_atri import AtriAudioConfig as AtriAudioConfig
+    from .configuration_atri import AtriConfig as AtriConfig
+    from .embedding_store import load_embeddings as load_embeddings
+    from .encode import encode_audio as encode_audio
+    from .encode import encode_folder as encode_folder
+    from .encode import encode_text as encode_text
+    from .feature_extraction_atri import AtriFeatureExtractor as AtriFeatureExtractor
+    from .modeling_atri import AtriAudioModel as AtriAudioModel
+    from .modeling_atri import AtriModel as AtriModel
+    from .modeling_atri import AtriOutput as AtriOutput
+    from .modeling_atri import AtriPreTrainedModel as AtriPreTrainedModel
     from .pipelines_atri import (
-        AtriAudioTextFeatureExtractionPipeline,
-        AtriAudioTextRetrievalPipeline,
-        AtriZeroShotAudioClassificationPipeline,
+        AtriAudioTextFeatureExtractionPipeline as AtriAudioTextFeatureExtractionPipeline,
     )
-    from .processing_atri import AtriProcessor
+    from .pipelines_atri import (
+        AtriAudioTextRetrievalPipeline as AtriAudioTextRetrievalPipeline,
+    )
+    from .pipelines_atri import (
+        AtriZeroShotAudioClassificationPipeline as AtriZeroShotAudioClassificationPipeline,
+    )
+    from .processing_atri import AtriProcessor as AtriProcessor
 
 _AUTO_CLASS_MODULES = ("configuration_atri", "feature_extraction_atri", "processing_atri", "modeling_atri")
 _LIGHT_NAMES = ("AtriAudioConfig", "AtriConfig", "load_embeddings")  # they need no torch

@@ -6,6 +6,7 @@ from modeling_atri.lazy import lazy_names
 
 
 if TYPE_CHECKING:
-    from .store import EmbeddingStore, load_embeddings
+    from .store import EmbeddingStore as EmbeddingStore
+    from .store import load_embeddings as load_embeddings
 
 __getattr__, __all__ = lazy_names(__name__, __file__)

@@ -6,8 +6,9 @@ from modeling_atri.lazy import lazy_names
 
 
 if TYPE_CHECKING:
-    from .export import export_onnx
-    from .extra import AUDIO_FILE, TEXT_FILE
-    from .model import OnnxAtriModel
+    from .export import export_onnx as export_onnx
+    from .extra import AUDIO_FILE as AUDIO_FILE
+    from .extra import TEXT_FILE as TEXT_FILE
+    from .model import OnnxAtriModel as OnnxAtriModel
 
 __getattr__, __all__ = lazy_names(__name__, __file__)

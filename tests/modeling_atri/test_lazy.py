@@ -1,3 +1,4 @@
+import ast
 import os
 import subprocess
 import sys
@@ -17,3 +18,14 @@ def test_the_package_is_imported_from_a_zip_file(tmp_path):
     words = [sys.executable, "-c", code]
     run = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     assert "package.zip" in run.stdout
+
+
+def test_type_checkers_take_the_names_as_public(repository_root):
+    """PEP 484: in a typed package only `from x import name as name` re-exports a name that no literal `__all__` has."""
+    files = [path for path in repository_root.glob("*/**/__init__.py") if "lazy_names(__name__" in path.read_text()]
+    assert len(files) > 5
+    for path in files:
+        (block,) = [node for node in ast.parse(path.read_text("utf-8")).body if isinstance(node, ast.If)]
+        aliases = [alias for node in block.body for alias in node.names]
+        assert aliases, path
+        assert all(alias.asname == alias.name for alias in aliases), path

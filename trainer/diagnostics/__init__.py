@@ -6,6 +6,6 @@ from modeling_atri.lazy import lazy_names
 
 
 if TYPE_CHECKING:
-    from .callback import DiagnosticsCallback
+    from .callback import DiagnosticsCallback as DiagnosticsCallback
 
 __getattr__, __all__ = lazy_names(__name__, __file__)
