@@ -21,7 +21,7 @@ def test_the_package_is_imported_from_a_zip_file(tmp_path):
 
 
 def test_type_checkers_take_the_names_as_public(repository_root):
-    """PEP 484: in a typed package only `from x import name as name` re-exports a name that no literal `__all__` has."""
+    """By PEP 484, `from x import name as name` re-exports a name; without `as` type checkers call it private."""
     files = [path for path in repository_root.glob("*/**/__init__.py") if "lazy_names(__name__" in path.read_text()]
     assert len(files) > 5
     for path in files:
