@@ -11,8 +11,8 @@ from typing import Any
 def lazy_names(package: str, file: str) -> tuple[Callable[[str], Any], list[str]]:
     """Make `__getattr__` (PEP 562) and `__all__` of a package, so that importing the package loads nothing else.
 
-    The names are those that the package's `__init__.py` imports under `if TYPE_CHECKING:`, written `name as name` so that
-    type checkers take them as re-exported.
+    The names are those that the package's `__init__.py` imports under `if TYPE_CHECKING:`. They are written
+    `name as name`, which tells type checkers that they are re-exported.
 
     Args:
         package: dotted name of the package.
