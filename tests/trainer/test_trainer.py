@@ -333,7 +333,7 @@ def test_what_the_best_model_is_chosen_by(tmp_path, options, metric, best):
         (
             {},
             ["near", "far"],
-            "'mean_text_to_audio_R@1' .* the sets near, far. Name one .* far_mean_text_to_audio_R@1",
+            "'mean_text_to_audio_R@1' .* the sets near, far. Use another, .* far_mean_text_to_audio_R@1",
         ),
         ({"metric_for_best_model": "eval_fra_mrv"}, ["near", "far"], "'eval_fra_mrv' is no figure .* near, far"),
         (
