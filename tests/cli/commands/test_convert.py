@@ -20,6 +20,8 @@ from tests.helpers.published import ced_state_dict, mlclap_state_dict, save_fold
 from tests.helpers.tiny import tiny_tokenizer
 
 
+pytestmark = pytest.mark.heavy
+
 HEADS = ["--audio_heads", "2", "--text_heads", "2"]
 
 

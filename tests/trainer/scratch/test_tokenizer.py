@@ -133,6 +133,7 @@ def test_wrong_arguments(captions, arguments, message):
         train_tokenizer(captions, **arguments)
 
 
+@pytest.mark.heavy
 def test_charsmap_is_nfkc_for_every_character():
     """Against unicodedata, character by character; white space and invisible characters are the tables' own."""
     from tokenizers import normalizers
