@@ -1,8 +1,9 @@
-"""Atomic writing of files and folders: they appear whole or not at all."""
+"""Files and folders: written whole or not at all, and found under their names in any Unicode form."""
 
 import json
 import os
 import shutil
+import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,34 @@ from uuid import uuid4
 def json_line(content: Any) -> bytes:
     """A line of a JSON lines file, in UTF-8. Lone surrogates, which UTF-8 cannot encode, are written as escapes."""
     return f"{json.dumps(content, ensure_ascii=False)}\n".encode(errors="backslashreplace")
+
+
+def normalized_name(name: str) -> str:
+    """A file name in the Unicode form NFC, in which names are compared.
+
+    macOS writes `é` as two characters (NFD), most other systems as one (NFC), and archives and metadata keep either.
+    """
+    return unicodedata.normalize("NFC", name)
+
+
+def existing_path(path: Path) -> Path:
+    """The path of an existing file or folder, each part of which may be written in another Unicode form.
+
+    Returns:
+        `path` itself if it exists or nothing fits. Otherwise the path as it is on disk.
+    """
+    if os.path.exists(path) or str(path).isascii() or path == path.parent:
+        return path
+    parent = existing_path(path.parent)
+    for form in ("NFC", "NFD"):  # before the folder is listed, which is slow for each of many files
+        if os.path.exists(candidate := parent / unicodedata.normalize(form, path.name)):
+            return candidate
+    try:
+        names = os.listdir(parent)
+    except OSError:  # it does not exist or is closed: who opens the file is told
+        names = []
+    wanted = normalized_name(path.name)
+    return parent / min((name for name in names if normalized_name(name) == wanted), default=path.name)
 
 
 @contextmanager

@@ -2,11 +2,11 @@
 
 import html
 import os
-import unicodedata
 from collections.abc import Sequence
 from pathlib import Path, PurePath
 
 from modeling_atri.audio_io import OTHER_SOUND_SUFFIXES, SOUND_SUFFIXES
+from modeling_atri.files import normalized_name
 
 from ..rows.bad_rows import MISSING_RECORDING
 from .clip import AMBIGUOUS_RECORDING
@@ -81,4 +81,4 @@ class SoundFolder:
 
 def plain_name(name: str) -> str:
     """Normalise a name: archives and JSON files differ in Unicode forms, HTML entities and spaces."""
-    return " ".join(unicodedata.normalize("NFC", html.unescape(name)).split())
+    return " ".join(normalized_name(html.unescape(name)).split())

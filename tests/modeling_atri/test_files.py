@@ -1,9 +1,17 @@
 import json
+import unicodedata
 from pathlib import Path
 
 import pytest
 
-from modeling_atri.files import folder_written_whole, json_line, write_json_lines, written_whole
+from modeling_atri.files import (
+    existing_path,
+    folder_written_whole,
+    json_line,
+    normalized_name,
+    write_json_lines,
+    written_whole,
+)
 
 
 def test_the_file_appears_at_the_end(tmp_path):
@@ -66,3 +74,33 @@ def test_json_lines_of_any_text(tmp_path):
     assert "犬が吠える" in path.read_text(encoding="utf-8")
     assert [json.loads(line) for line in path.read_bytes().splitlines()] == rows
     assert json_line([1]) == b"[1]\n"
+
+
+MIXED = unicodedata.normalize("NFC", "é") + unicodedata.normalize("NFD", "à")  # neither form
+
+
+@pytest.mark.parametrize("on_disk", ["NFC", "NFD", None])
+@pytest.mark.parametrize("asked", ["NFC", "NFD", None])
+def test_a_file_is_found_in_every_unicode_form(tmp_path, on_disk, asked):
+    def spelled(form):
+        return Path(*(unicodedata.normalize(form, name) if form else name for name in (MIXED, f"{MIXED}.wav")))
+
+    path = tmp_path / spelled(on_disk)
+    path.parent.mkdir()
+    path.touch()
+    assert existing_path(tmp_path / spelled(asked)) == path
+    assert normalized_name(str(spelled(asked))) == str(spelled("NFC"))
+
+
+def test_a_file_of_no_form_keeps_its_path(tmp_path):
+    for path in (tmp_path / "é.wav", tmp_path / "è" / "é.wav", Path("é.wav"), tmp_path / ("é" * 300), Path("a\0é")):
+        assert existing_path(path) == path
+    (tmp_path / "é.wav").touch()
+    assert existing_path(tmp_path / "é.wav" / "à.wav") == tmp_path / "é.wav" / "à.wav"
+
+
+def test_a_name_is_found_as_it_is_before_others(tmp_path):
+    names = [unicodedata.normalize(form, "é.wav") for form in ("NFC", "NFD")]
+    for name in names:
+        (tmp_path / name).touch()
+    assert [existing_path(tmp_path / name).name for name in names] == names
