@@ -5,8 +5,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path, PurePath
 
-from modeling_atri.audio_io import OTHER_SOUND_SUFFIXES, SOUND_SUFFIXES
-from modeling_atri.files import normalized_name
+from modeling_atri.audio_io import find_sounds
+from modeling_atri.files import existing_path, normalized_name
 
 from ..rows.bad_rows import MISSING_RECORDING
 from .clip import AMBIGUOUS_RECORDING
@@ -21,33 +21,26 @@ class RecordingError(ValueError):
 
 
 class SoundFolder:
-    """Index of the sound files below a folder. Hidden files and folders are left out.
+    """Index of the sound files below a folder.
 
     Args:
-        folder: The folder. It is searched recursively, through links too.
+        folder: The folder. It is searched as by [`~audio_io.find_sounds`].
 
     Attributes:
         by_stem: Files by their name without suffix.
 
     Raises:
         ValueError: if there is no such folder, or no sound file below it.
+        OSError: if the folder cannot be searched.
     """
 
     def __init__(self, folder: str | Path):
         self.folder = Path(os.path.abspath(folder))
-        if not self.folder.is_dir():
-            raise ValueError(f"There is no folder {str(folder)!r}.")
         self.by_stem: dict[str, list[Path]] = {}
         self._by_name: dict[str, list[Path]] = {}
-        for place, folders, names in os.walk(self.folder, followlinks=True):
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
-            for name in sorted(names):
-                stem, suffix = os.path.splitext(name)
-                if suffix.lower() in SOUND_SUFFIXES + OTHER_SOUND_SUFFIXES and not name.startswith("."):
-                    self.by_stem.setdefault(plain_name(stem), []).append(Path(place, name))
-                    self._by_name.setdefault(plain_name(name), []).append(Path(place, name))
-        if not self.by_stem:
-            raise ValueError(f"There is no sound file below {str(folder)!r} ({' '.join(SOUND_SUFFIXES)}).")
+        for _, (path, *_) in sorted(find_sounds(self.folder).items()):
+            self.by_stem.setdefault(plain_name(path.stem), []).append(path)
+            self._by_name.setdefault(plain_name(path.name), []).append(path)
 
     def find(self, name: str) -> Path:
         """Find the file of a name, or else of that name with another suffix.
@@ -58,7 +51,7 @@ class SoundFolder:
         Raises:
             RecordingError: if there is no such file, or there are several.
         """
-        if (exact := self.folder / name).is_file():
+        if os.path.isfile(exact := existing_path(self.folder / name)):
             return exact
         last = PurePath(name).name
         found = self._by_name.get(plain_name(last)) or self.by_stem.get(plain_name(os.path.splitext(last)[0]), [])

@@ -1,6 +1,7 @@
 """Embeddings on disk, in parts: those that a stopped run has written can be read and added to."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -11,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
-from ..files import remove_unfinished, written_whole
+from ..files import normalized_name, remove_unfinished, written_whole
 from .npy_files import write_npy_rows
 
 
@@ -23,7 +24,7 @@ _METADATA_KEY = b"modeling_atri"
 class Clip:
     """The facts that are stored with the embedding of a sound file."""
 
-    id: str  # path relative to the folder that was encoded, with `/`
+    id: str  # path relative to the folder that was encoded, with `/` and in Unicode form NFC
     size: int  # of the file in bytes
     mtime_ns: int  # time of its last change in nanoseconds
     duration_s: float  # length of the sound in seconds
@@ -124,9 +125,9 @@ def load_embeddings(folder: str | PathLike, out: str | PathLike | None = None) -
             when it is complete.
 
     Returns:
-        A pair of the sorted ids (paths relative to the folder that was encoded, with `/`) and the embeddings,
-        `np.ndarray` of shape `(len(ids), projection_dim)`, float32, in the same order; with `out`, mapped from the
-        file and read-only.
+        A pair of the sorted ids (paths relative to the folder that was encoded, with `/` and in Unicode form NFC) and
+        the embeddings, `np.ndarray` of shape `(len(ids), projection_dim)`, float32, in the same order; with `out`,
+        mapped from the file and read-only.
 
     Raises:
         ValueError: the folder holds no embeddings, or those of several models.
@@ -136,7 +137,7 @@ def load_embeddings(folder: str | PathLike, out: str | PathLike | None = None) -
         raise ValueError(f"There are no embeddings in {str(folder)!r}: no {PARTS_FOLDER}/*.parquet.")
     if len({_facts_of(path)["fingerprint"] for path in paths}) > 1:
         raise ValueError(f"The parts in {str(folder)!r} are of several models. Encode into one folder per model.")
-    ids_of = [_read(path, ["id"])["id"].to_pylist() for path in paths]
+    ids_of = _normalized([_read(path, ["id"])["id"].to_pylist() for path in paths])
     ids = sorted(name for part in ids_of for name in part)
     place_of = {name: place for place, name in enumerate(ids)}
     width = pq.read_schema(paths[0]).field("embedding").type.list_size
@@ -147,6 +148,12 @@ def load_embeddings(folder: str | PathLike, out: str | PathLike | None = None) -
     for place, row in rows:
         embeddings[place] = row
     return ids, embeddings
+
+
+def _normalized(parts: list[list[str]]) -> list[list[str]]:
+    """Ids of parts in Unicode form NFC, except those that are then equal, which an earlier version could store."""
+    counts = Counter(normalized_name(name) for part in parts for name in part)
+    return [[name if counts[normalized_name(name)] > 1 else normalized_name(name) for name in part] for part in parts]
 
 
 def _rows(path: Path, ids: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
@@ -170,6 +177,7 @@ def _facts_of(path: Path) -> dict[str, str]:
     """Name and fingerprint of the model of a part."""
     try:
         metadata = pq.read_schema(path).metadata or {}
-        return json.loads(metadata[_METADATA_KEY])
-    except (pa.ArrowInvalid, KeyError, ValueError) as error:
+        facts = json.loads(metadata[_METADATA_KEY])
+        return {name: facts[name] for name in ("model", "fingerprint")}
+    except (pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{str(path)!r} is not a part that modeling_atri has written. Delete it.") from error

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -12,10 +12,10 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..audio_inputs_atri import load_audio
-from ..audio_io.discovery import FoundSound, find_sounds
+from ..audio_io.discovery import FoundSound, SoundSearch, search_folder
 from ..embedding_store.store import Clip, EmbeddingStore, load_embeddings
 from ..feature_extraction_atri import AtriFeatureExtractor
-from ..files import write_json_lines, written_whole
+from ..files import normalized_name, write_json_lines, written_whole
 from ..modeling_atri import AtriModel
 from ..processing_atri import AtriProcessor
 from .encoding import encode_audio
@@ -36,7 +36,9 @@ class FolderSummary:
         num_dropped: embeddings that were removed because their files are gone.
         hours: hours of sound that this run encoded.
         seconds: duration of the run.
-        failures: the ids of the files that could not be read, each with the reason.
+        failures: the ids of the files that could not be read, and of the folders and links that could not be searched,
+            each with the reason.
+        other_files: number of files that were passed over because their suffix is not that of a sound, by suffix.
     """
 
     num_clips: int = 0
@@ -45,6 +47,7 @@ class FolderSummary:
     hours: float = 0.0
     seconds: float = 0.0
     failures: dict[str, str] = field(default_factory=dict)
+    other_files: dict[str, int] = field(default_factory=dict)
 
 
 def encode_folder(
@@ -64,22 +67,25 @@ def encode_folder(
     """Embeddings of every sound file below a folder, kept up to date on disk.
 
     Files that have an embedding, and still have the size and time of change that they had, are not read again. Changed
-    files are encoded again, and embeddings of files that are gone are removed. A run that is stopped for any reason
-    loses the part it was working on. The next run continues from there to the same embeddings, bit for bit. Read the
-    embeddings with `load_embeddings(out)`.
+    files are encoded again, and embeddings of files that are gone are removed. Nothing is removed if `folder` is
+    missing or holds no sound, as when a disk is not mounted, and nothing below a folder that cannot be searched. A run
+    that is stopped for any reason loses the part it was working on. The next run continues from there to the same
+    embeddings, bit for bit. Read the embeddings with `load_embeddings(out)`.
 
     Args:
         model (`AtriModel`): on any device; its training mode is restored afterwards.
         processor (`AtriProcessor`): the processor of the model.
         folder (`str` or `Path`): it is searched with all folders below it, see [`~audio_io.find_sounds`].
         out (`str` or `Path`): folder for the parts, `embeddings/*.parquet` (see `EmbeddingStore`), and for
-            `failures.jsonl`, which lists the files that could not be read. Every run tries these again.
+            `failures.jsonl`, which lists the files that could not be read and the folders and links that could not be
+            searched. Every run tries these again.
         model_name (`str`, *optional*): name that is stored with the embeddings. Default: where the model was loaded
             from.
         format (`str`, *optional*, defaults to `"parquet"`): `"npy"` also gathers all parts at the end in
             `embeddings.npy` and `ids.json`.
         part_size (`int`, *optional*, defaults to 1000): files per part.
-        on_error (`str`, *optional*, defaults to `"skip"`): `"raise"` stops at the first file that cannot be read.
+        on_error (`str`, *optional*, defaults to `"skip"`): `"raise"` stops at the first file that cannot be read, or
+            folder or link that cannot be searched.
         batch_size, pad_short, num_workers, progress: see `encode_audio`.
 
     Returns:
@@ -88,24 +94,25 @@ def encode_folder(
     Raises:
         ValueError: there is no such folder or no sound file in it, `out` holds embeddings of another model, or an
             argument is wrong.
-        OSError: a folder cannot be searched (its embeddings would be removed), or the disk is full.
+        OSError: `folder` cannot be searched, or the disk is full.
     """
     if format not in ("parquet", "npy"):
         raise ValueError(f"`format` must be 'parquet' or 'npy', got {format!r}.")
     if part_size < 1:
         raise ValueError(f"`part_size` must be at least 1, got {part_size}.")
     out, began = Path(out), time.perf_counter()
-    sounds = find_sounds(folder)
+    search = search_folder(folder)
+    if search.problems and on_error == "raise":
+        raise ValueError("{}: {}".format(*next(iter(search.problems.items()))))
+    sounds = search.sounds
     fingerprint = audio_fingerprint(model, processor)
     model_name = model_name or model.config.name_or_path or ""
     options = {"batch_size": batch_size, "num_workers": num_workers, "on_error": on_error}
-    summary = FolderSummary()
+    summary = FolderSummary(failures=dict(search.problems), other_files=dict(search.other_files))
     with EmbeddingStore(out, model_name, fingerprint, model.config.projection_dim) as store:
-        stored = store.clips()
-        stale = {name for name, clip in stored.items() if sounds.get(name, ())[1:] != (clip.size, clip.mtime_ns)}
+        current, stale = _compare(store.clips(), search)
         store.drop(stale)
-        summary.num_dropped = len(stale - sounds.keys())
-        current = stored.keys() - stale
+        summary.num_dropped = len({normalized_name(name) for name in stale} - sounds.keys() - current)
         _write_failures(out, summary.failures)
         with tqdm(total=len(sounds.keys() - current), desc="files read", disable=not progress) as bar:
             reader = _FileReader(processor.feature_extractor, pad_short, bar)
@@ -120,6 +127,23 @@ def encode_folder(
             _gather(out, summary.num_clips)
     summary.seconds = time.perf_counter() - began
     return summary
+
+
+def _compare(stored: Mapping[str, Clip], search: SoundSearch) -> tuple[set[str], set[str]]:
+    """The ids whose embedding is kept, and those, as they are stored, whose embedding is removed.
+
+    An earlier version stored names as they were on disk, so two of them may be equal in form NFC.
+    """
+    current, stale = set(), set()
+    for stored_name, clip in stored.items():
+        name = normalized_name(stored_name)
+        sound = search.sounds.get(name)
+        is_current = sound[1:] == (clip.size, clip.mtime_ns) if sound else search.misses(name)
+        if is_current and name not in current:
+            current.add(name)
+        else:
+            stale.add(stored_name)
+    return current, stale
 
 
 def _parts(ids: list[str], stored: Collection[str], part_size: int) -> Iterator[list[str]]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import unicodedata
 
 import numpy as np
 import pytest
@@ -73,6 +74,7 @@ def test_every_sound_gets_its_embedding(folder, tmp_path, model, processor, enco
     expected = encode_audio(model, processor, [folder / name for name in NAMES])
     np.testing.assert_allclose(embeddings, expected, atol=1e-5)
     assert (summary.num_clips, summary.num_encoded, summary.num_dropped, summary.failures) == (7, 7, 0, {})
+    assert summary.other_files == {".txt": 1}
     assert summary.hours == pytest.approx(sum(8000 + 400 * seed for seed in range(7)) / 16000 / 3600)
     assert sorted(parts(tmp_path / "out")) == ["00000.parquet", "00001.parquet", "00002.parquet"]
 
@@ -194,18 +196,99 @@ def test_options_that_do_not_fit(folder, tmp_path, encoded, options, message):
         encoded[1](folder, tmp_path / "out", **options)
 
 
-def test_a_folder_that_may_not_be_read_is_no_empty_one(folder, tmp_path, encoded, monkeypatch):
-    """Else its embeddings would be dropped."""
-    encoded[1](folder, tmp_path / "out")
-    before = parts(tmp_path / "out")
+@pytest.fixture
+def close(monkeypatch):
+    """A function that makes folders of a name unreadable."""
 
     def forbidding(path):
-        if os.path.basename(path) == "g":
+        if os.path.basename(path) in closed:
             raise PermissionError(13, "Permission denied", str(path))
         return scandir(path)
 
-    scandir = os.scandir
+    closed, scandir = [], os.scandir
     monkeypatch.setattr(os, "scandir", forbidding)
-    with pytest.raises(PermissionError, match="f/g"):
-        encoded[1](folder, tmp_path / "out")
+    return closed.append
+
+
+def test_a_closed_folder_keeps_its_embeddings(folder, tmp_path, encoded, close):
+    read, encode = encoded
+    encode(folder, tmp_path / "out")
+    before = load_embeddings(tmp_path / "out")
+    close("f")
+    (folder / "i.wav").unlink()
+    write_sound(folder / "new.wav", seed=50)
+    summary = encode(folder, tmp_path / "out")
+    assert read == ["new.wav"]
+    assert summary.failures == {"f": "The folder cannot be searched: Permission denied."}
+    assert (tmp_path / "out" / "failures.jsonl").read_text() == (
+        '{"id": "f", "reason": "The folder cannot be searched: Permission denied."}\n'
+    )
+    assert (summary.num_clips, summary.num_encoded, summary.num_dropped) == (7, 1, 1)
+    ids, embeddings = load_embeddings(tmp_path / "out")
+    assert ids == [*NAMES[:5], "j.wav", "new.wav"]
+    np.testing.assert_array_equal(embeddings[4], before[1][4])
+
+
+def test_a_closed_folder_ends_the_run_when_asked(folder, tmp_path, encoded, close):
+    encoded[1](folder, tmp_path / "out")
+    before = parts(tmp_path / "out")
+    close("g")
+    with pytest.raises(ValueError, match="f/g: The folder cannot be searched"):
+        encoded[1](folder, tmp_path / "out", on_error="raise")
     assert parts(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize("state", ["empty", "gone", "closed", "only a closed folder"])
+def test_nothing_is_lost_while_the_archive_is_away(folder, tmp_path, encoded, close, state):
+    encoded[1](folder, tmp_path / "out", format="npy")
+    before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.*") if path.is_file()}
+    folder.rename(tmp_path / "elsewhere")
+    if state != "gone":
+        folder.mkdir()
+    if state == "only a closed folder":
+        (folder / "lost+found").mkdir()
+        close("lost+found")
+    if state == "closed":
+        close(folder.name)
+    with pytest.raises(PermissionError if state == "closed" else ValueError):
+        encoded[1](folder, tmp_path / "out", format="npy")
+    assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.*") if path.is_file()} == before
+
+
+def test_a_link_to_a_disk_that_is_not_mounted_keeps_its_embeddings(folder, tmp_path, encoded):
+    write_sound(tmp_path / "disk" / "k.wav", seed=60)
+    (folder / "link").symlink_to(tmp_path / "disk")
+    assert encoded[1](folder, tmp_path / "out").num_clips == 8
+    (tmp_path / "disk").rename(tmp_path / "away")
+    summary = encoded[1](folder, tmp_path / "out")
+    assert (summary.num_clips, summary.num_dropped, list(summary.failures)) == (8, 0, ["link"])
+    assert "link/k.wav" in load_embeddings(tmp_path / "out")[0]
+    (folder / "link").unlink()
+    assert encoded[1](folder, tmp_path / "out").num_dropped == 1
+
+
+@pytest.mark.parametrize("first, then", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_an_archive_from_another_system_is_not_encoded_again(folder, tmp_path, encoded, first, then):
+    (folder / "i.wav").rename(folder / unicodedata.normalize(first, "ü.wav"))
+    encoded[1](folder, tmp_path / "out")
+    before = parts(tmp_path / "out")
+    (folder / unicodedata.normalize(first, "ü.wav")).rename(folder / unicodedata.normalize(then, "ü.wav"))
+    summary = encoded[1](folder, tmp_path / "out")
+    assert (encoded[0], summary.num_clips, summary.num_dropped, summary.failures) == ([], 7, 0, {})
+    assert parts(tmp_path / "out") == before
+    assert unicodedata.normalize("NFC", "ü.wav") in load_embeddings(tmp_path / "out")[0]
+
+
+def test_names_that_an_earlier_version_stored_in_both_forms(folder, tmp_path, encoded, monkeypatch):
+    names = [unicodedata.normalize(form, "ü.wav") for form in ("NFC", "NFD")]
+    for seed, name in enumerate(names):
+        write_sound(folder / name, seed)
+    with monkeypatch.context() as patch:
+        patch.setattr("modeling_atri.audio_io.discovery.normalized_name", str)
+        patch.setattr("modeling_atri.encode.folder.normalized_name", str)
+        assert encoded[1](folder, tmp_path / "out").num_clips == 9
+    ids, embeddings = load_embeddings(tmp_path / "out")
+    assert set(names) < set(ids) and len(np.unique(embeddings, axis=0)) == 9
+    summary = encoded[1](folder, tmp_path / "out")
+    assert (encoded[0], summary.num_clips, list(summary.failures)) == ([], 8, [names[1]])
+    assert load_embeddings(tmp_path / "out")[0] == sorted([*NAMES, names[0]])
