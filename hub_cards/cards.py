@@ -62,7 +62,7 @@ def make_model_card(results: Results, path: str, title: str = DEFAULT_TITLE) -> 
         "Training": _training(results),
         "Evaluation": _evaluation(results),
         "Limits": _limits(results),
-        "Licence": _license(results),
+        "License": _license(results),
         "Carbon": _carbon(results),
     }
     content = read_template("model_card.md").substitute(
@@ -225,7 +225,7 @@ def _license(results: Results) -> str:
         return f"`{name}`."
     return (
         f"`{name}`: the text tower was made from the weights of [SONAR](https://huggingface.co/facebook/SONAR). They "
-        "are published under this licence, so it also applies to this model. Commercial use is not allowed."
+        "are published under this license, so it also applies to this model. Commercial use is not allowed."
     )
 
 

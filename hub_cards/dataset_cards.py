@@ -64,7 +64,7 @@ def make_dataset_card(facts: DatasetFacts) -> DatasetCard:
         "Columns": "\n".join(f"- `{name}`: {meaning}" for name, meaning in facts.get("columns", {}).items()),
         "How it was made": _provenance(facts),
         "Known issues": "\n".join(f"- {issue}" for issue in facts.get("known_issues", [])),
-        "Licence": _license(facts),
+        "License": _license(facts),
     }
     content = read_template("dataset_card.md").substitute(
         title=facts["title"],
@@ -143,13 +143,13 @@ def _provenance(facts: DatasetFacts) -> str:
     lines = []
     if facts.get("source"):
         names = as_list(facts.get("source_license"))
-        licensed = f", licence {_quoted(names)}" if names else ""
+        licensed = f", license {_quoted(names)}" if names else ""
         source = facts["source"]
         if name := facts.get("source_id"):
             source += f" ([{name}](https://huggingface.co/datasets/{name}))"
         lines.append(f"- original captions: {source}{licensed}")
     if model := facts.get("translation_model"):
-        licensed = f", licence `{facts['translation_license']}`" if facts.get("translation_license") else ""
+        licensed = f", license `{facts['translation_license']}`" if facts.get("translation_license") else ""
         linked = f"[{model}](https://huggingface.co/{model})" if "/" in model else model
         lines.append(f"- translated by machine: {linked}{licensed}")
     return "\n".join([*lines, *(f"- {sentence}" for sentence in facts.get("provenance", []))])
@@ -164,8 +164,8 @@ def _license(facts: DatasetFacts) -> str:
     }
     if facts.get("translation_model") is None or all(names.values()):
         return ""
-    lines = [f"- licence of the {part}: {licensed or 'unknown'}" for part, licensed in names.items()]
-    return "\n".join(["The licence of the data set is unknown, because it depends on two licences:\n", *lines])
+    lines = [f"- license of the {part}: {licensed or 'unknown'}" for part, licensed in names.items()]
+    return "\n".join(["The license of the data set is unknown, because it depends on two licenses:\n", *lines])
 
 
 def _quoted(names: list[str]) -> str:

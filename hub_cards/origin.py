@@ -98,7 +98,7 @@ def model_license(results: Results) -> str | None:
         return given
     if given not in (None, SONAR_LICENSE):
         raise ValueError(
-            f"The licence {given!r} was given, but the text tower holds weights made from SONAR's, which are "
-            f"{SONAR_LICENSE}. Leave the licence out, or give {SONAR_LICENSE!r}."
+            f"The license {given!r} was given, but the text tower holds weights made from SONAR's, which are "
+            f"{SONAR_LICENSE}. Leave the license out, or give {SONAR_LICENSE!r}."
         )
     return SONAR_LICENSE

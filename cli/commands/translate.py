@@ -75,8 +75,8 @@ class TranslateArguments:
     retranslate: bool = option(
         False, "Translate again the captions that were made with another model or other settings."
     )
-    license: str | None = option(None, "Licence of a translation model whose model card does not say it.")
-    source_license: str | None = option(None, "Licence of the captions. Default: that of a README.md in DATA.")
+    license: str | None = option(None, "License of a translation model whose model card does not say it.")
+    source_license: str | None = option(None, "License of the captions. Default: that of a README.md in DATA.")
     on_bad_row: str = option(
         "raise",
         "What to do with rows that cannot be used: raise an error that names them, or skip them.",
@@ -158,7 +158,7 @@ def _print_summary(summary: "TranslationSummary", output: Path, has_license: boo
     rate = summary.num_translated / summary.seconds
     print(f"\n{summary.num_translated} texts translated in {summary.seconds:.0f} s ({rate:.1f}/s).")
     if not has_license:
-        print("The licence of the captions is unknown, so the card has no licence. Give it with --source_license.")
+        print("The license of the captions is unknown, so the card has no license. Give it with --source_license.")
     if any(summary.num_flagged.values()):
         print(f"Flagged captions are listed in {output / FLAGGED_NAME}.")
     if summary.num_dropped_captions:

@@ -97,7 +97,7 @@ def translate_captions(
             all languages. Captions without a translation are always left out.
         retranslate (`bool`, *optional*, defaults to `False`): Translate again what `output` holds from another model,
             decoding or scorer, instead of raising an error.
-        license, source_license (`str`, *optional*): Licences of the model and of the captions (a list if several
+        license, source_license (`str`, *optional*): Licenses of the model and of the captions (a list if several
             apply), for the card.
         left_out (`list`, *optional*): Collects rows that cannot be used; see `load_rows`.
         progress (`bool`, *optional*, defaults to `False`): Show a progress bar.

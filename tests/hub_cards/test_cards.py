@@ -120,7 +120,7 @@ def test_learning_rates_and_durations():
     assert "- duration: 2.0 hours" in make_model_card({"training": {"runtime_s": 7200}}, "out").text
 
 
-def test_sonar_weights_bring_their_licence():
+def test_sonar_weights_bring_their_license():
     card = make_model_card(ON_THE_HUB, "out")
     assert card.data.license == "cc-by-nc-4.0"
     assert "made from the weights of [SONAR]" in card.text
@@ -130,16 +130,16 @@ def test_sonar_weights_bring_their_licence():
         {"initialized_from": "cointegrated/SONAR_200_text_encoder"},
     ):
         assert make_model_card({"model": model}, "out").data.license == "cc-by-nc-4.0"
-    with pytest.raises(ValueError, match="'apache-2.0' was given.*Leave the licence out, or give 'cc-by-nc-4.0'"):
+    with pytest.raises(ValueError, match="'apache-2.0' was given.*Leave the license out, or give 'cc-by-nc-4.0'"):
         make_model_card({"model": ON_THE_HUB["model"] | {"license": "apache-2.0"}}, "out")
 
 
-def test_other_weights_have_the_licence_that_is_given_or_none():
+def test_other_weights_have_the_license_that_is_given_or_none():
     assert make_model_card({"model": {"license": "mit"}}, "out").data.license == "mit"
     assert make_model_card({"model": {"license": "mit", "base_model": "me/sonar-pings"}}, "out").data.license == "mit"
     card = make_model_card({"model": {"initialized_from": "runs/mlclap"}}, "out")
     assert card.data.license is None
-    assert "## Licence" not in card.text
+    assert "## License" not in card.text
 
 
 def test_adapter_and_fresh_parts_are_told():

@@ -47,13 +47,13 @@ def test_the_whole_card(tmp_path, name, facts):
     [
         ("source_language", ", the original"),
         ("source_id", "](https://huggingface.co/datasets/tester/scenes)"),
-        ("source_license", "licence `cc-by-4.0`"),
+        ("source_license", "license `cc-by-4.0`"),
         ("translation_model", "translated by machine"),
         ("num_clips", "- total: 1700 clips"),
         ("splits", "- dev: 200 clips"),
         ("columns", "## Columns"),
         ("known_issues", "## Known issues"),
-        ("license", "## Licence"),
+        ("license", "## License"),
     ],
 )
 def test_without_a_fact_its_lines_are_gone(name, line):
@@ -61,25 +61,25 @@ def test_without_a_fact_its_lines_are_gone(name, line):
     assert line not in str(make_dataset_card({key: value for key, value in FACTS.items() if key != name}))
 
 
-def test_several_licences_and_a_model_that_is_not_on_the_hub():
+def test_several_licenses_and_a_model_that_is_not_on_the_hub():
     licenses = ["cc-by-4.0", "cc-by-nc-4.0"]
     card = make_dataset_card(FACTS | {"license": licenses, "source_license": licenses, "translation_model": "ours"})
     assert card.data.license == licenses
     assert card_problems(str(card)) == []
     assert "\n`cc-by-4.0` and `cc-by-nc-4.0`." in str(card)
-    assert "tester/scenes)), licence `cc-by-4.0` and `cc-by-nc-4.0`\n" in str(card)
-    assert "- translated by machine: ours, licence" in str(card)
+    assert "tester/scenes)), license `cc-by-4.0` and `cc-by-nc-4.0`\n" in str(card)
+    assert "- translated by machine: ours, license" in str(card)
 
 
 @pytest.mark.parametrize("missing", ["source_license", "translation_license"])
-def test_where_one_of_two_licences_is_unknown_the_card_gives_none(missing):
+def test_where_one_of_two_licenses_is_unknown_the_card_gives_none(missing):
     card = make_dataset_card({key: value for key, value in FACTS.items() if key not in (missing, "license")})
     assert "license" not in card.data.to_dict()
     assert card_problems(str(card)) == []
     own, model = ("unknown", "`cc-by-nc-4.0`") if missing == "source_license" else ("`cc-by-4.0`", "unknown")
-    lines = f"- licence of the original captions: {own}\n- licence of the translation model: {model}"
-    unknown = "The licence of the data set is unknown, because it depends on two licences:"
-    assert f"## Licence\n\n{unknown}\n\n{lines}" in str(card)
+    lines = f"- license of the original captions: {own}\n- license of the translation model: {model}"
+    unknown = "The license of the data set is unknown, because it depends on two licenses:"
+    assert f"## License\n\n{unknown}\n\n{lines}" in str(card)
     assert make_dataset_card({**FACTS, missing: None}).data.license == "cc-by-nc-4.0", "unless it is given"
 
 

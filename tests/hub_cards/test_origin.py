@@ -35,7 +35,7 @@ def test_the_origin_of_weights(hub, tmp_path):
     assert origin_facts("tester/away") == away, "who cannot ask believes the name"
 
 
-def test_the_licence_of_a_start_on_the_hub_is_kept(hub, tmp_path):
+def test_the_license_of_a_start_on_the_hub_is_kept(hub, tmp_path):
     folder = tmp_path / "start"
     tiny_model().save_pretrained(folder)
     tiny_processor().save_pretrained(folder)

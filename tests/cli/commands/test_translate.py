@@ -58,7 +58,7 @@ def test_from_the_command_line_to_rows(folder, tmp_path, capsys):
     assert all((line[1], line[3]) == ("20", num_captions) for line in table)
     num_texts = len({text for row in english_captions(10) for text in row["eng_Latn"]})
     assert shown[4].startswith(f"{2 * num_texts} texts translated in ")
-    assert shown[5].startswith("The licence of the captions is unknown") and "--source_license" in shown[5]
+    assert shown[5].startswith("The license of the captions is unknown") and "--source_license" in shown[5]
     assert shown[6] == f"Flagged captions are listed in {out / 'flagged.jsonl'}."
     assert list(rows[0]["captions"]) == ["eng_Latn", "fra_Latn", "jpn_Jpan"]
     text_of = {(line["language"], line["source_hash"]): line["text"] for line in journal(out)}
@@ -68,9 +68,9 @@ def test_from_the_command_line_to_rows(folder, tmp_path, capsys):
             english = row["captions"]["eng_Latn"]
             assert row["captions"][language] == [text_of[language, hash_text(text)] for text in english]
     card = (out / "README.md").read_text(encoding="utf-8")
-    assert "translated by machine: model, licence `cc-by-nc-4.0`" in card
+    assert "translated by machine: model, license `cc-by-nc-4.0`" in card
     assert "\nlicense:" not in card
-    assert "- licence of the original captions: unknown\n- licence of the translation model: `cc-by-nc-4.0`\n" in card
+    assert "- license of the original captions: unknown\n- license of the translation model: `cc-by-nc-4.0`\n" in card
     assert main(arguments(folder, out, "--license", "cc-by-nc-4.0")) == 0
     assert "\n0 texts translated" in capsys.readouterr().out
 
@@ -105,7 +105,7 @@ def test_more_captions_flagged_than_kept():
     ]
 
 
-def test_madlad_has_its_licence_and_the_captions_theirs(folder, tmp_path, capsys):
+def test_madlad_has_its_license_and_the_captions_theirs(folder, tmp_path, capsys):
     data = write_data(tmp_path / "data", english_captions(3))
     (data / "README.md").write_text("---\nlicense:\n- cc-by-4.0\n- cc-by-nc-4.0\n---\n# Captions\n")
     words = arguments(folder, tmp_path / "out", model="madlad")
@@ -115,8 +115,8 @@ def test_madlad_has_its_licence_and_the_captions_theirs(folder, tmp_path, capsys
     assert "--source_license" not in capsys.readouterr().out
     card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     assert "license:\n- cc-by-4.0\n- cc-by-nc-4.0\n- apache-2.0\n" in card
-    assert "original captions: data, licence `cc-by-4.0` and `cc-by-nc-4.0`\n" in card
-    assert "translated by machine: madlad, licence `apache-2.0`" in card
+    assert "original captions: data, license `cc-by-4.0` and `cc-by-nc-4.0`\n" in card
+    assert "translated by machine: madlad, license `apache-2.0`" in card
 
 
 def test_clips_taken_out_of_the_output_are_told(folder, tmp_path, capsys):
@@ -200,7 +200,7 @@ def test_mistakes(folder, tmp_path, capsys):
         assert message in error
         assert "Traceback" not in error
     assert main(arguments(folder, out)) == 2
-    assert "The licence of model is not known" in capsys.readouterr().err
+    assert "The license of model is not known" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

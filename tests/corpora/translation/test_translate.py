@@ -270,7 +270,7 @@ def test_the_card(data, tmp_path):
         "license:\n- cc-by-4.0\n- cc-by-nc-4.0\n",
         "# data, translated",
         "- English (`eng_Latn`), the original",
-        "](https://huggingface.co/facebook/nllb-200-distilled-600M), licence `cc-by-nc-4.0`",
+        "](https://huggingface.co/facebook/nllb-200-distilled-600M), license `cc-by-nc-4.0`",
         "model: revision `abc`, weights `0`; decoding: num_beams 4",
         "of 10 translations 5 are flagged: copied source 2, cut off 1, empty 2, source too long 1, wrong script 2",
         "failed or was flagged: 2 captions, and 0 clips",

@@ -242,7 +242,7 @@ def test_no_local_path_is_left_in_the_configuration(towers, tmp_path):
 
 
 def test_towers_from_files_keep_the_name_of_their_project(tmp_path):
-    """It decides about their licence; `from_pretrained` gives it back."""
+    """It decides about their license; `from_pretrained` gives it back."""
     torch.save(ced_state_dict(), tmp_path / "ced.pt")
     torch.save(sonar_state_dict(), tmp_path / "sonar.pt")
     towers = load_audio_tower(tmp_path / "ced.pt", 2), load_text_tower(tmp_path / "sonar.pt", 2)
