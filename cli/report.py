@@ -5,7 +5,7 @@ from pathlib import Path
 
 from modeling_atri.corpora.rows.bad_rows import LEFT_OUT_NAME, BadRow, count_kinds, read_bad_rows
 from modeling_atri.hub_cards.cards import write_model_card
-from modeling_atri.hub_cards.results import Results
+from modeling_atri.hub_cards.results import Results, evaluation_size
 from modeling_atri.hub_cards.tables import results_table, text_table
 from modeling_atri.trainer.trainer import AtriTrainer
 
@@ -48,8 +48,5 @@ def print_left_out(bad_rows: Sequence[BadRow], name: str, path: Path | None) -> 
 def print_results(results: Results) -> None:
     """Print the table of results: percentages, one row for each language."""
     evaluated = results["evaluated_on"]
-    print(
-        f"\nRetrieval over {evaluated['num_clips']} clips, {evaluated['num_captions_per_language']} captions in each "
-        "language (percent; T2A text to audio, A2T audio to text)\n"
-    )
+    print(f"\nRetrieval over {evaluation_size(results)} (percent; T2A text to audio, A2T audio to text)\n")
     print(results_table(results["metrics"], evaluated["languages"]))

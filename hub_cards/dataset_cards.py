@@ -8,6 +8,7 @@ from modeling_atri.languages_atri import iso_code, language_name, resolve_langua
 
 from .cards import join_sections, read_template
 from .results import as_list
+from .tables import counted
 
 
 # Upper bounds and names of the Hub's size categories.
@@ -131,9 +132,9 @@ def _language_lines(languages: list[str], source: str | None) -> str:
 
 
 def _size_lines(facts: DatasetFacts) -> str:
-    lines = [f"- {name}: {count} clips" for name, count in facts.get("splits", {}).items()]
+    lines = [f"- {name}: {counted(count, 'clip')}" for name, count in facts.get("splits", {}).items()]
     if facts.get("num_clips") is not None:
-        lines.append(f"- total: {facts['num_clips']} clips")
+        lines.append(f"- total: {counted(facts['num_clips'], 'clip')}")
     if facts.get("num_captions_per_language") is not None:
         lines.append(f"- captions in each language: {facts['num_captions_per_language']}")
     return "\n".join(lines)

@@ -13,6 +13,8 @@ from typing import Any, TypedDict, cast
 
 from modeling_atri.files import write_json
 
+from .tables import counted
+
 
 RESULTS_NAME = "atri_results.json"
 EMISSIONS_NAME = "emissions.csv"  # as codecarbon names its file
@@ -212,9 +214,9 @@ def evaluation_size(results: Results) -> str | None:
     evaluated = results.get("evaluated_on", {})
     sizes = []
     if "num_clips" in evaluated:
-        sizes.append(f"{evaluated['num_clips']} clips")
+        sizes.append(counted(evaluated["num_clips"], "clip"))
     if "num_captions_per_language" in evaluated:
-        sizes.append(f"{evaluated['num_captions_per_language']} captions in each language")
+        sizes.append(f"{counted(evaluated['num_captions_per_language'], 'caption')} in each language")
     return ", ".join(sizes) or None
 
 

@@ -1,10 +1,15 @@
-"""Text tables, and the table of an evaluation's figures."""
+"""Text tables, the table of an evaluation's figures, and numbers with their nouns."""
 
 from collections.abc import Collection, Mapping, Sequence
 
 from modeling_atri.languages_atri import language_name
 
 from .figures import CONSISTENCY_TITLES, RETRIEVAL_COLUMNS
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun, which gets an `s` in the plural: `1 clip`, `2 clips`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def text_table(

@@ -1,11 +1,13 @@
 """`atri encode`: embed a folder of sounds."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modeling_atri.bounds import option
-from modeling_atri.hub_cards.tables import text_table
+from modeling_atri.hub_cards.tables import counted, text_table
 
 from ..loading import check_device, load_model
 from ..options import parse_options
@@ -28,12 +30,18 @@ In Python, `ids, audio = modeling_atri.embedding_store.load_embeddings("embeddin
 """
 
 
+_SHOWN_FAILURES, _SHOWN_SUFFIXES = 5, 10
+
+
 @dataclass
 class EncodeArguments:
     """Options of `atri encode`."""
 
     folder: str = field(
-        metadata={"help": "Folder of sound files, searched with all folders below it.", "positional": True}
+        metadata={
+            "help": "Folder of sound files, searched with all folders below it and those that links lead to.",
+            "positional": True,
+        }
     )
     out: str = field(metadata={"help": "Folder for the embeddings.", "positional": True})
     model: str = field(metadata={"help": "Folder or Hub id of the model."})
@@ -46,7 +54,8 @@ class EncodeArguments:
     device: str = option("cpu", "Device to compute on, such as cpu or cuda.")
     on_error: str = option(
         "skip",
-        "For a file that cannot be read: `skip` lists it in OUT/failures.jsonl, `raise` ends the run.",
+        "For a file that cannot be read, or a folder that cannot be searched: `skip` lists it in "
+        "OUT/failures.jsonl, `raise` ends the run.",
         choices=["skip", "raise"],
     )
     pad_short: bool = option(False, "Pad sounds below 0.15 s instead of refusing them.")
@@ -72,10 +81,23 @@ def encode(args: EncodeArguments) -> "FolderSummary":
     summary = encode_folder(model.to(args.device), processor, model_name=args.model, progress=True, **options)
     print(summary_table(summary))
     if summary.failures:
-        print(f"{Path(args.out, FAILURES_NAME)} lists the {len(summary.failures)} files that failed and the reasons.")
+        count = counted(len(summary.failures), "failure")
+        print(f"{Path(args.out, FAILURES_NAME)} lists {count} and the reasons. The first:")
+        for name, reason in islice(summary.failures.items(), _SHOWN_FAILURES):
+            print(f"  {name}: {reason}")
+    if summary.other_files:
+        print(f"Passed over, because their suffix is not that of a sound: {_other_files(summary.other_files)}.")
     if summary.num_clips == 0:
-        raise ValueError(f"None of the {len(summary.failures)} files could be read.")
+        raise ValueError(f"None of the sounds could be read ({counted(len(summary.failures), 'failure')}).")
     return summary
+
+
+def _other_files(numbers: Mapping[str, int]) -> str:
+    """The number of files of each suffix, the most frequent ones first."""
+    suffixes = sorted(numbers, key=lambda suffix: (-numbers[suffix], suffix))
+    shown = [f"{numbers[suffix]} {suffix or 'without a suffix'}" for suffix in suffixes[:_SHOWN_SUFFIXES]]
+    rest = sum(numbers[suffix] for suffix in suffixes[_SHOWN_SUFFIXES:])
+    return ", ".join([*shown, *([f"{rest} others"] if rest else [])])
 
 
 def summary_table(summary: "FolderSummary") -> str:

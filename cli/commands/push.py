@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from modeling_atri.bounds import option
+from modeling_atri.hub_cards.tables import counted
 
 from ..options import parse_options
 
@@ -65,7 +66,7 @@ def push(options: PushArguments) -> None:
         base_model=options.base_model,
     )
     if done.changed:
-        print(f"Pushed {len(done.files)} files: {done.url}")
+        print(f"Pushed {counted(len(done.files), 'file')}: {done.url}")
     else:
         print(f"Nothing has changed since the last push: {done.url}")
 

@@ -153,18 +153,19 @@ def _list_left_out(left_out: "list[BadRow]", output: Path) -> None:
 def _print_summary(summary: "TranslationSummary", output: Path, has_license: bool) -> None:
     from modeling_atri.corpora.folders.prepared import OVERLAP_FILE
     from modeling_atri.corpora.translation.translated_rows import FLAGGED_NAME
+    from modeling_atri.hub_cards.tables import counted
 
     print(summary_table(summary))
     rate = summary.num_translated / summary.seconds
-    print(f"\n{summary.num_translated} texts translated in {summary.seconds:.0f} s ({rate:.1f}/s).")
+    print(f"\n{counted(summary.num_translated, 'text')} translated in {summary.seconds:.0f} s ({rate:.1f}/s).")
     if not has_license:
         print("The license of the captions is unknown, so the card has no license. Give it with --source_license.")
     if any(summary.num_flagged.values()):
         print(f"Flagged captions are listed in {output / FLAGGED_NAME}.")
     if summary.num_dropped_captions:
         print(
-            f"Left out in all languages: {summary.num_dropped_captions} captions, and {summary.num_dropped_clips} "
-            "clips that had no others."
+            f"Left out in all languages: {counted(summary.num_dropped_captions, 'caption')}, and "
+            f"{counted(summary.num_dropped_clips, 'clip')} without others."
         )
     if summary.num_overlaps:
         print(f"Clips left out because {output / OVERLAP_FILE} lists them as test data: {summary.num_overlaps}.")

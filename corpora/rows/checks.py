@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any, BinaryIO, NamedTuple
 
+from modeling_atri.hub_cards.tables import counted
 from modeling_atri.languages_atri import resolve_language
 
 from .bad_rows import (
@@ -194,7 +195,8 @@ def _wrong_rows_error(title: str, num_wrong: int, lines: list[str]) -> ValueErro
     shown = lines[:MAX_PROBLEMS_SHOWN]
     if len(lines) > len(shown):
         shown.append(f"... and {len(lines) - len(shown)} more")
-    return ValueError(f"{title}: {num_wrong} wrong rows, {len(lines)} problems:\n  " + "\n  ".join(shown))
+    counts = f"{counted(num_wrong, 'wrong row')}, {counted(len(lines), 'problem')}"
+    return ValueError(f"{title}: {counts}:\n  " + "\n  ".join(shown))
 
 
 def _recording_problems(path: str | None, content: BinaryIO | None) -> list[Problem]:

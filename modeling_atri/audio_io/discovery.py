@@ -116,15 +116,16 @@ def _entries_below(root: Path, problems: dict[str, str]) -> Iterator[Path]:
     """All visible files below a folder and in the folders that links lead to. Problems are added by id."""
     root_place = os.path.realpath(root)
     searched = {root_place}
-    folders, links = deque([(root, root_place)]), deque()  # each with the place that its links lead to
+    folders = deque([(root, root_place)])  # each with its place, free of links
+    links: deque[tuple[Path, str, str]] = deque()  # each with the place that it leads to, and the place that holds it
     while folders or links:  # links come last, so that a folder below the root keeps its own path
         if folders:
             folder, place = folders.popleft()
         else:
-            folder, place, place_of_link = links.popleft()
+            folder, place, holder = links.popleft()
             if place in searched:
                 continue
-            if any(Path(inner).is_relative_to(place) for inner in (place_of_link, root_place)):
+            if any(Path(inner).is_relative_to(place) for inner in (holder, root_place)):
                 problems[_id_of(folder, root)] = f"The link leads to {place!r}, which contains it. It is not followed."
                 continue
         searched.add(place)

@@ -1,6 +1,6 @@
 import pytest
 
-from modeling_atri.hub_cards.tables import text_table
+from modeling_atri.hub_cards.tables import counted, text_table
 
 
 HEADER = ["language", "R@1", "note"]
@@ -49,3 +49,8 @@ def test_a_table_may_have_no_rows():
 def test_columns_must_be_equally_many(rows, align, markdown):
     with pytest.raises(ValueError):
         text_table(["a", "b"], rows, align=align, markdown=markdown)
+
+
+@pytest.mark.parametrize("number, text", [(0, "0 wrong rows"), (1, "1 wrong row"), (2, "2 wrong rows")])
+def test_numbers_have_nouns_in_the_right_form(number, text):
+    assert counted(number, "wrong row") == text

@@ -7,6 +7,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from modeling_atri.bounds import PositiveCount, check_options, option
+from modeling_atri.hub_cards.tables import counted
 from modeling_atri.languages_atri import ATRI_LANGUAGES, resolve_language
 from modeling_atri.trainer.data.draws import CAPTION_CHOICES, LanguageDraws
 from modeling_atri.trainer.objectives import OBJECTIVES, find_objective
@@ -135,7 +136,7 @@ def _sampling(args: DrawsArguments, objective: str, languages: list[str]):
 def _print_table(results: dict[str, Any]) -> None:
     data = results["data"]
     fewest, most = data["captions_per_language"]
-    captions = f"{fewest} caption{'s' * (fewest > 1)}" if fewest == most else f"{fewest} to {most} captions"
+    captions = counted(fewest, "caption") if fewest == most else f"{fewest} to {most} captions"
     print(
         f"\nData distribution error over {data['num_clips']} clips with {captions} in {len(data['languages'])} "
         "languages (0: none, 2: most there can be)"
@@ -152,5 +153,5 @@ def _print_table(results: dict[str, Any]) -> None:
             print(f"  {objective:<26}{mean:>9.3f}{so_far}")
     left_out = {epoch["left_out"] for epochs in results["distribution_error"].values() for epoch in epochs}
     if left_out != {0}:
-        clips = f"{max(left_out)} clip{'s' * (max(left_out) > 1)}"
+        clips = counted(max(left_out), "clip")
         print(f"\nAn epoch leaves out up to {clips}, because its last step is too small or dropped.")

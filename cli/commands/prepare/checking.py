@@ -46,6 +46,7 @@ example:
         from modeling_atri.corpora.rows.bad_rows import describe_kinds
         from modeling_atri.corpora.rows.metadata import METADATA_FILE
         from modeling_atri.files import write_json_lines
+        from modeling_atri.hub_cards.tables import counted
 
         if both := {Path(name).resolve() for name in self.train} & {Path(name).resolve() for name in self.test}:
             raise ValueError(f"{', '.join(map(str, sorted(both)))} is given to both --train and --test.")
@@ -54,17 +55,20 @@ example:
         print(overlap_table(self.train, self.test, train, overlaps))
         for name, clips in (("training", train), ("test", test)):
             if nameless := sum(not clip.row.get("source_ids") for clip in clips):
-                print(f"{nameless} of {len(clips)} {name} clips have no id at a source: only their sound is compared.")
+                clips_of = counted(len(clips), f"{name} clip")
+                print(f"Without an id at a source, so that only the sound is compared: {nameless} of {clips_of}.")
         if unheard:
-            print(f"{len(unheard)} clips cannot be recognised by sound: less than 2 s of them are loud and changing.")
+            num_unheard = counted(len(unheard), "clip")
+            print(f"{num_unheard} cannot be recognised by sound: less than 2 s are loud and changing.")
         if unread:
-            print(f"{len(unread)} clips could not be read: {describe_kinds(unread)}.")
+            print(f"{counted(len(unread), 'clip')} could not be read: {describe_kinds(unread)}.")
         if self.output:
             Path(self.output).parent.mkdir(parents=True, exist_ok=True)
             write_json_lines(Path(self.output), [overlap.describe() for overlap in overlaps])
         if self.drop and overlaps:
-            for folder, count in drop_overlaps(overlaps).items():
-                print(f"Moved {count} clips from {folder / METADATA_FILE} to {OVERLAP_FILE} in the same folder.")
+            for folder, num_dropped in drop_overlaps(overlaps).items():
+                moved = counted(num_dropped, "clip")
+                print(f"Moved {moved} from {folder / METADATA_FILE} to {OVERLAP_FILE} in the same folder.")
 
 
 def overlap_table(

@@ -29,6 +29,8 @@ def folders(tmp_path_factory):
         samples = np.random.default_rng(number).normal(scale=0.1, size=4000 + 700 * ((7 * number) % 10))
         soundfile.write(root / "sounds" / f"{number}.wav", samples, 16000)
     (root / "sounds" / "4.wav").write_bytes(b"broken")
+    for name in ("a.txt", "b.txt", "README"):
+        (root / "sounds" / name).touch()
     return root
 
 
@@ -43,7 +45,9 @@ def test_from_the_command_line_to_an_array(folders, tmp_path, capsys):
     shown = capsys.readouterr().out.splitlines()
     assert shown[0].split() == ["clips", "encoded", "dropped", "failed", "hours", "clips/s"]
     assert shown[1].split()[:5] == ["9", "9", "0", "1", "0.00"]
-    assert "failures.jsonl" in shown[2]
+    assert shown[2] == f"{out / 'failures.jsonl'} lists 1 failure and the reasons. The first:"
+    assert shown[3].startswith("  4.wav: Cannot decode")
+    assert shown[4] == "Passed over, because their suffix is not that of a sound: 2 .txt, 1 without a suffix."
     names = [f"{number}.wav" for number in range(10) if number != 4]
     embeddings = encode_audio(tiny_model(), tiny_processor(), [folders / "sounds" / name for name in names])
     assert json.loads((out / "ids.json").read_text()) == names
@@ -105,7 +109,7 @@ def test_mistakes(folders, tmp_path, capsys):
         ([sounds, out, "--model", model, "--device", "nonsense"], "The device 'nonsense' cannot be used"),
         ([sounds, out, "--model", model, "--batch_size", "0"], "`batch_size` must be at least 1"),
         ([sounds, out, "--model", model, "--num_workers", "-1"], "`num_workers` must be at least 0"),
-        ([str(tmp_path / "bad"), out, "--model", model], "None of the 1 files could be read"),
+        ([str(tmp_path / "bad"), out, "--model", model], "None of the sounds could be read (1 failure)"),
     ):
         assert main(["encode", *argv]) == 2
         error = capsys.readouterr().err

@@ -212,7 +212,7 @@ def test_the_first_20_problems_are_shown(tmp_path):
 def test_wrong_rows_of_a_dataset(tmp_path):
     rows = load_rows(write_folder(tmp_path, [make_row("a"), make_row("b")]))
     (tmp_path / "b.wav").unlink()
-    with pytest.raises(ValueError, match=r"the data set: 1 wrong rows, 1 problems:\n  row 1: there is no file"):
+    with pytest.raises(ValueError, match=r"the data set: 1 wrong row, 1 problem:\n  row 1: there is no file"):
         load_rows(rows)
 
 
@@ -220,7 +220,7 @@ def test_wrong_rows_of_a_dataset(tmp_path):
 def test_a_language_that_every_row_lacks_is_one_problem(tmp_path, left_out):
     folder = write_folder(tmp_path, [make_row(name) for name in "abc"])
     message = (
-        r"3 wrong rows, 1 problems:\n  every row: captions are missing in deu_Latn, nld_Latn; leave the language out$"
+        r"3 wrong rows, 1 problem:\n  every row: captions are missing in deu_Latn, nld_Latn; leave the language out$"
     )
     with pytest.raises(ValueError, match=message):
         load_rows(folder, languages=["en", "de", "nl"], left_out=left_out)
