@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import MISSING, Field, fields
@@ -13,6 +14,17 @@ from typing import Any, NoReturn
 import yaml
 from transformers import HfArgumentParser
 
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which `no` and `yes` are text, as in YAML 1.2. `no` is Norwegian, and a value of `save_strategy`."""
+
+
+_BOOL = "tag:yaml.org,2002:bool"
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != _BOOL]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(_BOOL, re.compile("(?i:true|false|on|off)$"), list("tTfFoO"))
 
 _TRUTH_VALUES = {"yes", "true", "t", "y", "1", "no", "false", "f", "n", "0"}  # as HfArgumentParser reads them
 
@@ -133,7 +145,7 @@ def _words_of_file(path: str, known: set[str]) -> list[str]:
     """Return the options of a YAML or JSON file as words of a command line. None leaves an option at its default."""
     try:
         text = Path(path).read_text(encoding="utf-8")
-        options = json.loads(text) if path.endswith(".json") else yaml.safe_load(text)
+        options = json.loads(text) if path.endswith(".json") else yaml.load(text, _Loader)
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise ValueError(f"The options in {path} cannot be read: {error}") from error
     if not isinstance(options, dict):

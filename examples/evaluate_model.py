@@ -7,7 +7,7 @@ import argparse
 
 from modeling_atri import AtriModel, AtriProcessor
 from modeling_atri.hub_cards import results_table
-from modeling_atri.languages_atri import resolve_language
+from modeling_atri.languages_atri import resolve_languages
 from modeling_atri.trainer import load_rows
 from modeling_atri.trainer.evaluation import RetrievalSet, embed_retrieval_set, retrieval_table
 
@@ -21,7 +21,7 @@ def main() -> None:
 
     # 1. Load the model, and rows that have captions in all these languages
     model, processor = AtriModel.from_pretrained(options.model), AtriProcessor.from_pretrained(options.model)
-    languages = [resolve_language(language) for language in options.languages]
+    languages = resolve_languages(options.languages)
     rows = load_rows(options.data, languages=languages)
 
     # 2. Encode every clip and every caption once. `retrieval_set.positives` lists the clips that each caption fits

@@ -9,7 +9,7 @@ import argparse
 from transformers import pipeline
 
 from modeling_atri import AtriZeroShotAudioClassificationPipeline
-from modeling_atri.languages_atri import language_name, resolve_language
+from modeling_atri.languages_atri import language_name, resolve_languages
 
 
 # The same five sounds in each language. Any nouns will do, because the pipeline puts a template around them.
@@ -36,7 +36,7 @@ def main() -> None:
         help="(default: the eight of the paper)",
     )
     args = parser.parse_args()
-    languages = [resolve_language(language) for language in args.languages]
+    languages = resolve_languages(args.languages)
     if unknown := sorted(set(languages) - set(LABELS)):
         parser.error(f"there are no labels in {', '.join(unknown)}; add them to LABELS in this file")
 

@@ -4,7 +4,7 @@ from typing import Any, TypedDict
 
 from huggingface_hub import DatasetCard, DatasetCardData, SpaceCard, SpaceCardData
 
-from modeling_atri.languages_atri import iso_code, language_name, resolve_language
+from modeling_atri.languages_atri import iso_code, language_name, resolve_language, resolve_languages
 
 from .cards import join_sections, read_template
 from .results import as_list
@@ -26,7 +26,7 @@ class DatasetFacts(TypedDict, total=False):
     """Description of a data set of captions. All keys but the first two are optional."""
 
     title: str  #: Heading of the card.
-    languages: list[str]  #: Codes, or what else `resolve_language` accepts.
+    languages: list[str]  #: Codes, or what else `resolve_languages` accepts.
     source_language: str  #: Code of the language that was translated.
     source: str  #: Name of the data set whose captions were translated.
     source_id: str  #: Id of that data set on the Hub.
@@ -58,7 +58,7 @@ def make_dataset_card(facts: DatasetFacts) -> DatasetCard:
             f"A dataset card needs {' and '.join(f'`{name}`' for name in missing)}; the facts have "
             f"{', '.join(facts) or 'nothing'}."
         )
-    languages = [resolve_language(code) for code in facts["languages"]]
+    languages = resolve_languages(facts["languages"])
     sections = {
         "Languages": _language_lines(languages, facts.get("source_language")),
         "Sizes": _size_lines(facts),

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modeling_atri.bounds import option
-from modeling_atri.languages_atri import language_name, resolve_language
+from modeling_atri.languages_atri import language_name, resolve_languages
 
 from ..loading import check_device, data_name, load_model
 from ..options import parse_options
@@ -101,7 +101,7 @@ def translate(args: TranslateArguments) -> "TranslationSummary":
     check_device(args.device)
     if not Path(args.data).exists():  # before the model is loaded
         raise ValueError(f"There is no folder or file {args.data!r}.")
-    languages = [resolve_language(language) for language in args.languages]
+    languages = resolve_languages(args.languages)
     from modeling_atri.corpora.translation.licenses import read_licenses, translation_license
     from modeling_atri.corpora.translation.models import load_translation_model
     from modeling_atri.corpora.translation.translate import translate_captions

@@ -7,7 +7,7 @@ from typing import Any
 
 import datasets
 
-from modeling_atri.languages_atri import resolve_language
+from modeling_atri.languages_atri import resolve_languages
 
 from .bad_rows import BadRow, describe
 from .checks import RowChecker
@@ -36,7 +36,7 @@ def load_rows(
             file of the same rows, a `datasets.Dataset` or `DatasetDict`, or the id of a data set on the Hub
             (`"owner/name"`). In a file, `file_name` (or `audio`, if it is a string) is relative to the file's folder.
         split (`str`, *optional*): Which split to load. Needed where there are several.
-        languages (*optional*): Languages that every row must have, in any spelling that `resolve_language` accepts.
+        languages (*optional*): Languages that every row must have, as in `resolve_languages`.
             Other languages are left out. By default, the languages of the first row.
         group_column (`str`, *optional*): Column whose values say which rows describe the same sound. By default
             `group_id` where a row has it, else every row is its own group.
@@ -54,7 +54,7 @@ def load_rows(
             number, and the number of problems. With `left_out`, only if no row is right, or a language is missing in
             every row.
     """
-    codes = None if languages is None else [resolve_language(language) for language in languages]
+    codes = None if languages is None else resolve_languages(languages)
     if codes is not None and (not codes or len(set(codes)) < len(codes)):
         raise ValueError(f"`languages` must name at least one language and none twice, but is {languages}.")
     checker, skip = RowChecker(codes, group_column), left_out is not None

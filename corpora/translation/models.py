@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from modeling_atri.encode.fingerprints import weights_fingerprint
-from modeling_atri.languages_atri import LANGUAGES
+from modeling_atri.languages_atri import LANGUAGES, find_language, language_name
 from modeling_atri.sources import check_source, public_name
 
 from .quality import CUT_OFF, SOURCE_TOO_LONG, UNKNOWN_TOKEN
@@ -110,7 +110,7 @@ class TranslationModel(ABC):
 
     def check_languages(self, languages: Sequence[str]) -> None:
         """Raise a ValueError that names the FLORES-200 codes that the model has no token for."""
-        if missing := [f"{code} ({LANGUAGES[code].name})" for code in languages if self._token(code) is None]:
+        if missing := [f"{code} ({language_name(code)})" for code in languages if self._token(code) is None]:
             raise ValueError(
                 f"{self.settings['model']} has no token for {', '.join(missing)}. Leave them out, or name a model "
                 "that knows them."
@@ -252,8 +252,8 @@ class MadladModel(TranslationModel):
         return super()._tokenize([re.sub(r"<(?=\S)", "< ", text) for text in texts])
 
     def _token(self, language: str) -> str | None:
-        code = LANGUAGES[language]
-        scripts = [other.script for other in LANGUAGES.values() if other.iso_639_3 == code.iso_639_3]
+        code = find_language(language)
+        scripts = {code.script, *(one.script for one in LANGUAGES.values() if one.iso_639_3 == code.iso_639_3)}
         names = [f"{iso}_{code.script}" for iso in (code.iso_639_1, code.iso_639_3) if iso]
         if len(scripts) == 1:  # otherwise, a code without a script is ambiguous
             names += filter(None, [code.iso_639_1, code.iso_639_3])

@@ -11,7 +11,7 @@ import datasets
 from filelock import FileLock, Timeout
 
 from modeling_atri.files import remove_unfinished
-from modeling_atri.languages_atri import LANGUAGES
+from modeling_atri.languages_atri import language_name
 
 from ..folders.prepared import OVERLAP_FILE, read_dropped_clips
 from ..rows.metadata import METADATA_FILE
@@ -123,7 +123,7 @@ def refuse_loss(output: Path, earlier: Mapping[str, int], codes: Sequence[str]) 
         except (ValueError, KeyError, TypeError):  # changed by hand; the file is written anew
             return
     if lost := {code: lacking for code, lacking in earlier.items() if lacking and code in there}:
-        names = ", ".join(f"{code} ({LANGUAGES[code].name}; {lacking} captions)" for code, lacking in lost.items())
+        names = ", ".join(f"{code} ({language_name(code)}; {lacking} captions)" for code, lacking in lost.items())
         raise ValueError(
             f"{str(output)!r} has languages that are not asked for now, and some of their captions are missing or "
             f"were translated in another way: {names}. They would be lost: name them too "

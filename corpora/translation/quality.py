@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from modeling_atri.languages_atri import LANGUAGES
+from modeling_atri.languages_atri import find_language
 
 from .writing_systems import UNSPACED_SCRIPTS, is_wrong_script
 
@@ -71,7 +71,7 @@ def is_copied(source: str, text: str, source_language: str, language: str) -> bo
     if {source_language, language} <= _CHINESE:
         return False
     units, others = split_units(source, source_language), split_units(text, source_language)
-    is_unspaced = LANGUAGES[source_language].script in UNSPACED_SCRIPTS
+    is_unspaced = find_language(source_language).script in UNSPACED_SCRIPTS
     if len(units) < (_MIN_COPIED_CHARACTERS if is_unspaced else _MIN_COPIED_WORDS):
         return False
     blocks = SequenceMatcher(None, units, others, autojunk=False).get_matching_blocks()
@@ -85,7 +85,7 @@ def is_repetitive(source: str, text: str, source_language: str, language: str) -
     languages with spaces ("hahahaha" is no loop either).
     """
     units, before = split_units(text, language), split_units(source, source_language)
-    is_unspaced = LANGUAGES[language].script in UNSPACED_SCRIPTS
+    is_unspaced = find_language(language).script in UNSPACED_SCRIPTS
     limits = [(units, before, _MIN_REPEATED_CHARACTERS)]
     limits += [] if is_unspaced else [(list("".join(units)), list("".join(before)), _MIN_REPEATED_INSIDE_WORDS)]
     for repeated, original, limit in limits:
@@ -120,11 +120,11 @@ def split_units(text: str, language: str) -> list[str]:
     """The words of a text, or its characters if the language has no spaces, without case and punctuation."""
     text = unicodedata.normalize("NFKC", text).casefold()
     words = "".join(char if unicodedata.category(char)[0] in "LMN" else " " for char in text).split()
-    return list("".join(words)) if LANGUAGES[language].script in UNSPACED_SCRIPTS else words
+    return list("".join(words)) if find_language(language).script in UNSPACED_SCRIPTS else words
 
 
 def _num_letters(text: str, language: str) -> int:
-    return sum(map(len, split_units(text, language))) * _LETTERS_PER_CHARACTER.get(LANGUAGES[language].script, 1)
+    return sum(map(len, split_units(text, language))) * _LETTERS_PER_CHARACTER.get(find_language(language).script, 1)
 
 
 # Scores

@@ -13,7 +13,7 @@ import torch
 import transformers
 from tqdm.auto import tqdm
 
-from modeling_atri.languages_atri import LANGUAGES, resolve_language
+from modeling_atri.languages_atri import language_name, resolve_language, resolve_languages
 
 from ..rows.bad_rows import BadRow
 from ..rows.load import load_rows, read_other_columns
@@ -84,7 +84,7 @@ def translate_captions(
             `translations.jsonl`, see `TranslationJournal`; `flagged.jsonl`, the captions that may be wrong; and
             `README.md`, the data set's card.
         model (`TranslationModel`): The model that translates.
-        languages (list of `str`): Languages to translate into, in any spelling that `resolve_language` accepts. Other
+        languages (list of `str`): Languages to translate into, as in `resolve_languages`. Other
             languages that `output` has are kept.
         source (`str`, *optional*, defaults to `"eng_Latn"`): Language to translate from.
         split (`str`, *optional*): Subfolder of `data`.
@@ -111,7 +111,7 @@ def translate_captions(
             lost, or is in use; or no caption is left.
     """
     began, output = time.perf_counter(), Path(output)
-    source, codes = resolve_language(source), [resolve_language(language) for language in languages]
+    source, codes = resolve_language(source), resolve_languages(languages)
     _check_options(batch_size, batch_tokens, min_score, scorer)
     check_output(data, split, output)
     rows, others = _read(data, split, left_out)
@@ -181,7 +181,7 @@ def _check_languages(rows: datasets.Dataset, source: str, codes: list[str]) -> N
     if not codes or len(set(codes)) < len(codes):
         raise ValueError(f"`languages` must name at least one language and none twice, but are {codes}.")
     if again := [code for code in codes if code in there]:
-        names = ", ".join(f"{code} ({LANGUAGES[code].name})" for code in again)
+        names = ", ".join(f"{code} ({language_name(code)})" for code in again)
         raise ValueError(f"The data has captions in {names} already, and they are kept: leave these languages out.")
 
 

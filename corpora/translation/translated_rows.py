@@ -13,7 +13,7 @@ from modeling_atri.files import write_json_lines
 from modeling_atri.hub_cards import make_dataset_card
 from modeling_atri.hub_cards.authorship import write_card
 from modeling_atri.hub_cards.dataset_cards import DatasetFacts
-from modeling_atri.languages_atri import LANGUAGES
+from modeling_atri.languages_atri import language_name
 
 from ..rows.metadata import METADATA_FILE
 from .journal import JOURNAL_NAME, Entry, hash_text
@@ -188,8 +188,8 @@ def _provenance(made: TranslatedSet, how: Mapping[str, Any], min_score: float | 
     revision = f"revision `{how['revision']}`, " if how.get("revision") else ""
     decoding = ", ".join(f"{option} {value}" for option, value in how.get("decoding", {}).items())
     sentences = [
-        f"translated from {LANGUAGES[how['source_language']].name} into "
-        f"{', '.join(LANGUAGES[code].name for code in made.targets)}",
+        f"translated from {language_name(how['source_language'])} into "
+        f"{', '.join(language_name(code) for code in made.targets)}",
         f"model: {revision}weights `{how.get('fingerprint')}`; decoding: {decoding}",
         f"made with: {'; '.join(sorted(made.with_what))}",
     ]

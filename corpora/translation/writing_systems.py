@@ -3,7 +3,7 @@
 import unicodedata
 from collections import Counter
 
-from modeling_atri.languages_atri import LANGUAGES, resolve_language
+from modeling_atri.languages_atri import find_language
 
 
 _KANA = {"HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA"}
@@ -14,6 +14,8 @@ _LETTERS = {
     "Arab": {"ARABIC"},
     "Armn": {"ARMENIAN"},
     "Beng": {"BENGALI"},
+    "Cans": {"CANADIAN"},
+    "Cher": {"CHEROKEE"},
     "Cyrl": {"CYRILLIC"},
     "Deva": {"DEVANAGARI"},
     "Ethi": {"ETHIOPIC"},
@@ -31,12 +33,16 @@ _LETTERS = {
     "Laoo": {"LAO"},
     "Latn": {"LATIN"},
     "Mlym": {"MALAYALAM"},
+    "Mong": {"MONGOLIAN"},
     "Mymr": {"MYANMAR"},
+    "Nkoo": {"NKO"},
+    "Olck": {"OL"},
     "Orya": {"ORIYA"},
     "Sinh": {"SINHALA"},
     "Taml": {"TAMIL"},
     "Telu": {"TELUGU"},
     "Tfng": {"TIFINAGH"},
+    "Thaa": {"THAANA"},
     "Thai": {"THAI"},
     "Tibt": {"TIBETAN"},
 }
@@ -70,7 +76,8 @@ def is_wrong_script(text: str, language: str) -> bool:
 
     It is not if fewer than half of its letters are in the script. In Japanese, it is not either if it has at least six
     letters and no kana. Chinese texts are in the other of the two scripts if they have more characters that only the
-    other one has (of 96 common pairs) than of their own. A text without letters is in no wrong script.
+    other one has (of 96 common pairs) than of their own. A text without letters is in no wrong script, and neither is
+    one in a language whose script this file does not know.
 
     Args:
         text (`str`): The text.
@@ -79,11 +86,13 @@ def is_wrong_script(text: str, language: str) -> bool:
     Raises:
         ValueError: if the language is unknown.
     """
-    code = resolve_language(language)
-    script = LANGUAGES[code].script
+    code, script = find_language(language).code, find_language(language).script
     found = script_words(text)
     num_letters = found.total()
-    num_right = sum(found[word] for word in _LETTERS_OF_LANGUAGE.get(code, _LETTERS[script]))
+    letters = _LETTERS_OF_LANGUAGE.get(code, _LETTERS.get(script))
+    if letters is None:
+        return False
+    num_right = sum(found[word] for word in letters)
     if num_right < _MIN_RIGHT_LETTERS * num_letters:
         return True
     if script == "Jpan" and num_letters >= _MIN_LETTERS_FOR_KANA:

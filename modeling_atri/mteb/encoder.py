@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from ..encode.encoding import encode_audio, encode_text
 from ..encode.fingerprints import model_fingerprint
-from ..languages_atri import LANGUAGES, resolve_language
+from ..languages_atri import is_language_code, resolve_language
 from ..modeling_atri import AtriModel
 from ..processing_atri import AtriProcessor
 from ..sources import is_hub_id, public_name
@@ -127,14 +127,14 @@ class AtriMtebEncoder:
         return F.normalize(torch.from_numpy(parts[0] + parts[1]), dim=-1).numpy()
 
     def _language(self, task_metadata: "TaskMetadata", hf_subset: str) -> str | None:
-        """FLORES-200 code of the texts of a subset, or None if the tokenizer has no language codes."""
+        """Code of the language of a subset's texts, or None if the tokenizer has no language codes."""
         if not self.processor.uses_language_codes:
             return None
         if self.language is not None:
             return self.language
         # In tasks with parallel texts, each side is a subset of its own that is named after its language.
         named = task_metadata.hf_subsets_to_langscripts.get(hf_subset, [hf_subset])
-        codes = sorted({flores_code(langscript) for langscript in named if langscript != _NO_LANGUAGE})
+        codes = sorted({resolve_language(langscript) for langscript in named if langscript != _NO_LANGUAGE})
         if len(codes) > 1:
             raise ValueError(
                 f"Task {task_metadata.name!r} names {len(codes)} languages for its subset {hf_subset!r} "
@@ -168,12 +168,13 @@ class AtriMtebEncoder:
         except ImportError as error:
             raise ImportError("`AtriMtebEncoder` needs mteb: pip install 'modeling_atri[mteb]'") from error
         config, tokenizer = self.model.config, self.processor.tokenizer
+        languages = filter(is_language_code, sorted(tokenizer.get_vocab()))
         name = config.name_or_path or ""
         return ModelMeta.create_empty(
             {
                 "name": name if is_hub_id(name) else f"local/{public_name(name or 'atri')}",
                 "revision": getattr(config, "_commit_hash", None) or model_fingerprint(self.model, self.processor),
-                "languages": [code.replace("_", "-") for code in LANGUAGES if code in tokenizer.get_vocab()],
+                "languages": [code.replace("_", "-") for code in languages],
                 "n_parameters": self.model.num_parameters(),
                 "n_embedding_parameters": self.model.get_input_embeddings().weight.numel(),
                 "max_tokens": min(self.processor.max_text_length, tokenizer.model_max_length),
@@ -185,23 +186,6 @@ class AtriMtebEncoder:
                 "experiment_kwargs": None if self.language is None else {"language": self.language},
             }
         )
-
-
-def flores_code(langscript: str) -> str:
-    """FLORES-200 code of a language in MTEB's notation, ISO 639-3 code and script: `cmn-Hant` -> `zho_Hant`.
-
-    Raises:
-        ValueError: FLORES-200 does not have the language in this script.
-    """
-    try:
-        return resolve_language(langscript)
-    except ValueError:
-        language, _, script = langscript.partition("-")
-        # The code of a macrolanguage, as in `ara-Arab`, means its standard member.
-        code = f"{LANGUAGES[resolve_language(language)].iso_639_3}_{script}"
-        if code not in LANGUAGES:
-            raise
-        return code
 
 
 def _without_decoding(inputs: DataLoader) -> DataLoader:

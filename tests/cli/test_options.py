@@ -8,6 +8,7 @@ import pytest
 from modeling_atri.cli import options
 from modeling_atri.cli.main import main
 from modeling_atri.cli.options import parse_options
+from modeling_atri.languages_atri import resolve_languages
 
 
 @dataclass
@@ -16,6 +17,11 @@ class Options:
     count: int = field(default=1, metadata={"help": "A number."})
     rate: float = field(default=0.5, metadata={"help": "A rate."})
     languages: list[str] = field(default_factory=lambda: ["en"], metadata={"help": "Languages."})
+
+
+@dataclass
+class Switch:
+    fast: bool = field(default=False, metadata={"help": "A switch."})
 
 
 def parse(*argv, **kwargs):
@@ -29,6 +35,22 @@ def test_the_command_line_goes_before_the_file_and_the_file_before_the_defaults(
     assert parse("--name", "x", defaults=lambda given: {"count": 7}) == Options("x", 7, 0.5, ["en"])
     assert parse("--config", str(path), defaults=lambda given: {"count": 7}) == Options("file", 2, 1e-3, ["en", "fr"])
     assert parse("--config", str(path), "--count", "3", "--languages", "ja") == Options("file", 3, 1e-3, ["ja"])
+
+
+@pytest.mark.parametrize("text", ["[en, no]", "[en, NO]", "en,no", "\n- en\n- no", "[en, 'no']"])
+def test_norwegian_in_a_yaml_file_is_a_language(tmp_path, text):
+    path = tmp_path / "options.yaml"
+    path.write_text(f"name: x\nlanguages: {text}\n")
+    assert resolve_languages(parse("--config", str(path)).languages) == ["eng_Latn", "nob_Latn"]
+
+
+@pytest.mark.parametrize("text", ["yes", "true", "True", "on", "y", "1"])
+@pytest.mark.parametrize("is_negated", [False, True])
+def test_switches_in_a_yaml_file(tmp_path, text, is_negated):
+    opposite = {"yes": "no", "true": "false", "True": "False", "on": "off", "y": "n", "1": "0"}
+    path = tmp_path / "options.yaml"
+    path.write_text(f"fast: {opposite[text] if is_negated else text}\n")
+    assert parse_options(("--config", str(path)), (Switch,), "What it does.", "prog")[0].fast is not is_negated
 
 
 def test_json_is_read_too(tmp_path):

@@ -90,6 +90,14 @@ def test_size_categories(count, category):
     assert make_dataset_card(FACTS | {"num_clips": count}).data.size_categories == category
 
 
+def test_languages_outside_flores():
+    card = make_dataset_card({"title": "x", "languages": "en-US,br,sr-Latn,frr_Latn", "source_language": "en"})
+    assert card.data.language == ["br", "en", "frr", "sr"]
+    assert card_problems(str(card)) == []
+    for line in ["Breton (`bre_Latn`)", "Serbian (Latn script) (`srp_Latn`)", "frr_Latn (`frr_Latn`)"]:
+        assert f"- {line}\n" in str(card)
+
+
 def test_what_a_dataset_card_cannot_do_without():
     with pytest.raises(ValueError, match="needs `title`"):
         make_dataset_card({"languages": ["en"]})

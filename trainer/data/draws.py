@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from modeling_atri.bounds import check_options, is_number
-from modeling_atri.languages_atri import resolve_language
+from modeling_atri.languages_atri import resolve_language, resolve_languages
 
 from ..objectives import find_objective, names_where
 
@@ -42,7 +42,7 @@ class LanguageDraws:
 
     Args:
         objective (`str`): Name of an objective in `modeling_atri.trainer.objectives`. It decides what is drawn.
-        languages (`list[str]`): All K languages of the run, by any name that `resolve_language` knows.
+        languages (`list[str]`): All K languages of the run, as in `resolve_languages`.
         anchor (`str`, *optional*, defaults to `"eng_Latn"`): Anchor language of `akcl` and `cacl`.
         per_step (`int`, *optional*): Languages of a step, for objectives that draw them once a batch (`kcl`, `akcl`).
             Drawn without replacement; the anchor of `akcl` is one of them. Default: all.
@@ -62,9 +62,10 @@ class LanguageDraws:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not isinstance(self.languages, (list, tuple)):
+        codes = resolve_languages(self.languages) if isinstance(self.languages, (str, list, tuple)) else []
+        if not isinstance(self.languages, (list, tuple)) and len(codes) < 2:
             raise ValueError(f"`languages` must be a list of languages; got {self.languages!r}.")
-        object.__setattr__(self, "languages", tuple(resolve_language(language) for language in self.languages))
+        object.__setattr__(self, "languages", tuple(codes))
         object.__setattr__(self, "anchor", resolve_language(self.anchor))
         check_options(self)
         self._check_languages()

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import NllbTokenizer
 
-from modeling_atri.languages_atri import ATRI_LANGUAGES, LANGUAGES, resolve_language
+from modeling_atri.languages_atri import ATRI_LANGUAGES, find_language, resolve_languages
 
 from .charsmap import nfkc_charsmap
 
@@ -47,7 +47,7 @@ def train_tokenizer(
 
     Args:
         captions: texts in any language and order; they are read once.
-        languages: languages that get a code, as codes or names that `resolve_language` accepts. The codes follow the
+        languages: languages that get a code, as in `resolve_languages`. The codes follow the
             vocabulary in this order, and the first is the `src_lang` of the tokenizer.
         vocab_size (`int`, *optional*, defaults to 4000): upper limit of `len(tokenizer)`, special tokens and language
             codes included. Few or similar captions give fewer tokens.
@@ -61,7 +61,7 @@ def train_tokenizer(
         ValueError: there are no captions, one of them is not a string, a language is unknown or named twice, or
             `vocab_size` is too small for the characters of the captions.
     """
-    codes = [resolve_language(language) for language in languages]
+    codes = resolve_languages(languages)
     if not codes or len(set(codes)) < len(codes):
         raise ValueError(f"`languages` must name at least one language and none twice, but is {list(languages)}.")
     charsmap = nfkc_charsmap()
@@ -92,7 +92,9 @@ def _learn_merges(captions: Iterable[str], codes: list[str], charsmap: bytes, vo
             pre_tokenizers.Split(_SCRIPT_RUNS, "isolated"),
         ]
     )
-    alphabet = set(_COMMON_ALPHABET).union(*(_ALPHABET_OF_SCRIPT.get(LANGUAGES[code].script, "") for code in codes))
+    alphabet = set(_COMMON_ALPHABET).union(
+        *(_ALPHABET_OF_SCRIPT.get(find_language(code).script, "") for code in codes)
+    )
     trainer = trainers.BpeTrainer(
         vocab_size=_MERGE_RESERVE * vocab_size,
         special_tokens=_SPECIAL_TOKENS,

@@ -8,7 +8,7 @@ from tqdm.auto import tqdm
 
 from modeling_atri.bounds import PositiveCount, check_options, option
 from modeling_atri.hub_cards.tables import counted
-from modeling_atri.languages_atri import ATRI_LANGUAGES, resolve_language
+from modeling_atri.languages_atri import ATRI_LANGUAGES, resolve_language, resolve_languages
 from modeling_atri.trainer.data.draws import CAPTION_CHOICES, LanguageDraws
 from modeling_atri.trainer.objectives import OBJECTIVES, find_objective
 
@@ -115,7 +115,7 @@ def diagnose_draws(args: DrawsArguments) -> dict[str, Any]:
 
 def _languages(args: DrawsArguments, of_data: list[str]) -> list[str]:
     if args.languages is not None:
-        return [resolve_language(language) for language in args.languages]
+        return resolve_languages(args.languages)
     of_paper = [language for language in ATRI_LANGUAGES if language in of_data]
     return of_paper + [language for language in of_data if language not in of_paper]
 

@@ -174,9 +174,9 @@ example:
 
     def read(self) -> "Corpus":
         from modeling_atri.corpora.readers.mlclap_json import read_mlclap_json
-        from modeling_atri.languages_atri import resolve_language
+        from modeling_atri.languages_atri import resolve_languages
 
-        codes = None if self.languages is None else [resolve_language(language) for language in self.languages]
+        codes = None if self.languages is None else resolve_languages(self.languages)
         return read_mlclap_json(self.captions, self.audio, codes)
 
 

@@ -11,7 +11,7 @@ import soundfile
 from modeling_atri.corpora.rows.bad_rows import BadRow, read_bad_rows, write_bad_rows
 from modeling_atri.corpora.rows.load import load_rows
 from modeling_atri.corpora.rows.schema import Row, UndecodedAudio
-from modeling_atri.languages_atri import ATRI_LANGUAGES
+from modeling_atri.languages_atri import ATRI_LANGUAGES, resolve_languages
 from tests.helpers.rows import make_row, sound, write_folder
 
 
@@ -35,6 +35,16 @@ def test_language_keys_are_normalised_and_chosen(tmp_path):
     chosen = load_rows(folder, languages=["zh", "fra_Latn"])
     assert chosen[0]["captions"] == {"zho_Hans": ["狗"], "fra_Latn": ["un chien"]}
     assert list(chosen.features["captions"]) == ["zho_Hans", "fra_Latn"]
+
+
+@pytest.mark.parametrize("languages", [None, "en-GB, br", ["no", "bre_Latn"], "hsb-Latn"])
+def test_languages_as_people_write_them_and_outside_flores(tmp_path, languages):
+    captions = {"en-US": ["a dog"], "br": ["ur c'hi"], "no": ["en hund"], "hsb_Latn": ["pos"]}
+    rows = load_rows(write_folder(tmp_path, [make_row("a", captions=captions)]), languages=languages)
+    by_code = dict(zip(["eng_Latn", "bre_Latn", "nob_Latn", "hsb_Latn"], captions.values(), strict=True))
+    codes = by_code if languages is None else resolve_languages(languages)
+    assert rows[0]["captions"] == {code: by_code[code] for code in codes}
+    assert list(rows.features["captions"]) == list(codes)
 
 
 def test_groups(tmp_path):

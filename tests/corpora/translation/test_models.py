@@ -1,5 +1,7 @@
 """NLLB and MADLAD of random weights, against a slow loop and their own tokenizers."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from transformers import AutoTokenizer, BertConfig
@@ -129,6 +131,14 @@ def test_languages_without_a_token():
     with pytest.raises(ValueError, match=r"tiny-nllb has no token for ita_Latn \(Italian\), rus_Cyrl \(Russian\)"):
         nllb().check_languages(["eng_Latn", "ita_Latn", "rus_Cyrl"])
     madlad().check_languages(["eng_Latn", "zho_Hans", "nob_Latn", "tgl_Latn", "heb_Hebr"])
+    for make in (nllb, madlad):
+        with pytest.raises(
+            ValueError, match=r"no token for bre_Latn \(Breton\), srp_Latn \(Serbian \(Latn script\)\)"
+        ):
+            make().check_languages(["bre_Latn", "srp_Latn"])
+    larger = madlad()
+    larger._tokenizer = SimpleNamespace(get_vocab=lambda: dict.fromkeys(["<2br>", "<2sr>", "<2sr_Latn>", "<2hsb>"]))
+    larger.check_languages(["bre_Latn", "srp_Latn", "hsb_Latn"])
     with pytest.raises(ValueError, match=r"no token for deu_Latn \(German\), zho_Hant"):
         madlad().check_languages(["deu_Latn", "zho_Hant", "jpn_Jpan"])
 

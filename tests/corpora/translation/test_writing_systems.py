@@ -47,6 +47,21 @@ def test_every_language_has_letters():
 @pytest.mark.parametrize(
     "text, code, is_wrong",
     [
+        ("ur c'hi o harzhal", "bre_Latn", False),
+        ("собака", "bre_Latn", True),
+        ("pas laje", "srp_Latn", False),
+        ("ᎩᎵ ᎤᏒᎾ", "chr_Cher", False),
+        ("a dog", "chr_Cher", True),
+        ("anything", "got_Goth", False),  # a script that is not checked
+    ],
+)
+def test_languages_outside_flores(text, code, is_wrong):
+    assert is_wrong_script(text, code) is is_wrong
+
+
+@pytest.mark.parametrize(
+    "text, code, is_wrong",
+    [
         ("DJ犬が", "jpn_Jpan", False),  # two letters of four
         ("DJs犬が", "jpn_Jpan", True),  # two of five
         ("狗在雨中吠", "jpn_Jpan", False),  # five characters may be a word

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from modeling_atri.encode.encoding import encode_audio, encode_text
 from modeling_atri.encode.fingerprints import model_fingerprint
-from modeling_atri.mteb.encoder import AtriMtebEncoder, flores_code
+from modeling_atri.mteb.encoder import AtriMtebEncoder
 from modeling_atri.trainer.metrics import retrieval_metrics
 from tests.helpers.tiny import tiny_model, tiny_processor
 
@@ -270,28 +270,6 @@ def test_several_languages_need_one_named(encoder):
     np.testing.assert_allclose(load(named, {"text": ["un chien"]}, langs), expected, atol=1e-6)
     with pytest.raises(ValueError, match="Unknown language 'xx'"):
         AtriMtebEncoder(encoder.model, encoder.processor, language="xx")
-
-
-@pytest.mark.parametrize(
-    "langscript, code",
-    [
-        ("eng-Latn", "eng_Latn"),
-        ("zho-Hant", "zho_Hant"),
-        ("cmn-Hant", "zho_Hant"),
-        ("ara-Arab", "arb_Arab"),
-        ("swa-Latn", "swh_Latn"),
-        ("nor-Latn", "nob_Latn"),
-        ("sat-Olck", "sat_Beng"),
-    ],
-)
-def test_codes_of_mteb(langscript, code):
-    assert flores_code(langscript) == code
-
-
-@pytest.mark.parametrize("langscript", ["srp-Latn", "xyz-Latn"])
-def test_codes_that_flores_has_not(langscript):
-    with pytest.raises(ValueError, match="Unknown language"):
-        flores_code(langscript)
 
 
 # Protocol

@@ -107,6 +107,11 @@ def test_languages_by_any_name():
     assert (draws.languages, draws.anchor) == (("eng_Latn", "fra_Latn", "jpn_Jpan"), "eng_Latn")
 
 
+@pytest.mark.parametrize("languages", ["en-US,br,no", ["en", "br", False], ["eng_Latn,bre,nb"], "en br no"])
+def test_languages_as_people_and_yaml_write_them(languages):
+    assert LanguageDraws("akcl", languages).languages == ("eng_Latn", "bre_Latn", "nob_Latn")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
