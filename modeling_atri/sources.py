@@ -2,10 +2,53 @@
 
 import os
 import re
+from typing import NamedTuple
+from urllib.parse import unquote
 
 
 _HUB_ID = re.compile(r"(?:[\w-][\w.-]*/)?[\w-][\w.-]*")
-_FILE_SUFFIXES = (".bin", ".json", ".jsonl", ".pt", ".pth", ".safetensors")
+_FILE_SUFFIXES = (
+    *(".bin", ".json", ".jsonl", ".pt", ".pth", ".safetensors", ".csv", ".parquet", ".arrow"),
+    *(".tar", ".tar.gz", ".tgz", ".zip"),
+)
+_REVISION = r"(?:@(?P<revision>refs(?:/|%2F)(?:convert|pr)(?:/|%2F)[^/:]+|[^/:]+))?"
+_HUB_DATASET = re.compile(rf"(?P<repo>[\w-][\w.-]*/[\w-][\w.-]*){_REVISION}(?::(?P<subset>[^/:]+))?")
+_HUB_URL = re.compile(rf"hf://datasets/(?P<repo>[^/@]+/[^/@]+){_REVISION}(?:/(?P<files>.+))?")
+_WEB_PAGE = re.compile(
+    r"https?://(?:www\.)?(?:huggingface\.co|hf\.co)/datasets/(?P<repo>[^/?#]+/[^/?#]+)"
+    r"(?:/(?:tree|blob|resolve)/(?P<revision>refs(?:/|%2F)(?:convert|pr)(?:/|%2F)[^/?#]+|[^/?#]+)(?:/(?P<files>[^?#]+))?"
+    r"|/viewer(?:/(?P<subset>[^/?#]+))?.*)?/?(?:[?#].*)?"
+)
+
+
+class HubDataset(NamedTuple):
+    """A data set on the Hub, or some of its files.
+
+    Args:
+        repo: Id of the repository, `owner/name`.
+        revision: Branch, tag or commit; None for `main`.
+        subset: Configuration; None if it is not named.
+        files: Path of a file or folder in the repository, or a pattern; None for the whole data set.
+    """
+
+    repo: str
+    revision: str | None = None
+    subset: str | None = None
+    files: str | None = None
+
+
+def parse_hub_dataset(name: str) -> HubDataset | None:
+    """Take apart a name of a data set on the Hub; None if it has another form, or is an existing path.
+
+    The forms are `owner/name`, `owner/name:subset`, `owner/name@revision`, `hf://datasets/owner/name@revision/files`
+    and the address of the data set's page.
+    """
+    patterns = (_HUB_URL, _WEB_PAGE, _HUB_DATASET)
+    match = next((match for pattern in patterns if (match := pattern.fullmatch(name))), None)
+    if match is None or (match.re is _HUB_DATASET and not is_hub_id(match["repo"])):
+        return None
+    found = {key: value and unquote(value) for key, value in match.groupdict().items()}
+    return HubDataset(**found)
 
 
 def is_hub_id(name: str, needs_owner: bool = True) -> bool:

@@ -15,7 +15,9 @@ import datasets
 from ..clips.assembling import without_captions
 from ..clips.clip import OTHER_CLIP, Clip, Corpus
 from ..clips.source_ids import source_id
-from ..rows.bad_rows import EMPTY_CAPTION, MISSING_RECORDING, UNEQUAL_CAPTIONS, WRONG_ID, BadRow
+from ..rows.audio_column import FORMS, find_audio_column, holds_audio, undecoded
+from ..rows.bad_rows import EMPTY_CAPTION, MISSING_RECORDING, UNEQUAL_CAPTIONS, WRONG_ID, WRONG_LINE, BadRow
+from ..rows.raw_rows import PROBLEM_COLUMN
 
 
 _TEXTS = {"string", "large_string", "null"}
@@ -25,7 +27,7 @@ _IDS = {"string", "large_string", *(f"{sign}int{bits}" for sign in ("", "u") for
 def read_columns(
     dataset: datasets.Dataset,
     captions: Mapping[str, Sequence[str]],
-    audio_column: str = "audio",
+    audio_column: str | None = None,
     id_column: str | None = None,
     source: str | None = None,
     name: str = "data set",
@@ -36,7 +38,8 @@ def read_columns(
         dataset: Has a column of recordings and columns of captions, each a string or a list of strings.
         captions: The columns of each language, by FLORES-200 code. Every language has the same number of columns, in
             the same order.
-        audio_column: Column of recordings, or of paths of sound files.
+        audio_column (*optional*): Column of recordings, or of paths of sound files. By default, `find_audio_column`
+            finds it.
         id_column (*optional*): Column of the clips' names. Rows with the same name are one clip if their recordings
             are the same. By default, every row is a clip and its number is its name.
         source (*optional*): Source of the ids (`youtube`, `freesound`), to compare them with other corpora.
@@ -46,6 +49,7 @@ def read_columns(
         ValueError: if a column is missing or has another type, or languages have different numbers of columns.
     """
     columns = [column for of_language in captions.values() for column in of_language]
+    audio_column = audio_column or find_audio_column(dataset.features) or "audio"
     wanted = [audio_column, *columns, *([] if id_column is None else [id_column])]
     if missing := [column for column in wanted if column not in dataset.column_names]:
         raise ValueError(f"There is no column {', '.join(missing)}; there are {', '.join(dataset.column_names)}.")
@@ -53,8 +57,8 @@ def read_columns(
     if len({len(of_language) for of_language in captions.values()}) > 1:
         counts = ", ".join(f"{language} {len(of_language)}" for language, of_language in captions.items())
         raise ValueError(f"Captions are parallel, so every language needs as many columns; there are: {counts}.")
-    dataset = dataset.select_columns(list(dict.fromkeys(wanted)))
-    dataset = dataset.cast_column(audio_column, datasets.Audio(decode=False))
+    wanted += [PROBLEM_COLUMN] if PROBLEM_COLUMN in dataset.column_names else []
+    dataset = undecoded(dataset.select_columns(list(dict.fromkeys(wanted))), audio_column)
     clips: dict[str, Clip] = {}
     digests: dict[str, bytes] = {}
     left_out, lost = [], []
@@ -83,6 +87,8 @@ def _row_problem(
     row: Mapping[str, Any], sound: Mapping[str, Any], id_column: str | None, clip_id: str, digests: dict[str, bytes]
 ) -> tuple[str, str] | None:
     """Kind and reason why a row cannot be used. `digests` collects the recording of each clip."""
+    if row.get(PROBLEM_COLUMN):
+        return WRONG_LINE, row[PROBLEM_COLUMN]
     if id_column is not None and row[id_column] is None:
         return WRONG_ID, f"its `{id_column}` is null"
     if not sound.get("bytes") and not sound.get("path"):
@@ -97,11 +103,8 @@ def _check_types(
     features: datasets.Features, columns: Sequence[str], audio_column: str, id_column: str | None
 ) -> None:
     """Raise a ValueError unless each column has a type that fits its use."""
-    audio = features[audio_column]
-    is_file = isinstance(audio, dict) and bool(audio.keys() & {"bytes", "path", "array"})
-    if not (isinstance(audio, datasets.Audio) or is_file or _is_value(audio, {"string", "binary", "large_binary"})):
-        expected = 'recordings are Audio, paths (string) or {"bytes", "path"}'
-        raise _wrong_type(audio_column, audio, expected, "audio_column")
+    if not holds_audio(features[audio_column]):
+        raise _wrong_type(audio_column, features[audio_column], FORMS, "audio_column")
     for column in columns:
         feature = features[column]
         if not _is_value(feature, _TEXTS) and not _is_value(getattr(feature, "feature", None), _TEXTS):

@@ -9,16 +9,18 @@ import datasets
 
 from modeling_atri.languages_atri import resolve_languages
 
+from .audio_column import AUDIO_COLUMNS, audio_alone, audio_name, find_audio_column
 from .bad_rows import BadRow, describe
 from .checks import RowChecker
-from .metadata import find_metadata, read_file_rows
-from .opening import load_from_hub, pick_split
+from .metadata import read_file_rows
+from .opening import open_source, pick_split
+from .raw_rows import PROBLEM_COLUMN
 from .recordings import audio_sources
 
 
 logger = logging.getLogger(__name__)
 
-_OWN_COLUMNS = {"file_name", "audio", "audio_id", "captions", "group_id"}
+_OWN_COLUMNS = {*AUDIO_COLUMNS, "audio_id", "captions", "group_id"}
 
 
 def load_rows(
@@ -58,15 +60,14 @@ def load_rows(
     if codes is not None and (not codes or len(set(codes)) < len(codes)):
         raise ValueError(f"`languages` must name at least one language and none twice, but is {languages}.")
     checker, skip = RowChecker(codes, group_column), left_out is not None
-    if isinstance(source, (str, Path)) and Path(source).exists():
-        path = find_metadata(Path(source), split)
-        name = str(path)
-        rows, bad_rows = _load_file(path, checker, skip)
+    name = "the data set"
+    if isinstance(source, (str, Path)):
+        name, source, split = str(source), open_source(str(source), split), None
+    if isinstance(source, Path):
+        name = str(source)
+        rows, bad_rows = _load_file(source, checker, skip)
     else:
-        name = "the data set"
-        if isinstance(source, (str, Path)):
-            source, split = load_from_hub(str(source), split), None
-        rows, bad_rows = _load_dataset(pick_split(source, split), checker, skip)
+        rows, bad_rows = _load_dataset(pick_split(source, split), checker, skip, name)
     if left_out is not None and bad_rows:
         logger.warning("%s: %s", name, describe(bad_rows, len(rows) + len(bad_rows)))
         left_out.extend(bad_rows)
@@ -75,8 +76,11 @@ def load_rows(
 
 def read_other_columns(path: Path, split: str | None, bad_rows: Sequence[BadRow] = ()) -> list[dict[str, Any]]:
     """Read the other columns of each row that `load_rows` returned for the same file; it left out `bad_rows`."""
+    found = open_source(str(path), split)
+    if not isinstance(found, Path):
+        raise ValueError(f"{str(path)!r} is no folder or file of rows. Write it as one with `atri prepare hub` first.")
     wrong = {row.place for row in bad_rows}
-    rows = [row for place, row, _ in read_file_rows(find_metadata(path, split)) if place not in wrong]
+    rows = [row for place, row, _ in read_file_rows(found) if place not in wrong]
     return [{name: value for name, value in row.items() if name not in _OWN_COLUMNS} for row in rows]
 
 
@@ -85,8 +89,8 @@ def _load_file(path: Path, checker: RowChecker, skip: bool) -> tuple[datasets.Da
         if problem is not None:
             checker.report_line(place, problem)
             continue
-        name = row.get("file_name", row.get("audio"))
-        if isinstance(name, str) and name:
+        name = audio_name(row)
+        if name is not None:
             checker.check(place, row, name, str(path.parent / name))
         else:
             checker.check(place, row, None, None)
@@ -95,19 +99,26 @@ def _load_file(path: Path, checker: RowChecker, skip: bool) -> tuple[datasets.Da
     return rows.cast_column("audio", datasets.Audio(decode=False)), bad_rows
 
 
-def _load_dataset(dataset: datasets.Dataset, checker: RowChecker, skip: bool) -> tuple[datasets.Dataset, list[BadRow]]:
-    missing = [column for column in ("audio", "captions") if column not in dataset.column_names]
-    if missing:
+def _load_dataset(
+    dataset: datasets.Dataset, checker: RowChecker, skip: bool, name: str
+) -> tuple[datasets.Dataset, list[BadRow]]:
+    audio_column = find_audio_column(dataset.features)
+    missing = [] if audio_column else ["audio"]
+    missing += [] if "captions" in dataset.column_names else ["captions"]
+    if audio_column is None or missing:
         raise ValueError(
             f"The data set has no column {' and no column '.join(missing)}; it has {', '.join(dataset.column_names)}. "
             "Please rename its columns (`dataset.rename_column`)."
         )
-    audio = dataset.select_columns("audio").cast_column("audio", datasets.Audio(decode=False))
-    wanted = {"captions", "audio_id", "group_id", checker.group_column}
+    audio = audio_alone(dataset, audio_column)
+    wanted = {"captions", "audio_id", "group_id", checker.group_column, PROBLEM_COLUMN}
     rows = dataset.select_columns([column for column in sorted(dataset.column_names) if column in wanted])
     for index, (row, (path, content)) in enumerate(zip(rows, audio_sources(audio), strict=True)):
-        checker.check(f"row {index}", row, path, path, content)
-    kept, bad_rows = checker.finish("the data set", skip)
+        if row.get(PROBLEM_COLUMN):
+            checker.report_line(f"row {index}", row[PROBLEM_COLUMN])
+        else:
+            checker.check(f"row {index}", row, path, path, content)
+    kept, bad_rows = checker.finish(name, skip)
     if not bad_rows:
         columns = datasets.Dataset.from_dict(checker.columns(kept))
         return datasets.concatenate_datasets([audio, columns], axis=1), bad_rows

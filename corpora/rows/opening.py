@@ -1,64 +1,59 @@
-"""Data sets that are not files of rows: on the Hub, in the formats of `datasets`, or in memory."""
+"""Open a data set by its name, as rows with columns of any names and undecoded recordings."""
 
-import difflib
-import logging
-import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path, PurePath
 from typing import Any
 
 import datasets
+import pyarrow as pa
+from datasets.exceptions import DatasetsError
 
-from modeling_atri.sources import check_source, is_hub_id, missing_source
-
-
-logger = logging.getLogger(__name__)
-
-
-def load_from_hub(name: str, split: str | None) -> datasets.Dataset | datasets.DatasetDict:
-    """Load a data set of the Hub. `name` is not an existing path.
-
-    Raises:
-        ValueError: if the name is a mistyped path, or the data set cannot be reached.
-    """
-    similar = _similar_path(name)
-    if similar is not None:
-        raise ValueError(f"There is no file or folder {name!r}. Did you mean {similar!r}?")
-    # Beside an existing folder, a name of the form `folder/name` is taken for a path.
-    if not is_hub_id(name) or Path(name).parent.exists():
-        raise missing_source(name, "file or folder")
-    logger.warning("%r is no file or folder here: looking for a data set of that name on the Hub.", name)
-    try:
-        return datasets.load_dataset(name, split=split)
-    except (FileNotFoundError, ConnectionError) as error:
-        raise ValueError(
-            f"{name!r} is neither an existing file or folder, nor a data set that can be reached on the Hub ({error})."
-        ) from error
+from .archived_rows import rows_of_archives
+from .audio_column import find_audio_column, undecoded
+from .layout import ALL_SOUND_SUFFIXES, ARCHIVE_SUFFIXES, ROW_SUFFIXES, suffix_of
+from .locating import Source, find_source
+from .raw_rows import row_table, rows_of_files
+from .splits import parse_split, take_parts
 
 
-def open_dataset(name: str, split: str | None = None, subset: str | None = None) -> datasets.Dataset:
-    """Open a data set with columns of any names. Only the split that is named is downloaded.
+def open_source(
+    name: str, split: str | None = None, subset: str | None = None, audio_column: str | None = None
+) -> Path | datasets.Dataset:
+    """Open a data set with columns of any names. Of the Hub, only the files of the split are downloaded.
 
     Args:
-        name: Hub id (`owner/name`), folder of files that `datasets` reads, or folder that `save_to_disk` wrote.
-        split (*optional*): Needed where there are several.
-        subset (*optional*): Configuration of the data set. Needed where there are several.
+        name: A path, a pattern of paths, or a name on the Hub, as the table in `locating.py` shows.
+        split (*optional*): Split, or parts and sums of splits as `datasets` writes them: `train[:10%]`, `train+test`.
+            Needed where there are several.
+        subset (*optional*): Configuration. Needed where there are several. It can also follow the name after a colon.
+        audio_column (*optional*): Column of the recordings. By default, `find_audio_column` finds it.
+
+    Returns:
+        The path of a file of rows, or a data set. Its recordings are undecoded, and the paths of those that are not
+        embedded are absolute.
 
     Raises:
-        ValueError: if there is no such data set, split or subset, or one of several must be named.
+        ValueError: if there is no such data set, split or subset, one of several must be named, or it cannot be read.
     """
-    check_source(name, needs_owner=False)
-    is_saved = any((Path(name) / file).exists() for file in ("dataset_info.json", "dataset_dict.json"))
-    try:
-        loaded = datasets.load_from_disk(name) if is_saved else datasets.load_dataset(name, subset, split=split)
-    except (FileNotFoundError, ConnectionError) as error:
-        raise ValueError(f"{name!r} is no data set, neither here nor on the Hub: {error}") from error
-    except ValueError as error:
-        option = "split" if "split" in str(error) else "subset" if "onfig" in str(error) else None
-        if option is None:
-            raise
-        value = {"split": split, "subset": subset}[option]
-        raise ValueError(f"{name!r}: please name another `{option}` (got {value!r}): {error}") from error
-    return pick_split(loaded, split if is_saved or isinstance(loaded, datasets.DatasetDict) else None, repr(name))
+    source = find_source(name, split, subset)
+    if source.splits is None:
+        with _in_words(source.name):
+            saved = datasets.load_from_disk(str(source.folder))
+        return _with_audio(pick_split(saved, split, repr(name)), audio_column)
+    parts = parse_split(split, list(source.splits), repr(source.name), source.hint, must_name=bool(source.hint))
+    files = source.splits[parts[0][0]]
+    if len(parts) == 1 and not parts[0][1] and len(files) == 1 and suffix_of(files[0]) in ROW_SUFFIXES:
+        return source.folder / files[0]
+    return take_parts(parts, {known: _open_split(source, known, audio_column) for known, _ in parts}, split)
+
+
+def open_dataset(
+    name: str, split: str | None = None, subset: str | None = None, audio_column: str | None = None
+) -> datasets.Dataset:
+    """Open a data set as `open_source` does. A file of rows is read, too."""
+    found = open_source(name, split, subset, audio_column)
+    return rows_of_files([found], audio_column) if isinstance(found, Path) else found
 
 
 def pick_split(source: Any, split: str | None, name: str = "The data set") -> datasets.Dataset:
@@ -76,20 +71,52 @@ def pick_split(source: Any, split: str | None, name: str = "The data set") -> da
             "Rows are read from a path, the id of a data set on the Hub, a `datasets.Dataset` or a `DatasetDict`, but "
             f"this is a {type(source).__name__}."
         )
-    if split is None and len(source) == 1:
-        return next(iter(source.values()))
-    if split not in source:
-        raise ValueError(f"{name} has the splits {', '.join(source)}: please name one as `split` (got {split!r}).")
-    return source[split]
+    parts = parse_split(split, list(map(str, source)), name)
+    return take_parts(parts, {known: source[known] for known, _ in parts}, split)
 
 
-def _similar_path(name: str) -> str | None:
-    """The existing path that `name` may be a mistyped form of, part by part."""
-    found = Path(PurePath(name).anchor)
-    for part in PurePath(name).relative_to(found).parts:
-        siblings = os.listdir(found) if found.is_dir() else []
-        similar = [part] if (found / part).exists() else difflib.get_close_matches(part, siblings, n=1, cutoff=0.8)
-        if not similar:
-            return None
-        found = found / similar[0]
-    return str(found)
+def _open_split(source: Source, split: str, audio_column: str | None) -> datasets.Dataset:
+    """Open the files of a split, which are of one kind."""
+    names = (source.splits or {})[split]
+    paths = [source.folder / name for name in names]
+    suffix = suffix_of(names[0])
+    if suffix in ARCHIVE_SUFFIXES:
+        return rows_of_archives(paths, split if source.in_archive else None)
+    if suffix in ROW_SUFFIXES:
+        return rows_of_files(paths, audio_column)
+    if suffix in ALL_SOUND_SUFFIXES:
+        return _rows_of_sounds(source.folder, names)
+    with _in_words(source.name):
+        builder = suffix.removeprefix(".")
+        table = datasets.load_dataset(builder, data_files=[str(path.resolve()) for path in paths], split="train")
+    return _with_audio(table, audio_column, [paths[0].parent.absolute(), source.folder.absolute()])
+
+
+def _with_audio(dataset: datasets.Dataset, audio_column: str | None, folders: Sequence[Path] = ()) -> datasets.Dataset:
+    column = find_audio_column(dataset.features) if audio_column is None else audio_column
+    if column is None or column not in dataset.column_names:
+        return dataset
+    return undecoded(dataset, column, folders)
+
+
+def _rows_of_sounds(folder: Path, names: Sequence[str]) -> datasets.Dataset:
+    """Sounds without a metadata file, each with the name of its folder as `label`, as in an AudioFolder."""
+    labels = [PurePath(name).parent.name for name in names]
+    table = row_table(
+        {"audio": str(folder.absolute() / name), "label": label or None}
+        for name, label in zip(names, labels, strict=True)
+    )
+    return undecoded(datasets.Dataset(table), "audio")
+
+
+@contextmanager
+def _in_words(name: str) -> Iterator[None]:
+    """Raise what `datasets` and Arrow raise for files that they cannot read as a ValueError with the first cause."""
+    try:
+        yield
+    except (DatasetsError, pa.ArrowException, FileNotFoundError, TypeError, KeyError) as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        lines = str(cause).strip().splitlines() or [type(cause).__name__]
+        raise ValueError(f"{name!r} cannot be read: {lines[0]}. Please copy or write it again.") from error

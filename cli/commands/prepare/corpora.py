@@ -211,7 +211,9 @@ example:
     )
     split: str | None = option(None, "Split of the dataset. Needed if it has several.")
     subset: str | None = option(None, "Configuration. Needed if the dataset has several.")
-    audio_column: str = option("audio", "Column of recordings.")
+    audio_column: str | None = option(
+        None, "Column of recordings. Default: audio, file_name, path, or one that is named like them or like a suffix."
+    )
     id_column: str | None = option(
         None, "Column of the clips' names. Rows with one name are one clip. Default: each row is one."
     )
@@ -223,5 +225,5 @@ example:
         from modeling_atri.corpora.rows.opening import open_dataset
 
         columns = {language: names.split(",") for language, names in parse_files(self.captions).items()}
-        dataset = open_dataset(self.name, self.split, self.subset)
+        dataset = open_dataset(self.name, self.split, self.subset, self.audio_column)
         return read_columns(dataset, columns, self.audio_column, self.id_column, self.source, self.name)

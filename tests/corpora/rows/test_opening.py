@@ -1,88 +1,241 @@
-"""Data sets on the Hub, in the formats of `datasets`, and in memory."""
+"""Data sets in every form give the same rows."""
 
+import io
+import json
 from pathlib import Path
 
 import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
+import soundfile
 
+from modeling_atri.audio_io import load_audio
 from modeling_atri.corpora.rows.load import load_rows
-from modeling_atri.corpora.rows.opening import open_dataset
-from tests.helpers.rows import make_row, write_folder
+from modeling_atri.corpora.rows.opening import open_dataset, open_source, pick_split
+from modeling_atri.files import write_json_lines
+from tests.helpers import sources
+from tests.helpers.rows import make_row
 
 
-@pytest.mark.parametrize(
-    ("source", "message"),
-    [
-        ("cliips/train", r"no file or folder 'cliips/train'\. Did you mean 'clips/train'"),
-        ("clips/trian", r"Did you mean 'clips/train'"),
-        ("clips/validation", r"no file or folder 'clips/validation', and it is not a Hub id"),
-        ("clips/train/metdata.jsonl", r"Did you mean 'clips/train/metadata\.jsonl'"),
-        ("somewhere/rows.json", "no file or folder"),
-        ("./else/where", "no file or folder"),
-        ("/else/where", "no file or folder"),
-        ("a/b/c", "no file or folder"),
-        ("nothing", "no file or folder"),
-    ],
-)
-def test_mistyped_paths_are_not_looked_for_on_the_hub(tmp_path, monkeypatch, source, message):
+def write_parquet(folder: Path) -> Path:
+    sources.dataset().to_parquet(folder / "rows.parquet")
+    return folder / "rows.parquet"
+
+
+def write_plain_parquet(folder: Path) -> Path:
+    """Without the types that `datasets` notes in the schema, and with the types of other packages."""
+    audio = pa.struct([("bytes", pa.large_binary()), ("path", pa.large_string())])
+    columns = sources.columns()
+    table = pa.table(
+        {"audio": pa.array(columns["audio"], audio)} | {name: columns[name] for name in ("audio_id", "captions")}
+    )
+    pyarrow.parquet.write_table(table, folder / "plain.parquet")
+    return folder / "plain.parquet"
+
+
+def write_paths_in_parquet(folder: Path) -> Path:
+    sources.write_sounds(folder / "sounds")
+    rows = [
+        {"audio": f"sounds/{name}.flac", "audio_id": name, "captions": sources.captions(name)}
+        for name in sources.NAMES
+    ]
+    datasets.Dataset.from_list(rows).to_parquet(folder / "paths.parquet")
+    return folder / "paths.parquet"
+
+
+def write_arrow(folder: Path) -> Path:
+    table = sources.dataset().data.table
+    with pa.OSFile(str(folder / "rows.arrow"), "wb") as file, pa.ipc.new_stream(file, table.schema) as writer:
+        writer.write_table(table)
+    return folder / "rows.arrow"
+
+
+def write_saved(folder: Path) -> Path:
+    sources.dataset().save_to_disk(folder / "saved")
+    return folder / "saved"
+
+
+def write_saved_dict(folder: Path) -> Path:
+    datasets.DatasetDict(train=sources.dataset()).save_to_disk(folder / "saved")
+    return folder / "saved"
+
+
+def write_rows_of(key: str, suffix: str = ".jsonl"):
+    def write(folder: Path) -> Path:
+        sources.write_sounds(folder)
+        rows = [{key: f"{name}.flac", "captions": sources.captions(name)} for name in sources.NAMES]
+        if suffix == ".jsonl":
+            write_json_lines(folder / "rows.jsonl", rows)
+        else:
+            (folder / "rows.json").write_text(json.dumps(rows))
+        return folder / f"rows{suffix}"
+
+    return write
+
+
+FORMS = {
+    "audio folder": lambda folder: sources.write_audio_folder(folder / "clips"),
+    "metadata.parquet": lambda folder: sources.write_audio_folder(folder / "clips", suffix=".parquet"),
+    "parquet": write_parquet,
+    "parquet without types": write_plain_parquet,
+    "paths in parquet": write_paths_in_parquet,
+    "arrow": write_arrow,
+    "save_to_disk": write_saved,
+    "save_to_disk of a DatasetDict": write_saved_dict,
+    "shard": lambda folder: sources.write_tar(folder / "000.tar", sources.web_dataset_files()),
+    "compressed shard": lambda folder: sources.write_tar(folder / "000.tar.gz", sources.web_dataset_files(), "w:gz"),
+    "zip": lambda folder: sources.write_zip(folder / "set.zip", sources.set_files()),
+    "tar.gz": lambda folder: sources.write_tar(folder / "set.tar.gz", sources.set_files(), "w:gz"),
+    "tar.xz": lambda folder: sources.write_tar(folder / "set.tar.xz", sources.set_files(), "w:xz"),
+    **{f"{key} in .jsonl": write_rows_of(key) for key in ("audio", "file_name", "path", "file", "wav", "mp3")},
+    "path in .json": write_rows_of("path", ".json"),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_gives_the_same_rows(tmp_path, form):
+    path = FORMS[form](tmp_path)
+    rows = load_rows(path)
+    assert rows.column_names == ["audio", "audio_id", "captions", "group_id"]
+    assert rows.features["audio"] == datasets.Audio(decode=False)
+    by_id = {Path(row["audio_id"]).name: row for row in rows}
+    assert set(by_id) == set(sources.NAMES)
+    for name, row in by_id.items():
+        assert row["captions"] == sources.captions(name)
+        content = row["audio"]["bytes"] or Path(row["audio"]["path"]).read_bytes()
+        assert content == sources.sound(name)
+    opened = open_dataset(str(path))
+    assert len(opened) == 3 and "captions" in opened.column_names
+
+
+@pytest.mark.parametrize("column", ["audio", "flac", "wav", "path", "file"])
+def test_the_column_of_recordings_by_any_of_its_names(tmp_path, column):
+    rows = sources.dataset().rename_columns({"audio": column})
+    rows.to_parquet(tmp_path / "rows.parquet")
+    assert load_rows(tmp_path / "rows.parquet")[1]["audio"]["bytes"] == sources.sound("rain")
+    assert load_rows(rows)[1]["audio"]["bytes"] == sources.sound("rain")
+    assert open_dataset(str(tmp_path / "rows.parquet")).features[column] == datasets.Audio(decode=False)
+
+
+def test_contents_of_files_go_before_their_names():
+    rows = sources.dataset().add_column("file_name", ["x.wav", "y.wav", "z.wav"])
+    assert load_rows(rows)[0]["audio"]["bytes"] == sources.sound("dog")
+
+
+def test_contents_without_names(tmp_path):
+    columns = sources.columns() | {"audio": [sources.sound(name) for name in sources.NAMES]}
+    pyarrow.parquet.write_table(pa.table(columns), tmp_path / "rows.parquet")
+    assert load_rows(tmp_path / "rows.parquet")[2]["audio"] == {"bytes": sources.sound("bell"), "path": None}
+
+
+def test_samples_become_files_without_loss(tmp_path):
+    samples = np.random.default_rng(0).uniform(-1, 1, 8_000).astype(np.float32)
+    row = {
+        "audio": {"array": samples.tolist(), "sampling_rate": 16_000},
+        "audio_id": "a",
+        "captions": {"en": ["a dog"]},
+    }
+    datasets.Dataset.from_list([row]).to_parquet(tmp_path / "rows.parquet")
+    for source in (tmp_path / "rows.parquet", datasets.Dataset.from_list([row])):
+        content = load_rows(source)[0]["audio"]["bytes"]
+        read, rate = soundfile.read(io.BytesIO(content), dtype="float32")
+        assert rate == 16_000
+        np.testing.assert_array_equal(read, samples)
+
+
+def test_a_saved_data_set_with_an_added_column(tmp_path):
+    """`datasets` cannot join parts of such a table."""
+    sources.dataset().remove_columns("captions").save_to_disk(tmp_path / "saved")
+    saved = datasets.load_from_disk(tmp_path / "saved")
+    rows = saved.add_column("captions", [sources.captions(name) for name in sources.NAMES])
+    assert load_rows(rows)["audio_id"][:] == list(sources.NAMES)
+    picked = load_rows(rows.select([2, 0]))
+    assert [row["audio"]["bytes"] for row in picked] == [sources.sound("bell"), sources.sound("dog")]
+    assert [row["captions"] for row in picked] == [sources.captions("bell"), sources.captions("dog")]
+
+
+def test_nothing_is_decoded_and_nothing_is_copied_into_memory(tmp_path, monkeypatch):
     def refuse(*args, **kwargs):
-        raise AssertionError("asked the Hub")
+        raise AssertionError("decoded")
 
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(datasets, "load_dataset", refuse)
-    write_folder(Path("clips/train"), [make_row("a")])
-    with pytest.raises(ValueError, match=message):
-        load_rows(source)
-
-
-@pytest.mark.parametrize("split", [None, "dev"])
-def test_only_the_split_that_was_asked_for_is_fetched(tmp_path, monkeypatch, split):
-    rows = load_rows(write_folder(tmp_path, [make_row("a")]))
-    asked = []
-
-    def load_dataset(name, split):
-        asked.append((name, split))
-        return datasets.DatasetDict(dev=rows) if split is None else rows
-
-    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    assert load_rows("owner/name", split).to_list() == rows.to_list()
-    assert asked == [("owner/name", split)]
+    monkeypatch.setattr(datasets.Audio, "decode_example", refuse)
+    monkeypatch.setattr(datasets.Audio, "encode_example", refuse)  # needs torchcodec
+    for form in ("parquet", "shard", "zip", "audio folder", "save_to_disk"):
+        (tmp_path / form).mkdir()
+        path = FORMS[form](tmp_path / form)
+        before = pa.total_allocated_bytes()
+        rows = load_rows(path)
+        grown = pa.total_allocated_bytes() - before
+        assert grown < len(sources.sound("dog")), form
+        assert load_audio(rows[0]["audio"]).shape == (4_000,)
 
 
-def test_sources_that_are_nowhere():
-    with pytest.raises(ValueError, match="'nobody/nothing' is neither an existing file or folder"):
-        load_rows("nobody/nothing")
-    with pytest.raises(ValueError, match="this is a list"):
-        load_rows([make_row("a")])
-
-
-def test_only_the_split_that_was_named_is_downloaded(monkeypatch):
-    asked = []
-
-    def load_dataset(*args, **kwargs):
-        asked.append((args, kwargs))
-        return datasets.Dataset.from_dict({"en": ["a"]})
-
-    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    assert open_dataset("owner/name", "dev", "small")["en"][:] == ["a"]
-    assert asked == [(("owner/name", "small"), {"split": "dev"})]
-
-
-def test_data_sets_on_disk(tmp_path):
-    rows = datasets.Dataset.from_dict({"en": ["a"]})
-    datasets.DatasetDict(train=rows, test=rows).save_to_disk(tmp_path / "saved")
-    (tmp_path / "files").mkdir()
-    rows.to_parquet(tmp_path / "files" / "train.parquet")
+def test_splits_of_saved_data_sets(tmp_path):
+    rows = datasets.Dataset.from_dict({"en": ["a", "b", "c", "d"]})
+    datasets.DatasetDict(train=rows, test=rows.select([0])).save_to_disk(tmp_path / "saved")
     assert open_dataset(str(tmp_path / "saved"), "test")["en"][:] == ["a"]
-    assert open_dataset(str(tmp_path / "files"))["en"][:] == ["a"]
-    assert open_dataset(str(tmp_path / "files"), "train")["en"][:] == ["a"]
+    assert open_dataset(str(tmp_path / "saved"), "train[1:3]+test")["en"][:] == ["b", "c", "a"]
+    assert open_dataset(str(tmp_path / "saved"), "train[75%:]")["en"][:] == ["d"]
     rows.save_to_disk(tmp_path / "single")
-    assert open_dataset(str(tmp_path / "single"))["en"][:] == ["a"]
+    assert open_dataset(str(tmp_path / "single"))["en"][:] == ["a", "b", "c", "d"]
     with pytest.raises(ValueError, match="has no splits, but `split` is .train.: please leave it out"):
         open_dataset(str(tmp_path / "single"), "train")
-    with pytest.raises(ValueError, match="please name another `split` .got 'dev'.: .*train"):
-        open_dataset(str(tmp_path / "files"), "dev")
-    with pytest.raises(ValueError, match="has the splits train, test: please name one"):
-        open_dataset(str(tmp_path / "saved"), None)
-    with pytest.raises(ValueError, match="There is no folder .*, and it is not a Hub id"):
-        open_dataset(str(tmp_path / "none"), None)
+    for wrong in (None, "dev", "train[:2]+dev"):
+        with pytest.raises(ValueError, match="has the splits train, test: please name one"):
+            open_dataset(str(tmp_path / "saved"), wrong)
+    with pytest.raises(ValueError, match=r"The split 'train\[:x\]' is not understood. Write train, train\[:100\]"):
+        open_dataset(str(tmp_path / "saved"), "train[:x]")
+
+
+def test_parts_of_a_data_set_in_memory():
+    rows = datasets.DatasetDict({"train-clean": sources.dataset(), "dev": sources.dataset(("dog",))})
+    assert pick_split(rows, "train-clean[1:]+dev")["audio_id"][:] == ["rain", "bell", "dog"]
+    with pytest.raises(ValueError, match="this is a list"):
+        pick_split([make_row("a")], None)
+
+
+def test_part_of_a_file_of_rows(tmp_path):
+    folder = sources.write_audio_folder(tmp_path / "clips")
+    assert load_rows(folder, "train[:2]")["audio_id"][:] == load_rows(folder)["audio_id"][:2]
+    assert isinstance(open_source(str(folder)), Path)
+    with pytest.raises(ValueError, match="has no splits, but `split` is 'test'|The splits are"):
+        load_rows(folder, "test")
+
+
+def test_wrong_lines_are_listed_and_the_rest_goes_on(tmp_path):
+    folder = sources.write_audio_folder(tmp_path / "clips")
+    with (folder / "metadata.jsonl").open("a") as file:
+        file.write("{broken\n")
+    left_out = []
+    assert len(load_rows(folder, "train[:4]", left_out=left_out)) == 3
+    assert [(row.kind, "metadata.jsonl, line 4: this is not JSON" in row.reason) for row in left_out] == [
+        ("wrong line", True)
+    ]
+
+
+def test_files_that_are_damaged(tmp_path):
+    for name, content in (
+        ("rows.parquet", b"PAR1 and no more"),
+        ("rows.arrow", b"ARROW"),
+        ("set.zip", b"PK"),
+        ("a.tar", b"x"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=f"{name}.* cannot be read"):
+            load_rows(tmp_path / name)
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved" / "state.json").write_text("{}")
+    with pytest.raises(ValueError, match="saved' cannot be read"):
+        load_rows(tmp_path / "saved")
+
+
+def test_labels_are_names_of_folders(tmp_path):
+    for name in sources.NAMES:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.flac").write_bytes(sources.sound(name))
+    rows = open_dataset(str(tmp_path))
+    assert rows["label"][:] == sorted(sources.NAMES)
+    with pytest.raises(ValueError, match=r"no column captions; it has audio, label|audio, label"):
+        load_rows(tmp_path)

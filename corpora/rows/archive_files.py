@@ -1,0 +1,133 @@
+"""Files in a tar or zip archive, read one by one without unpacking the archive."""
+
+import bz2
+import gzip
+import lzma
+import posixpath
+import shutil
+import tarfile
+import tempfile
+import unicodedata
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from .layout import is_hidden
+
+
+# What Python raises for an archive that is cut off, damaged or encrypted.
+_ERRORS = (
+    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+    *(EOFError, RuntimeError, NotImplementedError, OSError, ValueError),
+)
+_DECOMPRESSORS: dict[bytes, Any] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ": lzma.open,
+}
+
+
+class Archive:
+    """An open archive; a context manager. Nothing is unpacked, so names such as `../../x` do no harm.
+
+    Args:
+        path: A tar file, which may be compressed with gzip, bzip2 or xz, or a zip file. The content decides, not the
+            suffix. Compressed tar files are written to a temporary file first, so that any file in them can be read.
+
+    Attributes:
+        path: As it was given.
+        names: Names of its files in their order, in NFC, without hidden ones and without `./`.
+
+    Raises:
+        ValueError: if the file is damaged, or is no archive.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            with ExitStack() as stack:
+                file = stack.enter_context(open(path, "rb"))
+                is_zip = zipfile.is_zipfile(file)
+                file.seek(0)
+                if is_zip:
+                    self._read = _zip_readers(stack.enter_context(zipfile.ZipFile(file)))
+                else:
+                    plain = stack.enter_context(_uncompressed(file))
+                    self._read = _tar_readers(stack.enter_context(tarfile.open(fileobj=plain, mode="r:")))
+                self._stack = stack.pop_all()
+        except PermissionError:
+            raise
+        except _ERRORS as error:
+            raise ValueError(
+                f"{path} cannot be read as an archive ({error}). Please copy or download it again."
+            ) from error
+        self.names = [name for name in self._read if not is_hidden(name)]
+
+    def __enter__(self) -> "Archive":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    def read(self, name: str) -> bytes:
+        """Read one of the `names`.
+
+        Raises:
+            ValueError: if it is damaged or encrypted.
+        """
+        try:
+            return self._read[name]()
+        except _ERRORS as error:
+            raise ValueError(f"{name} in {self.path.name} cannot be read: {error}") from error
+
+
+def _zip_readers(archive: zipfile.ZipFile) -> dict[str, Callable[[], bytes]]:
+    """Functions that read the files of an archive, by name."""
+    members = [member for member in archive.infolist() if not member.is_dir()]
+    return {_plain(_zip_name(member)): partial(archive.read, member) for member in members}
+
+
+def _tar_readers(archive: tarfile.TarFile) -> dict[str, Callable[[], bytes]]:
+    members = [member for member in archive.getmembers() if member.isreg()]
+    return {_plain(member.name): partial(_content, archive, member) for member in members}
+
+
+@contextmanager
+def _uncompressed(file: BinaryIO) -> Iterator[BinaryIO]:
+    """A tar file in which any place can be reached; a temporary one if `file` is compressed."""
+    start = file.read(6)
+    file.seek(0)
+    opener = next((opener for magic, opener in _DECOMPRESSORS.items() if start.startswith(magic)), None)
+    if opener is None:
+        yield file
+        return
+    with opener(file, "rb") as compressed, tempfile.TemporaryFile() as plain:
+        shutil.copyfileobj(compressed, plain, 1 << 20)
+        plain.seek(0)
+        yield plain
+
+
+def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    file = archive.extractfile(member)
+    content = b"" if file is None else file.read()
+    if len(content) < member.size:
+        raise EOFError("the archive ends within it")
+    return content
+
+
+def _zip_name(member: zipfile.ZipInfo) -> str:
+    """The name of a file in a zip. Many programs write UTF-8 without saying so, and Python then takes it for CP437."""
+    if member.flag_bits & 0x800:
+        return member.filename
+    try:
+        return member.filename.encode("cp437").decode()
+    except UnicodeError:
+        return member.filename
+
+
+def _plain(name: str) -> str:
+    return unicodedata.normalize("NFC", posixpath.normpath(name.replace("\\", "/")).lstrip("/"))

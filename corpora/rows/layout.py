@@ -1,0 +1,116 @@
+"""Which files of a folder, an archive or a repository hold rows, and which split each of them belongs to."""
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import PurePosixPath
+
+from modeling_atri.audio_io import OTHER_SOUND_SUFFIXES, SOUND_SUFFIXES
+
+
+METADATA_FILES = ("metadata.jsonl", "metadata.csv", "metadata.parquet", "metadata.json")
+ROW_SUFFIXES = (".jsonl", ".json", ".csv")
+TABLE_SUFFIXES = (".parquet", ".arrow")
+ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")
+ALL_SOUND_SUFFIXES = SOUND_SUFFIXES + OTHER_SOUND_SUFFIXES
+
+# Kinds of files that rows can be in, in the order in which they are looked for. A folder is read as one kind.
+_KINDS = ((".parquet",), ARCHIVE_SUFFIXES, (".arrow",), (".jsonl",), (".json",), (".csv",), ALL_SOUND_SUFFIXES)
+
+# Names of splits, each with its other spellings.
+_SPLITS = (("train", "training"), ("validation", "valid", "dev", "val"), ("test", "testing", "eval", "evaluation"))
+_SPLIT_NAMES = {name for names in _SPLITS for name in names}
+
+# Files that packages write beside data.
+_NO_DATA = {
+    *("config.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"),
+    *("report.json", "left_out.jsonl", "lost_captions.jsonl", "overlap.jsonl"),
+}
+_SHARD = re.compile(r"(?P<split>.+?)-\d{5}-of-\d{5}")
+UNNAMED = ""  # split of files whose names say none
+
+
+def suffix_of(name: str) -> str:
+    """The suffix of a file in lower case, with both parts of `.tar.gz`."""
+    suffixes = [suffix.lower() for suffix in PurePosixPath(name).suffixes]
+    both = "".join(suffixes[-2:])
+    return both if both in ARCHIVE_SUFFIXES else "".join(suffixes[-1:])
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file is hidden, or was put into an archive by macOS."""
+    parts = PurePosixPath(name).parts
+    return any(part.startswith(".") and part not in (".", "..") for part in parts) or "__MACOSX" in parts
+
+
+def find_splits(names: Iterable[str]) -> dict[str, list[str]]:
+    """Find the files that hold rows, by split.
+
+    Metadata files go before all others, as in an AudioFolder: their splits are folders, and the names of sounds do not
+    matter. Splits of other files are words of their names (`train-00000-of-00002.parquet`, `data/test/000.tar`).
+
+    Args:
+        names: Files as paths relative to the folder, with `/`.
+
+    Returns:
+        Files by split, sorted; `UNNAMED` is the split of all files if their names say none. Empty if no file holds
+        rows or sounds.
+    """
+    there = sorted(name for name in names if not is_hidden(name) and PurePosixPath(name).name not in _NO_DATA)
+    folders: dict[PurePosixPath, list[str]] = {}
+    for name in there:
+        if PurePosixPath(name).name in METADATA_FILES:
+            folders.setdefault(PurePosixPath(name).parent, []).append(name)
+    splits: dict[str, list[str]] = {}
+    for folder, files in folders.items():
+        first = min(files, key=lambda file: METADATA_FILES.index(PurePosixPath(file).name))
+        splits.setdefault(_split_of_folder(folder), []).append(first)
+    if splits:
+        return splits
+    for suffixes in _KINDS:
+        if found := [name for name in there if suffix_of(name) in suffixes]:
+            of_names = suffixes is not ALL_SOUND_SUFFIXES
+            return _by_split(found, of_names)
+    return {}
+
+
+def _split_of_folder(folder: PurePosixPath) -> str:
+    """The split of a folder with metadata: the part that names one, else the first part."""
+    parts = [part for part in folder.parts if part != "data"]
+    return next((part for part in parts if part.lower() in _SPLIT_NAMES), parts[0] if parts else UNNAMED)
+
+
+def _by_split(names: Sequence[str], of_names: bool) -> dict[str, list[str]]:
+    found = {name: _split_of_file(name, of_names) for name in names}
+    if not any(found.values()):
+        return {UNNAMED: list(names)}
+    splits: dict[str, list[str]] = {}
+    for name, split in found.items():
+        if not of_names and split is None:
+            continue  # a sound outside of the folders of splits
+        splits.setdefault(split or PurePosixPath(name).stem, []).append(name)
+    return splits
+
+
+def _split_of_file(name: str, of_names: bool) -> str | None:
+    path = PurePosixPath(name)
+    if folder := next((part for part in path.parent.parts if part.lower() in _SPLIT_NAMES), None):
+        return folder
+    if not of_names:
+        return None
+    stem = path.name[: -len(suffix_of(name))]
+    shard = _SHARD.fullmatch(stem)
+    if shard and shard["split"] != "data":
+        return shard["split"]
+    return next((word for word in re.split(r"[-._ 0-9]+", stem) if word.lower() in _SPLIT_NAMES), None)
+
+
+def match_split(wanted: str, known: Iterable[str]) -> str | None:
+    """The split that is meant by a name or another spelling of it (`dev` for `validation`); None without one."""
+    known = list(known)
+    if wanted in known:
+        return wanted
+    spellings = next((names for names in _SPLITS if wanted.lower() in names), (wanted.lower(),))
+    found = [name for name in known if name.lower() in spellings]
+    if not found and known == [UNNAMED] and wanted == "train":
+        return UNNAMED  # as `datasets` calls the split of files that have none
+    return found[0] if len(found) == 1 else None
