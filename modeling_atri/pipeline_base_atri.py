@@ -12,6 +12,7 @@ from transformers.pipelines import Pipeline
 from transformers.processing_utils import ProcessorMixin
 
 from .audio_inputs_atri import path_of
+from .eval_mode_atri import in_eval_mode
 from .languages_atri import one_language_each
 from .sound_files_atri import names_sound
 
@@ -25,7 +26,7 @@ class AtriPipeline(Pipeline):
     """What ATRI's pipelines share: the processor, and the way from one input to its embedding.
 
     Args:
-        model (`AtriModel`): it is put into evaluation mode.
+        model (`AtriModel`): it is put into evaluation mode, and encodes in evaluation mode if it is trained later.
         processor (`AtriProcessor`): the processor of the model.
         kwargs: `device`, `batch_size`, `num_workers`, and defaults of the arguments of a call.
     """
@@ -106,7 +107,8 @@ class AtriPipeline(Pipeline):
     def _forward(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         is_audio = "input_features" in inputs
         encode = self.model.get_audio_features if is_audio else self.model.get_text_features
-        return {"embedding": encode(**inputs).pooler_output.float()}
+        with in_eval_mode(self.model):
+            return {"embedding": encode(**inputs).pooler_output.float()}
 
     def postprocess(self, outputs: Mapping[str, Tensor]) -> np.ndarray:
         return outputs["embedding"][0].numpy()

@@ -14,7 +14,7 @@ from transformers import AutoModel
 from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.zero_shot_audio_classification import ZeroShotAudioClassificationPipeline
 
-from .languages_atri import ATRI_LANGUAGES, language_name, one_language_each, resolve_language
+from .languages_atri import language_name, one_language_each, resolve_language
 from .pipeline_base_atri import AtriPipeline, Modality, apply_to_embeddings, as_list, name_of
 from .top_k_atri import best_matches, best_places, check_top_k
 
@@ -48,7 +48,7 @@ class AtriAudioTextFeatureExtractionPipeline(AtriPipeline):
                 - `{"audio": sound}` or `{"text": caption, "language": "fr"}`, which are never ambiguous.
             modality (`str`, *optional*): `"audio"` or `"text"`, the kind of all inputs, for ambiguous strings.
             language (`str` or list of `str`, *optional*): one language for all captions, or one per caption of a
-                list. Default: that of the tokenizer, which is English unless it was changed.
+                list. Default: `processor.default_language`, which is English for most models.
             sampling_rate (`int`, *optional*): sampling rate of waveforms, in hertz (Hz). Default: the model's.
             pad_short (`bool`, *optional*, defaults to `False`): zero-pad clips below 0.15 s instead of raising.
             return_tensors (`str` or `bool`, *optional*): `"np"` (default), or `"pt"` or `True` for tensors.
@@ -116,7 +116,7 @@ class AtriAudioTextRetrievalPipeline(AtriPipeline):
                 returns, of shape `(n, projection_dim)`, L2-normalised, numpy or torch.
             texts (*optional*): texts to search: a list, or the embeddings that `encode_text` returns.
             language (`str` or list of `str`, *optional*): language of the texts, be they queries or searched: one for
-                all, or one per text. Default: that of the tokenizer, which is English unless it was changed.
+                all, or one per text. Default: `processor.default_language`, which is English for most models.
             top_k (`int`, *optional*): results per query, or all if there are fewer. Default: that of the pipeline, 10.
             kwargs: `batch_size`, `sampling_rate` and `pad_short`, see [`AtriAudioTextFeatureExtractionPipeline`].
 
@@ -216,8 +216,8 @@ class AtriZeroShotAudioClassificationPipeline(AtriPipeline, ZeroShotAudioClassif
                 [`~audio_io.load_audio`] takes. A string is a path or URL.
             candidate_labels (list of `str`): the labels.
             language (`str` or list of `str`, *optional*): one language for all labels, or one per label, as FLORES-200
-                code (`fra_Latn`), ISO 639 code (`fr`) or English name. Default: that of the tokenizer, which is
-                English unless it was changed.
+                code (`fra_Latn`), ISO 639 code (`fr`) or English name. Default: `processor.default_language`, which
+                is English for most models.
             hypothesis_template (`str`, *optional*): a sentence for all labels, with `{}` in place of the label; `"{}"`
                 for the label alone. Default: the sentence in `HYPOTHESIS_TEMPLATES` for each label's language.
                 Required for other languages.
@@ -253,7 +253,7 @@ class AtriZeroShotAudioClassificationPipeline(AtriPipeline, ZeroShotAudioClassif
     def _languages(self, language: str | Sequence[str] | None, num_labels: int) -> list[str]:
         """A FLORES-200 code for each label."""
         if language is None:
-            language = self.tokenizer.src_lang if self.processor.uses_language_codes else ATRI_LANGUAGES[0]
+            language = self.processor.default_language
         return [resolve_language(name) for name in one_language_each(language, num_labels, "label")]
 
 

@@ -2,8 +2,8 @@
 
 import re
 from collections.abc import Sequence
+from difflib import get_close_matches
 
-import torch
 from transformers import AutoProcessor
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.processing_utils import AudioKwargs, ProcessingKwargs, ProcessorMixin, Unpack
@@ -11,7 +11,8 @@ from transformers.utils import TensorType
 
 from .audio_inputs_atri import AudioInput
 from .configuration_atri import IS_REMOTE_CODE, AtriConfig
-from .languages_atri import one_language_each, resolve_language
+from .languages_atri import ATRI_LANGUAGES, is_language_code, one_language_each, resolve_language
+from .text_tokens_atri import pad, tokenize
 
 
 # The signs that ml-clap removes, https://github.com/zyyan4/ml-clap/blob/154393e/dataset.py (text_preprocess)
@@ -56,7 +57,8 @@ class AtriProcessor(ProcessorMixin):
 
     Every caption has its own language. NLLB tokenizers (SONAR's is one) mark it by a language code as the first token.
     Tokenizers without language codes (BERT's, XLM-R's) receive the captions alone, but the languages are checked
-    nevertheless.
+    nevertheless. A call neither changes the tokenizer nor depends on its last call, so that several threads can share
+    a processor.
 
     Args:
         feature_extractor (`AtriFeatureExtractor`): turns sounds into log-mel spectrograms.
@@ -89,6 +91,14 @@ class AtriProcessor(ProcessorMixin):
         """Whether the tokenizer marks a caption's language by a language code."""
         return isinstance(getattr(self.tokenizer, "src_lang", None), str)
 
+    @property
+    def default_language(self) -> str:
+        """Language of captions without one: English, unless the tokenizer was made or loaded with another `src_lang`.
+
+        It does not change if `src_lang` is set on the tokenizer later.
+        """
+        return self.tokenizer.init_kwargs.get("src_lang") or ATRI_LANGUAGES[0]
+
     def __call__(
         self,
         text: str | Sequence[str] | None = None,
@@ -106,14 +116,16 @@ class AtriProcessor(ProcessorMixin):
                 waveforms at the model's sampling rate, or paths, URLs, `bytes` of a file, file objects, dicts and
                 decoders of a `datasets.Audio` column, which are resampled.
             language (`str` or list of `str`, *optional*): one language for all captions, or one per caption, as
-                FLORES-200 code (`fra_Latn`), ISO 639 code (`fr`) or English name. Default: the tokenizer's `src_lang`,
-                which is English unless it was changed.
+                FLORES-200 code (`fra_Latn`), ISO 639 code (`fr`) or English name. Default: `default_language`, which
+                is English unless the tokenizer was made for another language.
             sampling_rate (`int`, *optional*): sampling rate of the waveforms, in Hz. Files and dicts carry their own.
             padding (`bool` or `str`, *optional*, defaults to `True`): pad captions to the longest (`True`) or to
-                `max_length` (`"max_length"`). Clips are padded to the longest.
+                `max_length` (`"max_length"`). Clips are padded to the longest. With `False`, captions must have equal
+                numbers of tokens.
             pad_short (`bool`, *optional*, defaults to `False`): zero-pad clips below 0.15 s instead of raising.
             max_length (`int`, *optional*): maximum number of tokens of a caption. Longer captions are truncated before
                 the end token. Default: `max_text_length`, or the tokenizer's `model_max_length` if that is smaller.
+                More than `max_text_length` is an error.
             return_tensors (`str`, *optional*, defaults to `"pt"`): `"pt"` or `"np"`.
             kwargs: `padding_side` and `pad_to_multiple_of` of the tokenizer, or any of these arguments in one dict per
                 kind: `text_kwargs` (which may hold one `language` for all captions), `audio_kwargs`, `common_kwargs`.
@@ -181,35 +193,25 @@ class AtriProcessor(ProcessorMixin):
         padding: bool | str | None = None,
         max_length: int | None = None,
         truncation: bool | str = True,
-        **kwargs,
+        padding_side: str | None = None,
+        pad_to_multiple_of: int | None = None,
     ) -> dict:
         captions = as_list_of_captions(text)
         if padding is None:
             padding = self.tokenizer.init_kwargs.get("padding", True)
-        max_length = self._checked_max_length(max_length, truncation)
+        max_length = self._checked_max_length(max_length, truncation, pad_to_multiple_of)
         language_ids = self._language_ids(language, len(captions))
         if self.normalize_text:
             captions = [normalize_caption(caption) for caption in captions]
-        tokens = self.tokenizer(
-            captions,
-            padding=padding,
-            truncation=True,
-            max_length=max_length,
-            return_tensors="pt",
-            return_token_type_ids=False,
-            split_special_tokens=True,
-            **kwargs,
-        )
+        rows = tokenize(self.tokenizer, captions, max_length)
         if language_ids is not None:
-            # One call for all languages, and then the column of language codes, is twice as fast as one call for each
-            # and gives the same tokens. It also leaves the tokenizer's `src_lang` unchanged.
-            first = tokens["attention_mask"].argmax(dim=1)
-            tokens["input_ids"][torch.arange(len(captions)), first] = language_ids
+            rows = [[code, *row[1:]] for code, row in zip(language_ids, rows, strict=True)]
+        tokens = pad(rows, self.tokenizer, padding, max_length, padding_side, pad_to_multiple_of)
         if return_tensors is TensorType.NUMPY:
             return {key: value.numpy() for key, value in tokens.items()}
-        return dict(tokens)
+        return tokens
 
-    def _checked_max_length(self, max_length: int | None, truncation: bool | str) -> int:
+    def _checked_max_length(self, max_length: int | None, truncation: bool | str, multiple: int | None) -> int:
         """Maximum number of tokens of a caption."""
         if truncation not in (True, "longest_first", "only_first"):
             raise ValueError(
@@ -218,6 +220,12 @@ class AtriProcessor(ProcessorMixin):
         if max_length is None:
             max_length = min(self.max_text_length, self.tokenizer.model_max_length)
             max_length = min(max_length, self.tokenizer.init_kwargs.get("max_length") or max_length)
+            max_length -= max_length % (multiple or 1)
+        if max_length > self.max_text_length:
+            raise ValueError(
+                f"`max_length` is {max_length}, but captions have at most {self.max_text_length} tokens "
+                "(`max_text_length` of the processor, the limit of the text tower). Lower it, or leave it out."
+            )
         num_special_tokens = self.tokenizer.num_special_tokens_to_add()
         if max_length <= num_special_tokens:  # the tokenizer would not truncate at all, or leave no word
             raise ValueError(
@@ -226,17 +234,11 @@ class AtriProcessor(ProcessorMixin):
             )
         return max_length
 
-    def _language_ids(self, language: str | Sequence[str] | None, num_captions: int) -> torch.Tensor | None:
-        """Token ids of the captions' language codes, `(num_captions,)`; None if the tokenizer has none."""
-        if language is None:
-            if not self.uses_language_codes:
-                return None
-            language = self.tokenizer.src_lang
-        languages = one_language_each(language, num_captions, "caption")
+    def _language_ids(self, language: str | Sequence[str] | None, num_captions: int) -> list[int] | None:
+        """Token ids of the captions' language codes; None if the tokenizer has none."""
+        languages = one_language_each(self.default_language if language is None else language, num_captions, "caption")
         id_of = {name: self.language_id(name) for name in set(languages)}
-        if not self.uses_language_codes:
-            return None
-        return torch.tensor([id_of[name] for name in languages])
+        return [id_of[name] for name in languages] if self.uses_language_codes else None
 
     def language_id(self, language: str) -> int | None:
         """Token id of a language's code; None if the tokenizer has no language codes.
@@ -249,12 +251,12 @@ class AtriProcessor(ProcessorMixin):
             return None
         token_id = self.tokenizer.convert_tokens_to_ids(code)
         if token_id is None or token_id == self.tokenizer.unk_token_id:
-            known = [
-                token for token in self.tokenizer.all_special_tokens if re.fullmatch(r"[a-z]{3}_[A-Z][a-z]{3}", token)
-            ]
+            known = list(filter(is_language_code, self.tokenizer.all_special_tokens))
+            near = get_close_matches(code, known, n=1, cutoff=0.85)
             raise ValueError(
-                f"The tokenizer has no code for {language!r} ({code}). It has: {', '.join(known)}. Use one of these, "
-                "or a model whose tokenizer was trained with that language."
+                f"The tokenizer has no code for {language!r} ({code}). "
+                f"{f'Did you mean {near[0]}? ' if near else ''}It has: {', '.join(known)}. Use one of these, or a "
+                "model whose tokenizer was trained with that language."
             )
         return token_id
 

@@ -1,10 +1,16 @@
-"""The text tower: the encoder that a text configuration describes."""
+"""The text tower: the encoder that a text configuration describes, and how many tokens it takes."""
 
+import torch
+from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 from transformers.models.auto.modeling_auto import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForTextEncoding
 
 from .text_packing_atri import PackedM2M100Encoder
+
+
+# Tables of learned positions, which cannot be continued. Others, such as `relative_attention_bias`, have no limit.
+_POSITION_TABLES = ("position_embeddings", "position_embedding", "embed_positions", "wpe")
 
 
 def build_text_model(config: PreTrainedConfig) -> PreTrainedModel:
@@ -41,4 +47,44 @@ def _is_decoder(config: PreTrainedConfig) -> bool:
     return only_generates and not getattr(config, "use_bidirectional_attention", False)
 
 
-__all__ = ["build_text_model"]
+def max_text_tokens(text_model: nn.Module) -> int | None:
+    """Number of tokens that a text tower takes or was made for; None if it is not limited.
+
+    It is the number of usable rows of the table of positions (512 of the 514 of XLM-R, whose first two rows are
+    for padding), or for towers without such a table `max_position_embeddings` of the configuration.
+    """
+    limits = []
+    for name, module in text_model.named_modules():
+        weight, padding_idx = getattr(module, "weight", None), getattr(module, "padding_idx", None)
+        if weight is not None and name.rpartition(".")[2] in _POSITION_TABLES:
+            unused = getattr(module, "offset", 0) if padding_idx is None else padding_idx + 1
+            limits.append(len(weight) - unused)
+    if limits:
+        ids = (buffer for name, buffer in text_model.named_buffers() if name.rpartition(".")[2] == "position_ids")
+        return min([*limits, *(buffer.shape[-1] for buffer in ids)])
+    limit = getattr(text_model.config, "max_position_embeddings", None)
+    return limit if isinstance(limit, int) and limit > 0 else None
+
+
+def cut_captions(input_ids: Tensor, attention_mask: Tensor, max_tokens: int) -> tuple[Tensor, Tensor]:
+    """Cut captions to their first `max_tokens - 1` tokens and the last one, which is the end token.
+
+    Args:
+        input_ids, attention_mask: tokens of the captions, `(captions, tokens)`, padded on either side.
+        max_tokens (`int`): number of tokens to keep.
+
+    Returns:
+        Both, of shape `(captions, max_tokens)` and padded on the right side.
+    """
+    lengths = attention_mask.long().sum(dim=1, keepdim=True)
+    first = attention_mask.long().argmax(dim=1, keepdim=True)
+    columns = torch.arange(max_tokens, device=input_ids.device)[None, :]
+    is_end = (columns == max_tokens - 1) & (lengths > max_tokens)
+    source = first + torch.where(is_end, lengths - 1, columns)
+    source = source.clamp(max=input_ids.shape[1] - 1)
+    is_padding = columns >= lengths
+    padding = input_ids.gather(1, attention_mask.long().argmin(dim=1, keepdim=True))
+    return torch.where(is_padding, padding, input_ids.gather(1, source)), (~is_padding).to(attention_mask.dtype)
+
+
+__all__ = ["build_text_model", "cut_captions", "max_text_tokens"]

@@ -2,7 +2,6 @@
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from itertools import islice, pairwise
 from os import PathLike
 from pathlib import Path
@@ -31,20 +30,6 @@ _TOKENS_PER_UNIT = 128
 def weigh(features: Tensor | AudioFailure) -> int:
     """How often a clip counts for the batch size."""
     return 1 if isinstance(features, AudioFailure) else max(1, -(-len(features) // FRAMES_PER_UNIT))
-
-
-@contextmanager
-def in_eval_mode(model: Any) -> Iterator[None]:
-    """Put every module of a model into evaluation mode, and back afterwards. Other objects are left alone."""
-    modules = list(model.modules()) if isinstance(model, nn.Module) else []
-    in_training = [module for module in modules if module.training]
-    for module in in_training:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module in in_training:
-            module.training = True
 
 
 def collect(blocks: Iterable[np.ndarray], width: int, out: str | PathLike | None) -> np.ndarray:

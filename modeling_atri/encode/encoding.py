@@ -12,11 +12,12 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..audio_inputs_atri import is_recording
+from ..eval_mode_atri import in_eval_mode
 from ..languages_atri import one_language_each
 from ..modeling_atri import AtriModel
 from ..processing_atri import AtriProcessor
 from ..threads_atri import ReadAhead, default_num_workers
-from .batches import BATCHES_AHEAD, audio_blocks, collect, in_eval_mode, text_blocks, weigh
+from .batches import BATCHES_AHEAD, audio_blocks, collect, text_blocks, weigh
 from .clip_reader import AudioFailure, ClipReader
 
 
@@ -49,9 +50,9 @@ def encode_audio(
     model in pieces.
 
     Args:
-        model (`AtriModel`): on any device; its training mode is restored afterwards. Any object with
-            `get_audio_features`, `config.projection_dim` and `device` works, but only a `torch.nn.Module` takes long
-            clips in pieces.
+        model (`AtriModel`): on any device; its training mode is restored when no thread encodes any more. Any object
+            with `get_audio_features`, `config.projection_dim` and `device` works, but only a `torch.nn.Module` takes
+            long clips in pieces.
         processor (`AtriProcessor`): the processor of the model.
         audios: clips of any length, in any form that [`~audio_io.load_audio`] takes, or rows that hold one as
             `audio`; a list, a generator or a column of a data set.
@@ -110,12 +111,12 @@ def encode_text(
     """Embeddings of captions in any mix of languages, ready for a dot product.
 
     Args:
-        model (`AtriModel`): on any device; its training mode is restored afterwards. Any object with
-            `get_text_features`, `config.projection_dim` and `device` works.
+        model (`AtriModel`): on any device; its training mode is restored when no thread encodes any more. Any object
+            with `get_text_features`, `config.projection_dim` and `device` works.
         processor (`AtriProcessor`): the processor of the model.
         texts (`str` or iterable of `str`): captions, or pairs of caption and language; a list or a generator.
         language (`str` or iterable of `str`, *optional*): one language for all captions, or one per caption. Default:
-            that of the pairs, or else that of the tokenizer, which is English unless it was changed.
+            that of the pairs, or else `processor.default_language`, which is English for most models.
         batch_size (`int`, *optional*, defaults to 64): captions of up to 128 tokens per forward pass, and fewer longer
             ones.
         progress (`bool`, *optional*, defaults to `False`): show a progress bar.

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..encode.batches import in_eval_mode
+from ..eval_mode_atri import in_eval_mode
 from ..files import folder_written_whole
 from ..modeling_atri import AtriModel
 from ..processing_atri import AtriProcessor

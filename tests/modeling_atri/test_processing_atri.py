@@ -1,13 +1,15 @@
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import AutoFeatureExtractor, AutoProcessor, AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoFeatureExtractor, AutoProcessor, AutoTokenizer, ByT5Tokenizer, PreTrainedTokenizerFast
 
 from modeling_atri import AtriFeatureExtractor, AtriProcessor
 from modeling_atri.processing_atri import normalize_caption
+from modeling_atri.trainer.scratch.tokenizer import train_tokenizer
 from tests.helpers.tiny import CAPTIONS, tiny_processor, tiny_tokenizer
 
 
@@ -69,10 +71,34 @@ def test_one_language_for_all_and_the_default(processor):
     assert not torch.equal(default, in_french)
 
 
-def test_default_is_the_tokenizers_language():
+def test_default_language_does_not_depend_on_what_was_set_later(tmp_path):
     processor = tiny_processor()
     processor.tokenizer.src_lang = "spa_Latn"
-    assert torch.equal(processor(text="un perro")["input_ids"], processor(text="un perro", language="es")["input_ids"])
+    assert processor.default_language == "eng_Latn"
+    expected = processor(text="un perro", language="en")["input_ids"]
+    assert torch.equal(processor(text="un perro")["input_ids"], expected)
+    tiny_processor().save_pretrained(tmp_path)
+    spanish = AtriProcessor.from_pretrained(tmp_path, src_lang="spa_Latn")
+    assert spanish.default_language == "spa_Latn"
+    expected = processor(text="un perro", language="es")["input_ids"]
+    assert torch.equal(spanish(text="un perro")["input_ids"], expected)
+
+
+def test_the_default_language_of_a_tokenizer_without_english():
+    tokenizer = train_tokenizer(["ur c'hi", "ein Hund"] * 2, ["br", "de"], vocab_size=300)
+    processor = AtriProcessor(AtriFeatureExtractor(), tokenizer)
+    assert processor.default_language == "bre_Latn"
+    assert processor(text="ur c'hi")["input_ids"][0, 0] == tokenizer.convert_tokens_to_ids("bre_Latn")
+
+
+@pytest.mark.parametrize("language", ["br", "Breton", "bre", "bre-Latn"])
+def test_a_language_outside_flores_that_the_tokenizer_has(language):
+    tokenizer = train_tokenizer(["ur c'hi", "a dog", "chien"] * 2, ["en", "br", "frr_Latn"], vocab_size=300)
+    processor = AtriProcessor(AtriFeatureExtractor(), tokenizer)
+    ids = processor(text=["ur c'hi", "a dog"], language=[language, "frr_Latn"])["input_ids"][:, 0].tolist()
+    assert ids == tokenizer.convert_tokens_to_ids(["bre_Latn", "frr_Latn"])
+    with pytest.raises(ValueError, match=r"no code for 'la' \(lat_Latn\). It has: eng_Latn, bre_Latn, frr_Latn"):
+        processor(text="canis", language="la")
 
 
 def test_the_tokenizers_language_is_never_changed(processor):
@@ -89,6 +115,8 @@ def test_the_tokenizers_language_is_never_changed(processor):
         ({"language": ["fr", "Germann"]}, "Unknown language 'Germann'. Did you mean .*deu_Latn"),
         ({"language": "klingon"}, "Unknown language 'klingon'"),
         ({"language": "it"}, r"The tokenizer has no code for 'it' \(ita_Latn\). It has: eng_Latn, fra_Latn, deu_Latn"),
+        ({"language": "frr_Latn"}, r"no code for 'frr_Latn' \(frr_Latn\). Did you mean fra_Latn\? It has: eng_Latn"),
+        ({"language": "en,fr"}, "'en,fr' names several languages"),
         ({"language": ["fr"]}, "1 languages were given for 2 captions"),
         ({"language": ["fr", None]}, "None is a NoneType"),
         ({"language": ["fr", "de", "es"]}, "3 languages were given for 2 captions"),
@@ -249,6 +277,139 @@ def test_saving_changes_nothing(tmp_path):
     assert after | {"feature_extractor": before["feature_extractor"]} == before
 
 
+# Against the tokenizer's own truncation and padding
+
+
+def python_tokenizer() -> ByT5Tokenizer:
+    return ByT5Tokenizer(extra_ids=0)
+
+
+def tokenizer_with_added_words():
+    tokenizer = tiny_tokenizer()
+    tokenizer.add_tokens(["woofwoof", "deu_Latn2"])
+    return tokenizer
+
+
+def tokenizer_with_gaps_between_ids() -> PreTrainedTokenizerFast:
+    vocab = {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "a": 4, "dog": 5, "barks": 40}
+    tokenizer = Tokenizer(models.WordLevel(vocab, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    tokenizer.add_tokens(["woof"])
+    tokenizer = Tokenizer.from_str(tokenizer.to_str().replace('"id":7', '"id":50'))
+    special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
+
+
+TOKENIZERS = {
+    "nllb": tiny_tokenizer,
+    "bert": bert_tokenizer,
+    "python": python_tokenizer,
+    "added": tokenizer_with_added_words,
+    "gaps": tokenizer_with_gaps_between_ids,
+}
+TEXTS = ["a dog barks", "", "a woofwoof dog </s> fra_Latn [SEP] <pad>", "a dog " * 40, "un chien aboie woof"]
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+@pytest.mark.parametrize("truncation_side", ["right", "left"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"max_length": 7},
+        {"max_length": 7, "padding": "max_length"},
+        {"max_length": 40, "padding": "max_length", "padding_side": "left"},
+        {"padding_side": "left", "max_length": 21},
+        {"padding": "longest", "pad_to_multiple_of": 8, "max_length": 32},
+        {"padding": "max_length", "pad_to_multiple_of": 8, "max_length": 16, "padding_side": "left"},
+    ],
+)
+def test_tokens_equal_the_tokenizers_own(name, truncation_side, settings):
+    tokenizer, reference = TOKENIZERS[name](), TOKENIZERS[name]()
+    tokenizer.truncation_side = reference.truncation_side = truncation_side
+    processor = AtriProcessor(AtriFeatureExtractor(), tokenizer)
+    for text in (TEXTS, TEXTS[0], TEXTS[3]):
+        options = {"padding": True, "max_length": min(514, tokenizer.model_max_length)} | settings
+        expected = reference(
+            [text] if isinstance(text, str) else text,
+            truncation=True,
+            split_special_tokens=True,
+            return_tensors="pt",
+            **options,
+        )
+        found = processor(text=text, **settings)
+        for key in ("input_ids", "attention_mask"):
+            assert torch.equal(found[key], expected[key])
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"padding": False}, "The captions have from 4 to 5 tokens, which cannot be stacked without padding"),
+        ({"padding": "longst"}, "longst is not a valid PaddingStrategy, please select one of"),
+        ({"max_length": 30, "pad_to_multiple_of": 8}, r"`max_length` \(30\) must be a multiple of"),
+        ({"padding_side": "up"}, "`padding_side` must be 'right' or 'left', got 'up'"),
+        ({"max_length": 600}, "`max_length` is 600, but captions have at most 514 tokens"),
+    ],
+)
+def test_padding_that_does_not_fit(settings, message):
+    processor = AtriProcessor(AtriFeatureExtractor(), bert_tokenizer())
+    with pytest.raises(ValueError, match=message):
+        processor(text=["a dog", "a dog barks"], **settings)
+    assert processor(text=["a dog", "un chien"], padding=False)["input_ids"].shape == (2, 4)
+    longest = processor(text="a dog " * 999, pad_to_multiple_of=8)["input_ids"]
+    assert longest.shape == (1, 512)  # not 520, which is more than `max_text_length`
+    assert longest[0, -1] == processor.tokenizer.sep_token_id
+
+
+def test_a_tokenizer_without_padding_token():
+    tokenizer = bert_tokenizer()
+    tokenizer.pad_token = None
+    with pytest.raises(ValueError, match="no padding token. Set one"):
+        AtriProcessor(AtriFeatureExtractor(), tokenizer)(text=["a dog", "a dog barks"])
+
+
+# Threads
+
+
+def state_of(tokenizer) -> tuple:
+    backend = tokenizer.backend_tokenizer
+    return backend.truncation, backend.padding, backend.encode_special_tokens, backend.to_str()
+
+
+def test_a_call_neither_changes_the_tokenizer_nor_depends_on_its_state(processor):
+    expected = processor(text=TEXTS, max_length=9)["input_ids"]
+    processor.tokenizer(["a"], padding="max_length", truncation=True, max_length=4, padding_side="left")
+    state = state_of(processor.tokenizer)
+    assert state[0] is not None
+    assert torch.equal(processor(text=TEXTS, max_length=9)["input_ids"], expected)
+    processor(text="rain", language="fr", padding="max_length")
+    assert state_of(processor.tokenizer) == state
+
+
+@pytest.mark.parametrize("make", [tiny_tokenizer, bert_tokenizer, python_tokenizer])
+def test_threads_with_different_settings_get_their_own(make):
+    processor = AtriProcessor(AtriFeatureExtractor(), make())
+    settings = [
+        {"max_length": 5, "language": "fr"},
+        {"max_length": 12, "padding": "max_length", "language": "de"},
+        {"padding_side": "left", "language": "en"},
+        {"pad_to_multiple_of": 16, "language": "ja"},
+    ]
+    expected = [processor(text=TEXTS, **options)["input_ids"] for options in settings]
+
+    def encode(number: int) -> bool:
+        if number % 5 == 4:  # somebody else's use of the same tokenizer
+            processor.tokenizer(TEXTS[0], padding="max_length", truncation=True, max_length=4)
+            return True
+        kind = number % 5
+        return torch.equal(processor(text=TEXTS, **settings[kind])["input_ids"], expected[kind])
+
+    with ThreadPoolExecutor(8) as threads:
+        assert all(threads.map(encode, range(500)))  # 2,000 rows
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -267,6 +428,7 @@ def test_saving_changes_nothing(tmp_path):
         ),
         ({"text": "a", "max_length": 2}, "`max_length` is 2, which leaves no token for the caption beside 2 special"),
         ({"text": "a", "max_length": 0}, "`max_length` is 0"),
+        ({"text": "a", "max_length": 515}, "`max_length` is 515, but captions have at most 514 tokens"),
         ({"audio": np.zeros(4000, np.float32), "sampling_rate": 8000}, "8000 Hz, but the model was trained at 16000"),
         ({"audio": np.zeros((2, 4000), np.float32), "sampling_rate": 16000}, "several channels"),
     ],
@@ -283,7 +445,7 @@ def test_tokenizer_without_language_codes():
     processor = AtriProcessor(AtriFeatureExtractor(), bert_tokenizer())
     assert not processor.uses_language_codes
     expected = [[2, 4, 5, 6, 3], [2, 7, 8, 9, 3]]
-    for language in (None, "fr", ["en", "fr"]):
+    for language in (None, "fr", ["en", "fr"], "br", ["frr_Latn", "la"]):
         batch = processor(text=["A dog barks", "un chien aboie"], language=language)
         assert list(batch) == ["input_ids", "attention_mask"]
         assert batch["input_ids"].tolist() == expected

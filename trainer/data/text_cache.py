@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from modeling_atri import __version__
-from modeling_atri.encode.batches import in_eval_mode
 from modeling_atri.encode.fingerprints import weights_fingerprint
+from modeling_atri.eval_mode_atri import in_eval_mode
 from modeling_atri.files import written_whole
 from modeling_atri.modeling_atri import AtriModel, masked_mean
 

@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from modeling_atri import AtriModel
 from modeling_atri.encode.encoding import AudioFailure, encode_audio, encode_text
 from tests.helpers.tiny import CAPTIONS, tiny_model, tiny_processor
 
@@ -274,6 +276,47 @@ def test_modes_of_training_are_put_back(processor, clips):
     with pytest.raises(ValueError, match="too short"):
         encode_audio(model, processor, [np.zeros(100, np.float32)], sampling_rate=16000)
     assert [module.training for module in model.modules()] == before
+
+
+def model_with_dropout() -> AtriModel:
+    model = tiny_model(patch_dropout=0.5, hidden_dropout=0.5).train()
+    for module in model.text_model.modules():
+        if hasattr(module, "dropout"):
+            module.dropout = 0.5
+    return model
+
+
+def test_threads_with_different_settings_on_a_model_in_training_mode(processor, clips):
+    model = model_with_dropout()
+    captions, languages = list(CAPTIONS.values()) * 4, list(CAPTIONS)
+    jobs = [{"language": language, "batch_size": 3 + number} for number, language in enumerate(languages)]
+    expected = [encode_text(model, processor, captions, **job) for job in jobs]
+    expected_audio = encode_audio(model, processor, clips[:2], sampling_rate=16000)
+
+    def encode(number: int) -> bool:
+        kind = number % 9
+        if kind == 8:
+            found = encode_audio(model, processor, clips[:2], sampling_rate=16000)
+            return bool(np.allclose(found, expected_audio, atol=1e-6))
+        processor(text=captions, language="ja", max_length=4, padding="max_length")
+        return bool(np.allclose(encode_text(model, processor, captions, **jobs[kind]), expected[kind], atol=1e-6))
+
+    with ThreadPoolExecutor(8) as threads:
+        assert all(threads.map(encode, range(72)))  # 2,064 rows
+    assert all(module.training for module in model.modules())
+
+
+def test_the_callers_state_of_torch_is_left_alone(processor, clips):
+    model, captions = model_with_dropout(), list(CAPTIONS.values())
+    state = torch.get_rng_state()
+    for grad in (True, False):
+        with torch.set_grad_enabled(grad), torch.autocast("cpu", torch.bfloat16):
+            encode_text(model, processor, captions)
+            encode_audio(model, processor, clips[:2], sampling_rate=16000)
+            assert torch.is_grad_enabled() is grad
+            assert torch.is_autocast_enabled("cpu")
+            assert not torch.is_inference_mode_enabled()
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_progress_is_shown_only_when_asked(model, processor, clips, capsys):
