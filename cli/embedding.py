@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from modeling_atri.bounds import option
 
-from .loading import check_device, load_model
+from .loading import DATA_HELP, SPLIT_HELP, check_device, load_model
 
 
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ class EmbeddingArguments:
     """A model, and the data to embed."""
 
     model: str = field(metadata={"help": "Folder or Hub id of the model."})
-    data: str = field(metadata={"help": "Folder with metadata.jsonl, JSON lines file, or Hub dataset id."})
-    split: str | None = option(None, "Split (or subfolder).")
+    data: str = field(metadata={"help": DATA_HELP})
+    split: str | None = option(None, f"{SPLIT_HELP}.")
     languages: list[str] | None = option(None, "Languages of captions. Default: those of the first row.")
     batch_size: int = option(16, "Clips or captions in each forward pass.")
     device: str = option("cpu", "Device to compute on, e.g. cpu or cuda.")

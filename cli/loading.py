@@ -2,11 +2,19 @@
 
 from typing import TYPE_CHECKING
 
-from modeling_atri.sources import check_source, is_hub_id, public_name
+from modeling_atri.sources import check_source, parse_hub_dataset, public_name
 
 
 if TYPE_CHECKING:
     from modeling_atri import AtriModel, AtriProcessor
+
+
+DATA_HELP = (
+    "Folder of recordings with a metadata file; rows in .jsonl, .json, .csv, .parquet or .arrow; .tar or .zip "
+    "archives; a pattern of such files ('shards/*.tar'); a folder of save_to_disk; or a Hub dataset (owner/name, "
+    "owner/name:subset, hf://datasets/owner/name/files)."
+)
+SPLIT_HELP = "Split, subfolder or part of a split (train[:10%%], train+validation)"
 
 
 def load_model(path: str) -> "tuple[AtriModel, AtriProcessor]":
@@ -33,12 +41,17 @@ def check_device(name: str) -> None:
 
 
 def data_name(source: str | None, split: str | None = None) -> str | None:
-    """The name of a source in results: its Hub id, or the last part of its path; then the split."""
+    """The name of a source in results: what names it on the Hub, or the last part of its path; then the split."""
     if source is None:
         return None
-    return f"{public_name(source)}/{split}" if split else public_name(source)
+    found = parse_hub_dataset(source)
+    name = public_name(source)
+    if found is not None:
+        name = ":".join(filter(None, (found.repo, found.subset))) + (f"/{found.files}" if found.files else "")
+    return f"{name}/{split}" if split else name
 
 
 def hub_id(source: str | None) -> str | None:
-    """The source, if it is the id of a data set on the Hub."""
-    return source if source is not None and is_hub_id(source) else None
+    """The id of a data set on the Hub; None for a path."""
+    found = None if source is None else parse_hub_dataset(source)
+    return None if found is None else found.repo

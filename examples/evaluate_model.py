@@ -15,7 +15,7 @@ from modeling_atri.trainer.evaluation import RetrievalSet, embed_retrieval_set, 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="folder or Hub id of an AtriModel")
-    parser.add_argument("data", help="folder of sound files beside a metadata.jsonl, or Hub dataset id")
+    parser.add_argument("data", help="data in any form that `atri train --help` lists")
     parser.add_argument("--languages", nargs="+", default=["en", "fr"], help="language codes or English names")
     options = parser.parse_args()
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from modeling_atri.bounds import option
 from modeling_atri.hub_cards.results import DataNames
 
-from ..loading import data_name, hub_id, load_model
+from ..loading import DATA_HELP, SPLIT_HELP, data_name, hub_id, load_model
 from ..options import parse_options
 
 
@@ -27,7 +27,14 @@ Train an ATRI model on recordings with captions in several languages and save it
 
 The data are a folder of sound files beside a metadata.jsonl with one line for each clip,
   {"file_name": "dog.wav", "captions": {"eng_Latn": ["a dog barks"], "fra_Latn": ["un chien aboie"]}}
-or a Hub dataset of that schema. Captions are parallel: the c-th caption says the same in every language.
+or rows of that schema in another form. Captions are parallel: the c-th caption says the same in every language.
+
+  clips, clips/metadata.csv                       folder of sounds with a metadata file (an AudioFolder), or the file
+  rows.jsonl, rows.json, rows.csv                 rows that name sounds by paths relative to the file
+  rows.parquet, rows.arrow, "data/*.parquet"      tables with embedded sounds or paths
+  "shards/{000..009}.tar", set.zip, set.tar.gz    sounds with a metadata file, or with dog.json beside dog.flac
+  folder of these, or of save_to_disk             splits are subfolders, or words of the names of files
+  owner/name, owner/name:subset, hf://datasets/owner/name/files    the same on the Hub
 
 examples:
   atri train --train_data clips/train --eval_data clips/dev --languages en fr --output_dir runs/first
@@ -51,10 +58,10 @@ checkpoint. At Ctrl-C and SIGTERM, training finishes the step and saves a checkp
 class DataArguments:
     """Data and model to start from."""
 
-    train_data: str = field(metadata={"help": "Folder with metadata.jsonl, JSON lines file, or Hub dataset id."})
-    train_split: str | None = option(None, "Split (or subfolder) to train on.")
+    train_data: str = field(metadata={"help": DATA_HELP})
+    train_split: str | None = option(None, f"{SPLIT_HELP} to train on.")
     eval_data: str | None = option(None, "Data to evaluate on, of the same kinds. Default: no evaluation.")
-    eval_split: str | None = option(None, "Split (or subfolder) to evaluate on.")
+    eval_split: str | None = option(None, f"{SPLIT_HELP} to evaluate on.")
     model: str | None = option(
         None, "Folder or Hub id of the model to start from. Default: a small model from scratch."
     )

@@ -18,12 +18,12 @@ import pyarrow as pa
 import pyarrow.parquet
 from huggingface_hub.utils import WeakFileLock
 
-from modeling_atri.files import written_whole
+from modeling_atri.files import write_json, written_whole
 from modeling_atri.languages_atri import resolve_language
 
 from .archive_files import Archive
 from .audio_column import audio_name, undecoded
-from .layout import ALL_SOUND_SUFFIXES, METADATA_FILES, find_splits, suffix_of
+from .layout import ALL_SOUND_SUFFIXES, METADATA_FILES, base_name, find_splits, suffix_of
 from .metadata import read_file_rows
 from .raw_rows import PROBLEM_COLUMN, row_table
 
@@ -47,8 +47,11 @@ def splits_in_archives(paths: Sequence[Path]) -> list[str]:
     """The splits in an archive that holds folders of metadata or sounds for them. Empty if there are none."""
     if len(paths) != 1:
         return []
-    with Archive(paths[0]) as archive:
-        splits = list(_splits(archive))
+    cached = _cache_file(paths[0], ".json")
+    if not cached.exists():
+        with Archive(paths[0]) as archive:
+            write_json(cached, list(_splits(archive)))
+    splits: list[str] = json.loads(cached.read_text(encoding="utf-8"))
     return splits if len(splits) > 1 else []
 
 
@@ -71,7 +74,7 @@ def rows_of_archives(paths: Sequence[Path], split: str | None = None) -> dataset
         ValueError: if an archive is damaged, or holds neither metadata nor sounds.
     """
     cached = [_cached(path, split) if len(paths) == 1 else _cached_or_problem(path, split) for path in paths]
-    rows = [[json.loads(row) for row in dataset["row"]] for dataset in cached]
+    rows = [[json.loads(row) for row in dataset["row"][:]] for dataset in cached]
     if not any(rows):
         raise ValueError(f"There are no sounds in {', '.join(map(str, paths[:3]))}{' ...' if len(paths) > 3 else ''}.")
     _fill_in_ids(rows, paths)
@@ -91,16 +94,21 @@ def _cached_or_problem(path: Path, split: str | None) -> datasets.Dataset:
 
 def _cached(path: Path, split: str | None) -> datasets.Dataset:
     """The rows of an archive with the columns `audio` and `row`, which is JSON."""
-    status = path.stat()
-    state = json.dumps([_VERSION, str(path.resolve()), status.st_size, status.st_mtime_ns, split])
-    digest = hashlib.sha256(state.encode()).hexdigest()[:32]
-    cached = Path(datasets.config.HF_DATASETS_CACHE, "archives", f"{digest}.arrow")
+    cached = _cache_file(path, ".arrow", split)
     if not cached.exists():
         cached.parent.mkdir(parents=True, exist_ok=True)
         with WeakFileLock(cached.with_suffix(".lock")):
             if not cached.exists():  # another process may have written it
                 _write(path, split, cached)
     return datasets.Dataset.from_file(str(cached))
+
+
+def _cache_file(path: Path, suffix: str, split: str | None = None) -> Path:
+    """A file in the cache for what is known of an archive in its present state."""
+    status = path.stat()
+    state = json.dumps([_VERSION, str(path.resolve()), status.st_size, status.st_mtime_ns, split])
+    digest = hashlib.sha256(state.encode()).hexdigest()[:32]
+    return Path(datasets.config.HF_DATASETS_CACHE, "archives", f"{digest}{suffix}")
 
 
 def _write(path: Path, split: str | None, target: Path) -> None:
@@ -131,7 +139,7 @@ def _splits(archive: Archive) -> dict[str, list[str]]:
 
 
 def _is_metadata(name: str) -> bool:
-    return PurePosixPath(name).name in METADATA_FILES
+    return base_name(name) in METADATA_FILES
 
 
 def _members(archive: Archive, split: str | None) -> Iterator[_Member]:
@@ -207,9 +215,11 @@ def _web_dataset_rows(
         if of_key.setdefault(key, sound) != sound:
             row[PROBLEM_COLUMN] = f"{sound}: {of_key[key]} has the same key {key!r}, and a key has one sound"
         yield _Member(row, sound)
-    for name in dict.fromkeys(name for files in companions.values() for name in files.values()):
-        if name not in used:
-            yield _Member({_KEY: _stem(name), "audio_id": None}, None, str(archive.path / _stem(name)))
+    for key, files in companions.items():
+        if not used.issuperset(files.values()):  # captions without a sound
+            used.update(files.values())
+            row = {_KEY: key, "audio_id": None} | _captions(archive, files)
+            yield _Member(row, None, str(archive.path / key))
 
 
 def _captions(archive: Archive, files: Mapping[str, str]) -> dict[str, Any]:
@@ -256,7 +266,7 @@ def _fill_in_ids(rows: Sequence[list[dict[str, Any]]], paths: Sequence[Path]) ->
 
 
 def _stem(name: str) -> str:
-    return name[: -len(PurePosixPath(name).suffix)]
+    return name[: len(name) - len(posixpath.splitext(name)[1])]
 
 
 def _first_stem(name: str) -> str:

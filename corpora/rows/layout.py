@@ -31,13 +31,22 @@ UNNAMED = ""  # split of files whose names say none
 
 def suffix_of(name: str) -> str:
     """The suffix of a file in lower case, with both parts of `.tar.gz`."""
-    suffixes = [suffix.lower() for suffix in PurePosixPath(name).suffixes]
-    both = "".join(suffixes[-2:])
-    return both if both in ARCHIVE_SUFFIXES else "".join(suffixes[-1:])
+    stem, _, last = base_name(name).lower().rpartition(".")
+    if not stem:  # without a suffix, or hidden
+        return ""
+    both = f".{stem.rpartition('.')[2]}.{last}" if "." in stem else ""
+    return both if both in ARCHIVE_SUFFIXES else f".{last}"
+
+
+def base_name(name: str) -> str:
+    """The last part of a path with `/`. An archive may have a million of them, for which `PurePath` is slow."""
+    return name.rpartition("/")[2]
 
 
 def is_hidden(name: str) -> bool:
     """Whether a file is hidden, or was put into an archive by macOS."""
+    if not name.startswith(".") and "/." not in name and "__MACOSX" not in name:
+        return False
     parts = PurePosixPath(name).parts
     return any(part.startswith(".") and part not in (".", "..") for part in parts) or "__MACOSX" in parts
 
@@ -55,10 +64,10 @@ def find_splits(names: Iterable[str]) -> dict[str, list[str]]:
         Files by split, sorted; `UNNAMED` is the split of all files if their names say none. Empty if no file holds
         rows or sounds.
     """
-    there = sorted(name for name in names if not is_hidden(name) and PurePosixPath(name).name not in _NO_DATA)
+    there = sorted(name for name in names if not is_hidden(name) and base_name(name) not in _NO_DATA)
     folders: dict[PurePosixPath, list[str]] = {}
     for name in there:
-        if PurePosixPath(name).name in METADATA_FILES:
+        if base_name(name) in METADATA_FILES:
             folders.setdefault(PurePosixPath(name).parent, []).append(name)
     splits: dict[str, list[str]] = {}
     for folder, files in folders.items():
@@ -66,8 +75,11 @@ def find_splits(names: Iterable[str]) -> dict[str, list[str]]:
         splits.setdefault(_split_of_folder(folder), []).append(first)
     if splits:
         return splits
+    by_suffix: dict[str, list[str]] = {}
+    for name in there:
+        by_suffix.setdefault(suffix_of(name), []).append(name)
     for suffixes in _KINDS:
-        if found := [name for name in there if suffix_of(name) in suffixes]:
+        if found := sorted(name for suffix in suffixes for name in by_suffix.get(suffix, [])):
             of_names = suffixes is not ALL_SOUND_SUFFIXES
             return _by_split(found, of_names)
     return {}

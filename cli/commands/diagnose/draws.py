@@ -12,7 +12,7 @@ from modeling_atri.languages_atri import ATRI_LANGUAGES, resolve_language, resol
 from modeling_atri.trainer.data.draws import CAPTION_CHOICES, LanguageDraws
 from modeling_atri.trainer.objectives import OBJECTIVES, find_objective
 
-from ...loading import data_name
+from ...loading import DATA_HELP, data_name
 from ...options import parse_options
 
 
@@ -38,7 +38,7 @@ _SHOWN_EPOCHS = 8  # columns of the table, at most
 class DrawsArguments:
     """Options of `atri diagnose draws`; those that `atri train` has too mean the same."""
 
-    train_data: str = field(metadata={"help": "Folder with metadata.jsonl, JSON lines file, or Hub dataset id."})
+    train_data: str = field(metadata={"help": DATA_HELP})
     train_split: str | None = option(None, "Split (or subfolder).")
     objective: list[str] = field(
         default_factory=lambda: ["mlclap", "cacl", "kcl"],

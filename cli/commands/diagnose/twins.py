@@ -8,7 +8,7 @@ from typing import Any
 from modeling_atri.bounds import PositiveCount, check_options, option
 from modeling_atri.trainer.objectives import find_objective
 
-from ...loading import data_name, load_model
+from ...loading import DATA_HELP, data_name, load_model
 from ...options import parse_options
 
 
@@ -34,7 +34,7 @@ _SHOWN |= {"max_steps", "per_device_train_batch_size", "seed", "use_cpu", "outpu
 class TwinArguments:
     """Options of `atri diagnose twins`, in addition to those of a training run."""
 
-    train_data: str = field(metadata={"help": "Folder with metadata.jsonl, JSON lines file, or Hub dataset id."})
+    train_data: str = field(metadata={"help": DATA_HELP})
     train_split: str | None = option(None, "Split (or subfolder).")
     model: str | None = option(None, "Folder or Hub id of the model to start from. Default: a small new model.")
     num_probes: PositiveCount = option(20, "Number of steps at which the constants of the bound are estimated.")

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from modeling_atri.bounds import option
 
+from ...loading import DATA_HELP, SPLIT_HELP
+
 
 if TYPE_CHECKING:
     from modeling_atri.corpora.clips.clip import Corpus
@@ -184,11 +186,14 @@ example:
 class HubArguments(CorpusArguments):
     """Options of `atri prepare hub`."""
 
-    summary = "a Hub dataset (or a folder of `datasets`), by the names of its columns"
+    summary = "a Hub dataset, tables, archives or an AudioFolder, by the names of its columns"
     description = f"""\
-Prepare a dataset of the Hugging Face Hub, a folder of its files, or a folder that `save_to_disk` wrote, by the names
+Prepare a dataset of the Hugging Face Hub, or one on your disk in any form that `atri train --help` lists, by the names
 of its columns, for training or evaluation.
 
+columns: those of the tables or of the metadata file. Archives of sounds beside .json or .txt files (WebDataset) have
+  audio, audio_id, text (the lines of the .txt) and the keys of the JSON objects. Sounds without captions have audio
+  and label, which is the name of their folder.
 captions: for each language, one or several columns of strings or of lists of strings, parallel by their order.
 recordings: a column of Audio, paths, or {{"bytes", "path"}}. Embedded recordings are written to OUTPUT/sounds.
 ids: a column of strings or whole numbers. Rows with the same id are one clip, as where every caption has its own row.
@@ -202,14 +207,14 @@ example:
       --source youtube --output data/mine
 """
 
-    name: str = field(metadata={"help": "Hub id (owner/name) or folder of the dataset."})
+    name: str = field(metadata={"help": DATA_HELP})
     captions: list[str] = field(
         metadata={
             "help": "LANGUAGE=COLUMN or LANGUAGE=COLUMN,COLUMN,... for each language. Columns may hold lists. "
             "Captions are parallel by their order."
         }
     )
-    split: str | None = option(None, "Split of the dataset. Needed if it has several.")
+    split: str | None = option(None, f"{SPLIT_HELP}. Needed if there are several.")
     subset: str | None = option(None, "Configuration. Needed if the dataset has several.")
     audio_column: str | None = option(
         None, "Column of recordings. Default: audio, file_name, path, or one that is named like them or like a suffix."

@@ -10,6 +10,8 @@ import pytest
 from modeling_atri.cli.commands.prepare.kinds import TASKS, parse
 from modeling_atri.cli.main import main
 from modeling_atri.corpora.rows.load import load_rows
+from modeling_atri.files import write_json_lines
+from tests.helpers import sources
 from tests.helpers.corpora import write_audiocaps, write_clotho, write_items, write_sound, youtube_id
 
 
@@ -83,6 +85,35 @@ def test_the_other_corpora(tmp_path):
     folders = [tmp_path / "data" / number for number in "12"]
     assert run("join", "--folders", *folders, "--output", tmp_path / "data" / "both") == 0
     assert load_rows(tmp_path / "data", "both")["audio_id"][:] == ["A b.wav", "12"]
+
+
+def test_sources_of_every_kind_by_their_columns(tmp_path, capsys):
+    text = {"dog.txt": b"a dog", "dog.flac": sources.sound("dog"), "rain.txt": b"rain\nmore rain", "lost.txt": b"x"}
+    sources.write_tar(tmp_path / "000.tar", text)
+    captions = ["--captions", "en=text", "--id_column", "audio_id"]
+    assert run("hub", "--name", tmp_path / "000.tar", *captions, "--output", tmp_path / "data" / "tar") == 0
+    (row,) = load_rows(tmp_path / "data" / "tar")
+    assert (row["audio_id"], row["captions"]) == ("dog", {"eng_Latn": ["a dog"]})
+    left_out = (tmp_path / "data" / "tar" / "left_out.jsonl").read_text()
+    assert '"rain"' in left_out and '"lost"' in left_out and left_out.count("missing recording") == 2
+
+    folder = sources.write_audio_folder(tmp_path / "clips" / "train")
+    rows = [{"file_name": f"{name}.flac", "caption": f"a {name}"} for name in (*sources.NAMES, "lost")]
+    write_json_lines(folder / "metadata.jsonl", rows)
+    with (folder / "metadata.jsonl").open("a") as file:
+        file.write("{broken\n")
+    output = tmp_path / "data" / "folder"
+    argv = ["--name", tmp_path / "clips", "--split", "train", "--captions", "en=caption", "--output", output]
+    assert run("hub", *argv, "--copy_audio") == 0
+    assert [row["captions"]["eng_Latn"] for row in load_rows(output)] == [["a dog"], ["a rain"], ["a bell"]]
+    assert json.loads((output / "report.json").read_text())["left_out"] == {"missing recording": 1, "wrong line": 1}
+    assert "line 5: this is not JSON" in (output / "left_out.jsonl").read_text()
+
+    assert run("hub", "--name", tmp_path / "clips", *captions, "--output", tmp_path / "data" / "x") == 2
+    assert "The splits are train: please choose one" in capsys.readouterr().err
+    (tmp_path / "bad.parquet").write_bytes(b"x")
+    assert run("hub", "--name", tmp_path / "bad.parquet", *captions, "--output", tmp_path / "data" / "x") == 2
+    assert "bad.parquet' cannot be read" in capsys.readouterr().err
 
 
 def test_a_data_set_by_its_columns(tmp_path):

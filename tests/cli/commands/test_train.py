@@ -6,9 +6,11 @@ import pytest
 
 from modeling_atri import AtriModel, AtriProcessor
 from modeling_atri.cli.main import main
+from modeling_atri.corpora.rows.load import load_rows
 from modeling_atri.corpora.soundscapes.scenes import write_soundscapes
 from modeling_atri.encode.encoding import encode_audio, encode_text
 from modeling_atri.trainer.metrics import retrieval_metrics
+from tests.helpers.sources import write_tar, write_zip
 
 
 pytestmark = pytest.mark.heavy
@@ -60,6 +62,35 @@ def test_evaluating_the_saved_model_gives_the_same_figures(run, capsys):
     trained = json.loads((run / "out" / "atri_results.json").read_text())["metrics"]
     assert json.loads(output.read_text())["metrics"] == pytest.approx(trained, abs=1e-6)
     assert "Japanese" in capsys.readouterr().out
+
+
+def test_archives_and_tables_give_the_same_figures(run):
+    """The training data as a shard of a WebDataset, and the test data as a zip, as parquet and as a saved data set."""
+    shard, folder = {}, run / "data" / "train"
+    for line in (folder / "metadata.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        name, suffix = row["file_name"].rsplit(".", 1)
+        captions = {"captions": row["captions"], "group_id": row.get("group_id")}
+        shard |= {f"{name}.{suffix}": (folder / row["file_name"]).read_bytes()}
+        shard |= {f"{name}.json": json.dumps(captions).encode()}
+    write_tar(run / "shards" / "000.tar", shard)
+    files = [path for path in (run / "data" / "heldout").rglob("*") if path.is_file()]
+    content = {path.relative_to(run / "data" / "heldout").as_posix(): path.read_bytes() for path in files}
+    packed = write_zip(run / "heldout.zip", content)
+    argv = ["train", "--config", str(run / "run.yaml"), "--train_data", str(run / "shards" / "*.tar")]
+    argv += ["--eval_data", str(packed), "--output_dir", str(run / "packed"), "--objective", "kcl"]
+    assert main([*argv, "--disable_tqdm", "true"]) == 0
+    trained = json.loads((run / "out" / "atri_results.json").read_text())["metrics"]
+    assert json.loads((run / "packed" / "atri_results.json").read_text())["metrics"] == pytest.approx(
+        trained, abs=1e-6
+    )
+    rows = load_rows(packed)
+    rows.to_parquet(run / "heldout.parquet")
+    rows.save_to_disk(run / "saved")
+    for data in ("heldout.parquet", "saved"):
+        argv = ["evaluate", "--model", str(run / "out"), "--data", str(run / data), "--languages", "en", "fr", "ja"]
+        assert main([*argv, "--output", str(run / f"{data}.json")]) == 0
+        assert json.loads((run / f"{data}.json").read_text())["metrics"] == pytest.approx(trained, abs=1e-6)
 
 
 def test_what_an_evaluation_says_of_itself(run):
