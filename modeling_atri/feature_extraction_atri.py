@@ -1,7 +1,7 @@
 """Sounds to log-mel spectrograms, one clip at a time and in one way."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -199,6 +199,7 @@ class AtriFeatureExtractor(SequenceFeatureExtractor):
         padding: bool | str = True,
         pad_short: bool = False,
         return_tensors: str | TensorType | None = None,
+        return_attention_mask: bool | None = None,
         **kwargs,
     ) -> BatchFeature:
         """
@@ -217,6 +218,7 @@ class AtriFeatureExtractor(SequenceFeatureExtractor):
             pad_short (`bool`, *optional*, defaults to `False`): zero-pad clips below `min_num_samples` samples instead
                 of raising.
             return_tensors (`str`, *optional*): `"pt"` or `"np"`. Default: NumPy arrays (lists with `padding=False`).
+            return_attention_mask (`bool`, *optional*, defaults to `True`): return `input_features_mask`.
 
         Returns:
             `BatchFeature` with `input_features`, float32 of shape `(clips, frames, feature_size)`, and
@@ -228,8 +230,9 @@ class AtriFeatureExtractor(SequenceFeatureExtractor):
         """
         if kwargs:
             raise ValueError(
-                f"Unknown arguments {sorted(kwargs)}: AtriFeatureExtractor takes sampling_rate, padding, pad_short "
-                "and return_tensors."
+                f"Unknown arguments {sorted(kwargs)}: AtriFeatureExtractor takes sampling_rate, padding, pad_short, "
+                "return_tensors and return_attention_mask. The mask of clips is made here and called "
+                "`input_features_mask`."
             )
         if padding not in (True, False, "longest"):
             raise ValueError(
@@ -251,11 +254,93 @@ class AtriFeatureExtractor(SequenceFeatureExtractor):
         features = map_in_threads(extract, indices) if has_files else [extract(index) for index in indices]
         if not padding:
             masks = [np.ones(len(item), dtype=np.int64) for item in features]
-            return BatchFeature({"input_features": [item.numpy() for item in features], "input_features_mask": masks})
-        input_features, mask = self.pad_features(features)
-        if TensorType(return_tensors or "np") is TensorType.NUMPY:
-            input_features, mask = input_features.numpy(), mask.numpy()
-        return BatchFeature({"input_features": input_features, "input_features_mask": mask})
+            batch = {"input_features": [item.numpy() for item in features], "input_features_mask": masks}
+        else:
+            batch = dict(zip(("input_features", "input_features_mask"), self.pad_features(features), strict=True))
+            if TensorType(return_tensors or "np") is TensorType.NUMPY:
+                batch = {name: value.numpy() for name, value in batch.items()}
+        if not (self.return_attention_mask if return_attention_mask is None else return_attention_mask):
+            del batch["input_features_mask"]
+        return BatchFeature(batch)
+
+    def pad(
+        self,
+        processed_features: Mapping[str, Sequence] | Sequence[Mapping[str, Any]],
+        padding: bool | str = True,
+        max_length: int | None = None,
+        truncation: bool = False,
+        pad_to_multiple_of: int | None = None,
+        return_attention_mask: bool | None = None,
+        return_tensors: str | TensorType | None = None,
+    ) -> BatchFeature:
+        """
+        Stack the features of single clips, as collators of transformers do.
+
+        Args:
+            processed_features: dicts with the `input_features` of a clip, of shape `(frames, feature_size)`, or one
+                dict with a list of them. Their `input_features_mask`, of shape `(frames,)`, marks frames that are
+                padding already. Other keys, such as `labels`, are only stacked.
+            padding (`bool` or `str`, *optional*, defaults to `True`): pad to the longest (`True` or `"longest"`), to
+                `max_length` frames (`"max_length"`), or not at all (`False`).
+            max_length (`int`, *optional*): number of frames for `padding="max_length"` and `truncation`.
+            truncation (`bool`, *optional*, defaults to `False`): cut longer clips to `max_length` frames.
+            pad_to_multiple_of (`int`, *optional*): round `max_length` and the padded length up to a multiple of it.
+            return_attention_mask (`bool`, *optional*, defaults to `True`): return `input_features_mask`. Without it,
+                the model takes padding for sound.
+            return_tensors (`str`, *optional*): `"pt"` or `"np"`. Default: as the features that are given.
+
+        Returns:
+            `BatchFeature` as of a call.
+
+        Raises:
+            ValueError: there are no `input_features`, they have another shape, a mask does not fit, keys belong to
+                captions, or a clip is longer than `max_length`.
+        """
+        columns = as_columns(processed_features)
+        clips = columns.pop("input_features", None)
+        if clips is None or len(clips) == 0:
+            raise ValueError(f"There are no `input_features` to pad, only {sorted(columns) or 'nothing'}.")
+        if of_captions := sorted(columns.keys() & {"input_ids", "attention_mask"}):
+            raise ValueError(
+                f"{of_captions} belong to captions, and the mask of clips is `input_features_mask`. Pad clips and "
+                "captions together with `processor.pad`, or pass only the keys of clips."
+            )
+        masks = columns.pop("input_features_mask", [None] * len(clips))
+        features = [self._own_frames(*item, index) for index, item in enumerate(zip(clips, masks, strict=True))]
+        if truncation and max_length is not None:
+            features = [item[: _round_up(max_length, pad_to_multiple_of)] for item in features]
+        width = _padded_length([len(item) for item in features], padding, max_length, truncation, pad_to_multiple_of)
+        stacked, mask = (
+            torch.nn.functional.pad(item, (0, 0) * (item.ndim - 2) + (0, width - item.shape[1]), value=value)
+            for item, value in zip(self.pad_features(features), (self.padding_value, 0), strict=True)
+        )
+        batch = {"input_features": stacked, "input_features_mask": mask}
+        if not (self.return_attention_mask if return_attention_mask is None else return_attention_mask):
+            del batch["input_features_mask"]
+        return_tensors = TensorType(return_tensors or ("pt" if torch.is_tensor(clips[0]) else "np"))
+        if return_tensors is TensorType.NUMPY:
+            batch = {name: value.numpy() for name, value in batch.items()}
+        return BatchFeature(batch | columns, tensor_type=return_tensors)
+
+    def _own_frames(self, clip: Any, mask: Any, index: int) -> torch.Tensor:
+        """The features of a clip without its padding, `(frames, feature_size)`."""
+        clip = torch.as_tensor(clip if torch.is_tensor(clip) else np.asarray(clip)).float()
+        clip = clip[0] if clip.ndim == 3 and len(clip) == 1 else clip  # a batch of one clip
+        if clip.ndim != 2 or clip.shape[1] != self.feature_size:
+            raise ValueError(
+                f"The `input_features` of clip {index} have the shape {tuple(clip.shape)}, but must have the shape "
+                f"(frames, {self.feature_size}). Pass the features of one clip in each dict."
+            )
+        if mask is None:
+            return clip
+        mask = torch.as_tensor(mask).flatten().bool()
+        num_frames = int(mask.sum())
+        if len(mask) != len(clip) or not mask[:num_frames].all():
+            raise ValueError(
+                f"The `input_features_mask` of clip {index} must be 1 on its first frames and 0 on its padding, with "
+                f"one value for each of the {len(clip)} frames."
+            )
+        return clip[:num_frames]
 
     def pad_features(self, features: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         """Stack log-mel spectrograms of shape `(frames, feature_size)` and several lengths.
@@ -280,6 +365,38 @@ class AtriFeatureExtractor(SequenceFeatureExtractor):
                 f"{self.sampling_rate} Hz. Pass each as `{{'array': waveform, 'sampling_rate': {sampling_rate}}}` to "
                 "have it resampled."
             )
+
+
+def _round_up(length: int, multiple: int | None) -> int:
+    return -(-length // (multiple or 1)) * (multiple or 1)
+
+
+def _padded_length(
+    lengths: Sequence[int], padding: bool | str, max_length: int | None, truncation: bool, multiple: int | None
+) -> int:
+    """Number of frames of clips of these lengths after padding."""
+    if max_length is None and (truncation or padding == "max_length"):
+        raise ValueError("`truncation` and `padding='max_length'` need `max_length`, a number of frames.")
+    if padding in (False, "do_not_pad"):
+        if len(set(lengths)) > 1:
+            raise ValueError("Clips of several lengths cannot be stacked without padding. Pass padding=True.")
+        return lengths[0]
+    if padding != "max_length":
+        return _round_up(max(lengths), multiple)
+    width = _round_up(max_length, multiple)
+    if max(lengths) > width:
+        raise ValueError(f"A clip has {max(lengths)} frames, more than `max_length` ({width}). Pass truncation=True.")
+    return width
+
+
+def as_columns(items: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A dict of lists, from a list of dicts with the same keys or from such a dict."""
+    if isinstance(items, Mapping):
+        return dict(items)
+    items = list(items)
+    if any(item.keys() != items[0].keys() for item in items):
+        raise ValueError(f"The dicts of a batch have different keys: {[sorted(item) for item in items]}.")
+    return {name: [item[name] for item in items] for name in items[0]} if items else {}
 
 
 def as_list_of_clips(audio: AudioInput | Sequence[AudioInput]) -> list[Any]:

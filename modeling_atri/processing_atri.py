@@ -1,9 +1,11 @@
 """Captions in any mix of languages and clips of any length, as one batch for `AtriModel`."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
+from typing import Any
 
+import torch
 from transformers import AutoProcessor
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.processing_utils import AudioKwargs, ProcessingKwargs, ProcessorMixin, Unpack
@@ -11,6 +13,7 @@ from transformers.utils import TensorType
 
 from .audio_inputs_atri import AudioInput
 from .configuration_atri import IS_REMOTE_CODE, AtriConfig
+from .feature_extraction_atri import as_columns
 from .languages_atri import ATRI_LANGUAGES, is_language_code, one_language_each, resolve_language
 from .text_tokens_atri import pad, tokenize
 
@@ -155,6 +158,56 @@ class AtriProcessor(ProcessorMixin):
         if text is not None:
             data.update(self._tokenize(text, return_tensors, **text_kwargs))
         return BatchFeature(data)
+
+    def pad(
+        self,
+        features: Mapping[str, Sequence] | Sequence[Mapping[str, Any]],
+        padding: bool | str = True,
+        max_length: int | None = None,
+        padding_side: str | None = None,
+        pad_to_multiple_of: int | None = None,
+        return_tensors: str | TensorType = "pt",
+    ) -> BatchFeature:
+        """
+        Stack single clips and captions that were processed before, as collators of transformers do.
+
+        Args:
+            features: dicts with `input_features` and `input_features_mask` of a clip, `input_ids` and `attention_mask`
+                of a caption, or both, or one dict with lists of them. Other keys, such as `labels`, are only stacked.
+            padding, max_length, padding_side, pad_to_multiple_of (*optional*): as in a call, for the captions. Clips
+                are padded to the longest.
+            return_tensors (`str`, *optional*, defaults to `"pt"`): `"pt"` or `"np"`.
+
+        Returns:
+            `BatchFeature` as of a call.
+
+        Raises:
+            ValueError: there are neither clips nor captions, a mask does not fit, or a caption is longer than
+                `max_length`.
+        """
+        columns = as_columns(features)
+        data: dict[str, Any] = {}
+        clips = {name: columns.pop(name) for name in self.feature_extractor.model_input_names if name in columns}
+        if clips:
+            data.update(self.feature_extractor.pad(clips, return_tensors=return_tensors))
+        if "input_ids" in columns:
+            ids = [torch.as_tensor(row).flatten() for row in columns.pop("input_ids")]
+            masks = columns.pop("attention_mask", map(torch.ones_like, ids))
+            rows = [row[torch.as_tensor(mask).flatten().bool()].tolist() for row, mask in zip(ids, masks, strict=True)]
+            limit = self._checked_max_length(max_length, True, pad_to_multiple_of)
+            if max(map(len, rows)) > limit:
+                raise ValueError(
+                    f"A caption has {max(map(len, rows))} tokens, more than `max_length` ({limit}). Cut captions when "
+                    "they are tokenized: `processor(text=..., max_length=...)`."
+                )
+            data.update(pad(rows, self.tokenizer, padding, limit, padding_side, pad_to_multiple_of))
+        if not data:
+            raise ValueError(f"There are no `input_features` and `input_ids` to pad, only {sorted(columns)}.")
+        if "attention_mask" in columns:
+            raise ValueError(
+                "There is an `attention_mask` without `input_ids`. The mask of clips is `input_features_mask`."
+            )
+        return BatchFeature(data | columns, tensor_type=return_tensors)
 
     def _arguments(self, kwargs: dict) -> tuple[dict, dict, TensorType]:
         """Arguments for captions, arguments for clips, and the tensor type, from arguments given alone or by kind."""

@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import AutoFeatureExtractor
+from transformers import AutoFeatureExtractor, DataCollatorWithPadding
 
 from modeling_atri import AtriFeatureExtractor, feature_extraction_atri
 
@@ -367,3 +367,112 @@ def test_copies_and_pickles_give_the_same_features(extractor):
     for other in (copy.deepcopy(extractor), pickle.loads(pickle.dumps(extractor))):
         assert other.to_dict() == extractor.to_dict()
         assert torch.equal(other.extract_clip(waveform), expected)
+
+
+# Collators
+
+
+def single_clips(extractor, lengths=(4000, 16000, 2400), **kwargs) -> list[dict]:
+    waveforms = [(0.1 * np.random.randn(length)).astype(np.float32) for length in lengths]
+    batches = [extractor(waveform, sampling_rate=16000, **kwargs) for waveform in waveforms]
+    return [{name: value[0] for name, value in batch.items()} for batch in batches]
+
+
+@pytest.mark.parametrize("return_tensors", ["pt", "np", None])
+@pytest.mark.parametrize("form", ["with masks", "features alone", "dict of lists", "lists", "batches of one"])
+def test_pad_stacks_single_clips_with_their_mask(extractor, form, return_tensors):
+    items = single_clips(extractor)
+    features = [torch.from_numpy(item["input_features"]) for item in items]
+    expected, expected_mask = extractor.pad_features(features)
+    given = {
+        "with masks": items,
+        "features alone": [{"input_features": item["input_features"]} for item in items],
+        "dict of lists": {"input_features": [item["input_features"] for item in items]},
+        "lists": [{"input_features": item["input_features"].tolist()} for item in items],
+        "batches of one": [{"input_features": item[None]} for item in features],
+    }[form]
+    batch = extractor.pad(given, return_tensors=return_tensors)
+    assert list(batch) == ["input_features", "input_features_mask"]
+    is_torch = return_tensors == "pt" or (return_tensors is None and form == "batches of one")
+    assert all(torch.is_tensor(value) == is_torch for value in batch.values())
+    assert torch.equal(torch.as_tensor(batch["input_features"]), expected)
+    assert torch.equal(torch.as_tensor(batch["input_features_mask"]), expected_mask)
+
+
+@pytest.mark.parametrize(
+    "options, width, lengths",
+    [
+        ({"padding": "longest"}, 101, [26, 101, 16]),
+        ({"pad_to_multiple_of": 8}, 104, [26, 101, 16]),
+        ({"padding": "max_length", "max_length": 150}, 150, [26, 101, 16]),
+        ({"padding": "max_length", "max_length": 150, "pad_to_multiple_of": 64}, 192, [26, 101, 16]),
+        ({"padding": "max_length", "max_length": 40, "truncation": True}, 40, [26, 40, 16]),
+        ({"max_length": 40, "truncation": True}, 40, [26, 40, 16]),
+        ({"max_length": 41, "truncation": True, "pad_to_multiple_of": 4}, 44, [26, 44, 16]),
+    ],
+)
+def test_options_of_pad(extractor, options, width, lengths):
+    items = single_clips(extractor)
+    batch = extractor.pad(items, return_tensors="pt", **options)
+    assert batch["input_features"].shape == (3, width, 64)
+    assert batch["input_features_mask"].sum(dim=1).tolist() == lengths
+    for item, length, features, mask in zip(items, lengths, *batch.values(), strict=True):
+        assert mask[:length].all()
+        np.testing.assert_array_equal(features[:length], item["input_features"][:length])
+        assert (features[length:] == extractor.padding_value).all()
+    assert list(extractor.pad(items, return_attention_mask=False, **options)) == ["input_features"]
+
+
+def test_padding_that_is_there_already_is_no_sound(extractor):
+    items = single_clips(extractor)
+    batch = extractor.pad(items, return_tensors="pt")
+    again = [dict(zip(batch, row, strict=True)) for row in zip(*batch.values(), strict=True)]
+    shortest = extractor.pad(again[::2])
+    assert torch.equal(shortest["input_features"], extractor.pad(items[::2], return_tensors="pt")["input_features"])
+    assert shortest["input_features_mask"].sum(dim=1).tolist() == [26, 16]
+
+
+def test_collators_of_transformers(extractor):
+    items = [item | {"label": number} for number, item in enumerate(single_clips(extractor))]
+    batch = DataCollatorWithPadding(extractor, pad_to_multiple_of=8)(items)
+    assert batch["labels"].tolist() == [0, 1, 2]
+    assert batch["input_features"].shape == (3, 104, 64)
+    assert batch["input_features_mask"].sum(dim=1).tolist() == [26, 101, 16]
+
+
+@pytest.mark.parametrize(
+    "items, options, message",
+    [
+        ([], {}, "no `input_features` to pad, only nothing"),
+        ([{"labels": 1}], {}, r"no `input_features` to pad, only \['labels'\]"),
+        (
+            [{"input_features": np.zeros((20, 64)), "attention_mask": np.ones(20)}],
+            {},
+            "clips is `input_features_mask`",
+        ),
+        ([{"input_features": np.zeros((20, 32))}], {}, r"clip 0 have the shape \(20, 32\), but .* \(frames, 64\)"),
+        ([{"input_features": np.zeros(64)}], {}, r"have the shape \(64,\)"),
+        ([{"input_features": np.zeros((4, 64)), "input_features_mask": [0, 1, 1, 1]}], {}, "must be 1 on its first"),
+        ([{"input_features": np.zeros((4, 64)), "input_features_mask": [1, 1]}], {}, "each of the 4 frames"),
+        (
+            [{"input_features": np.zeros((4, 64))}, {"input_features": np.zeros((5, 64))}],
+            {"padding": False},
+            "stacked",
+        ),
+        ([{"input_features": np.zeros((4, 64))}, {"input_ids": [1]}], {}, "have different keys"),
+        ([{"input_features": np.zeros((4, 64))}], {"truncation": True}, "need `max_length`"),
+        ([{"input_features": np.zeros((4, 64))}], {"padding": "max_length", "max_length": 3}, "Pass truncation=True"),
+    ],
+)
+def test_what_cannot_be_padded(extractor, items, options, message):
+    with pytest.raises(ValueError, match=message):
+        extractor.pad(items, **options)
+
+
+def test_the_mask_can_be_left_out_and_named_wrongly(extractor):
+    clip = np.ones(4000, np.float32)
+    for padding in (True, False):
+        assert list(extractor(clip, 16000, padding=padding, return_attention_mask=False)) == ["input_features"]
+        assert len(extractor(clip, 16000, padding=padding, return_attention_mask=True)) == 2
+    with pytest.raises(ValueError, match="Unknown arguments .'attention_mask'.*called `input_features_mask`"):
+        extractor(clip, 16000, attention_mask=np.ones(4000))

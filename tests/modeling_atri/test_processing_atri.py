@@ -277,6 +277,60 @@ def test_saving_changes_nothing(tmp_path):
     assert after | {"feature_extractor": before["feature_extractor"]} == before
 
 
+# Collators
+
+
+@pytest.mark.parametrize("return_tensors", ["pt", "np"])
+@pytest.mark.parametrize("options", [{}, {"padding": "max_length", "max_length": 16}, {"padding_side": "left"}])
+def test_pad_stacks_what_was_processed_alone(processor, options, return_tensors):
+    clips, captions = [noise(4000), noise(16000), noise(2400)], ["a dog", "rain falls while a dog barks", "chien"]
+    rows = [
+        processor(text=text, audio=clip, language="fr", sampling_rate=16000)
+        for text, clip in zip(captions, clips, strict=True)
+    ]
+    expected = processor(text=captions, audio=clips, language="fr", sampling_rate=16000, **options)
+    single = [{name: value[0] for name, value in row.items()} | {"label": 1} for row in rows]
+    for given in (rows, single, {name: [row[name] for row in single] for name in single[0]}):
+        batch = processor.pad(given, return_tensors=return_tensors, **options)
+        assert list(batch) == [*processor.model_input_names, *([] if given is rows else ["label"])]
+        for name, value in expected.items():
+            np.testing.assert_array_equal(np.asarray(batch[name]), value)
+    only_text = processor.pad([{"input_ids": row["input_ids"].tolist()} for row in rows])
+    assert torch.equal(only_text["attention_mask"], processor(text=captions, language="fr")["attention_mask"])
+    assert processor.pad(single[:2], pad_to_multiple_of=8)["input_ids"].shape[1] % 8 == 0
+    assert list(processor.pad([{"input_features": row["input_features"]} for row in rows])) == list(expected)[:2]
+
+
+def test_a_speech_collator_that_pads_both_apart(processor):
+    rows = [
+        processor(text=text, audio=noise(length), sampling_rate=16000) for text, length in (("a", 4000), ("b", 9000))
+    ]
+    audio = processor.feature_extractor.pad(
+        [{"input_features": row["input_features"][0]} for row in rows], return_tensors="pt"
+    )
+    text = processor.tokenizer.pad([{"input_ids": row["input_ids"][0]} for row in rows], return_tensors="pt")
+    assert {**audio, **text}.keys() == set(processor.model_input_names)
+    assert audio["input_features_mask"].sum(dim=1).tolist() == [26, 57]
+
+
+@pytest.mark.parametrize(
+    "rows, options, message",
+    [
+        ([{"labels": 1}], {}, r"no `input_features` and `input_ids` to pad, only \['labels'\]"),
+        ([], {}, "no `input_features` and `input_ids` to pad"),
+        (
+            [{"input_features": np.zeros((20, 64)), "attention_mask": [1] * 20}],
+            {},
+            "mask of clips is `input_features_mask`",
+        ),
+        ([{"input_ids": [1] * 9}], {"max_length": 8}, r"A caption has 9 tokens, more than `max_length` \(8\)"),
+    ],
+)
+def test_what_cannot_be_padded(processor, rows, options, message):
+    with pytest.raises(ValueError, match=message):
+        processor.pad(rows, **options)
+
+
 # Against the tokenizer's own truncation and padding
 
 
