@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import lzma
+import os
 import posixpath
 import shutil
 import tarfile
@@ -10,7 +11,7 @@ import tempfile
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -31,6 +32,16 @@ _DECOMPRESSORS: dict[bytes, Any] = {
 }
 
 
+def check_content(path: Path) -> None:
+    """Raise a ValueError if a file is what is often there in the place of data."""
+    with path.open("rb") as file:
+        head = file.read(64).lstrip().lower()
+    if head.startswith(b"version https://git-lfs"):
+        raise ValueError(f"{path} is a Git LFS pointer and not the data itself. Fetch the data: `git lfs pull`.")
+    if head.startswith((b"<!doctype html", b"<html")):
+        raise ValueError(f"{path} is an HTML page, probably a failed download. Download it again.")
+
+
 class Archive:
     """An open archive; a context manager. Nothing is unpacked, so names such as `../../x` do no harm.
 
@@ -48,6 +59,7 @@ class Archive:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        check_content(path)
         try:
             with ExitStack() as stack:
                 file = stack.enter_context(open(path, "rb"))
@@ -83,6 +95,31 @@ class Archive:
             return self._read[name]()
         except _ERRORS as error:
             raise ValueError(f"{name} in {self.path.name} cannot be read: {error}") from error
+
+
+class FolderFiles:
+    """The files in the folders of some sounds, with the methods of an `Archive`.
+
+    Args:
+        path: The folder that `sounds` are relative to.
+        sounds: Paths with `/`.
+    """
+
+    def __init__(self, path: Path, sounds: Sequence[str]) -> None:
+        self.path = path
+        folders = dict.fromkeys(posixpath.dirname(sound) for sound in sounds)
+        self.names = [posixpath.join(folder, name) for folder in folders for name in sorted(os.listdir(path / folder))]
+
+    def read(self, name: str) -> bytes:
+        """Read one of the `names`.
+
+        Raises:
+            ValueError: if it cannot be read.
+        """
+        try:
+            return (self.path / name).read_bytes()
+        except OSError as error:
+            raise ValueError(f"{name} cannot be read: {error.strerror}") from error
 
 
 def _zip_readers(archive: zipfile.ZipFile) -> dict[str, Callable[[], bytes]]:

@@ -21,16 +21,15 @@ from huggingface_hub.utils import WeakFileLock
 from modeling_atri.files import write_json, written_whole
 from modeling_atri.languages_atri import resolve_language
 
-from .archive_files import Archive
+from .archive_files import Archive, FolderFiles
 from .audio_column import audio_name, undecoded
-from .layout import ALL_SOUND_SUFFIXES, METADATA_FILES, base_name, find_splits, suffix_of
+from .layout import ALL_SOUND_SUFFIXES, METADATA_FILES, TEXT_SUFFIXES, base_name, find_splits, stem_of, suffix_of
 from .metadata import read_file_rows
 from .raw_rows import PROBLEM_COLUMN, row_table
 
 
 _VERSION = 1  # of the cached files: to be raised when the same archives give other rows
 _BATCH_BYTES, _BATCH_ROWS = 32 << 20, 1_000  # of what is written at once
-_TEXT_SUFFIXES = (".txt", ".text", ".caption", ".transcript")
 _KEY = "__key__"  # of the rows in a cached file: the name of the sound without suffix
 _SCHEMA = pa.schema([("audio", pa.struct([("bytes", pa.binary()), ("path", pa.string())])), ("row", pa.string())])
 
@@ -81,6 +80,22 @@ def rows_of_archives(paths: Sequence[Path], split: str | None = None) -> dataset
     audio = datasets.concatenate_datasets([dataset.select_columns("audio") for dataset in cached])
     columns = datasets.Dataset(row_table([row for of_archive in rows for row in of_archive]))
     return undecoded(datasets.concatenate_datasets([audio, columns], axis=1), "audio")
+
+
+def rows_of_sounds(folder: Path, names: Sequence[str]) -> datasets.Dataset:
+    """Open sounds in a folder without metadata, as `rows_of_archives` does those of an archive. They stay files.
+
+    Args:
+        folder: A folder.
+        names: Its sounds, by paths relative to it.
+    """
+    files = FolderFiles(folder.absolute(), names)
+    members = list(_sound_rows(files, names))
+    rows = [
+        {"audio": str(files.path / member.file) if member.file else member.name, **member.row} for member in members
+    ]
+    _fill_in_ids([rows], [folder])
+    return undecoded(datasets.Dataset(row_table(rows)), "audio")
 
 
 def _cached_or_problem(path: Path, split: str | None) -> datasets.Dataset:
@@ -139,7 +154,7 @@ def _splits(archive: Archive) -> dict[str, list[str]]:
 
 
 def _is_metadata(name: str) -> bool:
-    return base_name(name) in METADATA_FILES
+    return base_name(name) in METADATA_FILES or suffix_of(name) in (".jsonl", ".csv", ".tsv")
 
 
 def _members(archive: Archive, split: str | None) -> Iterator[_Member]:
@@ -152,12 +167,18 @@ def _members(archive: Archive, split: str | None) -> Iterator[_Member]:
     if any(map(_is_metadata, names)):
         for name in names:
             yield from _metadata_rows(archive, name)
-    elif companions := _companions(archive.names, names):
+    else:
+        yield from _sound_rows(archive, names)
+
+
+def _sound_rows(archive: Archive | FolderFiles, names: Sequence[str]) -> Iterator[_Member]:
+    """Rows of sounds without metadata: with the captions beside them, or else with the names of their folders."""
+    if companions := _companions(archive.names, names):
         yield from _web_dataset_rows(archive, names, companions)
     else:
         for name in names:
             folder = PurePosixPath(name).parent.name
-            yield _Member({_KEY: _stem(name)} | ({"label": folder} if folder else {}), name)
+            yield _Member({_KEY: stem_of(name)} | ({"label": folder} if folder else {}), name)
 
 
 def _metadata_rows(archive: Archive, name: str) -> Iterator[_Member]:
@@ -173,7 +194,7 @@ def _metadata_rows(archive: Archive, name: str) -> Iterator[_Member]:
         other = {column: value for column, value in row.items() if column not in ("audio", "row")}
         # The name of a sound that is missing in the archive must not be taken for a file on this machine.
         missing = None if file in there else str(archive.path / sound.lstrip("/"))
-        yield _Member(other | {_KEY: _stem(file)}, None if missing else file, missing)
+        yield _Member(other | {_KEY: stem_of(file)}, None if missing else file, missing)
 
 
 def _read_rows(content: bytes, name: str) -> Iterator[tuple[str, dict[str, Any], str | None]]:
@@ -194,21 +215,21 @@ def _companions(names: Sequence[str], sounds: Sequence[str]) -> dict[str, dict[s
     has it.
     """
     found: dict[str, dict[str, str]] = {}
-    stems = {_stem(sound) for sound in sounds}
+    stems = {stem_of(sound) for sound in sounds}
     for name in names:
-        if suffix_of(name) in (".json", *_TEXT_SUFFIXES):
-            for key in (_stem(name),) if _stem(name) in stems else (_stem(name), _first_stem(name)):
+        if suffix_of(name) in (".json", *TEXT_SUFFIXES):
+            for key in (stem_of(name),) if stem_of(name) in stems else (stem_of(name), _first_stem(name)):
                 found.setdefault(key, {})[name[len(key) + 1 :]] = name
     return found
 
 
 def _web_dataset_rows(
-    archive: Archive, sounds: Sequence[str], companions: Mapping[str, Mapping[str, str]]
+    archive: Archive | FolderFiles, sounds: Sequence[str], companions: Mapping[str, Mapping[str, str]]
 ) -> Iterator[_Member]:
     used: set[str] = set()
     of_key: dict[str, str] = {}
     for sound in sounds:
-        key = next((key for key in (_stem(sound), _first_stem(sound)) if key in companions), _stem(sound))
+        key = next((key for key in (stem_of(sound), _first_stem(sound)) if key in companions), stem_of(sound))
         files = companions.get(key, {})
         used.update(files.values())
         row = {_KEY: key, "audio_id": None} | _captions(archive, files)
@@ -222,7 +243,7 @@ def _web_dataset_rows(
             yield _Member(row, None, str(archive.path / key))
 
 
-def _captions(archive: Archive, files: Mapping[str, str]) -> dict[str, Any]:
+def _captions(archive: Archive | FolderFiles, files: Mapping[str, str]) -> dict[str, Any]:
     """What the files of a key say: the keys of JSON objects, and the lines of texts."""
     row: dict[str, Any] = {}
     for extension, name in sorted(files.items(), key=lambda item: not item[0].endswith("json")):
@@ -263,10 +284,6 @@ def _fill_in_ids(rows: Sequence[list[dict[str, Any]]], paths: Sequence[Path]) ->
                 continue
             if "audio_id" in row or counts[key] > 1:
                 row["audio_id"] = key if counts[key] == 1 else f"{_first_stem(path.name)}/{key}"
-
-
-def _stem(name: str) -> str:
-    return name[: len(name) - len(posixpath.splitext(name)[1])]
 
 
 def _first_stem(name: str) -> str:

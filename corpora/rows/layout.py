@@ -1,5 +1,6 @@
 """Which files of a folder, an archive or a repository hold rows, and which split each of them belongs to."""
 
+import posixpath
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
@@ -8,13 +9,23 @@ from modeling_atri.audio_io import OTHER_SOUND_SUFFIXES, SOUND_SUFFIXES
 
 
 METADATA_FILES = ("metadata.jsonl", "metadata.csv", "metadata.parquet", "metadata.json")
-ROW_SUFFIXES = (".jsonl", ".json", ".csv")
+ROW_SUFFIXES = (".jsonl", ".json", ".csv", ".tsv")
+TEXT_SUFFIXES = (".txt", ".text", ".caption", ".transcript")  # of captions beside a sound of the same name
 TABLE_SUFFIXES = (".parquet", ".arrow")
 ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")
 ALL_SOUND_SUFFIXES = SOUND_SUFFIXES + OTHER_SOUND_SUFFIXES
 
 # Kinds of files that rows can be in, in the order in which they are looked for. A folder is read as one kind.
-_KINDS = ((".parquet",), ARCHIVE_SUFFIXES, (".arrow",), (".jsonl",), (".json",), (".csv",), ALL_SOUND_SUFFIXES)
+_KINDS = (
+    (".parquet",),
+    ARCHIVE_SUFFIXES,
+    (".arrow",),
+    (".jsonl",),
+    (".json",),
+    (".csv",),
+    (".tsv",),
+    ALL_SOUND_SUFFIXES,
+)
 
 # Names of splits, each with its other spellings.
 _SPLITS = (("train", "training"), ("validation", "valid", "dev", "val"), ("test", "testing", "eval", "evaluation"))
@@ -36,6 +47,11 @@ def suffix_of(name: str) -> str:
         return ""
     both = f".{stem.rpartition('.')[2]}.{last}" if "." in stem else ""
     return both if both in ARCHIVE_SUFFIXES else f".{last}"
+
+
+def stem_of(name: str) -> str:
+    """A path without its suffix."""
+    return posixpath.splitext(name)[0]
 
 
 def base_name(name: str) -> str:
@@ -78,6 +94,8 @@ def find_splits(names: Iterable[str]) -> dict[str, list[str]]:
     by_suffix: dict[str, list[str]] = {}
     for name in there:
         by_suffix.setdefault(suffix_of(name), []).append(name)
+    sounds = {stem_of(name) for suffix in ALL_SOUND_SUFFIXES for name in by_suffix.get(suffix, [])}
+    by_suffix[".json"] = [name for name in by_suffix.get(".json", []) if stem_of(name) not in sounds]
     for suffixes in _KINDS:
         if found := sorted(name for suffix in suffixes for name in by_suffix.get(suffix, [])):
             of_names = suffixes is not ALL_SOUND_SUFFIXES

@@ -30,6 +30,7 @@ from .layout import (
     METADATA_FILES,
     ROW_SUFFIXES,
     TABLE_SUFFIXES,
+    TEXT_SUFFIXES,
     UNNAMED,
     find_splits,
     is_hidden,
@@ -43,7 +44,9 @@ logger = logging.getLogger(__name__)
 _SAVED = ("dataset_dict.json", "state.json")  # files of folders that `save_to_disk` wrote
 _WILDCARDS = re.compile(r"[*?{]|\[[^\]]+\]")
 _BRACES = re.compile(r"\{([^{}]*)\}")
-_KINDS = f"folders, {', '.join((*TABLE_SUFFIXES, *ARCHIVE_SUFFIXES))} files, and .csv, .jsonl or .json files of rows"
+_KINDS = (
+    f"folders, {', '.join((*TABLE_SUFFIXES, *ARCHIVE_SUFFIXES))} files, and .tsv, .csv, .jsonl or .json files of rows"
+)
 
 
 class Source(NamedTuple):
@@ -72,7 +75,7 @@ def find_source(name: str, split: str | None = None, subset: str | None = None) 
     Raises:
         ValueError: if there is no such data set or subset, or one of several subsets must be named.
     """
-    path = Path(name)
+    path = Path(os.path.expanduser(name))
     if path.is_file():
         return _of_file(path, split)
     if path.is_dir():
@@ -186,7 +189,7 @@ def _of_hub(hub: HubDataset, split: str | None, subset: str | None) -> Source:
     else:
         wanted = [known for known, _ in parse_split(split, list(splits), repr(hub.repo))]
     rows = [name for known in wanted for name in splits[known]]
-    folder = files.download([*rows, *_named_sounds(rows, files.names)])
+    folder = files.download([*rows, *_named_sounds(rows, files.names), *_captions_beside(rows, files.names)])
     return _within_archive(Source(folder, hub.repo, splits))
 
 
@@ -197,6 +200,13 @@ def _named_sounds(rows: Sequence[str], names: Sequence[str]) -> list[str]:
     ]
     folders = tuple("" if path.parent == PurePath() else f"{path.parent}/" for path in lists)
     return [name for name in names if suffix_of(name) in ALL_SOUND_SUFFIXES and name.startswith(folders)]
+
+
+def _captions_beside(rows: Sequence[str], names: Sequence[str]) -> list[str]:
+    """The files of captions beside sounds that have no metadata file."""
+    folders = {PurePath(name).parent for name in rows if suffix_of(name) in ALL_SOUND_SUFFIXES}
+    beside = (name for name in names if suffix_of(name) in (".json", *TEXT_SUFFIXES))
+    return [name for name in beside if PurePath(name).parent in folders]
 
 
 def _names_below(folder: Path) -> list[str]:

@@ -2,18 +2,19 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 import datasets
 import pyarrow as pa
 from datasets.exceptions import DatasetsError
 
-from .archived_rows import rows_of_archives
+from .archive_files import check_content
+from .archived_rows import rows_of_archives, rows_of_sounds
 from .audio_column import find_audio_column, undecoded
-from .layout import ALL_SOUND_SUFFIXES, ARCHIVE_SUFFIXES, ROW_SUFFIXES, suffix_of
+from .layout import ALL_SOUND_SUFFIXES, ARCHIVE_SUFFIXES, ROW_SUFFIXES, TABLE_SUFFIXES, suffix_of
 from .locating import Source, find_source
-from .raw_rows import row_table, rows_of_files
+from .raw_rows import rows_of_files
 from .splits import parse_split, take_parts
 
 
@@ -42,6 +43,9 @@ def open_source(
             saved = datasets.load_from_disk(str(source.folder))
         return _with_audio(pick_split(saved, split, repr(name)), audio_column)
     parts = parse_split(split, list(source.splits), repr(source.name), source.hint, must_name=bool(source.hint))
+    for name in (name for known, _ in parts for name in source.splits[known]):
+        if suffix_of(name) in (*ROW_SUFFIXES, *TABLE_SUFFIXES):
+            check_content(source.folder / name)
     files = source.splits[parts[0][0]]
     if len(parts) == 1 and not parts[0][1] and len(files) == 1 and suffix_of(files[0]) in ROW_SUFFIXES:
         return source.folder / files[0]
@@ -85,7 +89,7 @@ def _open_split(source: Source, split: str, audio_column: str | None) -> dataset
     if suffix in ROW_SUFFIXES:
         return rows_of_files(paths, audio_column)
     if suffix in ALL_SOUND_SUFFIXES:
-        return _rows_of_sounds(source.folder, names)
+        return rows_of_sounds(source.folder, names)
     with _in_words(source.name):
         builder = suffix.removeprefix(".")
         table = datasets.load_dataset(builder, data_files=[str(path.resolve()) for path in paths], split="train")
@@ -97,16 +101,6 @@ def _with_audio(dataset: datasets.Dataset, audio_column: str | None, folders: Se
     if column is None or column not in dataset.column_names:
         return dataset
     return undecoded(dataset, column, folders)
-
-
-def _rows_of_sounds(folder: Path, names: Sequence[str]) -> datasets.Dataset:
-    """Sounds without a metadata file, each with the name of its folder as `label`, as in an AudioFolder."""
-    labels = [PurePath(name).parent.name for name in names]
-    table = row_table(
-        {"audio": str(folder.absolute() / name), "label": label or None}
-        for name, label in zip(names, labels, strict=True)
-    )
-    return undecoded(datasets.Dataset(table), "audio")
 
 
 @contextmanager

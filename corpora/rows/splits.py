@@ -15,7 +15,7 @@ Part = tuple[str, str]  # a split, and which of its rows: `[:10%]`, or nothing f
 def parse_split(
     split: str | None, known: Sequence[str], name: str, hint: str = "", must_name: bool = False
 ) -> list[Part]:
-    """Parse `"train"`, `"train[:10%]"` or `"train+test"`. Other spellings of a split match (`dev` for `validation`).
+    """Parse `"train"`, `"train[:10%]"`, `"train+test"` or `"all"`. Other spellings match (`dev` for `validation`).
 
     Args:
         split: None takes the only split, or the one without a name.
@@ -29,6 +29,8 @@ def parse_split(
     if split is None:
         only = UNNAMED if UNNAMED in known else known[0] if len(known) == 1 and not must_name else None
         return [(_known(only, split, known, name, hint), "")]
+    if split == "all" and split not in known:
+        return [(part, "") for part in known]
     parts = []
     for word in split.split("+"):
         match = re.fullmatch(r"\s*([^\[\]]+?)\s*(\[.*\](?:\(.*\))?)?\s*", word)

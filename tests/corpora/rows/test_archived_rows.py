@@ -217,6 +217,14 @@ def test_metadata_of_other_forms(tmp_path, suffix):
     assert open_dataset(str(path))["id"][:] == [7]
 
 
+@pytest.mark.parametrize("name", ["captions.jsonl", "clotho/captions.jsonl"])
+def test_a_metadata_file_with_another_name(tmp_path, name):
+    files = {name: b'{"file_name": "dog.flac", "caption": "a dog"}', str(Path(name).with_name("dog.flac")): SOUND}
+    rows = open_dataset(str(sources.write_zip(tmp_path / "set.zip", files)))
+    assert rows["caption"][:] == ["a dog"]
+    assert rows[0]["audio"]["bytes"] == SOUND
+
+
 def test_an_archive_is_read_once_until_it_changes(tmp_path, monkeypatch):
     path = sources.write_tar(tmp_path / "set.tar.gz", sources.set_files(), "w:gz")
     opened = []

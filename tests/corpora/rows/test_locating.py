@@ -10,7 +10,7 @@ from modeling_atri.corpora.rows.load import load_rows
 from modeling_atri.corpora.rows.locating import find_source
 from modeling_atri.corpora.rows.opening import open_dataset
 from tests.helpers import sources
-from tests.helpers.local_hub import READER, STRANGER, Commit, LocalHub, Repo
+from tests.helpers.local_hub import READER, STRANGER, Commit, LocalHub, RefusedError, Repo
 from tests.helpers.rows import make_row, write_folder
 
 
@@ -123,7 +123,7 @@ def test_splits_of_a_folder(tmp_path, train, test):
 
     assert found("train") == ["dog", "rain"]
     assert found("test") == ["bell"]
-    assert found("train+test") == ["bell", "dog", "rain"]
+    assert found("train+test") == found("all") == ["bell", "dog", "rain"]
     assert len(load_rows(tmp_path, "train[:1]")) == len(load_rows(tmp_path, "train[50%:]")) == 1
     with pytest.raises(ValueError, match="splits (are )?(test, train|train, test)"):
         load_rows(tmp_path, "tran")
@@ -287,6 +287,28 @@ def test_data_sets_that_may_not_be_read(hub, tmp_path, monkeypatch):
         load_rows("tester/none")
     monkeypatch.setenv("HF_TOKEN", READER)
     assert len(load_rows(name)) == 3
+
+
+def test_a_gated_data_set(hub, tmp_path, monkeypatch):
+    def refuse(self, kind, name, token):
+        raise RefusedError(403, "Access to this dataset is restricted", "GatedRepo")
+
+    monkeypatch.setattr(LocalHub, "readable", refuse)
+    with pytest.raises(ValueError, match=r"'tester/clips' is gated: accept its terms on https.*`hf auth login`"):
+        load_rows("tester/clips")
+
+
+def test_a_hub_that_does_not_answer(hub):
+    hub.cut("GET /api/datasets", times=float("inf"))
+    with pytest.raises(ValueError, match=r"'tester/clips' is neither .*Check the connection and try again"):
+        load_rows("tester/clips")
+
+
+def test_sounds_with_captions_beside_them_on_the_hub(hub, tmp_path):
+    for name, content in sources.web_dataset_files().items():
+        (tmp_path / "set").mkdir(exist_ok=True)
+        (tmp_path / "set" / name).write_bytes(content)
+    assert ids(load_rows(publish(hub, tmp_path / "set"))) == ["bell", "dog", "rain"]
 
 
 def test_a_loading_script_on_the_hub(hub, tmp_path):

@@ -231,6 +231,33 @@ def test_files_that_are_damaged(tmp_path):
         load_rows(tmp_path / "saved")
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "is a Git LFS pointer .*`git lfs pull`"),
+        (b"<!DOCTYPE html><html>", "is an HTML page, probably a failed download"),
+    ],
+)
+@pytest.mark.parametrize("name", ["rows.parquet", "rows.jsonl", "set.zip", "shard.tar", "metadata.csv"])
+def test_files_in_the_place_of_data(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    for source in (tmp_path / name, tmp_path):
+        with pytest.raises(ValueError, match=message):
+            load_rows(source)
+
+
+def test_sounds_with_captions_beside_them(tmp_path):
+    for name, content in (sources.web_dataset_files() | {"lost.txt": b"x"}).items():
+        (tmp_path / name).write_bytes(content)
+    left_out = []
+    rows = load_rows(tmp_path, left_out=left_out)
+    assert {row["audio_id"]: row["captions"] for row in rows} == {
+        name: sources.captions(name) for name in sources.NAMES
+    }
+    assert rows[0]["audio"] == {"bytes": None, "path": str(tmp_path / "bell.flac")}
+    assert [row.kind for row in left_out] == ["missing recording"]
+
+
 def test_labels_are_names_of_folders(tmp_path):
     for name in sources.NAMES:
         (tmp_path / name).mkdir()
