@@ -1,15 +1,18 @@
 """Export of both towers to ONNX graphs.
 
 Batch size and length are free. Long clips are cut into chunks inside the graph, so that every runtime computes the
-embeddings of the model.
+embeddings of the model. Every graph is run and compared with the model before its folder appears.
 """
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,9 +22,12 @@ from ..files import folder_written_whole
 from ..modeling_atri import AtriModel
 from ..processing_atri import AtriProcessor
 from .extra import AUDIO_FILE, TEXT_FILE, import_extra
+from .verify import WrongGraphError, check_graph, example_captions, example_clips
 
 
-_OPSET = 23  # the first with an Attention operator, for smaller and faster graphs; onnxruntime reads it from 1.23 on
+# 23 is the first with an Attention operator, for smaller and faster graphs; onnxruntime reads it from 1.23 on. In its
+# graphs of rotary positions (ModernBERT, Gemma), onnxruntime accepts one caption only, so these are written in 22.
+_OPSETS = (23, 22)
 _FILE_SIZE_LIMIT = 3 * 2**29  # bytes of weights; an ONNX file is a protobuf message, which must stay below 2**31 bytes
 
 
@@ -31,6 +37,9 @@ def export_onnx(model: AtriModel, processor: AtriProcessor, folder: str | PathLi
     `audio.onnx` maps `input_features` and `input_features_mask` to `audio_embeds`; `text.onnx` maps `input_ids` and
     `attention_mask` to `text_embeds`. Embeddings are projected and L2-normalised, and equal the model's to 1e-5.
     Weights of more than 1.6 GB are written beside the graph, to `audio.onnx.data` or `text.onnx.data`.
+
+    Each graph is first run on batches of several sizes and lengths. Its embeddings may differ from the model's by 1e-4
+    in each entry; with `int8`, their cosine with the model's must be at least 0.95.
 
     Args:
         model (`AtriModel`): with float32 weights. It is put into eval mode during the export.
@@ -42,10 +51,12 @@ def export_onnx(model: AtriModel, processor: AtriProcessor, folder: str | PathLi
 
     Raises:
         ImportError: the extra `onnx` is not installed.
-        ValueError: weights of another dtype, or a folder that is not empty.
+        ValueError: weights of another dtype, a folder that is not empty, a tower that cannot be exported, or a graph
+            that does not compute what the model does.
     """
     check_new_folder(folder)
     import_extra("onnxscript")
+    import_extra("onnxruntime")
     if model.dtype != torch.float32:
         raise ValueError(f"The model's weights are {model.dtype}; load it with dtype=torch.float32 to export it.")
     config = model.config.audio_config
@@ -57,13 +68,12 @@ def export_onnx(model: AtriModel, processor: AtriProcessor, folder: str | PathLi
     captions = {
         name: torch.ones(2, 8, dtype=torch.long, device=model.device) for name in ("input_ids", "attention_mask")
     }
+    clip_dimensions, caption_dimensions = {0: "num_audios", 1: "num_frames"}, {0: "num_texts", 1: "num_tokens"}
     with folder_written_whole(Path(folder)) as new, in_eval_mode(model), _quiet():
-        _export_tower(
-            _AudioTower(model), clips, {0: "num_audios", 1: "num_frames"}, new / AUDIO_FILE, "audio_embeds", int8
-        )
-        _export_tower(
-            _TextTower(model), captions, {0: "num_texts", 1: "num_tokens"}, new / TEXT_FILE, "text_embeds", int8
-        )
+        tower = _Tower(_AudioTower(model), clips, clip_dimensions, "audio_embeds")
+        _write_graph(tower, new / AUDIO_FILE, partial(example_clips, model.config), int8)
+        tower = _Tower(_TextTower(model), captions, caption_dimensions, "text_embeds")
+        _write_graph(tower, new / TEXT_FILE, partial(example_captions, model.config), int8)
         model.config.save_pretrained(new)
         processor.save_pretrained(new)
 
@@ -90,22 +100,54 @@ class _TextTower(nn.Module):
         return self.model.get_text_features(input_ids, attention_mask).pooler_output
 
 
+class _Tower(NamedTuple):
+    """A module to export, inputs to trace it with, the names of their free dimensions, and the name of its output."""
+
+    module: nn.Module
+    examples: dict[str, Tensor]
+    dimensions: dict[int, str]
+    output: str
+
+
+def _write_graph(tower: _Tower, path: Path, batches: Callable[[], Iterator[dict[str, Tensor]]], int8: bool) -> None:
+    """Write a graph in the first operator set whose graph is right."""
+    for opset in _OPSETS:
+        try:
+            _export_tower(tower, path, opset, int8)
+            check_graph(path, tower.module, batches(), int8)
+            return
+        except WrongGraphError as error:
+            if opset == _OPSETS[-1]:
+                versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "onnxscript", "onnxruntime"))
+                raise WrongGraphError(
+                    f"The export was stopped, and nothing was written, because its graph is wrong: {error}. Try other "
+                    f"versions of the libraries that write and run it (here {versions}), or use the model itself."
+                ) from error
+            for name in (path.name, f"{path.name}.data"):
+                path.with_name(name).unlink(missing_ok=True)
+
+
 @torch.no_grad()
-def _export_tower(
-    tower: nn.Module, examples: dict[str, Tensor], dimensions: dict[int, str], path: Path, output: str, int8: bool
-) -> None:
+def _export_tower(tower: _Tower, path: Path, opset: int, int8: bool) -> None:
     from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
-    program = torch.onnx.export(
-        tower,
-        kwargs=examples,
-        dynamic_shapes=dict.fromkeys(examples, dimensions),
-        input_names=list(examples),
-        output_names=[output],
-        opset_version=_OPSET,
-        dynamo=True,
-        verbose=False,
-    )
+    try:
+        program = torch.onnx.export(
+            tower.module,
+            kwargs=tower.examples,
+            dynamic_shapes=dict.fromkeys(tower.examples, tower.dimensions),
+            input_names=list(tower.examples),
+            output_names=[tower.output],
+            opset_version=opset,
+            dynamo=True,
+            verbose=False,
+        )
+    except torch.onnx.errors.OnnxExporterError as error:
+        reason = str(error.__cause__ or error).strip().splitlines()[0]
+        raise ValueError(
+            f"torch cannot write {path.name}: {reason} Nothing was written. Towers that are known to be exported are "
+            "CED for audio, and SONAR (M2M100), BERT, XLM-R, ModernBERT and Gemma 3 for text, with weights in float32."
+        ) from error
     if int8:
         from .int8 import quantize_int8
 

@@ -71,13 +71,14 @@ class OnnxAtriModel:
                 "or pad_short=True in the processor."
             )
         inputs = {"input_features": input_features.float(), "input_features_mask": input_features_mask.long()}
-        return _run(self._audio, inputs)
+        return BaseModelOutputWithPooling(pooler_output=run_graph(self._audio, inputs))
 
     def get_text_features(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> BaseModelOutputWithPooling:
         """Compute the embeddings of captions as [`AtriModel.get_text_features`] does. Only `pooler_output` is set."""
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
-        return _run(self._text, {"input_ids": input_ids.long(), "attention_mask": attention_mask.long()})
+        inputs = {"input_ids": input_ids.long(), "attention_mask": attention_mask.long()}
+        return BaseModelOutputWithPooling(pooler_output=run_graph(self._text, inputs))
 
     @cached_property
     def _audio(self) -> Any:
@@ -88,16 +89,21 @@ class OnnxAtriModel:
         return self._load(TEXT_FILE)
 
     def _load(self, name: str) -> Any:
-        """Load a graph as an `onnxruntime.InferenceSession`."""
-        ort = import_extra("onnxruntime")
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = self.num_threads
-        # Between two calls, clips are decoded and captions tokenized: waiting threads must not occupy the cores.
-        options.add_session_config_entry("session.force_spinning_stop", "1")
-        options.log_severity_level = 3  # errors
-        return ort.InferenceSession(self.folder / name, options, providers=["CPUExecutionProvider"])
+        return load_graph(self.folder / name, self.num_threads)
 
 
-def _run(session: Any, inputs: dict[str, Tensor]) -> BaseModelOutputWithPooling:
+def load_graph(path: Path, num_threads: int = 0) -> Any:
+    """Load a graph as an `onnxruntime.InferenceSession` on the CPU. `num_threads` 0 leaves the number to it."""
+    ort = import_extra("onnxruntime")
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = num_threads
+    # Between two calls, clips are decoded and captions tokenized: waiting threads must not occupy the cores.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    options.log_severity_level = 4  # errors are raised, and need not be printed too
+    return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def run_graph(session: Any, inputs: dict[str, Tensor]) -> Tensor:
+    """Run a loaded graph on tensors on the CPU, and return its output."""
     (embeddings,) = session.run(None, {name: np.ascontiguousarray(value.numpy()) for name, value in inputs.items()})
-    return BaseModelOutputWithPooling(pooler_output=torch.from_numpy(embeddings))
+    return torch.from_numpy(embeddings)

@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +15,9 @@ from torch.export import Dim
 
 from modeling_atri import AtriConfig, AtriModel
 from modeling_atri.encode.encoding import encode_audio, encode_text
-from modeling_atri.onnx import OnnxAtriModel, export, export_onnx
+from modeling_atri.onnx import OnnxAtriModel, export, export_onnx, verify
 from tests.helpers.onnx_inputs import captions, clips, embeddings
-from tests.helpers.tiny import CAPTIONS, tiny_config, tiny_model
+from tests.helpers.tiny import CAPTIONS, tiny_config, tiny_model, tiny_processor
 
 
 pytestmark = pytest.mark.heavy
@@ -182,6 +184,157 @@ def test_an_export_that_fails_leaves_nothing(model, processor, tmp_path, monkeyp
     with pytest.raises(OSError, match="No space"):
         export_onnx(model, processor, tmp_path / "out")
     assert os.listdir(tmp_path) == []
+
+
+# Rotary positions
+
+
+def rotary_model(**text_config) -> AtriModel:
+    audio_config = tiny_config(patch_size=(64, 16), num_hidden_layers=1).audio_config
+    sizes = {"vocab_size": 600, "hidden_size": 32, "num_hidden_layers": 2, "intermediate_size": 48}
+    text_config = sizes | {"num_attention_heads": 2} | text_config
+    return AtriModel(AtriConfig(audio_config=audio_config, text_config=text_config, projection_dim=12)).eval()
+
+
+MODERNBERT = {
+    **{"model_type": "modernbert", "global_attn_every_n_layers": 2, "local_attention": 8, "pad_token_id": 1},
+    **{"bos_token_id": 0, "eos_token_id": 2, "cls_token_id": 0, "sep_token_id": 2},
+}
+GEMMA = {  # EmbeddingGemma's encoder
+    **{"model_type": "gemma3_text", "use_bidirectional_attention": True, "sliding_window": 8, "head_dim": 16},
+    **{"num_key_value_heads": 1, "layer_types": ["sliding_attention", "full_attention"]},
+}
+XLM_R = {"model_type": "xlm-roberta", "max_position_embeddings": 66, "pad_token_id": 1}
+
+
+@pytest.mark.parametrize(
+    ("text_config", "int8"),
+    [
+        pytest.param(MODERNBERT, False, id="ModernBERT"),
+        pytest.param(GEMMA, False, id="Gemma", marks=pytest.mark.slow),
+        pytest.param(GEMMA, True, id="Gemma in int8", marks=pytest.mark.slow),
+        pytest.param(MODERNBERT, True, id="ModernBERT in int8", marks=pytest.mark.slow),
+        pytest.param(XLM_R, False, id="a position limit", marks=pytest.mark.slow),
+    ],
+)
+def test_other_text_towers_at_any_batch_size_and_length(processor, tmp_path, text_config, int8):
+    pytest.importorskip("onnxscript", reason="needs the extra `onnx`")
+    model = rotary_model(**text_config)
+    export_onnx(model, processor, tmp_path / "out", int8=int8)
+    onnx_model = OnnxAtriModel.from_pretrained(tmp_path / "out", num_threads=1)
+    for size in (1, 2, 5):
+        for length in (1, 2, 9, 64):
+            mask = torch.ones(size, length, dtype=torch.long)
+            mask[1:2, 1 + length // 2 :] = 0
+            inputs = {"input_ids": torch.randint(3, 600, (size, length)), "attention_mask": mask}
+            ours, theirs = embeddings(model, inputs), embeddings(onnx_model, inputs)
+            if int8:
+                assert (ours * theirs).sum(axis=1).min() > verify.INT8_COSINE
+            else:
+                np.testing.assert_allclose(theirs, ours, atol=1e-5, rtol=0)
+
+
+# Every graph is run before anybody can use it
+
+
+def write_instead(monkeypatch, graphs: Callable[[str, int], Path]) -> None:
+    """Let exports write the files that `graphs` names for a file's name and an operator set."""
+
+    def export_tower(tower, path, opset, int8):
+        shutil.copyfile(graphs(path.name, opset), path)
+
+    monkeypatch.setattr(export, "_export_tower", export_tower)
+
+
+def other_text_head() -> AtriModel:
+    model = tiny_model()
+    with torch.no_grad():
+        model.text_projection.fc2.bias[0] += 0.01
+    return model
+
+
+def test_a_graph_that_differs_from_the_model_is_not_written(model, exported, exported_int8, tmp_path, monkeypatch):
+    processor, out = tiny_processor(), tmp_path / "out"
+    (tmp_path / "audio.onnx").write_bytes(b"no graph")
+    for folder, other, int8, message in (
+        (exported, tiny_model(seed=1), False, "audio.onnx for a batch of 1 with length 16 differ from the model's by"),
+        (
+            exported,
+            other_text_head(),
+            False,
+            r"text.onnx for a batch of 1 .* and at most 1e-04 is allowed\. Try other",
+        ),
+        (
+            exported_int8,
+            tiny_model(seed=1),
+            True,
+            r"have a cosine of .* with the model's, and at least 0.95 is needed",
+        ),
+        (tmp_path, model, False, "its graph is wrong: audio.onnx cannot be loaded"),
+    ):
+        write_instead(monkeypatch, lambda name, opset, folder=folder: folder / name)
+        with pytest.raises(ValueError, match=message):
+            export_onnx(other, processor, out, int8=int8)
+        assert [path.name for path in tmp_path.iterdir()] == ["audio.onnx"], "nothing is left"
+
+
+def test_another_operator_set_is_used_if_the_first_is_wrong(model, exported, tmp_path, monkeypatch):
+    (tmp_path / "audio.onnx").write_bytes(b"no graph")
+    opsets = []
+
+    def graphs(name: str, opset: int) -> Path:
+        opsets.append((name, opset))
+        return (tmp_path if opset == 23 and name == "audio.onnx" else exported) / name
+
+    write_instead(monkeypatch, graphs)
+    export_onnx(model, tiny_processor(), tmp_path / "out")
+    assert opsets == [("audio.onnx", 23), ("audio.onnx", 22), ("text.onnx", 23)]
+    assert (tmp_path / "out" / "audio.onnx").read_bytes() == (exported / "audio.onnx").read_bytes()
+
+
+def test_a_quantised_graph_whose_rows_depend_on_the_batch_is_refused(exported_int8, model, tmp_path, monkeypatch):
+    run = verify.run_graph
+
+    def run_by_batch(graph, inputs):
+        embeddings = run(graph, inputs)
+        return embeddings + 0.01 * (len(embeddings) > 1)
+
+    monkeypatch.setattr(verify, "run_graph", run_by_batch)
+    write_instead(monkeypatch, lambda name, opset: exported_int8 / name)
+    with pytest.raises(ValueError, match="depend on the batch, and differ by up to 1.0e-02, and at most 1e-03"):
+        export_onnx(model, tiny_processor(), tmp_path / "out", int8=True)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_tower_that_torch_cannot_trace_is_one_sentence(model, tmp_path, monkeypatch):
+    pytest.importorskip("onnxscript", reason="needs the extra `onnx`")
+
+    def refuse(*args, **kwargs):
+        raise torch.onnx.errors.OnnxExporterError("no way\nand a long explanation")
+
+    monkeypatch.setattr(torch.onnx, "export", refuse)
+    with pytest.raises(ValueError, match=r"torch cannot write audio.onnx: no way Nothing was written\."):
+        export_onnx(model, tiny_processor(), tmp_path / "out")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("text_config", [MODERNBERT, XLM_R | {"max_position_embeddings": 12}], ids=["free", "limit"])
+def test_what_graphs_are_checked_with(text_config):
+    """Several sizes, lengths and masks, within the tower's limits."""
+    model = rotary_model(**text_config)
+    batches = list(verify.example_captions(model.config))
+    assert {len(batch["input_ids"]) for batch in batches} == {1, 2, 3}
+    longest = 200 if text_config is MODERNBERT else 10
+    assert max(batch["input_ids"].shape[1] for batch in batches) == longest
+    for batch in batches:
+        words = batch["input_ids"][batch["attention_mask"].bool()]
+        assert (words != 1).all()
+        assert (batch["input_ids"][~batch["attention_mask"].bool()] == 1).all()
+        assert np.isfinite(embeddings(model, batch)).all()
+    assert any((batch["attention_mask"] == 0).any() for batch in batches)
+    lengths = [batch["input_features_mask"].sum(1).tolist() for batch in verify.example_clips(model.config)]
+    chunk = model.config.audio_config.max_frames
+    assert lengths == [[16], [chunk - 1, chunk + 16], [16, 2 * chunk + 5, 49]]
 
 
 def test_mistakes(model, processor, onnx_model, exported, tmp_path):
