@@ -58,6 +58,7 @@ COMMAND_LINE_REQUIREMENTS = [
 ]
 TEST_REQUIREMENTS = [
     "hypothesis>=6.100",  # property tests: one clip, one embedding
+    "optuna>=5.0",  # searches for hyperparameters through the Trainer
     "parameterized>=0.9",  # what transformers' common tests are written with, `make test-common`
     "pytest>=8.4",
     "pytest-timeout>=2.3",  # a test that hangs fails instead

@@ -27,6 +27,7 @@ from .data.augmentation import Augmentation
 from .data.draws import CAPTION_CHOICES, LanguageDraws
 from .objectives import OBJECTIVES, find_objective, names_where
 from .run.engines import check_chosen_engine, check_processes
+from .run.refused import check_refused_options, check_trackers
 
 
 logger = logging.getLogger(__name__)
@@ -70,7 +71,9 @@ class AtriTrainingArguments(TrainingArguments):
     )
     num_train_epochs: float = option(10.0, "Number of epochs. Each epoch uses every clip once.")
     remove_unused_columns: bool = option(False, "Must stay False, because the collator needs all columns.")
-    logging_nan_inf_filter: bool = option(False, "Hide NaN and infinite losses in the logs.")
+    logging_nan_inf_filter: bool = option(
+        False, "Must stay False, because a loss that is not finite ends the run and must be seen."
+    )
 
     objective: str = option(
         "akcl",
@@ -197,11 +200,15 @@ class AtriTrainingArguments(TrainingArguments):
         self.languages, self.anchor_language = list(draws.languages), draws.anchor
         self._check_objective_options()
         self._check_adapter()
-        self._check_unused_options()
+        check_refused_options(self)
+        check_trackers(self.report_to)
+        self.report_to = self.report_to or "none"
         self._choose_best_metric()  # before the parent chooses the loss, which no evaluation computes
         check_chosen_engine(self)  # before the parent sets it up
         super().__post_init__()
         check_processes(self)
+        if (self.activation_checkpointing_kwargs or {}).get("offload") and self.device.type == "cpu":
+            raise ValueError("`offload` of `activation_checkpointing_kwargs` moves states to the CPU: it needs a GPU.")
         if self.lr_scheduler_type in METRIC_SCHEDULERS:  # transformers' default is that lower is better
             mode = {"mode": "max" if self.greater_is_better else "min"}
             self.lr_scheduler_kwargs = mode | (self.lr_scheduler_kwargs or {})
@@ -234,19 +241,6 @@ class AtriTrainingArguments(TrainingArguments):
         for name in ("freeze_text", "text_cache_dir"):
             if getattr(self, name):
                 raise ValueError(f"`lora_rank` trains the text tower through an adapter: leave out `{name}`.")
-
-    def _check_unused_options(self) -> None:
-        """Refuse options of transformers that would have no effect, or a wrong one."""
-        if self.remove_unused_columns:
-            raise ValueError(
-                "`remove_unused_columns` must be False, because the model's forward pass does not take the captions "
-                "and ids that the collator needs."
-            )
-        if self.label_smoothing_factor != 0:
-            raise ValueError(
-                "`label_smoothing_factor` must be 0, because the ATRI objectives have no class labels; got "
-                f"{self.label_smoothing_factor!r}."
-            )
 
     def _choose_best_metric(self) -> None:
         needed = (

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from accelerate.utils.memory import clear_device_cache
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import TrainerCallback
-from transformers.trainer_utils import TrainOutput, unwrap_peft_model
+from transformers.trainer_utils import BestRun, TrainOutput, unwrap_peft_model
 
 from modeling_atri.corpora.rows.bad_rows import LEFT_OUT_NAME, BadRow, BadRowLog
 from modeling_atri.hub_cards.results import Results
@@ -30,22 +31,17 @@ from .objectives import LossInputs, find_objective, objective_loss
 from .run.bad_rows import bad_row_explained
 from .run.checkpoints import full_disk_explained, remove_unfinished_saves, resolve_checkpoint
 from .run.checks import check_best_metric, check_tokenizer, checked_rows, report_excerpts
+from .run.divergence import TrainingDivergedError
 from .run.engines import check_engine
 from .run.progress import brief_callback
+from .run.refused import REFUSED_ARGUMENTS, check_optimizer
+from .run.search import callback_attributes, check_search, default_objective, trial_arguments
 from .step.batch import BatchEncoder, exact_backward, joint_backward
 from .step.distributed import average_gradients, batch_shard, told_by_main
 
 
 if TYPE_CHECKING:
     from peft import PeftModel
-
-
-# Arguments of `Trainer` that would have no effect, or a wrong one.
-_REFUSED = {
-    "compute_metrics": "retrieval is evaluated on whole sets; use `evaluate`, or `embed` and your own metrics",
-    "compute_loss_func": "the `objective` of the arguments is the loss; override `compute_loss_from_embeddings` for "
-    "another loss",
-}
 
 
 class _SetEpoch(TrainerCallback):
@@ -65,19 +61,26 @@ class AtriTrainer(EvaluatingTrainer):
     [`PublishingTrainer`] (cards and pushes) and [`EvaluatingTrainer`] (evaluation and results).
 
     Args:
-        model ([`AtriModel`] or `PeftModel`): Model to train, which may have an adapter (`add_text_lora`). If it has no
-            mel statistics yet (a model from scratch), they are computed from training clips before the first step.
+        model ([`AtriModel`] or `PeftModel`, *optional*): Model to train, which may have an adapter (`add_text_lora`).
+            If it has no mel statistics yet (a model from scratch), they are computed from training clips before the
+            first step.
         args ([`AtriTrainingArguments`]): Arguments of the run.
-        processor ([`AtriProcessor`]): Processor of the model, which is saved with every checkpoint.
+        processor ([`AtriProcessor`]): Processor of the model, which is saved with every checkpoint. It may also be
+            given as `processing_class`, its name in [`~transformers.Trainer`].
         train_dataset (*optional*): Rows with `audio`, `audio_id`, `captions` and optional `group_id`, as `load_rows`
             returns them. A `datasets.Dataset` is checked first, and its faulty rows are reported together; other
             sequences are used as they are. With `on_bad_row="skip"`, faulty rows are left out, and a clip that cannot
             be decoded is replaced by another clip, drawn for the clip and epoch.
         eval_dataset (*optional*): The same for evaluation, or a dict of several sets.
-        data_collator (*optional*): Default: an [`AtriDataCollator`] made from the arguments.
+        data_collator (*optional*): A function of a list of rows that returns a batch as [`AtriDataCollator`] does.
+            Default: an [`AtriDataCollator`] made from the arguments.
         facts ([`~modeling_atri.hub_cards.results.Results`], *optional*): Further facts for results and card, e.g.
             `{"data": {"train": "my clips"}, "model": {"initialized_from": "scratch"}}`.
-        kwargs: Further arguments of [`~transformers.Trainer`], except `compute_metrics` and `compute_loss_func`.
+        model_init (callable, *optional*): In place of `model`, a function that returns a new model, without an
+            argument or with the trial of a search (None outside of one). It is called when the trainer is made, and
+            at the beginning of every training, after the random generators were seeded.
+        kwargs: Further arguments of [`~transformers.Trainer`], except `compute_metrics`, `compute_loss_func` and
+            `preprocess_logits_for_metrics`.
 
     Attributes:
         left_out (`dict[str, list[BadRow]]`): Rows that were left out of each set before training, by its name:
@@ -94,53 +97,47 @@ class AtriTrainer(EvaluatingTrainer):
 
     def __init__(
         self,
-        model: "AtriModel | PeftModel",
-        args: AtriTrainingArguments,
-        processor: AtriProcessor,
+        model: "AtriModel | PeftModel | None" = None,
+        args: AtriTrainingArguments | None = None,
+        processor: AtriProcessor | None = None,
         train_dataset: Sequence[dict] | None = None,
         eval_dataset: Sequence[dict] | None = None,
-        data_collator: AtriDataCollator | None = None,
+        data_collator: Callable[[Sequence[dict]], dict[str, Any]] | None = None,
         facts: Results | None = None,
+        model_init: Callable[..., "AtriModel | PeftModel"] | None = None,
         **kwargs,
     ):
+        processor = _one_of(processor, kwargs.pop("processing_class", None))
+        _check_parts(model, model_init, args)
         self._check_overrides(args, kwargs)
-        check_tokenizer(processor, unwrap_peft_model(model), args.languages)
-        feature_cache = FeatureCache(processor.feature_extractor, args.feature_cache_dir)
-        if data_collator is None:
-            data_collator = AtriDataCollator(
-                processor,
-                args.language_draws,
-                augmentation=args.augmentation,
-                feature_cache=feature_cache,
-                max_audio_seconds=args.max_audio_seconds,
-            )
         left_out: dict[str, list[BadRow]] = {}
         train_dataset = checked_rows(train_dataset, args, "train", left_out)
         eval_dataset = checked_rows(eval_dataset, args, "eval", left_out)
         report_excerpts(train_dataset, args)
         self._text_cache: TextCache | None = None
-        prepare_model(model, args, is_trained=train_dataset is not None)
-        if train_dataset is not None and leaves_out_layers(model) and args.ddp_find_unused_parameters is None:
-            # Each process leaves out other layers. Without this, which Trainer turns off for activation checkpointing,
-            # the processes would wait for each other's gradients for ever.
-            args = copy.copy(args)
-            args.ddp_find_unused_parameters = True
+        self._is_trained = train_dataset is not None
+        self._own_collator, self._search_args = data_collator is None, None
+        self.processor = processor
+        if model is not None:
+            args = self._prepared_for(model, args)
+        feature_cache = FeatureCache(processor.feature_extractor, args.feature_cache_dir)
         super().__init__(
             model=model,
             args=args,
-            data_collator=data_collator,
+            data_collator=data_collator or _collator(args, processor, feature_cache),
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
             processor=processor,
             feature_cache=feature_cache,
             left_out=left_out,
-            bad_rows=BadRowLog(Path(args.output_dir) / f"train_{LEFT_OUT_NAME}", left_out["train"]),
+            bad_rows=_bad_row_log(args, left_out),
             facts=facts or {},
+            model_init=model_init,
             **kwargs,
         )
         check_engine(self.args.n_gpu, self.accelerator)
         check_best_metric(self.args, self.eval_dataset)
-        if train_dataset is not None:
+        if self._is_trained:
             self._batch_sampler = self._epoch_batches()
         self.add_callback(_SetEpoch(lambda epoch: self._batch_sampler.set_epoch(epoch)))
         stock, brief = brief_callback(args.disable_tqdm)
@@ -149,15 +146,53 @@ class AtriTrainer(EvaluatingTrainer):
 
     def _check_overrides(self, args: AtriTrainingArguments, options: dict[str, Any]) -> None:
         """Raise a ValueError for options, or methods of a subclass, that would have no effect."""
-        for name, reason in _REFUSED.items():
+        for name, reason in REFUSED_ARGUMENTS.items():
             if options.get(name) is not None:
                 raise ValueError(f"AtriTrainer takes no `{name}`: {reason}.")
+        optimizer, _ = options.get("optimizers") or (None, None)
+        if optimizer is None:
+            check_optimizer(args)
+        else:
+            for name in ("audio_learning_rate", "text_learning_rate", "head_learning_rate", "lora_rank"):
+                if getattr(args, name) is not None:
+                    raise ValueError(
+                        f"`{name}` would have no effect on the parameters of an optimizer that was made before. Pass "
+                        f"`optimizer_cls_and_kwargs` instead of `optimizers`, or leave out `{name}`."
+                    )
         if args.is_chunked and type(self).compute_loss is not AtriTrainer.compute_loss:
             raise ValueError(
                 f"{type(self).__name__} overrides `compute_loss`, which encodes the whole batch at once, so the chunk "
                 "sizes would have no effect. Override `compute_loss_from_embeddings` instead, or leave out "
                 "`audio_chunk_size` and `text_chunk_size`."
             )
+
+    # Model
+
+    def _prepared_for(self, model: "AtriModel | PeftModel", args: AtriTrainingArguments) -> AtriTrainingArguments:
+        """Freeze parts of a model, add an adapter, and return the arguments that fit the model."""
+        check_tokenizer(self.processor, unwrap_peft_model(model), args.languages)
+        prepare_model(model, args, self._is_trained)
+        if self._is_trained and leaves_out_layers(model) and args.ddp_find_unused_parameters is None:
+            # Each process leaves out other layers. Without this, which Trainer turns off for activation checkpointing,
+            # the processes would wait for each other's gradients for ever.
+            args = copy.copy(args)
+            args.ddp_find_unused_parameters = True
+        return args
+
+    def call_model_init(self, trial: Any = None) -> "AtriModel | PeftModel":
+        """Call `model_init` and prepare its model as the arguments say.
+
+        Raises:
+            ValueError: `model_init` returns the same model again, whose weights have been trained.
+        """
+        before, model = self.model, super().call_model_init(trial)
+        if model is before:
+            raise ValueError(
+                "`model_init` returned the same model again, so that a training would go on from the weights of the "
+                "last one. Make or load the model inside of `model_init`."
+            )
+        self.args = self._prepared_for(model, self.args)
+        return model
 
     @property
     def _is_exact(self) -> bool:
@@ -178,7 +213,7 @@ class AtriTrainer(EvaluatingTrainer):
             raise ValueError("Training needs a `train_dataset`.")
         args, num_workers = self.args, self.args.dataloader_num_workers
         self._batch_sampler = self._epoch_batches()
-        seed, has_stand_ins = self.data_collator.seed, args.on_bad_row == "skip"
+        seed, has_stand_ins = self.data_seed, args.on_bad_row == "skip"
         return DataLoader(
             DrawnRows(self.train_dataset, args.mix_probability, seed, has_stand_ins),
             batch_sampler=self._batch_sampler,
@@ -187,6 +222,8 @@ class AtriTrainer(EvaluatingTrainer):
             pin_memory=args.dataloader_pin_memory and torch.cuda.is_available(),
             persistent_workers=args.dataloader_persistent_workers and num_workers > 0,
             prefetch_factor=args.dataloader_prefetch_factor,
+            multiprocessing_context=args.dataloader_multiprocessing_context if num_workers > 0 else None,
+            in_order=args.dataloader_in_order,
         )
 
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
@@ -198,7 +235,7 @@ class AtriTrainer(EvaluatingTrainer):
         return EpochBatchSampler(
             len(self.train_dataset),
             self._train_batch_size,
-            seed=self.data_collator.seed,
+            seed=self.data_seed,
             rank=self.args.process_index,
             world_size=self.args.world_size,
             drop_last=self.args.dataloader_drop_last,
@@ -239,14 +276,14 @@ class AtriTrainer(EvaluatingTrainer):
             TrainingDivergedError: A loss or a weight is not finite (a `ValueError`).
             SavingError: The disk is full or cannot be written (an `OSError`). The last checkpoint is whole.
         """
+        if self.model_init is not None:
+            self._set_up_run(trial)
         run_folder = Path(self.args.output_dir)
         checkpoint = told_by_main(lambda: resolve_checkpoint(resume_from_checkpoint, run_folder))
         if self.args.should_save:
             remove_unfinished_saves(run_folder)
         if self.train_dataset is not None:
             self._begin_run(checkpoint)
-        if checkpoint is None:
-            self.set_mel_statistics()
         self.forget_figures()
         self.bad_rows.begin(self.is_world_process_zero(), resumed=checkpoint is not None)
         try:
@@ -260,18 +297,108 @@ class AtriTrainer(EvaluatingTrainer):
             self.bad_rows.report()
         return output
 
+    def _set_up_run(self, trial: Any) -> None:
+        """Make everything that belongs to a run anew from its arguments, which differ between trials."""
+        if self._search_args is not None:
+            self.args = self._search_args
+            folder = super()._get_output_dir(trial)
+            self.args = trial_arguments(self._search_args, self.hp_space(trial), folder)
+            for callback, attributes in self._callback_attributes:
+                vars(callback).update(attributes)
+        check_optimizer(self.args)
+        check_best_metric(self.args, self.eval_dataset)
+        if self._own_collator:
+            self.data_collator = _collator(self.args, self.processor, self.feature_cache)
+        self.bad_rows = _bad_row_log(self.args, self.left_out)
+        self._train_batch_size = self.args.train_batch_size
+
+    def _inner_training_loop(
+        self,
+        batch_size: int | None = None,
+        args: AtriTrainingArguments | None = None,
+        resume_from_checkpoint: str | None = None,
+        trial: Any = None,
+        ignore_keys_for_eval: list[str] | None = None,
+    ) -> TrainOutput:
+        """Train the model, which `model_init` has made by now, as the parent does."""
+        if resume_from_checkpoint is None:
+            self.set_mel_statistics()
+        return super()._inner_training_loop(batch_size, args, resume_from_checkpoint, trial, ignore_keys_for_eval)
+
+    def hyperparameter_search(
+        self,
+        hp_space: Callable[[Any], dict[str, Any]] | None = None,
+        compute_objective: Callable[[dict[str, float]], float] | None = None,
+        n_trials: int = 20,
+        direction: str | list[str] | None = None,
+        backend: Any = None,
+        hp_name: Callable[[Any], str] | None = None,
+        **kwargs,
+    ) -> BestRun | list[BestRun]:
+        """Search for hyperparameters with optuna, as [`~transformers.Trainer.hyperparameter_search`] does.
+
+        Each trial is a run of its own: its arguments are checked, its model is a new one of `model_init(trial)`, and
+        its checkpoints, results and lists of left-out rows are in `{output_dir}/run-{number of the trial}`. A trial
+        that diverges counts as failed, and the search goes on. The arguments are afterwards what they were before, and
+        the trainer has no model until it is trained.
+
+        Args:
+            hp_space (callable, *optional*): Returns the hyperparameters of a trial, which are fields of
+                [`AtriTrainingArguments`], by name.
+            compute_objective (callable, *optional*): Returns what is compared, from the figures of the last
+                evaluation of a trial. Default: `metric_for_best_model`, or `mean_text_to_audio_R@1`.
+            n_trials (`int`, *optional*, defaults to 20): Number of trials.
+            direction (`str` or list, *optional*): `"maximize"` or `"minimize"`. Default: that of the figure; with
+                `compute_objective`, `"minimize"`.
+            backend (*optional*): `"optuna"` or None.
+            hp_name (callable, *optional*): Returns the name of a trial's folder.
+            kwargs: Arguments of `optuna.create_study` and of `Study.optimize`.
+
+        Returns:
+            `BestRun`, or a list for several directions. To train with it:
+            `AtriTrainer(args=dataclasses.replace(args, **best_run.hyperparameters), ...)`.
+
+        Raises:
+            ValueError: There is no `model_init` or `eval_dataset`, optuna is not installed, a hyperparameter is no
+                argument, or every trial failed.
+        """
+        check_search(self.args, self.model_init is not None, self.eval_dataset, backend, kwargs.get("n_jobs", 1))
+        if compute_objective is None:
+            compute_objective, direction = default_objective(self.args, self.eval_dataset, direction)
+        if self.args.world_size == 1:  # other processes would not know that a trial is over
+            kwargs = {"catch": (TrainingDivergedError,)} | kwargs
+        self._search_args, given = self.args, self.args
+        self._callback_attributes = callback_attributes(self.callback_handler)
+        try:
+            return super().hyperparameter_search(
+                hp_space, compute_objective, n_trials, direction or "minimize", "optuna", hp_name, **kwargs
+            )
+        except ValueError as error:
+            if "No trials are completed" not in str(error):  # optuna's words
+                raise
+            raise ValueError(
+                "No trial of the search came to an end, because all diverged or were pruned. Search in a range of "
+                "lower learning rates, or prune less."
+            ) from error
+        finally:
+            self.args, self._search_args, self.hp_search_backend = given, None, None
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return self.args.output_dir  # the arguments of a trial have its own folder
+
     def set_mel_statistics(self) -> None:
         """Compute the mel statistics of a model that has none, and fill the augmentation's masks with their mean."""
         mel_norm = self.atri_model.audio_model.mel_norm
         if self.train_dataset is not None:
             part = (self.args.process_index, self.args.world_size)
-            seed, seconds, skips = self.data_collator.seed, self.args.max_audio_seconds, self.args.on_bad_row == "skip"
+            seed, seconds, skips = self.data_seed, self.args.max_audio_seconds, self.args.on_bad_row == "skip"
 
             def read_features(audio: Any) -> Tensor:
                 return self.feature_cache.excerpt(audio, seconds, random_stream(seed, EXCERPT))
 
             set_mel_statistics(mel_norm, self.train_dataset, read_features, seed, part, skips)
-        self.data_collator.mask_level = mel_norm.running_mean.detach().cpu().float()
+        if isinstance(self.data_collator, AtriDataCollator):
+            self.data_collator.mask_level = mel_norm.running_mean.detach().cpu().float()
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         if self._has_own_adapter:
@@ -307,6 +434,9 @@ class AtriTrainer(EvaluatingTrainer):
         # Each backward pass would start DDP's reduction, so it is turned off and gradients are averaged at the end.
         with self.accelerator.no_sync(model):
             loss = self._backward_in_parts(model, inputs)
+        every = self.args.torch_empty_cache_steps
+        if every is not None and self.state.global_step % every == 0:
+            clear_device_cache()
         if self.accelerator.sync_gradients and self.args.world_size > 1:
             average_gradients(model.parameters())
         return loss
@@ -401,3 +531,38 @@ def _trimmed(input_ids: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
     """Remove the columns that are padding for all of these captions, but not for those of other languages."""
     used = attention_mask.any(dim=0)
     return {"input_ids": input_ids[:, used], "attention_mask": attention_mask[:, used]}
+
+
+def _one_of(processor: AtriProcessor | None, processing_class: AtriProcessor | None) -> AtriProcessor:
+    """The processor of a trainer, given by either name."""
+    if processor is None and processing_class is None:
+        raise ValueError("AtriTrainer needs the `processor` of the model: `AtriProcessor.from_pretrained(...)`.")
+    if None not in (processor, processing_class) and processor is not processing_class:
+        raise ValueError("`processor` and `processing_class` are two names of one argument. Pass one of them.")
+    return processing_class if processor is None else processor
+
+
+def _check_parts(model: Any, model_init: Any, args: Any) -> None:
+    """Raise a ValueError unless there is one model, or a function that makes it, and arguments of the right kind."""
+    if (model is None) == (model_init is None):
+        given = "neither" if model is None else "both"
+        raise ValueError(f"AtriTrainer needs either a `model` or a `model_init` that makes one; got {given}.")
+    if not isinstance(args, AtriTrainingArguments):
+        raise ValueError(
+            f"`args` must be AtriTrainingArguments, which name the objective and the languages; got a "
+            f"{type(args).__name__}."
+        )
+
+
+def _collator(args: AtriTrainingArguments, processor: AtriProcessor, feature_cache: FeatureCache) -> AtriDataCollator:
+    return AtriDataCollator(
+        processor,
+        args.language_draws,
+        augmentation=args.augmentation,
+        feature_cache=feature_cache,
+        max_audio_seconds=args.max_audio_seconds,
+    )
+
+
+def _bad_row_log(args: AtriTrainingArguments, left_out: dict[str, list[BadRow]]) -> BadRowLog:
+    return BadRowLog(Path(args.output_dir) / f"train_{LEFT_OUT_NAME}", left_out["train"])

@@ -55,7 +55,6 @@ class DiagnosticsCallback(TrainerCallback):
                 "leave out the DiagnosticsCallback."
             )
         self.trainer = trainer
-        self._draws = trainer.data_collator.draws
         self._errors: DistributionErrors | None = None
         trainer.embedding_listeners.append(self._on_embeddings)
 
@@ -88,7 +87,7 @@ class DiagnosticsCallback(TrainerCallback):
 
     def _distribution_errors(self) -> DistributionErrors:
         trainer = self.trainer
-        sampling = Sampling.from_arguments(trainer.args, self._draws)
+        sampling = Sampling.from_arguments(trainer.args, trainer.data_collator.draws)
         sampling = replace(sampling, batch_size=trainer._train_batch_size)
         return DistributionErrors(sampling, caption_counts(trainer.train_dataset, sampling.draws.languages))
 

@@ -66,7 +66,18 @@ class EvaluatingTrainer(PublishingTrainer):
     @property
     def atri_model(self) -> AtriModel:
         """The model without the wrappers of PEFT and of distributed training."""
+        if self.model is None:
+            raise ValueError(
+                "The models of the trials were released at the end of the search. Train with the best "
+                "hyperparameters, or load the model of a trial's folder."
+            )
         return unwrap_peft_model(self.accelerator.unwrap_model(self.model))
+
+    @property
+    def data_seed(self) -> int:
+        """Seed of all draws: that of the collator, or of the arguments if the collator is another function."""
+        collator = self.data_collator
+        return collator.seed if isinstance(collator, AtriDataCollator) else self.args.language_draws.seed
 
     def evaluate(
         self,
@@ -217,6 +228,6 @@ class EvaluatingTrainer(PublishingTrainer):
             num_train_clips=None if self.train_dataset is None else len(self.train_dataset),
             left_out=self.bad_rows.rows(),
             patch_dropout=self.atri_model.audio_model.config.patch_dropout,
-            data_seed=self.data_collator.seed,
+            data_seed=self.data_seed,
             best_is_loaded=self.args.load_best_model_at_end and not self.is_in_train,
         )
