@@ -200,11 +200,11 @@ class AtriTrainingArguments(TrainingArguments):
         self.languages, self.anchor_language = list(draws.languages), draws.anchor
         self._check_objective_options()
         self._check_adapter()
+        check_chosen_engine(self)  # before the parent sets it up
         check_refused_options(self)
         check_trackers(self.report_to)
         self.report_to = self.report_to or "none"
         self._choose_best_metric()  # before the parent chooses the loss, which no evaluation computes
-        check_chosen_engine(self)  # before the parent sets it up
         super().__post_init__()
         check_processes(self)
         if (self.activation_checkpointing_kwargs or {}).get("offload") and self.device.type == "cpu":

@@ -9,7 +9,7 @@ import torch
 from accelerate.utils.memory import clear_device_cache
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainingArguments
 from transformers.trainer_utils import BestRun, TrainOutput, unwrap_peft_model
 
 from modeling_atri.corpora.rows.bad_rows import LEFT_OUT_NAME, BadRow, BadRowLog
@@ -108,7 +108,7 @@ class AtriTrainer(EvaluatingTrainer):
         **kwargs,
     ):
         processor = _one_of(processor, kwargs.pop("processing_class", None))
-        _check_parts(model, model_init, args)
+        args = _checked_arguments(model, model_init, args)
         self._check_overrides(args, kwargs)
         left_out: dict[str, list[BadRow]] = {}
         train_dataset = checked_rows(train_dataset, args, "train", left_out)
@@ -116,7 +116,8 @@ class AtriTrainer(EvaluatingTrainer):
         report_excerpts(train_dataset, args)
         self._text_cache: TextCache | None = None
         self._is_trained = train_dataset is not None
-        self._own_collator, self._search_args = data_collator is None, None
+        self._own_collator = data_collator is None
+        self._search_args: AtriTrainingArguments | None = None
         self.processor = processor
         if model is not None:
             args = self._prepared_for(model, args)
@@ -185,7 +186,8 @@ class AtriTrainer(EvaluatingTrainer):
         Raises:
             ValueError: `model_init` returns the same model again, whose weights have been trained.
         """
-        before, model = self.model, super().call_model_init(trial)
+        before = self.model
+        model: Any = super().call_model_init(trial)
         if model is before:
             raise ValueError(
                 "`model_init` returned the same model again, so that a training would go on from the weights of the "
@@ -315,7 +317,7 @@ class AtriTrainer(EvaluatingTrainer):
     def _inner_training_loop(
         self,
         batch_size: int | None = None,
-        args: AtriTrainingArguments | None = None,
+        args: TrainingArguments | None = None,
         resume_from_checkpoint: str | None = None,
         trial: Any = None,
         ignore_keys_for_eval: list[str] | None = None,
@@ -384,7 +386,7 @@ class AtriTrainer(EvaluatingTrainer):
             self.args, self._search_args, self.hp_search_backend = given, None, None
 
     def _get_output_dir(self, trial: Any) -> str:
-        return self.args.output_dir  # the arguments of a trial have its own folder
+        return str(self.args.output_dir)  # the arguments of a trial have its own folder
 
     def set_mel_statistics(self) -> None:
         """Compute the mel statistics of a model that has none, and fill the augmentation's masks with their mean."""
@@ -533,7 +535,7 @@ def _trimmed(input_ids: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
     return {"input_ids": input_ids[:, used], "attention_mask": attention_mask[:, used]}
 
 
-def _one_of(processor: AtriProcessor | None, processing_class: AtriProcessor | None) -> AtriProcessor:
+def _one_of(processor: Any, processing_class: Any) -> AtriProcessor:
     """The processor of a trainer, given by either name."""
     if processor is None and processing_class is None:
         raise ValueError("AtriTrainer needs the `processor` of the model: `AtriProcessor.from_pretrained(...)`.")
@@ -542,8 +544,8 @@ def _one_of(processor: AtriProcessor | None, processing_class: AtriProcessor | N
     return processing_class if processor is None else processor
 
 
-def _check_parts(model: Any, model_init: Any, args: Any) -> None:
-    """Raise a ValueError unless there is one model, or a function that makes it, and arguments of the right kind."""
+def _checked_arguments(model: Any, model_init: Any, args: Any) -> AtriTrainingArguments:
+    """The arguments, if they are of the right kind, and there is a model or a function that makes it."""
     if (model is None) == (model_init is None):
         given = "neither" if model is None else "both"
         raise ValueError(f"AtriTrainer needs either a `model` or a `model_init` that makes one; got {given}.")
@@ -552,6 +554,7 @@ def _check_parts(model: Any, model_init: Any, args: Any) -> None:
             f"`args` must be AtriTrainingArguments, which name the objective and the languages; got a "
             f"{type(args).__name__}."
         )
+    return args
 
 
 def _collator(args: AtriTrainingArguments, processor: AtriProcessor, feature_cache: FeatureCache) -> AtriDataCollator:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +29,7 @@ class WrongGraphError(ValueError):
 
 def example_clips(config: AtriConfig) -> Iterator[dict[str, Tensor]]:
     """Batches of clips of noise: one patch, just below and above a chunk, and several chunks; with padding."""
-    audio = config.audio_config
+    audio: Any = config.audio_config
     shortest, chunk = audio.patch_size[1], audio.max_frames
     noise = torch.Generator().manual_seed(0)
     for lengths in ((shortest,), (chunk - 1, chunk + shortest), (shortest, 2 * chunk + 5, 3 * shortest + 1)):
@@ -40,7 +41,7 @@ def example_clips(config: AtriConfig) -> Iterator[dict[str, Tensor]]:
 
 def example_captions(config: AtriConfig) -> Iterator[dict[str, Tensor]]:
     """Batches of captions of random tokens, with padding, up to 200 tokens or the position limit of the tower."""
-    text = config.text_config
+    text: Any = config.text_config
     padding = getattr(text, "pad_token_id", None) or 0
     # Some towers, such as XLM-R, count their positions from the id of padding on.
     limit = (getattr(text, "max_position_embeddings", None) or 512) - padding - 1
@@ -79,7 +80,7 @@ def check_graph(path: Path, tower: nn.Module, batches: Iterator[dict[str, Tensor
         where = f"{path.name} for a batch of {size} with length {length}"
         last = {name: value[-1:] for name, value in inputs.items()}
         with _failures_explained(f"{where} does not run"):
-            ours, alone = run_graph(graph, inputs), run_graph(graph, last) if int8 else None
+            ours, alone = run_graph(graph, inputs), run_graph(graph, last)
         expected = tower(**{name: value.to(device) for name, value in inputs.items()}).float().cpu()
         if not int8:
             _compare(ours, expected, FLOAT_TOLERANCE, f"{where} differ from the model's")

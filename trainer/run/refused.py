@@ -5,7 +5,8 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import Trainer, TrainingArguments, get_scheduler, integrations
+from transformers import SchedulerType, Trainer, TrainingArguments, get_scheduler, integrations
+from transformers.training_args import OptimizerNames
 
 from modeling_atri.bounds import is_number
 
@@ -163,7 +164,8 @@ def check_trackers(report_to: str | list[str] | None) -> None:
 
 def check_optimizer(args: TrainingArguments) -> None:
     """Raise a ValueError unless the optimizer and the scheduler of the arguments can be made."""
-    name = args.optim.value
+    name, scheduler = OptimizerNames(args.optim).value, SchedulerType(args.lr_scheduler_type)
+    scheduler_kwargs: Any = args.lr_scheduler_kwargs
     try:
         optimizer_class, options = Trainer.get_optimizer_cls_and_kwargs(args)
         optimizer = optimizer_class([nn.Parameter(torch.zeros(1))], **options)
@@ -178,9 +180,9 @@ def check_optimizer(args: TrainingArguments) -> None:
         if Trainer.get_optimizer_cls_and_kwargs(plain) == (optimizer_class, options):
             raise ValueError(f"`optim` {name!r} takes none of the `optim_args` {args.optim_args!r}. Leave them out.")
     try:
-        get_scheduler(args.lr_scheduler_type, optimizer, 0, 2, scheduler_specific_kwargs=args.lr_scheduler_kwargs)
+        get_scheduler(scheduler, optimizer, 0, 2, scheduler_specific_kwargs=scheduler_kwargs)
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"The scheduler {args.lr_scheduler_type.value!r} cannot be made with `lr_scheduler_kwargs` "
-            f"{args.lr_scheduler_kwargs!r}: {error}. Change one of the two."
+            f"The scheduler {scheduler.value!r} cannot be made with `lr_scheduler_kwargs` "
+            f"{scheduler_kwargs!r}: {error}. Change one of the two."
         ) from error
