@@ -33,8 +33,9 @@ from .run.checkpoints import full_disk_explained, remove_unfinished_saves, resol
 from .run.checks import check_best_metric, check_tokenizer, checked_rows, report_excerpts
 from .run.divergence import TrainingDivergedError
 from .run.engines import check_engine
+from .run.optimizers import check_optimizer
 from .run.progress import brief_callback
-from .run.refused import REFUSED_ARGUMENTS, check_optimizer
+from .run.refused import REFUSED_ARGUMENTS
 from .run.search import callback_attributes, check_search, default_objective, trial_arguments
 from .step.batch import BatchEncoder, exact_backward, joint_backward
 from .step.distributed import average_gradients, batch_shard, told_by_main
