@@ -8,11 +8,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import MISSING, Field, fields
 from difflib import get_close_matches
 from enum import Enum
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
 from transformers import HfArgumentParser
+from transformers.hf_argparser import string_to_bool
+
+from .habits import own_name
 
 
 class _Loader(yaml.SafeLoader):
@@ -40,7 +44,7 @@ def parse_options(
     """Make instances of `dataclasses` from the command line.
 
     `--config FILE` names a YAML or JSON file of options. `--help` explains the options in `shown`, and `--help_all`
-    explains every option.
+    explains every option. Names that people know from other programs are understood too, see [`own_name`].
 
     Args:
         argv: words after the command.
@@ -62,9 +66,11 @@ def parse_options(
         parser.set_defaults(**defaults(set()))
         parser.print_help_of(None if "--help_all" in argv else shown)
         sys.exit(0)
-    words = list(argv)
+    known = {field.name for field in parser.fields}
+    argv = [_own_word(word, known) for word in argv]
+    words = argv
     if path := _Parser((), description, prog).parse_known_args(argv)[0].config:
-        words = [*_words_of_file(path, {field.name for field in parser.fields}), *argv]  # the last value counts
+        words = [*_words_of_file(path, known), *argv]  # the last value counts
     given = {word[2:].split("=")[0].replace("-", "_") for word in words if word.startswith("--")}
     parser.set_defaults(**defaults(given))
     values = parser.values(words)
@@ -106,16 +112,17 @@ class _Parser(HfArgumentParser):
         parser.add_argument(f"--{field.name}", default=default, help=argparse.SUPPRESS)  # for the file of options
 
     def error(self, message: str) -> NoReturn:
-        raise ValueError(f"{message[0].upper()}{message[1:]}. `{self.prog} --help` explains the options.")
+        raise ValueError(f"{message[0].upper()}{message[1:].rstrip('.')}. `{self.prog} --help` explains the options.")
 
     def values(self, words: Sequence[str]) -> dict[str, Any]:
         """Return the values of all options by name."""
         # Without positionals, a word after a switch can only be its value, and a wrong one is reported as such.
         values, unknown = self.parse_known_args(self._with_truth_values(words) if self.positionals else words)
-        if unknown:
+        if options := [word for word in unknown if word.startswith("-")]:
             known = [option for action in self._actions for option in action.option_strings]
-            options = [word for word in unknown if word.startswith("-")]
-            raise ValueError(f"Unknown options: {_describe_unknown(options or unknown, known)}")
+            raise ValueError(f"Unknown options: {_describe_unknown(options, known)}")
+        if unknown:
+            self._refuse_words(unknown, words)
         required = [field.name for field in self.positionals if field.default is MISSING]
         if missing := [name for name in required if getattr(values, name) is None]:
             self.error(f"the following arguments are required: {', '.join(missing)}")
@@ -123,11 +130,32 @@ class _Parser(HfArgumentParser):
 
     def _with_truth_values(self, words: Sequence[str]) -> Iterator[str]:
         """Yield the words with `true` after each bare switch, so that no switch takes a positional for its value."""
-        switches = {field.name for field in self.fields if field.type is bool}
         for word, following in zip(words, [*words, ""][1:], strict=True):
             yield word
-            if word[:2] == "--" and word[2:].replace("-", "_") in switches and following.lower() not in _TRUTH_VALUES:
+            if self._is_switch(word) and following.lower() not in _TRUTH_VALUES:
                 yield "true"
+
+    def _is_switch(self, word: str) -> bool:
+        return any(field.type is bool and word == f"--{field.name}" for field in self.fields)
+
+    def _refuse_words(self, unknown: Sequence[str], words: Sequence[str]) -> NoReturn:
+        """Report words that are neither options nor values. One of them may be meant as the value of a switch."""
+        hint = "Each value needs its option before it, such as --name VALUE."
+        for word, following in pairwise(words):
+            if self._is_switch(word) and not following.startswith("-") and following.lower() not in _TRUTH_VALUES:
+                if following in unknown:
+                    try:
+                        string_to_bool(following)
+                    except argparse.ArgumentTypeError as error:
+                        self.error(f"argument {word}: {error}")
+                hint = f"{word} takes only true or false, so {following!r} after it was not read as its value."
+        taken = (
+            f"takes {' and '.join(field.name for field in self.positionals)} and options" if self.positionals else ""
+        )
+        raise ValueError(
+            f"Too many words: {', '.join(map(repr, unknown))}. `{self.prog}` {taken or 'takes only options'}. {hint} "
+            f"`{self.prog} --help` explains them."
+        )
 
     def print_help_of(self, shown: set[str] | None) -> None:
         """Print the help of some options, or of all with `None`."""
@@ -141,15 +169,26 @@ class _Parser(HfArgumentParser):
         self.print_help()
 
 
+def _own_word(word: str, known: set[str]) -> str:
+    """Replace the name of an option by that of the command: `--lr=1e-4` by `--learning_rate=1e-4`."""
+    dashes = re.match("--|-(?=[a-z](?:=|$))", word)
+    if dashes is None:
+        return word
+    name, equals, value = word[dashes.end() :].partition("=")
+    own = own_name(name, known)
+    return f"--{own}{equals}{value}" if own in known else word
+
+
 def _words_of_file(path: str, known: set[str]) -> list[str]:
     """Return the options of a YAML or JSON file as words of a command line. None leaves an option at its default."""
     try:
         text = Path(path).read_text(encoding="utf-8")
         options = json.loads(text) if path.endswith(".json") else yaml.load(text, _Loader)
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise ValueError(f"The options in {path} cannot be read: {error}") from error
     if not isinstance(options, dict):
         raise ValueError(f"{path} must hold a mapping of options to values, but holds a {type(options).__name__}.")
+    options = {own_name(str(name), known): value for name, value in options.items()}
     if unknown := sorted(set(options) - known):
         raise ValueError(f"Unknown options in {path}: {_describe_unknown(unknown, known)}")
     words = []
