@@ -1,7 +1,11 @@
-"""The `atri` command. It reports a caller's mistake in one line instead of a stack trace."""
+"""The `atri` command. It reports an error in one line instead of a stack trace."""
 
 import os
 import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from io import TextIOWrapper
+from typing import TextIO
 
 from .dispatch import command_in, dispatch
 
@@ -23,29 +27,88 @@ COMMANDS = {
     name: command_in(f"modeling_atri.cli.commands.{_FOLDERS.get(name, name)}", help) for name, help in _HELP.items()
 }
 
-_EXIT_MISTAKE, _EXIT_INTERRUPTED = 2, 130
+_EXIT_FAULT, _EXIT_MISTAKE, _EXIT_INTERRUPTED, _EXIT_CUT = 1, 2, 130, 141  # the last are 128 + the signal's number
+
+# What a user or the machine can cause: wrong values and contents (`ValueError`, also for broken JSON and for text that
+# is not UTF-8), files, disks, permissions and networks (`OSError`), missing packages, too little memory.
+_MISTAKES = (ValueError, OSError, ImportError, MemoryError)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run `atri` and return its exit status: 0 for success, 2 for a mistake, 130 for an interrupt."""
-    argv = sys.argv[1:] if argv is None else argv
-    if argv and argv[0] in ("-V", "--version"):
-        from modeling_atri import __version__
+    """Run `atri` and return its exit status.
 
-        print(f"atri {__version__}")
-        return 0
+    An error does not end in a stack trace, unless ATRI_DEBUG is set. Its class says what kind of error it is:
+
+    - 2 for a mistake: one of `_MISTAKES`, or a class that a library defines for its own errors, such as those of the
+      Hub, of safetensors, of PyArrow, of a GPU without memory, or of a data set that cannot be generated.
+    - 1 for a fault of this program: every other class that Python has, such as `KeyError` or `TypeError`. Code that
+      hands a user's file to a library turns such an error of the library into a `ValueError` that names the file.
+    - 130 for an interrupt (Ctrl-C), and 141, without a message, if the program that reads the output has ended, as
+      `head` does.
+    - 0 for success, or the exit status of the command.
+    """
+    for stream in (sys.stdout, sys.stderr):  # a terminal that cannot show a character shows its number
+        if isinstance(stream, TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        status = _run(sys.argv[1:] if argv is None else argv)
+    except BrokenPipeError:
+        status = _EXIT_CUT
+    for stream in (sys.stdout, sys.stderr):
+        _discard_if_broken(stream)
+    return status
+
+
+def _run(argv: Sequence[str]) -> int:
+    """Run a command, report its error, and return its exit status."""
     prog = f"atri {argv[0]}" if argv and argv[0] in COMMANDS else "atri"
     try:
-        return dispatch(argv, "atri", "command", COMMANDS, "Audio-text retrieval in many languages.")
+        return _dispatch_and_flush(argv)
+    except BrokenPipeError:
+        raise
     except KeyboardInterrupt:
         print(f"\n{prog}: interrupted.", file=sys.stderr)
         return _EXIT_INTERRUPTED
-    except (ValueError, OSError, ImportError) as error:
+    except Exception as error:
         if os.environ.get("ATRI_DEBUG"):
             raise
-        print(f"{prog}: {error}", file=sys.stderr)
+        is_mistake = isinstance(error, _MISTAKES) or type(error).__module__ != "builtins"
+        advice = "" if is_mistake else "this is a fault of the program, please report it. "
+        print(f"{prog}: {advice}{_describe(error)}", file=sys.stderr)
         print("(Set ATRI_DEBUG=1 to see the stack trace.)", file=sys.stderr)
-        return _EXIT_MISTAKE
+        return _EXIT_MISTAKE if is_mistake else _EXIT_FAULT
+
+
+def _dispatch_and_flush(argv: Sequence[str]) -> int:
+    """Run a command and write out what it printed, so that a full disk or a cut output is an error of the command."""
+    try:
+        if argv and argv[0] in ("-V", "--version"):
+            from modeling_atri import __version__
+
+            print(f"atri {__version__}")
+            return 0
+        return dispatch(argv, "atri", "command", COMMANDS, "Audio-text retrieval in many languages.")
+    finally:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+
+
+def _discard_if_broken(stream: TextIO | None) -> None:
+    """Discard what cannot be written, because Python would try again at its exit and print the error."""
+    try:
+        if stream is not None:
+            stream.flush()
+    except OSError:
+        with suppress(OSError):  # the stream of a test may be no file
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _describe(error: Exception) -> str:
+    """The text of an error and of its cause. Without its name, the text of some classes says little."""
+    if isinstance(error, _MISTAKES) and str(error):
+        return str(error)
+    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return f"{text} ({_describe(error.__cause__)})" if isinstance(error.__cause__, Exception) else text
 
 
 if __name__ == "__main__":

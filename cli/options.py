@@ -149,11 +149,9 @@ class _Parser(HfArgumentParser):
                     except argparse.ArgumentTypeError as error:
                         self.error(f"argument {word}: {error}")
                 hint = f"{word} takes only true or false, so {following!r} after it was not read as its value."
-        taken = (
-            f"takes {' and '.join(field.name for field in self.positionals)} and options" if self.positionals else ""
-        )
+        taken = " and ".join([*(field.name for field in self.positionals), "options"])
         raise ValueError(
-            f"Too many words: {', '.join(map(repr, unknown))}. `{self.prog}` {taken or 'takes only options'}. {hint} "
+            f"Too many words: {', '.join(map(repr, unknown))}. `{self.prog}` takes {taken}. {hint} "
             f"`{self.prog} --help` explains them."
         )
 
