@@ -2,6 +2,7 @@
 
 import os
 import re
+from difflib import get_close_matches
 from typing import NamedTuple
 from urllib.parse import unquote
 
@@ -79,9 +80,19 @@ def check_source(name_or_path: str | os.PathLike, kind: str = "folder", needs_ow
 
 def missing_source(name: str, kind: str) -> ValueError:
     """The error for a name that is neither a path of this kind nor a Hub id."""
-    return ValueError(
-        f"There is no {kind} {name!r}, and it is not a Hub id (owner/name) either. Check the path, or pass a Hub id."
-    )
+    near = nearest_path(name)
+    advice = f"Did you mean {near!r}?" if near else "Check the path, or pass a Hub id."
+    return ValueError(f"There is no {kind} {name!r}, and it is not a Hub id (owner/name) either. {advice}")
+
+
+def nearest_path(name: str) -> str | None:
+    """A path that exists beside the one that was named, and has a similar last part."""
+    parent, last = os.path.split(name.rstrip("/"))
+    try:
+        found = get_close_matches(last, set(os.listdir(parent or ".")) - {last}, n=1)
+    except OSError:  # the parent does not exist either, or is closed
+        return None
+    return os.path.join(parent, found[0]) if found else None
 
 
 def public_name(name_or_path: str | os.PathLike) -> str:
