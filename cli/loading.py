@@ -112,7 +112,7 @@ def check_device(name: str) -> None:
     import torch
 
     try:
-        torch.empty(0, device=name)
+        torch.zeros(1, device=name).item()  # fails on `meta`, which holds no values
     except (RuntimeError, AssertionError) as error:  # torch without CUDA raises an AssertionError
         raise ValueError(f"The device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
 

@@ -126,6 +126,8 @@ class _Parser(HfArgumentParser):
         required = [field.name for field in self.positionals if field.default is MISSING]
         if missing := [name for name in required if getattr(values, name) is None]:
             self.error(f"the following arguments are required: {', '.join(missing)}")
+        if empty := [field.name for field in self.positionals if getattr(values, field.name) == ""]:
+            self.error(f"the following arguments are empty: {', '.join(empty)}")
         return vars(values)
 
     def _with_truth_values(self, words: Sequence[str]) -> Iterator[str]:

@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
@@ -135,16 +135,34 @@ def collect_files(
     folder = Path(folder)
     _check_folder(folder)
     files: dict[str, Path | bytes] = dict(published_files(folder))
-    results = read_results(folder) if facts is None else facts
+    if facts is not None:
+        return files | _texts(folder, repo_id, facts, base_model, files)
+    try:
+        return files | _texts(folder, repo_id, read_results(folder), base_model, files)
+    except (
+        AttributeError,
+        KeyError,
+        TypeError,
+    ) as error:  # the file is JSON, but has other parts than those of `Results`
+        raise ValueError(
+            f"No card can be made from {folder / RESULTS_NAME} ({type(error).__name__}: {error}), because it was not "
+            "written by this package or was changed. Restore the file, or delete it."
+        ) from error
+
+
+def _texts(
+    folder: Path, repo_id: str, results: Results, base_model: str | None, files: Collection[str]
+) -> dict[str, bytes]:
+    """The texts that are made for a repository, by path in it; `files` are those that the folder has."""
+    texts: dict[str, bytes] = {}
     if _ADAPTER[0] in files:
         adapter = _adapter_config(folder / _ADAPTER[0], base_model)
-        files[_ADAPTER[0]] = json.dumps(adapter, indent=2).encode()
+        texts[_ADAPTER[0]] = json.dumps(adapter, indent=2).encode()
         model = ModelFacts(adapter={}, base_model=adapter["base_model_name_or_path"])
         results = results | {"model": model | results.get("model", {})}
-    files[CARD_NAME] = _card(folder, repo_id, results).encode()
-    for name, content in eval_results_files(results).items():
-        files.setdefault(name, content.encode())
-    return files
+    texts[CARD_NAME] = _card(folder, repo_id, results).encode()
+    made = eval_results_files(results).items()
+    return texts | {name: content.encode() for name, content in made if name not in files}
 
 
 def published_files(folder: Path) -> dict[str, Path]:
@@ -241,7 +259,10 @@ def _check_folder(folder: Path) -> None:
 
 def _adapter_config(path: Path, base_model: str | None) -> dict[str, Any]:
     """PEFT's configuration with a base model that others can load."""
-    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} cannot be read as JSON: {error}. Save the adapter again.") from error
     base = base_model or config.get("base_model_name_or_path")
     if not base or not is_hub_id(base):
         raise ValueError(
@@ -256,7 +277,10 @@ def _card(folder: Path, repo_id: str, results: Results) -> str:
     path = folder / CARD_NAME
     if not path.is_file():
         return signed(str(make_model_card(results, repo_id, title=repo_id.split("/")[-1])))
-    text = path.read_text(encoding="utf-8")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except ValueError as error:
+        raise ValueError(f"{path} is not a text in UTF-8 ({error}). Save it as UTF-8.") from error
     names = set(re.findall(r'\.from_pretrained\("([^"]+)"', text))
     if not is_made_here(text):  # a card written by hand may name other models too
         return _renamed(text, {name for name in names if _is_name_of(folder, name)}, repo_id)

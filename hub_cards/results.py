@@ -166,7 +166,7 @@ def read_results(folder: str | os.PathLike[str]) -> Results:
     if path.is_file():
         try:
             results = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{path} cannot be read as JSON: {error}") from error
         if not isinstance(results, dict):
             raise ValueError(f"{path} must hold a mapping, but holds a {type(results).__name__}.")

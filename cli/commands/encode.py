@@ -11,6 +11,7 @@ from modeling_atri.hub_cards.tables import counted, text_table
 
 from ..loading import check_device, load_model
 from ..options import parse_options
+from ..outputs import check_output_folder
 
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ def encode(args: EncodeArguments) -> "FolderSummary":
     check_device(args.device)
     if not Path(args.folder).is_dir():  # before the model is loaded
         raise ValueError(f"There is no folder {args.folder!r}.")
+    check_output_folder(args.out)
     model, processor = load_model(args.model)
     options = {name: value for name, value in asdict(args).items() if name not in ("model", "device")}
     summary = encode_folder(model.to(args.device), processor, model_name=args.model, progress=True, **options)

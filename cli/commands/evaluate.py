@@ -9,6 +9,7 @@ from modeling_atri.hub_cards.results import Results, write_results
 from ..embedding import EmbeddingArguments, embed_data
 from ..loading import data_name, hub_id
 from ..options import parse_options
+from ..outputs import check_output_file
 
 
 DESCRIPTION = """\
@@ -50,6 +51,8 @@ def evaluate(args: EvaluateArguments) -> Results:
 
     from ..report import print_left_out, print_results
 
+    if args.output:
+        check_output_file(args.output)
     model, retrieval_set, embeddings, left_out = embed_data(args, args.group_column)
     anchor = resolve_language(args.anchor_language)
     results = Results(

@@ -7,6 +7,7 @@ from modeling_atri.bounds import option
 
 from ..loading import load_model
 from ..options import parse_options
+from ..outputs import check_output_folder
 
 
 DESCRIPTION = """\
@@ -51,6 +52,7 @@ def export(args: ExportArguments) -> None:
     from modeling_atri.onnx.extra import import_extra
 
     check_new_folder(args.out)  # before the model is loaded, which takes time
+    check_output_folder(args.out)
     import_extra("onnxscript")
     model, processor = load_model(args.model)
     export_onnx(model, processor, args.out, int8=args.int8)

@@ -11,6 +11,7 @@ from modeling_atri.hub_cards.results import DataNames
 
 from ..loading import DATA_HELP, SPLIT_HELP, data_name, hub_id, load_model
 from ..options import parse_options
+from ..outputs import check_output_folder
 
 
 if TYPE_CHECKING:
@@ -115,6 +116,7 @@ def train(data: DataArguments, sizes: "ScratchArguments", args: "AtriTrainingArg
 
     from ..report import save_run
 
+    check_output_folder(str(args.output_dir))
     # As in Trainer, `true` means the last checkpoint in the output folder.
     name = args.resume_from_checkpoint
     wanted = {"true": True, "false": None}.get(str(name).lower(), name)

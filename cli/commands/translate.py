@@ -9,6 +9,7 @@ from modeling_atri.languages_atri import language_name, resolve_languages
 
 from ..loading import check_device, data_name, load_model
 from ..options import parse_options
+from ..outputs import check_output_folder
 
 
 if TYPE_CHECKING:
@@ -101,6 +102,7 @@ def translate(args: TranslateArguments) -> "TranslationSummary":
     check_device(args.device)
     if not Path(args.data).exists():  # before the model is loaded
         raise ValueError(f"There is no folder or file {args.data!r}.")
+    check_output_folder(args.output)
     languages = resolve_languages(args.languages)
     from modeling_atri.corpora.translation.licenses import read_licenses, translation_license
     from modeling_atri.corpora.translation.models import load_translation_model

@@ -19,6 +19,7 @@ from transformers import (
 
 from modeling_atri.encode.fingerprints import weights_fingerprint
 from modeling_atri.languages_atri import LANGUAGES, find_language, language_name
+from modeling_atri.pretrained.checkpoints import naming_source
 from modeling_atri.sources import check_source, public_name
 
 from .quality import CUT_OFF, SOURCE_TOO_LONG, UNKNOWN_TOKEN
@@ -290,11 +291,13 @@ def load_translation_model(
     name_or_path = check_source(name_or_path)
     if dtype not in _DTYPES:
         raise ValueError(f"`dtype` must be one of {', '.join(_DTYPES)}, got {dtype!r}.")
-    config = AutoConfig.from_pretrained(name_or_path, revision=revision)
+    with naming_source(name_or_path):
+        config = AutoConfig.from_pretrained(name_or_path, revision=revision)
     if config.model_type not in _MODELS:
         raise ValueError(f"{name_or_path} is of type {config.model_type!r}; supported are {_SUPPORTED}.")
-    tokenizer = AutoTokenizer.from_pretrained(name_or_path, revision=revision)
-    model = AutoModelForSeq2SeqLM.from_pretrained(name_or_path, revision=revision, dtype=getattr(torch, dtype))
+    with naming_source(name_or_path):
+        tokenizer = AutoTokenizer.from_pretrained(name_or_path, revision=revision)
+        model = AutoModelForSeq2SeqLM.from_pretrained(name_or_path, revision=revision, dtype=getattr(torch, dtype))
     return _MODELS[config.model_type](
         model.to(device),
         tokenizer,

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from safetensors import SafetensorError
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_utils import load_state_dict
@@ -57,7 +56,9 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, Tensor]:
                 "anything else can run code. If you trust the file, save its state dict alone and pass that."
             ) from error
         raise ValueError(f"{path} is not a checkpoint of torch, or it is damaged.") from error
-    except (RuntimeError, EOFError, OSError, SafetensorError) as error:
+    except (ImportError, MemoryError):
+        raise
+    except Exception as error:  # torch and safetensors raise errors of many classes for bytes that they did not write
         reason = str(error).strip().partition("\n")[0]
         raise ValueError(f"{path} is not a checkpoint, or it is damaged{f': {reason}' if reason else ''}") from error
     state_dict = _unwrap(checkpoint, path)
@@ -134,13 +135,23 @@ def quiet_transformers() -> Iterator[None]:
 
 @contextmanager
 def naming_source(name_or_path: str) -> Iterator[None]:
-    """Add the name of the repository to errors of the connection: several repositories are read for one model."""
+    """Add the name of a folder or repository to errors that lack it: several of them are read for one model.
+
+    Raises:
+        OSError: the connection failed, or a file is missing.
+        ValueError: a file is damaged. The libraries that read it raise errors of any class then.
+    """
     try:
         yield
-    except OSError as error:
+    except (ImportError, MemoryError):
+        raise
+    except (OSError, ValueError) as error:
         if name_or_path in str(error):
             raise
-        raise OSError(f"{name_or_path} cannot be read: {error}") from error
+        kind = OSError if isinstance(error, OSError) else ValueError
+        raise kind(f"{name_or_path} cannot be read: {error}") from error
+    except Exception as error:
+        raise ValueError(f"{name_or_path} cannot be read: {type(error).__name__}: {error}") from error
 
 
 def _unwrap(checkpoint: Any, path: str) -> dict[str, Tensor]:

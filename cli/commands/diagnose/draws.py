@@ -14,6 +14,7 @@ from modeling_atri.trainer.objectives import OBJECTIVES, find_objective
 
 from ...loading import DATA_HELP, data_name
 from ...options import parse_options
+from ...outputs import check_output_folder
 
 
 DESCRIPTION = """\
@@ -53,8 +54,8 @@ class DrawsArguments:
     languages_per_step: int | None = option(None, "kcl and akcl: number of languages in a step. Default: all.")
     caption_choice: str = option("random", "Which of a clip's captions an epoch uses.", choices=CAPTION_CHOICES)
     epochs: PositiveCount = option(10, "Number of epochs.")
-    per_device_train_batch_size: int = option(24, "Clips of a batch on each process.")
-    num_processes: int = option(1, "Number of processes of the run.")
+    per_device_train_batch_size: PositiveCount = option(24, "Clips of a batch on each process.")
+    num_processes: PositiveCount = option(1, "Number of processes of the run.")
     dataloader_drop_last: bool = option(False, "Leave out a last step that is not full.")
     seed: int = option(42, "The run's --data_seed, or its --seed if it has none.")
     output_dir: str = option("diagnosis", "Folder for draws.json and draws.png.")
@@ -71,6 +72,7 @@ def main(argv: list[str]) -> None:
 
 def diagnose_draws(args: DrawsArguments) -> dict[str, Any]:
     """Replay the draws, measure their error, print and save the figures, and return them."""
+    check_output_folder(args.output_dir)
     from modeling_atri.corpora.rows.load import load_rows
     from modeling_atri.files import write_json
     from modeling_atri.hub_cards.environment import describe_environment

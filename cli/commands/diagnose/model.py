@@ -9,6 +9,7 @@ from modeling_atri.bounds import option
 from ...embedding import EmbeddingArguments, embed_data
 from ...loading import data_name
 from ...options import parse_options
+from ...outputs import check_output_folder
 
 
 DESCRIPTION = """\
@@ -49,6 +50,7 @@ def diagnose_model(args: ModelArguments) -> dict[str, Any]:
     from ...report import print_left_out
     from .plots import plot_alignment
 
+    check_output_folder(args.output_dir)
     _, retrieval_set, embeddings, left_out = embed_data(args)
     anchor = resolve_language(args.anchor_language)
     results = {

@@ -10,6 +10,7 @@ from modeling_atri.trainer.objectives import find_objective
 
 from ...loading import DATA_HELP, data_name, load_model
 from ...options import parse_options
+from ...outputs import check_output_folder
 
 
 DESCRIPTION = """\
@@ -83,6 +84,7 @@ def diagnose_twins(options: TwinArguments, sizes, args) -> dict[str, Any]:
 
     languages = args.language_draws.languages
     _refuse_equal_twins(args, len(languages))
+    check_output_folder(args.output_dir)
     rows = load_rows(options.train_data, options.train_split, languages=languages, group_column=args.group_column)
     args = copy.copy(args)
     args.group_column = None  # `load_rows` wrote it to the column `group_id`

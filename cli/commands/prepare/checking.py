@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from modeling_atri.bounds import option
 
+from ...outputs import check_output_file
+
 
 if TYPE_CHECKING:
     from modeling_atri.corpora.folders.overlap import Overlap
@@ -48,6 +50,8 @@ example:
         from modeling_atri.files import write_json_lines
         from modeling_atri.hub_cards.tables import counted
 
+        if self.output:
+            check_output_file(self.output)
         if both := {Path(name).resolve() for name in self.train} & {Path(name).resolve() for name in self.test}:
             raise ValueError(f"{', '.join(map(str, sorted(both)))} is given to both --train and --test.")
         train, test = ([clip for name in names for clip in read_clips(name)] for names in (self.train, self.test))
