@@ -104,7 +104,7 @@ def _reason(error: BaseException) -> str:
         cause = cause.__cause__ or cause.__context__
     text = " ".join(str(error).split()) or "no reason is given"
     named = text if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: {text}"
-    return named if named.endswith(".") else f"{named}."
+    return named if named.endswith((".", "!")) else f"{named}."
 
 
 def check_device(name: str) -> None:

@@ -32,6 +32,7 @@ _EXIT_FAULT, _EXIT_MISTAKE, _EXIT_INTERRUPTED, _EXIT_CUT = 1, 2, 130, 141  # the
 # What a user or the machine can cause: wrong values and contents (`ValueError`, also for broken JSON and for text that
 # is not UTF-8), files, disks, permissions and networks (`OSError`), missing packages, too little memory.
 _MISTAKES = (ValueError, OSError, ImportError, MemoryError)
+_MEMORY = "DefaultCPUAllocator: can't allocate memory"  # torch raises a RuntimeError for it
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -72,7 +73,7 @@ def _run(argv: Sequence[str]) -> int:
     except Exception as error:
         if os.environ.get("ATRI_DEBUG"):
             raise
-        is_mistake = isinstance(error, _MISTAKES) or type(error).__module__ != "builtins"
+        is_mistake = isinstance(error, _MISTAKES) or type(error).__module__ != "builtins" or _MEMORY in str(error)
         advice = "" if is_mistake else "this is a fault of the program, please report it. "
         print(f"{prog}: {advice}{_describe(error)}", file=sys.stderr)
         print("(Set ATRI_DEBUG=1 to see the stack trace.)", file=sys.stderr)
@@ -95,9 +96,10 @@ def _dispatch_and_flush(argv: Sequence[str]) -> int:
 
 def _discard_if_broken(stream: TextIO | None) -> None:
     """Discard what cannot be written, because Python would try again at its exit and print the error."""
+    if stream is None:
+        return
     try:
-        if stream is not None:
-            stream.flush()
+        stream.flush()
     except OSError:
         with suppress(OSError):  # the stream of a test may be no file
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

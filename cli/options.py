@@ -153,7 +153,7 @@ class _Parser(HfArgumentParser):
                 hint = f"{word} takes only true or false, so {following!r} after it was not read as its value."
         taken = " and ".join([*(field.name for field in self.positionals), "options"])
         raise ValueError(
-            f"Too many words: {', '.join(map(repr, unknown))}. `{self.prog}` takes {taken}. {hint} "
+            f"Unknown options: {', '.join(map(repr, unknown))}. `{self.prog}` takes {taken}. {hint} "
             f"`{self.prog} --help` explains them."
         )
 

@@ -18,6 +18,7 @@ def check_output_folder(path: str) -> None:
 
 def check_output_file(path: str) -> None:
     """Raise a ValueError unless a file of this name can be written, as far as its folder shows."""
-    if os.path.isdir(path):
-        raise ValueError(f"Results cannot be written to {path!r}, because it is a folder. Name a file.")
+    if os.path.exists(path) and not os.path.isfile(path):
+        kind = "a folder" if os.path.isdir(path) else "no regular file"  # a device would be replaced by a file
+        raise ValueError(f"Results cannot be written to {path!r}, because it is {kind}. Name a file.")
     check_output_folder(os.path.dirname(path) or ".")

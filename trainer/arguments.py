@@ -205,7 +205,11 @@ class AtriTrainingArguments(TrainingArguments):
         check_trackers(self.report_to)
         self.report_to = self.report_to or "none"
         self._choose_best_metric()  # before the parent chooses the loss, which no evaluation computes
+        if self.gradient_accumulation_steps < 1:
+            raise ValueError(f"`gradient_accumulation_steps` must be >= 1; got {self.gradient_accumulation_steps}.")
         super().__post_init__()
+        if isinstance(self.lr_scheduler_kwargs, str):  # the parent reads a string that begins like a JSON object
+            raise ValueError(f"`lr_scheduler_kwargs` must be a JSON object; got {self.lr_scheduler_kwargs!r}.")
         check_processes(self)
         if (self.activation_checkpointing_kwargs or {}).get("offload") and self.device.type == "cpu":
             raise ValueError("`offload` of `activation_checkpointing_kwargs` moves states to the CPU: it needs a GPU.")

@@ -100,6 +100,41 @@ def test_defaults_may_depend_on_what_was_given(tmp_path):
     assert parse("--name", "x", "--config", str(path), defaults=defaults).rate == 2.0
 
 
+@dataclass
+class Training:
+    output_dir: str = field(metadata={"help": "Where to."})
+    learning_rate: float = field(default=1e-3, metadata={"help": "A rate."})
+    num_train_epochs: float = field(default=3, metadata={"help": "A number."})
+    per_device_train_batch_size: int = field(default=8, metadata={"help": "A size."})
+
+
+@pytest.mark.parametrize("words", ["--lr 0.1 --epochs 2 --batch_size 4 -o x", "-o=x --lr=0.1 --num-epochs=2 --bs=4"])
+def test_names_from_other_programs_are_understood(words, tmp_path):
+    seen = []
+
+    def defaults(given):
+        seen.append(given)
+        return {}
+
+    expected = Training("x", 0.1, 2, 4)
+    assert parse_options(words.split(), (Training,), "What it does.", "prog", defaults=defaults) == (expected,)
+    assert seen == [{"output_dir", "learning_rate", "num_train_epochs", "per_device_train_batch_size"}]
+    path = tmp_path / "options.yaml"
+    path.write_text("lr: 0.1\nnum-epochs: 2\nbatch_size: 4\noutput: x\n")
+    assert parse_options(["--config", str(path)], (Training,), "What it does.", "prog") == (expected,)
+
+
+@pytest.mark.parametrize(
+    "content", ["1: x\nname: a\n", "[" * 500, "name: a\n? [x]\n: b\n", b"name: \xff\n", "!!python/x y"]
+)
+def test_a_file_of_any_content_is_a_mistake_of_one_line(tmp_path, content):
+    for suffix in ("yaml", "json"):
+        path = tmp_path / f"options.{suffix}"
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        with pytest.raises(ValueError, match=f"options.{suffix}"):
+            parse("--config", str(path))
+
+
 def test_options_are_not_abbreviated():
     with pytest.raises(ValueError, match="'--conf' .did you mean '--config'"):
         parse("--name", "x", "--conf", "options.yaml")
@@ -218,3 +253,30 @@ def test_a_field_may_describe_its_option_as_argparse_does():
     for argv, expected in (([], None), (["--recompute"], True), (["--recompute", "false"], False)):
         (args,) = parse_options(argv, (Checkpointing,), "What it does.", "prog")
         assert args == Checkpointing(expected)
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (
+            "out --overwrite maybe",
+            r"^Argument --overwrite: Truthy value expected: got maybe but .*\(case insensitive\)\. ",
+        ),
+        (
+            "--overwrite maybe out",
+            r"'out'.* --overwrite takes only true or false, so 'maybe' after it was not read as",
+        ),
+        ("out --overwrite=maybe", r"^Argument --overwrite: Truthy value expected: got maybe"),
+        ("out stray", r"^Unknown options: 'stray'. `prog` takes output_dir and options. Each value needs its option"),
+        ("out stray --nmae x", r"^Unknown options: '--nmae' \(did you mean '--name'\?\)"),
+        ("", r"required: output_dir"),
+    ],
+)
+def test_words_that_do_not_fit(words, message):
+    with pytest.raises(ValueError, match=message):
+        parse_conversion(*words.split())
+
+
+def test_an_empty_word_is_no_name():
+    with pytest.raises(ValueError, match="The following arguments are empty: output_dir"):
+        parse_conversion("")

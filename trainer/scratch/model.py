@@ -3,10 +3,11 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import torch
 
-from modeling_atri.bounds import Dropout, Positive, PositiveCount, check_options, option
+from modeling_atri.bounds import Bounds, Dropout, Positive, PositiveCount, check_options, option
 from modeling_atri.configuration_atri import AtriConfig
 from modeling_atri.feature_extraction_atri import AtriFeatureExtractor
 from modeling_atri.modeling_atri import AtriModel
@@ -34,7 +35,9 @@ class ScratchArguments:
     text_layers: PositiveCount = option(2, "From scratch: blocks of the text tower.")
     text_heads: PositiveCount = option(4, "From scratch: attention heads, text tower.")
     text_dropout: Dropout = option(0.1, "From scratch: dropout in the text tower.")
-    vocab_size: PositiveCount = option(4000, "From scratch: tokens, learned from the training captions.")
+    vocab_size: Annotated[int, Bounds("[1, 1000000]")] = option(
+        4000, "From scratch: tokens, learned from the training captions."
+    )
     projection_dim: PositiveCount = option(128, "From scratch: width of the embeddings.")
     temperature: Positive = option(0.07, "From scratch: initial softmax temperature.")
 
