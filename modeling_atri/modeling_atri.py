@@ -1,9 +1,10 @@
 """PyTorch ATRI model: a CED audio tower and any text tower, in one multilingual embedding space."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from importlib import import_module
+from inspect import signature
 from os import PathLike
 
 import torch
@@ -25,12 +26,14 @@ from transformers.utils.output_capturing import capture_outputs
 from .configuration_atri import IS_REMOTE_CODE, AtriAudioConfig, AtriConfig
 from .loss_atri import info_nce_loss
 from .pipelines_atri import register_pipelines
-from .text_model_atri import build_text_model
+from .text_model_atri import build_text_model, cut_captions, max_text_tokens
 
 
 # Feed-forward blocks run on this many tokens at a time on a CPU (four clips of ten seconds), so that their wide states
 # stay in the cache. For the states of a whole batch, every block would allocate memory anew.
 _TOKENS_AT_ONCE = 1024
+
+_OPTIONS = frozenset(TransformersKwargs.__annotations__) | {"return_dict"}  # that every model of transformers takes
 
 
 @auto_docstring
@@ -303,6 +306,7 @@ class AtriAudioModel(AtriPreTrainedModel):
             after the normalisation; this filling is attended to and counts in the mean. The means of the chunks are
             averaged with equal weights. CED was defined and trained in this way.
         """
+        check_inputs(kwargs, _OPTIONS, "`input_features` and `input_features_mask`")
         num_frames = self._num_frames(input_features, input_features_mask)
         features = self.mel_norm(input_features)
         chunks, chunk_frames, is_used = self._cut(features, num_frames)
@@ -435,6 +439,12 @@ class AtriAudioModel(AtriPreTrainedModel):
         return BaseModelOutputWithPooling(last_hidden_state=hidden_states, pooler_output=pooled)
 
 
+def check_inputs(given: Iterable[str], known: Collection[str], inputs: str) -> None:
+    """Raise a ValueError if a model gets inputs that it does not have and would ignore, such as another mask."""
+    if unknown := [name for name in given if name not in known]:
+        raise ValueError(f"The model has no inputs {unknown}. Its inputs here are {inputs}; leave out the others.")
+
+
 def masked_mean(hidden_states: Tensor, mask: Tensor) -> Tensor:
     """Mean of `(batch, items, dim)` over the items where `mask` is set, computed in at least float32."""
     weights = mask[..., None].to(torch.promote_types(hidden_states.dtype, torch.float32))
@@ -455,6 +465,8 @@ class AtriModel(AtriPreTrainedModel):
         super().__init__(config)
         self.audio_model = AtriAudioModel._from_config(config.audio_config)
         self.text_model = build_text_model(config.text_config)
+        self.max_text_tokens = max_text_tokens(self.text_model)  # longer captions are cut
+        self._text_options = _OPTIONS | signature(self.text_model.forward).parameters.keys()
         self.audio_projection = AtriProjectionHead(config.audio_config.hidden_size, config.projection_dim)
         self.text_projection = AtriProjectionHead(config.text_config.hidden_size, config.projection_dim)
         self.logit_scale = nn.Parameter(torch.tensor(float(config.logit_scale_init_value)))
@@ -558,6 +570,8 @@ class AtriModel(AtriPreTrainedModel):
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPooling:
         r"""
+        Captions that are longer than the text tower takes (`max_text_tokens`) are cut before the end token.
+
         Returns:
             `BaseModelOutputWithPooling`: the output of the text tower, with the projected and L2-normalised
             embeddings, of shape `(batch_size, projection_dim)`, as `pooler_output`.
@@ -568,8 +582,12 @@ class AtriModel(AtriPreTrainedModel):
 
     def _encode_text(self, input_ids: Tensor, attention_mask: Tensor | None, **kwargs) -> BaseModelOutputWithPooling:
         """Run the text tower; the `pooler_output` is the mean of the token states."""
+        check_inputs(kwargs, self._text_options, "`input_ids` and `attention_mask`")
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
+        if self.max_text_tokens is not None and not torch.compiler.is_exporting():
+            if input_ids.shape[1] > self.max_text_tokens:
+                input_ids, attention_mask = cut_captions(input_ids, attention_mask, self.max_text_tokens)
         outputs = self.text_model(input_ids=input_ids, attention_mask=attention_mask, return_dict=True, **kwargs)
         return BaseModelOutputWithPooling(
             last_hidden_state=outputs.last_hidden_state,
@@ -617,6 +635,13 @@ class AtriModel(AtriPreTrainedModel):
         if input_ids is not None and text_pooler_output is not None:
             raise ValueError("Pass captions as `input_ids` or as `text_pooler_output`, not both.")
         texts = input_ids if text_pooler_output is None else text_pooler_output
+        if attention_mask is not None and texts is None:
+            raise ValueError(
+                "`attention_mask` is the mask of captions, but there are no `input_ids`. The mask of clips is "
+                "`input_features_mask`."
+            )
+        check_inputs(kwargs, self._text_options, "`input_features_mask` for clips and `attention_mask` for captions")
+        options = {name: value for name, value in kwargs.items() if name in _OPTIONS}
         if input_features is None and texts is None:
             raise ValueError("Neither `input_features` nor `input_ids` was given. Pass clips, captions, or both.")
         if return_loss and (input_features is None or texts is None):
@@ -630,7 +655,7 @@ class AtriModel(AtriPreTrainedModel):
             )
         audio_outputs = audio_embeds = text_outputs = text_embeds = None
         if input_features is not None:
-            audio_outputs = self.audio_model(input_features, input_features_mask, return_dict=True, **kwargs)
+            audio_outputs = self.audio_model(input_features, input_features_mask, return_dict=True, **options)
             audio_embeds = F.normalize(self.audio_projection(audio_outputs.pooler_output), dim=-1)
         if input_ids is not None:
             text_outputs = self._encode_text(input_ids, attention_mask, **kwargs)

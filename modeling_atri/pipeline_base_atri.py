@@ -42,6 +42,7 @@ class AtriPipeline(Pipeline):
         super().__init__(model=model, processor=processor, **kwargs)
         # transformers takes the padding values of a batch from these two.
         self.tokenizer, self.feature_extractor = processor.tokenizer, processor.feature_extractor
+        self.processor.limit_text_length(getattr(model, "max_text_tokens", None))
         self.model.eval()
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:

@@ -69,8 +69,8 @@ class AtriProcessor(ProcessorMixin):
         normalize_text (`bool`, *optional*, defaults to `False`): lower-case captions and strip punctuation as ML-CLAP
             does. The conversion of ML-CLAP's checkpoints sets it.
         max_text_length (`int`, *optional*, defaults to 514): maximum number of tokens of a caption, including the
-            language code and the end token. The default is SONAR's limit. The tokenizer's `model_max_length` is
-            lowered to it.
+            language code and the end token. The default is SONAR's limit. `atri convert`, the Trainer, the pipelines
+            and the ONNX export lower it to what the text tower takes, and the tokenizer's `model_max_length` to it.
     """
 
     valid_processor_kwargs = AtriProcessorKwargs
@@ -86,8 +86,13 @@ class AtriProcessor(ProcessorMixin):
             )
         self.normalize_text = normalize_text
         self.max_text_length = max_text_length
+        self.limit_text_length(max_text_length)
+
+    def limit_text_length(self, max_tokens: int | None) -> None:
+        """Lower `max_text_length` to what a text tower takes, `model.max_text_tokens`. None changes nothing."""
+        self.max_text_length = min(self.max_text_length, max_tokens or self.max_text_length)
         # Other libraries ask the tokenizer, as sentence-transformers does for its `max_seq_length`.
-        tokenizer.model_max_length = min(tokenizer.model_max_length, max_text_length)
+        self.tokenizer.model_max_length = min(self.tokenizer.model_max_length, self.max_text_length)
 
     @property
     def uses_language_codes(self) -> bool:

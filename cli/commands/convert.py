@@ -109,6 +109,7 @@ def convert(args: ConvertArguments) -> dict[str, Any]:
         print(f"{tokenizer}: {len(processor.tokenizer)} tokens")
         model = _make_model(args)
     check_vocabulary(model, processor)
+    processor.limit_text_length(model.max_text_tokens)
     facts = _facts(args, model)
     _print_model(model)
     size = sum(value.numel() * value.element_size() for value in model.state_dict().values())

@@ -52,6 +52,7 @@ class AtriMtebEncoder:
     ):
         self.model = model
         self.processor = processor
+        processor.limit_text_length(model.max_text_tokens)
         self.batch_size = batch_size
         self.language = None if language is None else resolve_language(language)
 

@@ -57,6 +57,7 @@ def export_onnx(model: AtriModel, processor: AtriProcessor, folder: str | PathLi
     check_new_folder(folder)
     import_extra("onnxscript")
     import_extra("onnxruntime")
+    processor.limit_text_length(model.max_text_tokens)  # the graph does not cut captions
     if model.dtype != torch.float32:
         raise ValueError(f"The model's weights are {model.dtype}; load it with dtype=torch.float32 to export it.")
     config = model.config.audio_config

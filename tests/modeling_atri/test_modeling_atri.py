@@ -405,6 +405,58 @@ def test_inputs_that_are_missing(parts, return_loss, message):
         tiny_model(**SHORT_CHUNKS)(**{name: inputs[name] for name in parts}, return_loss=return_loss)
 
 
+CLIP = torch.zeros(1, 32, 64)
+FRAMES, TOKENS = torch.ones(1, 32, dtype=torch.long), torch.ones(1, 4, dtype=torch.long)
+
+
+@pytest.mark.parametrize(
+    "method, inputs, message",
+    [
+        (
+            "get_audio_features",
+            {"input_features": CLIP, "attention_mask": FRAMES},
+            "are `input_features` and `input_f",
+        ),
+        (
+            "get_audio_features",
+            {"input_features": CLIP, "mask": FRAMES},
+            r"no inputs \['mask'\].*`input_features_mask`",
+        ),
+        ("audio_model", {"input_features": CLIP, "attention_mask": FRAMES}, "`input_features_mask`"),
+        ("forward", {"input_features": CLIP, "attention_mask": FRAMES}, "mask of clips is `input_features_mask`"),
+        (
+            "forward",
+            {"input_features": CLIP, "padding_mask": FRAMES},
+            r"\['padding_mask'\].*`input_features_mask` for",
+        ),
+        ("forward", {"input_ids": TOKENS, "labels": FRAMES}, r"no inputs \['labels'\]"),
+        (
+            "get_text_features",
+            {"input_ids": TOKENS, "input_features_mask": TOKENS},
+            "`input_ids` and `attention_mask`",
+        ),
+        ("get_text_features", {"input_ids": TOKENS, "token_type_ids": TOKENS}, "token_type_ids"),
+    ],
+)
+def test_inputs_that_would_be_ignored(method, inputs, message):
+    with pytest.raises(ValueError, match=message):
+        getattr(tiny_model(), method)(**inputs)
+
+
+def test_inputs_of_the_text_tower_are_its_own():
+    config = tiny_config()
+    config.text_config = BertConfig(**SIZES)
+    model = AtriModel(config).eval()
+    types = torch.ones(1, 4, dtype=torch.long)
+    with torch.no_grad():
+        both = model(CLIP, FRAMES, TOKENS, token_type_ids=types, output_hidden_states=True)
+        alone = model.get_text_features(TOKENS, token_type_ids=types).pooler_output
+        other = model.get_text_features(TOKENS).pooler_output
+    torch.testing.assert_close(both.text_embeds, alone)
+    assert not torch.allclose(alone, other)
+    assert both.audio_model_output.hidden_states is not None
+
+
 def test_loss_needs_pairs():
     inputs = {**batch_of([mel(40), mel(90)]), **tiny_processor()(text=["a", "b", "c"])}
     with pytest.raises(ValueError, match="there are 2 clips and 3 captions"):

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ from transformers.pipelines.zero_shot_audio_classification import ZeroShotAudioC
 from modeling_atri import (
     AtriAudioTextFeatureExtractionPipeline,
     AtriAudioTextRetrievalPipeline,
+    AtriFeatureExtractor,
+    AtriProcessor,
     AtriZeroShotAudioClassificationPipeline,
 )
 from modeling_atri.audio_io import load_audio
@@ -40,6 +43,7 @@ from modeling_atri.encode.encoding import encode_audio, encode_text
 from modeling_atri.languages_atri import ATRI_LANGUAGES
 from modeling_atri.pipelines_atri import HYPOTHESIS_TEMPLATES
 from modeling_atri.sound_files_atri import names_sound
+from modeling_atri.trainer.scratch.tokenizer import train_tokenizer
 from tests.helpers.local_hub import LocalHub
 from tests.helpers.tiny import CAPTIONS, tiny_model, tiny_processor
 
@@ -645,3 +649,40 @@ def test_other_models_keep_transformers_own_pipeline():
     assert {item["label"]: item["score"] for item in found} == pytest.approx(
         {"dog": scores[0].item(), "rain": scores[1].item()}, abs=1e-6
     )
+
+
+# Threads
+
+
+def test_threads_share_pipelines_of_a_model_in_training_mode(clips):
+    model, processor = tiny_model(patch_dropout=0.5, hidden_dropout=0.5), tiny_processor()
+    features = AtriAudioTextFeatureExtractionPipeline(model, processor)
+    zero_shot = AtriZeroShotAudioClassificationPipeline(model, processor, candidate_labels=["dog", "rain"])
+    for module in model.text_model.modules():
+        if hasattr(module, "dropout"):
+            module.dropout = 0.5
+    model.train()
+    jobs = [
+        lambda: np.stack(features(TEXTS, modality="text", language="fr", batch_size=3)),
+        lambda: np.stack(features(TEXTS, modality="text", language=LANGUAGES, batch_size=8)),
+        lambda: np.stack(features(clips[:2], sampling_rate=16000)),
+        lambda: np.array([[hit["score"] for hit in zero_shot(clips[0], language=name)] for name in ("de", "ja")]),
+    ]
+    expected = [job() for job in jobs]
+
+    def run(number: int) -> bool:
+        return bool(np.allclose(jobs[number % 4](), expected[number % 4], atol=1e-5))
+
+    with ThreadPoolExecutor(8) as threads:
+        assert all(threads.map(run, range(48)))
+    assert all(module.training for module in model.modules())
+
+
+def test_labels_in_a_language_outside_flores(clips):
+    processor = AtriProcessor(AtriFeatureExtractor(), train_tokenizer(["ki", "glav", "dog"] * 2, ["en", "br"], 400))
+    pipe = AtriZeroShotAudioClassificationPipeline(tiny_model(), processor)
+    with pytest.raises(ValueError, match=r"no sentence for labels in Breton \(bre_Latn\)"):
+        pipe(clips[0], ["ki", "glav"], language="br")
+    hits = pipe(clips[0], ["ki", "glav"], language="Breton", hypothesis_template="{}")
+    assert {hit["label"] for hit in hits} == {"ki", "glav"}
+    assert hits != pipe(clips[0], ["ki", "glav"], language="en", hypothesis_template="{}")

@@ -58,7 +58,11 @@ def report_excerpts(rows: Any, args: AtriTrainingArguments) -> None:
 
 
 def check_tokenizer(processor: AtriProcessor, model: AtriModel, languages: Sequence[str]) -> None:
-    """Raise a ValueError unless the tokenizer has all languages and no more tokens than the model."""
+    """Raise a ValueError unless the tokenizer has all languages and no more tokens than the model.
+
+    Captions are limited to what the text tower takes.
+    """
+    processor.limit_text_length(model.max_text_tokens)
     for language in languages:
         processor.language_id(language)  # raises where there is none
     num_tokens, num_rows = len(processor.tokenizer), model.get_input_embeddings().num_embeddings
