@@ -252,6 +252,7 @@ class AtriFeatureExtractor(SequenceFeatureExtractor):
         indices = range(len(clips))
         has_files = any(callable(clip) or is_recording(clip) for clip in clips)
         features = map_in_threads(extract, indices) if has_files else [extract(index) for index in indices]
+        batch: dict[str, Any]
         if not padding:
             masks = [np.ones(len(item), dtype=np.int64) for item in features]
             batch = {"input_features": [item.numpy() for item in features], "input_features_mask": masks}
@@ -265,7 +266,7 @@ class AtriFeatureExtractor(SequenceFeatureExtractor):
 
     def pad(
         self,
-        processed_features: Mapping[str, Sequence] | Sequence[Mapping[str, Any]],
+        processed_features: Any,
         padding: bool | str = True,
         max_length: int | None = None,
         truncation: bool = False,
@@ -314,7 +315,7 @@ class AtriFeatureExtractor(SequenceFeatureExtractor):
             torch.nn.functional.pad(item, (0, 0) * (item.ndim - 2) + (0, width - item.shape[1]), value=value)
             for item, value in zip(self.pad_features(features), (self.padding_value, 0), strict=True)
         )
-        batch = {"input_features": stacked, "input_features_mask": mask}
+        batch: dict[str, Any] = {"input_features": stacked, "input_features_mask": mask}
         if not (self.return_attention_mask if return_attention_mask is None else return_attention_mask):
             del batch["input_features_mask"]
         return_tensors = TensorType(return_tensors or ("pt" if torch.is_tensor(clips[0]) else "np"))
@@ -381,7 +382,7 @@ def _padded_length(
         if len(set(lengths)) > 1:
             raise ValueError("Clips of several lengths cannot be stacked without padding. Pass padding=True.")
         return lengths[0]
-    if padding != "max_length":
+    if padding != "max_length" or max_length is None:
         return _round_up(max(lengths), multiple)
     width = _round_up(max_length, multiple)
     if max(lengths) > width:

@@ -31,6 +31,8 @@ class AtriPipeline(Pipeline):
         kwargs: `device`, `batch_size`, `num_workers`, and defaults of the arguments of a call.
     """
 
+    processor: Any  # an `AtriProcessor`
+
     _load_processor = True
     _load_tokenizer = False
     _load_feature_extractor = False

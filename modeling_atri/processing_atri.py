@@ -295,7 +295,7 @@ class AtriProcessor(ProcessorMixin):
     def _language_ids(self, language: str | Sequence[str] | None, num_captions: int) -> list[int] | None:
         """Token ids of the captions' language codes; None if the tokenizer has none."""
         languages = one_language_each(self.default_language if language is None else language, num_captions, "caption")
-        id_of = {name: self.language_id(name) for name in set(languages)}
+        id_of: dict[str, Any] = {name: self.language_id(name) for name in set(languages)}
         return [id_of[name] for name in languages] if self.uses_language_codes else None
 
     def language_id(self, language: str) -> int | None:

@@ -16,27 +16,20 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils import PaddingStrategy
 
 
-def tokenize(tokenizer: PreTrainedTokenizerBase, captions: Sequence[str], max_length: int) -> list[list[int]]:
+def tokenize(tokenizer: Any, captions: Sequence[str], max_length: int) -> list[list[int]]:
     """Token ids of captions, with the special tokens of the tokenizer.
 
-    Names of special tokens in a caption are read as text. Of a longer caption, the tokens at the tokenizer's
-    `truncation_side` are left out, but no special token.
+    `tokenizer` is any of transformers. Names of special tokens in a caption are read as text. Of a longer caption, the
+    tokens at the tokenizer's `truncation_side` are left out, but no special token.
     """
+    side = tokenizer.truncation_side
     if not tokenizer.is_fast:
         num_words = max_length - tokenizer.num_special_tokens_to_add()
         words = [tokenizer.tokenize(caption, split_special_tokens=True) for caption in captions]
-        ids = [_cut(tokenizer.convert_tokens_to_ids(row), num_words, tokenizer.truncation_side) for row in words]
-        return [tokenizer.build_inputs_with_special_tokens(row) for row in ids]
-    rows = []
-    for encoding in _without_settings(tokenizer.backend_tokenizer).encode_batch(captions):
-        ids = encoding.ids
-        if len(ids) > max_length:
-            is_special = encoding.special_tokens_mask
-            first, last = is_special.index(0), len(ids) - is_special[::-1].index(0)  # of the words
-            words = _cut(ids[first:last], max_length - len(ids) + last - first, tokenizer.truncation_side)
-            ids = [*ids[:first], *words, *ids[last:]]
-        rows.append(ids)
-    return rows
+        cut = [_cut(tokenizer.convert_tokens_to_ids(row), num_words, side) for row in words]
+        return [tokenizer.build_inputs_with_special_tokens(row) for row in cut]
+    encodings = _without_settings(tokenizer.backend_tokenizer).encode_batch(captions)
+    return [_cut_words(encoding.ids, encoding.special_tokens_mask, max_length, side) for encoding in encodings]
 
 
 def pad(
@@ -64,7 +57,7 @@ def pad(
         ValueError: a setting is unknown or does not fit, the tokenizer has no padding token, or rows without padding
             differ in length.
     """
-    strategy = PaddingStrategy({True: "longest", False: "do_not_pad"}.get(padding, padding))
+    strategy = PaddingStrategy(("longest" if padding else "do_not_pad") if isinstance(padding, bool) else padding)
     side = tokenizer.padding_side if padding_side is None else padding_side
     if side not in ("right", "left"):
         raise ValueError(f"`padding_side` must be 'right' or 'left', got {side!r}.")
@@ -91,6 +84,14 @@ def pad(
     input_ids = torch.full(mask.shape, 0 if tokenizer.pad_token_id is None else tokenizer.pad_token_id)
     input_ids[mask] = torch.tensor(list(chain.from_iterable(rows)))
     return {"input_ids": input_ids, "attention_mask": mask.long()}
+
+
+def _cut_words(ids: list[int], is_special: list[int], max_length: int, side: str) -> list[int]:
+    """Cut the tokens of a caption between the special tokens at its start and end."""
+    if len(ids) <= max_length:
+        return ids
+    first, last = is_special.index(0), len(ids) - is_special[::-1].index(0)
+    return [*ids[:first], *_cut(ids[first:last], max_length - len(ids) + last - first, side), *ids[last:]]
 
 
 def _cut(ids: list[int], length: int, side: str) -> list[int]:
