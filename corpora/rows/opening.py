@@ -7,7 +7,7 @@ from typing import Any
 
 import datasets
 import pyarrow as pa
-from datasets.exceptions import DatasetsError
+from datasets.exceptions import DatasetGenerationError, DatasetsError
 
 from .archive_files import check_content
 from .archived_rows import rows_of_archives, rows_of_sounds
@@ -91,9 +91,24 @@ def _open_split(source: Source, split: str, audio_column: str | None) -> dataset
     if suffix in ALL_SOUND_SUFFIXES:
         return rows_of_sounds(source.folder, names)
     with _in_words(source.name):
-        builder = suffix.removeprefix(".")
-        table = datasets.load_dataset(builder, data_files=[str(path.resolve()) for path in paths], split="train")
+        table = _read_tables(suffix.removeprefix("."), paths)
+    if table is None:
+        raise ValueError(f"{source.name} holds no rows.")
     return _with_audio(table, audio_column, [paths[0].parent.absolute(), source.folder.absolute()])
+
+
+def _read_tables(kind: str, paths: Sequence[Path]) -> datasets.Dataset | None:
+    """Read files with a builder of `datasets`; None if they hold no rows. A column that a file lacks is null there."""
+    builder = datasets.load_dataset_builder(kind, data_files=[str(path.resolve()) for path in paths])
+    try:
+        builder.download_and_prepare()
+    except DatasetGenerationError:  # perhaps the files have different columns
+        if len(paths) == 1:
+            raise
+        found = [table for path in paths if (table := _read_tables(kind, [path])) is not None]
+        return datasets.concatenate_datasets(found) if found else None
+    split = (builder.info.splits or {}).get("train")
+    return builder.as_dataset(split="train") if split and split.num_examples else None
 
 
 def _with_audio(dataset: datasets.Dataset, audio_column: str | None, folders: Sequence[Path] = ()) -> datasets.Dataset:
@@ -108,7 +123,7 @@ def _in_words(name: str) -> Iterator[None]:
     """Raise what `datasets` and Arrow raise for files that they cannot read as a ValueError with the first cause."""
     try:
         yield
-    except (DatasetsError, pa.ArrowException, FileNotFoundError, TypeError, KeyError) as error:
+    except (DatasetsError, pa.ArrowException, FileNotFoundError, TypeError, KeyError, ValueError) as error:
         cause: BaseException = error
         while cause.__cause__ is not None:
             cause = cause.__cause__

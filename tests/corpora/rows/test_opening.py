@@ -215,6 +215,20 @@ def test_wrong_lines_are_listed_and_the_rest_goes_on(tmp_path):
     ]
 
 
+def test_tables_with_other_columns_or_without_rows(tmp_path):
+    sources.dataset(("dog",)).to_parquet(tmp_path / "0.parquet")
+    sources.dataset(("rain",)).add_column("extra", [1]).to_parquet(tmp_path / "1.parquet")
+    assert open_dataset(str(tmp_path))["extra"][:] == [None, 1]
+    assert load_rows(tmp_path)["audio_id"][:] == ["dog", "rain"]
+    sources.dataset(()).to_parquet(tmp_path / "empty.parquet")
+    with pytest.raises(ValueError, match="empty.parquet holds no rows"):
+        load_rows(tmp_path / "empty.parquet")
+    other = sources.dataset(("bell",)).remove_columns("audio_id").add_column("audio_id", [[1]])
+    other.to_parquet(tmp_path / "2.parquet")
+    with pytest.raises(ValueError, match="cannot be read: .*audio_id"):
+        load_rows(tmp_path)
+
+
 def test_files_that_are_damaged(tmp_path):
     for name, content in (
         ("rows.parquet", b"PAR1 and no more"),
