@@ -21,7 +21,8 @@ from ..eval_mode_atri import in_eval_mode
 from ..files import folder_written_whole
 from ..modeling_atri import AtriModel
 from ..processing_atri import AtriProcessor
-from .extra import AUDIO_FILE, TEXT_FILE, import_extra
+from ..text_model_atri import max_text_tokens
+from .extra import AUDIO_FILE, MAX_TEXT_TOKENS, TEXT_FILE, import_extra
 from .verify import WrongGraphError, check_graph, example_captions, example_clips
 
 
@@ -71,10 +72,12 @@ def export_onnx(model: AtriModel, processor: AtriProcessor, folder: str | PathLi
     }
     clip_dimensions, caption_dimensions = {0: "num_audios", 1: "num_frames"}, {0: "num_texts", 1: "num_tokens"}
     with folder_written_whole(Path(folder)) as new, in_eval_mode(model), _quiet():
-        tower = _Tower(_AudioTower(model), clips, clip_dimensions, "audio_embeds")
-        _write_graph(tower, new / AUDIO_FILE, partial(example_clips, model.config), int8)
-        tower = _Tower(_TextTower(model), captions, caption_dimensions, "text_embeds")
-        _write_graph(tower, new / TEXT_FILE, partial(example_captions, model.config), int8)
+        tower = _Tower(_AudioTower(model), clips, clip_dimensions, "audio_embeds", {})
+        _write_graph(tower, new / AUDIO_FILE, partial(example_clips, model), int8)
+        limit = max_text_tokens(model.text_model)
+        notes = {} if limit is None else {MAX_TEXT_TOKENS: str(limit)}
+        tower = _Tower(_TextTower(model), captions, caption_dimensions, "text_embeds", notes)
+        _write_graph(tower, new / TEXT_FILE, partial(example_captions, model), int8)
         model.config.save_pretrained(new)
         processor.save_pretrained(new)
 
@@ -102,12 +105,13 @@ class _TextTower(nn.Module):
 
 
 class _Tower(NamedTuple):
-    """A module to export, inputs to trace it with, the names of their free dimensions, and the name of its output."""
+    """A module to export, inputs to trace it with and their free dimensions, the name of the output, and metadata."""
 
     module: nn.Module
     examples: dict[str, Tensor]
     dimensions: dict[int, str]
     output: str
+    notes: dict[str, str]
 
 
 def _write_graph(tower: _Tower, path: Path, batches: Callable[[], Iterator[dict[str, Tensor]]], int8: bool) -> None:
@@ -154,6 +158,7 @@ def _export_tower(tower: _Tower, path: Path, opset: int, int8: bool) -> None:
 
         quantize_int8(program.model)
     ClearMetadataAndDocStringPass()(program.model)  # the exporter notes local paths at every node
+    program.model.metadata_props.update(tower.notes)
     size = sum(value.const_value.nbytes for value in program.model.graph.initializers.values())
     program.save(path, external_data=size > _FILE_SIZE_LIMIT)
 

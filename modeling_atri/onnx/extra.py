@@ -5,6 +5,7 @@ from types import ModuleType
 
 
 AUDIO_FILE, TEXT_FILE = "audio.onnx", "text.onnx"
+MAX_TEXT_TOKENS = "max_text_tokens"  # in the metadata of the text graph, which does not cut captions itself
 
 
 def import_extra(name: str) -> ModuleType:

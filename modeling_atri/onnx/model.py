@@ -11,7 +11,8 @@ from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from ..configuration_atri import AtriConfig
-from .extra import AUDIO_FILE, TEXT_FILE, import_extra
+from ..text_model_atri import cut_captions
+from .extra import AUDIO_FILE, MAX_TEXT_TOKENS, TEXT_FILE, import_extra
 
 
 class OnnxAtriModel:
@@ -74,9 +75,15 @@ class OnnxAtriModel:
         return BaseModelOutputWithPooling(pooler_output=run_graph(self._audio, inputs))
 
     def get_text_features(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> BaseModelOutputWithPooling:
-        """Compute the embeddings of captions as [`AtriModel.get_text_features`] does. Only `pooler_output` is set."""
+        """Compute the embeddings of captions as [`AtriModel.get_text_features`] does. Only `pooler_output` is set.
+
+        Captions of more tokens than the text tower takes are cut before the end token.
+        """
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
+        limit = self._text.get_modelmeta().custom_metadata_map.get(MAX_TEXT_TOKENS)
+        if limit is not None and input_ids.shape[1] > int(limit):
+            input_ids, attention_mask = cut_captions(input_ids, attention_mask, int(limit))
         inputs = {"input_ids": input_ids.long(), "attention_mask": attention_mask.long()}
         return BaseModelOutputWithPooling(pooler_output=run_graph(self._text, inputs))
 

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..configuration_atri import AtriConfig
+from ..modeling_atri import AtriModel
+from ..text_model_atri import max_text_tokens
 from .model import load_graph, run_graph
 
 
@@ -27,9 +28,9 @@ class WrongGraphError(ValueError):
     """An exported graph does not compute what the model does, or does not run."""
 
 
-def example_clips(config: AtriConfig) -> Iterator[dict[str, Tensor]]:
+def example_clips(model: AtriModel) -> Iterator[dict[str, Tensor]]:
     """Batches of clips of noise: one patch, just below and above a chunk, and several chunks; with padding."""
-    audio: Any = config.audio_config
+    audio: Any = model.config.audio_config
     shortest, chunk = audio.patch_size[1], audio.max_frames
     noise = torch.Generator().manual_seed(0)
     for lengths in ((shortest,), (chunk - 1, chunk + shortest), (shortest, 2 * chunk + 5, 3 * shortest + 1)):
@@ -39,15 +40,14 @@ def example_clips(config: AtriConfig) -> Iterator[dict[str, Tensor]]:
         yield {"input_features": features, "input_features_mask": mask}
 
 
-def example_captions(config: AtriConfig) -> Iterator[dict[str, Tensor]]:
+def example_captions(model: AtriModel) -> Iterator[dict[str, Tensor]]:
     """Batches of captions of random tokens, with padding, up to 200 tokens or the position limit of the tower."""
-    text: Any = config.text_config
+    text: Any = model.config.text_config
     padding = getattr(text, "pad_token_id", None) or 0
-    # Some towers, such as XLM-R, count their positions from the id of padding on.
-    limit = (getattr(text, "max_position_embeddings", None) or 512) - padding - 1
+    limit = max_text_tokens(model.text_model) or max(map(max, _CAPTION_LENGTHS))
     words = torch.Generator().manual_seed(0)
     for lengths in _CAPTION_LENGTHS:
-        mask = _mask([min(length, max(limit, 1)) for length in lengths])
+        mask = _mask([min(length, limit) for length in lengths])
         ids = torch.randint(0, text.vocab_size - 1, mask.shape, generator=words)
         ids += ids >= padding  # no word is padding
         yield {"input_ids": ids.where(mask.bool(), padding), "attention_mask": mask}

@@ -85,6 +85,16 @@ def test_captions_of_any_length(model, onnx_model, processor):
         np.testing.assert_allclose(embeddings(onnx_model, inputs), embeddings(model, inputs), atol=1e-5, rtol=0)
 
 
+def test_captions_are_cut_to_the_limit_of_the_text_tower(model, onnx_model):
+    ids, mask = torch.randint(4, 500, (2, 600)), torch.ones(2, 600, dtype=torch.long)
+    mask[1, 520:] = 0
+    first, end = torch.cat([ids[:, :513], ids[:, [599]]], dim=1), torch.cat([ids[:, :513], ids[:, [519]]], dim=1)
+    expected = torch.stack([first[0], end[1]])
+    cut = {"input_ids": expected, "attention_mask": torch.ones_like(expected)}
+    found = embeddings(onnx_model, {"input_ids": ids, "attention_mask": mask})
+    np.testing.assert_allclose(found, embeddings(model, cut), atol=1e-5, rtol=0)
+
+
 def test_masks_may_be_left_out(model, onnx_model):
     for inputs in ({"input_features": clips([100])["input_features"]}, {"input_ids": torch.tensor([[5, 9, 2]])}):
         np.testing.assert_allclose(embeddings(onnx_model, inputs), embeddings(model, inputs), atol=1e-5, rtol=0)
@@ -322,7 +332,7 @@ def test_a_tower_that_torch_cannot_trace_is_one_sentence(model, tmp_path, monkey
 def test_what_graphs_are_checked_with(text_config):
     """Several sizes, lengths and masks, within the tower's limits."""
     model = rotary_model(**text_config)
-    batches = list(verify.example_captions(model.config))
+    batches = list(verify.example_captions(model))
     assert {len(batch["input_ids"]) for batch in batches} == {1, 2, 3}
     longest = 200 if text_config is MODERNBERT else 10
     assert max(batch["input_ids"].shape[1] for batch in batches) == longest
@@ -332,7 +342,7 @@ def test_what_graphs_are_checked_with(text_config):
         assert (batch["input_ids"][~batch["attention_mask"].bool()] == 1).all()
         assert np.isfinite(embeddings(model, batch)).all()
     assert any((batch["attention_mask"] == 0).any() for batch in batches)
-    lengths = [batch["input_features_mask"].sum(1).tolist() for batch in verify.example_clips(model.config)]
+    lengths = [batch["input_features_mask"].sum(1).tolist() for batch in verify.example_clips(model)]
     chunk = model.config.audio_config.max_frames
     assert lengths == [[16], [chunk - 1, chunk + 16], [16, 2 * chunk + 5, 49]]
 
