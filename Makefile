@@ -18,8 +18,8 @@ ARGS ?=
 
 BIN := $(VENV)/bin
 LOWEST := $(VENV)-lowest
-# Tests of one file share what they build, so that a file stays on one process.
-PARALLEL := --numprocesses logical --maxprocesses 8 --dist loadfile
+# Tests of one file share what they build, so that a file stays on one process. tests/conftest.py orders the files.
+PARALLEL := --numprocesses logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 PIP := $(BIN)/python -m pip install --constraint requirements/constraints.txt
 # Top-level folders that are installed as packages inside modeling_atri.
 SUBPACKAGES := $(filter-out modeling_atri,$(patsubst %/__init__.py,%,$(wildcard */__init__.py)))

@@ -55,6 +55,20 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return "\npytestmark = pytest.mark.heavy\n" in collection_path.read_text("utf-8") or None
 
 
+# Files that take longest, most of it in one fixture.
+_LONGEST = ("tests/trainer/step/test_distributed.py", "tests/modeling_atri/onnx/test_export.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the longest files first, and then those with heavy tests.
+
+    Several processes take whole files in this order. If a long file came last, one process would end minutes after
+    the others.
+    """
+    heavy = {item.path for item in items if item.get_closest_marker("heavy")}
+    items.sort(key=lambda item: (not item.path.as_posix().endswith(_LONGEST), item.path not in heavy))
+
+
 @pytest.fixture(scope="session")
 def repository_root() -> Path:
     return REPOSITORY_ROOT
