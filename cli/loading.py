@@ -52,6 +52,7 @@ def load_model(path: str) -> "tuple[AtriModel, AtriProcessor]":
         raise ValueError(f"There is no folder {path!r}, and no such model from the Hub: {reason}{hint}") from error
     if is_folder:
         _check_tokenizer_folder(Path(path), processor)
+    processor.limit_text_length(model.max_text_tokens)
     return model, processor
 
 

@@ -184,3 +184,15 @@ def test_results_on_other_data_than_the_hub_has_are_in_the_card_alone():
     assert eval_results_files(without(ON_THE_HUB, "metrics")) == {}
     results = make_model_card(RESULTS, "out").data.eval_results
     assert {(result.dataset_type, result.dataset_name) for result in results} == {("audiofolder", "clips/dev")}
+
+
+def test_a_model_of_languages_outside_flores():
+    metrics = {key.replace("jpn_Jpan", "bre_Latn"): value for key, value in METRICS.items()}
+    of_run = RESULTS["training"] | {"languages": ["eng_Latn", "bre_Latn", "srp_Latn", "frr_Latn"]}
+    evaluated = RESULTS["evaluated_on"] | {"languages": ["eng_Latn", "bre_Latn"]}
+    card = make_model_card(RESULTS | {"metrics": metrics, "training": of_run, "evaluated_on": evaluated}, "out")
+    assert card.data.language == ["br", "en", "frr", "sr"]
+    assert card_problems(str(card)) == []
+    for name in ("Breton (`bre_Latn`)", "Serbian (Latn script) (`srp_Latn`)", "frr_Latn (`frr_Latn`)"):
+        assert name in str(card)
+    assert re.search(r"^\| Breton ", str(card), flags=re.M)
