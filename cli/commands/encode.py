@@ -32,6 +32,7 @@ In Python, `ids, audio = modeling_atri.embedding_store.load_embeddings("embeddin
 
 
 _SHOWN_FAILURES, _SHOWN_SUFFIXES = 5, 10
+_EXTRA = "modeling_atri[av]"  # named by the errors of files that need it
 
 
 @dataclass
@@ -87,6 +88,8 @@ def encode(args: EncodeArguments) -> "FolderSummary":
         print(f"{Path(args.out, FAILURES_NAME)} lists {count} and the reasons. The first:")
         for name, reason in islice(summary.failures.items(), _SHOWN_FAILURES):
             print(f"  {name}: {reason}")
+        if num_waiting := sum(_EXTRA in reason for reason in summary.failures.values()):
+            print(f"{counted(num_waiting, 'file')} can be read after `pip install '{_EXTRA}'`.")
     if summary.other_files:
         print(f"Passed over, because their suffix is not that of a sound: {_other_files(summary.other_files)}.")
     if summary.num_clips == 0:

@@ -98,7 +98,7 @@ def read_items(path: str | Path) -> list[dict[str, Any]]:
     _check_file(path)
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except ValueError as error:  # wrong JSON or wrong UTF-8
+    except (ValueError, RecursionError) as error:  # wrong JSON, wrong UTF-8, or too many open brackets
         raise ValueError(f"{path} is not JSON: {error}") from error
     items = content.get("data") if isinstance(content, dict) else None
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
