@@ -6,13 +6,14 @@ the encoder for MTEB all read sounds with this module, with and without the inst
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from numbers import Integral
+from numbers import Real
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import torch
 
-from .sound_files_atri import import_library, open_sound
+from .sndfile_streams_atri import import_library
+from .sound_files_atri import open_sound
 
 
 SAMPLING_RATE = 16_000  # Hz, the rate that CED was trained on
@@ -39,7 +40,8 @@ def load_audio(source: AudioInput, sampling_rate: int = SAMPLING_RATE, source_ra
         source: one of
             - a path (`str` or `os.PathLike`), a URL (http or https), the `bytes` of a file, or a binary file object
               that can seek and is read from its beginning, in any format that soundfile reads (WAV, FLAC, OGG, MP3,
-              AIFF, ...);
+              AIFF, ...) or, where the extra `av` is installed, PyAV (M4A, MP4, WebM, WMA, ...). Joined files are read
+              one after the other, and of several audio tracks the default one;
             - `{"path": ..., "bytes": ...}`, an undecoded value of a `datasets.Audio` column. Where `bytes` is not
               None it is read, and `path` only serves as a name in error messages;
             - `{"array": ..., "sampling_rate": ...}`, a decoded value; the key `raw` may stand for `array`;
@@ -59,11 +61,14 @@ def load_audio(source: AudioInput, sampling_rate: int = SAMPLING_RATE, source_ra
 
     Raises:
         MissingAudioError: there is no such file (a `ValueError` and a `FileNotFoundError`).
+        MissingDecoderError: the format needs PyAV, which is not installed (a `ValueError`).
         ValueError: the source is empty, broken, truncated (see `sound_files_atri` for the formats in which this is
             detected), has an impossible sampling rate, holds NaN or infinity, or is none of the above. The message
             names the file.
         ImportError: soundfile, or soxr where rates differ, is not installed.
     """
+    if source_rate is not None:
+        source_rate = check_rate("source_rate", source_rate)
     if source_rate is not None and not lacks_rate(source):
         own_rate = source.get("sampling_rate") if isinstance(source, Mapping) else None
         if own_rate is None:
@@ -83,7 +88,7 @@ def read_sound(
 
     `name` is what error messages call a sound that has no path.
     """
-    check_rate("sampling_rate", sampling_rate)
+    sampling_rate = check_rate("sampling_rate", sampling_rate)
     sound = unpack_sound(sound, source_rate, name)
     if sound.rate is None:
         with open_sound(sound.content, sound.name) as file:
@@ -131,7 +136,7 @@ def unpack_sound(sound: AudioInput, source_rate: int | None = None, name: str | 
     name = name or "the array"
     if source_rate is None:
         raise ValueError(f"Cannot use {name}: it is a waveform without its sampling rate. Pass that too, in Hz.")
-    return UnpackedSound(sound, check_rate("source_rate", source_rate), name)
+    return UnpackedSound(sound, check_rate("sampling_rate", source_rate), name)
 
 
 def is_recording(sound: Any) -> bool:
@@ -182,9 +187,9 @@ def too_short(
     )
 
 
-def check_rate(argument: str, rate: int | None) -> int:
-    """Return `rate`, or raise a ValueError unless it is a positive whole number."""
-    if not isinstance(rate, Integral) or rate <= 0:
+def check_rate(argument: str, rate: float | None) -> int:
+    """Return `rate` as an `int`, or raise a ValueError unless it is a positive whole number, such as 16000.0."""
+    if not isinstance(rate, Real) or isinstance(rate, bool) or not float(rate).is_integer() or rate <= 0:
         raise ValueError(f"`{argument}` must be a positive whole number of hertz, such as 16000, got {rate!r}.")
     return int(rate)
 

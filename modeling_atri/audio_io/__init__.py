@@ -10,9 +10,10 @@ if TYPE_CHECKING:
     from ..audio_inputs_atri import SAMPLING_RATE as SAMPLING_RATE
     from ..audio_inputs_atri import load_audio as load_audio
     from ..audio_inputs_atri import too_short as too_short
+    from ..sound_errors_atri import MissingAudioError as MissingAudioError
+    from ..sound_errors_atri import MissingDecoderError as MissingDecoderError
     from ..sound_files_atri import OTHER_SOUND_SUFFIXES as OTHER_SOUND_SUFFIXES
     from ..sound_files_atri import SOUND_SUFFIXES as SOUND_SUFFIXES
-    from ..sound_files_atri import MissingAudioError as MissingAudioError
     from .discovery import find_sounds as find_sounds
     from .excerpts import audio_length as audio_length
     from .excerpts import load_excerpt as load_excerpt

@@ -14,7 +14,8 @@ _MARGIN = 0.1  # seconds that are read on both sides, more than the resampler's 
 def audio_length(source: AudioInput, sampling_rate: int = SAMPLING_RATE) -> int:
     """Number of samples of the waveform that `load_audio` returns for a recording.
 
-    Only the header of a file is read, except for FLAC that was written to a pipe, whose header lacks the length.
+    No sound is decoded where the file states its length. The frames of MPEG audio (MP3) are counted. FLAC that was
+    written to a pipe, and formats that PyAV reads, are decoded up to their end.
 
     Args:
         source: a sound in any form that `load_audio` takes and that carries its own rate. `bytes` in a dict may also
@@ -22,13 +23,13 @@ def audio_length(source: AudioInput, sampling_rate: int = SAMPLING_RATE) -> int:
         sampling_rate (`int`, *optional*, defaults to 16000): rate of the waveform, in hertz (Hz).
 
     Returns:
-        `int`, the number of samples. For MP3 without a Xing or Info header it is an estimate.
+        `int`, the number of samples.
 
     Raises:
         MissingAudioError: there is no such file (a `ValueError` and a `FileNotFoundError`).
         ValueError: the header cannot be read, or says that the file is empty or truncated. The message names the file.
     """
-    check_rate("sampling_rate", sampling_rate)
+    sampling_rate = check_rate("sampling_rate", sampling_rate)
     sound = unpack_sound(source)
     if sound.rate is not None:
         return len(read_sound(sound.content, sampling_rate, sound.rate, sound.name))
@@ -48,11 +49,10 @@ def load_excerpt(source: AudioInput, start: int, num_samples: int, sampling_rate
 
     Returns:
         `np.ndarray` of shape `(num_samples,)`, float32, equal to that part of the whole waveform except for rounding.
-        For MP3 without a Xing or Info header, whose length is only an estimate, the result is shorter or empty where
-        the recording ends before.
+        It is shorter or empty where the recording ends before.
 
     Raises:
-        ValueError: the recording cannot be decoded there, ends before, or holds NaN or infinity there.
+        ValueError: the recording cannot be decoded there, is truncated, or holds NaN or infinity there.
     """
     sound = unpack_sound(source)
     if sound.rate is not None:

@@ -125,13 +125,8 @@ class FeatureCache:
 
 def _draw_excerpt(audio: Any, num_samples: int, longest: int, rate: int, rng: np.random.Generator) -> np.ndarray:
     """A random part of `longest` samples of a recording of `num_samples`."""
-    while True:
-        start = int(rng.integers(num_samples - longest + 1))
-        waveform = load_excerpt(audio, start, longest, rate)
-        if len(waveform) == longest or start == 0:
-            return waveform
-        # The recording ends before, because the length of an MP3 may be an estimate. Draw again from what remains.
-        num_samples = max(longest, start + len(waveform))
+    start = int(rng.integers(num_samples - longest + 1))
+    return load_excerpt(audio, start, longest, rate)
 
 
 def is_silent(features: torch.Tensor) -> bool:

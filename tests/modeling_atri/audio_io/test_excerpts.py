@@ -69,30 +69,23 @@ def test_arrays():
     np.testing.assert_array_equal(load_excerpt(audio, 30_000, 5_000, RATE), load_audio(audio)[30_000:35_000])
 
 
-@pytest.mark.parametrize("seconds", [3.0, 20.0])
-@pytest.mark.parametrize("rate", [16_000, 48_000])
-def test_a_cut_mp3_ends_in_no_excerpt_of_memory(seconds, rate):
-    content = recording(rate, seconds=seconds, format="MP3")
-    cut = content[: len(content) // 2]
-    length = RATE // 2
-    np.testing.assert_array_equal(load_excerpt(cut, 0, length, RATE), load_excerpt(content, 0, length, RATE))
-    for start in (0.45, 0.6, 0.8):
-        # Sevens in the memory that the next arrays of these lengths are likely to get.
-        arrays = [np.full((size, 1), 7.0, dtype=np.float32) for size in (2**16, 2**18, length, rate // 2)]
-        del arrays
-        if seconds == 20.0 and start == 0.45:  # just before the cut
-            assert np.abs(load_excerpt(cut, int(start * seconds * RATE), length, RATE)).max() < 1
-            continue
-        with pytest.raises(ValueError, match="the file is truncated"):
-            load_excerpt(cut, int(start * seconds * RATE), length, RATE)
+@pytest.mark.parametrize("start", [0.0, 0.45, 0.8])
+def test_no_excerpt_of_a_cut_mp3(start):
+    """Not even before the cut, so that a clip is used or left out as a whole."""
+    cut = recording(RATE, seconds=10.0, format="MP3")
+    cut = cut[: len(cut) // 2]
+    with pytest.raises(ValueError, match="the file is truncated"):
+        load_excerpt(cut, int(start * 10 * RATE), RATE // 2, RATE)
 
 
-def test_of_an_mp3_that_states_no_length_there_is_what_is_there():
+def test_excerpts_of_an_mp3_that_states_no_length():
     content = without_mp3_header(encoded(np.concatenate([noise(10) * 1e-4, noise(10)]), "MP3"))
     whole = load_audio(content)
-    assert audio_length(content, RATE) > 1.5 * len(whole), "estimated by its first frame"
+    assert audio_length(content, RATE) == len(whole) == pytest.approx(20 * RATE, abs=2 * 1152)
+    for start in (0, 170_001, len(whole) - RATE):
+        excerpt = load_excerpt(content, start, RATE, RATE)
+        np.testing.assert_allclose(excerpt, whole[start : start + RATE], rtol=0, atol=1e-6)
     assert len(load_excerpt(content, len(whole) + 5_000, RATE, RATE)) == 0
-    assert len(load_excerpt(content, len(whole) - 1_000, RATE, RATE)) == pytest.approx(1_000, abs=1_000)
 
 
 @pytest.mark.parametrize("start", [0, 50_000, 144_000])
@@ -107,7 +100,7 @@ def test_faults_are_named(tmp_path):
     content = recording(16_000, format="FLAC")
     path.write_bytes(content[: len(content) // 2])
     assert audio_length(str(path), RATE) == 48_000, "the header knows nothing of it"
-    with pytest.raises(ValueError, match=r"sound\.flac' from 2\.0 s on|sound\.flac'.*truncated"):
+    with pytest.raises(ValueError, match=r"sound\.flac': from 2\.0 s on|sound\.flac'.*truncated"):
         load_excerpt(str(path), 32_000, 8_000, RATE)
     samples = np.zeros(48_000, dtype=np.float32)
     samples[40_000] = np.nan

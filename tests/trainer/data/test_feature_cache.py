@@ -192,8 +192,8 @@ def test_a_full_disk_is_told_once_and_features_are_made(tmp_path, folder, monkey
     assert torch.equal(cache(paths[0]), kept), "what was kept before is read"
 
 
-def test_a_long_clip_that_is_shorter_than_estimated():
-    """An MP3 that states no length, quiet at first: of its estimated 48 s, 20 are there."""
+def test_excerpts_of_an_mp3_that_states_no_length():
+    """It is quiet at first, so that its first frame is small, and its length would be estimated as 48 s."""
     content = without_mp3_header(encoded(np.concatenate([noise(10) * 1e-4, noise(10)]), "MP3"))
     for seed in range(10):
         features = FeatureCache(EXTRACTOR).excerpt(content, 2.0, np.random.default_rng(seed))

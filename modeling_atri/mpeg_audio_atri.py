@@ -1,0 +1,274 @@
+"""MPEG audio (MP3, MP2 and MP1): its frames are counted, and joined streams are told apart.
+
+libsndfile takes the length of a stream from the Xing or Info header in its first frame, and else estimates it from the
+size of the first frame; it then reads no sample beyond that length. Encoders that write to a pipe leave the header
+out, and in joined files the first header states the length of the first file only. This module therefore walks from
+frame to frame and hands libsndfile streams that each state their own length.
+
+Source: ISO/IEC 11172-3 and 13818-3 for frames; http://gabriel.mp3-tech.org/mp3infotag.html for Xing and Info headers.
+"""
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import NamedTuple
+
+from .sound_errors_atri import BrokenStreamError
+
+
+_LAYER_III = 3
+_VERSIONS = {0: 2.5, 2: 2, 3: 1}  # by the two bits of a frame's header
+_RATES = {1: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 2.5: (11_025, 12_000, 8_000)}  # Hz
+_KILOBITS = {  # per second, by MPEG-1 or later and layer; 0 is the free format
+    (True, 1): (0, 32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
+    (True, 2): (0, 32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
+    (True, 3): (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    (False, 1): (0, 32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
+    (False, 2): (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+    (False, 3): (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+}
+_MAX_FREE_SIZE = 8192  # bytes between two frames of the free format, more than 640 kbit/s need
+_FRAME_OR_TAG = re.compile(rb"\xff[\xe2-\xff]|ID3|APETAGEX")
+# After other bytes than frames and tags, so many frames in a row are taken for sound and not for chance.
+_MIN_FRAMES_AFTER_JUNK = 4
+
+
+class MpegStream(NamedTuple):
+    """One stream, from one encoder, without tags."""
+
+    content: bytes  # as libsndfile reads it whole
+    num_samples: int | None  # per channel; None where libsndfile finds the right number in `content`
+
+
+class _Kind(NamedTuple):
+    """What all frames of a stream have in common."""
+
+    version: float
+    layer: int
+    rate: int
+    num_channels: int
+    is_free: bool
+
+    @property
+    def num_samples(self) -> int:
+        return 384 if self.layer == 1 else 576 if self.layer == _LAYER_III and self.version != 1 else 1152
+
+    @property
+    def side_information(self) -> int:
+        """Bytes between the header of a frame of layer III and its sound, where encoders put their own header."""
+        return {(True, 2): 32, (True, 1): 17, (False, 2): 17, (False, 1): 9}[self.version == 1, self.num_channels]
+
+
+class _Frame(NamedTuple):
+    size: int  # in bytes; in the free format that of the padding alone
+    kind: _Kind
+
+
+class _Run(NamedTuple):
+    """Frames of one kind with nothing between them."""
+
+    kind: _Kind
+    start: int
+    stop: int
+    num_frames: int
+    is_cut: bool  # whether an incomplete frame follows
+
+
+_kind = lru_cache(maxsize=None)(_Kind)  # equal kinds are one object, and are compared as such
+
+
+@lru_cache(maxsize=2**13)
+def _frame(header: bytes) -> _Frame | None:
+    """The frame that four bytes begin; None where they begin none."""
+    if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE0 != 0xE0:
+        return None
+    version, layer = _VERSIONS.get(header[1] >> 3 & 3), 4 - (header[1] >> 1 & 3)
+    bit_rate, rate, padding = header[2] >> 4, header[2] >> 2 & 3, header[2] >> 1 & 1
+    if version is None or layer == 4 or bit_rate == 15 or rate == 3:
+        return None
+    kilobits = _KILOBITS[version == 1, layer][bit_rate]
+    kind = _kind(version, layer, _RATES[version][rate], 1 if header[3] >> 6 == 3 else 2, kilobits == 0)
+    slot = 4 if layer == 1 else 1  # bytes that sizes are counted in
+    slots = 0 if kind.is_free else kind.num_samples // 8 // slot * 1000 * kilobits // kind.rate
+    return _Frame((slots + padding) * slot, kind)
+
+
+def mpeg_streams(content: bytes) -> list[MpegStream]:
+    """The streams that are joined in a file, in their order; none where it holds no MPEG audio.
+
+    Tags (ID3, APE, Lyrics3) and other bytes before, between and after the streams are left out. A new stream begins at
+    a frame that states a length, and where sampling rate, channels, version or layer change.
+
+    Raises:
+        BrokenStreamError: a stream is shorter than its header states.
+    """
+    heads = _header_frames(content)
+    streams: list[list[_Run]] = []
+    for run in _runs(content, sorted(heads)):
+        if streams and run.start not in heads and run.kind is streams[-1][-1].kind:
+            streams[-1].append(run)
+        else:
+            streams.append([run])
+    return [stream for runs in streams if (stream := _playable(content, runs, heads.get(runs[0].start)))]
+
+
+def first_frame(content: bytes) -> int | None:
+    """Where MPEG audio begins; None where there is none."""
+    return _next_frame(content, 0)
+
+
+def tag_size(content: bytes, place: int) -> int:
+    """Size in bytes of the tag (ID3, APE or Lyrics3) that begins at a place, 0 where none does."""
+    if content[place : place + 3] == b"ID3" and len(content) >= place + 10:
+        # Sizes are written with 7 bits a byte.
+        size = sum(byte << shift for byte, shift in zip(content[place + 6 : place + 10], (21, 14, 7, 0), strict=True))
+        return 10 + size + (10 if content[place + 5] & 0x10 else 0)
+    if content[place : place + 3] == b"TAG":
+        return 227 if content[place + 3 : place + 4] == b"+" else 128
+    if content[place : place + 8] == b"APETAGEX":
+        has_begun = len(content) >= place + 24 and content[place + 23] & 0x20  # this is its header and not its footer
+        return 32 + (int.from_bytes(content[place + 12 : place + 16], "little") if has_begun else 0)
+    if content[place : place + 11] == b"LYRICSBEGIN":
+        end = max(content.find(b"LYRICS200", place), content.find(b"LYRICSEND", place))
+        return end + 9 - place if end >= 0 else 0
+    return 0
+
+
+def _header_frames(content: bytes) -> dict[int, int]:
+    """Frames that hold a Xing, Info or VBRI header and no sound: their places, and those of the headers."""
+    found = {}
+    for mark in (b"Xing", b"Info", b"VBRI"):
+        place = content.find(mark)
+        while place >= 0:
+            for before in (13, 21, 36, 15, 23, 38):  # some encoders count a checksum of two bytes
+                frame = _frame(content[max(0, place - before) : place - before + 4])
+                if frame and frame.kind.layer == _LAYER_III:
+                    side = 32 if mark == b"VBRI" else frame.kind.side_information
+                    if before - 4 - side in (0, 2):
+                        found[place - before] = place
+            place = content.find(mark, place + 4)
+    return found
+
+
+def _runs(content: bytes, heads: list[int]) -> Iterator[_Run]:
+    """All frames of a file. A run ends before a frame that holds a header."""
+    place = _next_frame(content, 0)
+    while place is not None:
+        kind = _frame(content[place : place + 4]).kind
+        size = _free_size(content, place, kind) if kind.is_free else 0
+        index = bisect_right(heads, place)
+        limit = heads[index] if index < len(heads) else len(content)
+        run = _run(content, place, limit, kind, size)
+        yield run
+        place = _next_frame(content, run.stop)
+
+
+def _run(content: bytes, start: int, limit: int, kind: _Kind, free_size: int) -> _Run:
+    place, before, num_frames = start, start, 0
+    while place < limit:
+        frame = _frame(content[place : place + 4])
+        if frame is None or frame[1] is not kind:
+            break
+        before = place
+        place += frame[0] + free_size
+        num_frames += 1
+    is_cut = place > limit
+    return _Run(kind, start, before if is_cut else place, num_frames - is_cut, is_cut)
+
+
+def _next_frame(content: bytes, place: int) -> int | None:
+    """The first place from `place` on where frames begin; None where there are no more."""
+    min_frames = 2
+    while place < len(content):
+        if size := tag_size(content, place):
+            place += size
+        elif _begins_frames(content, place, min_frames):
+            return place
+        else:
+            min_frames = _MIN_FRAMES_AFTER_JUNK
+            mark = _FRAME_OR_TAG.search(content, place + 1)
+            place = mark.start() if mark else len(content)
+    return None
+
+
+def _begins_frames(content: bytes, place: int, min_frames: int) -> bool:
+    """Whether at least so many complete frames of one kind begin here, or fewer up to the end of the sound."""
+    first = frame = _frame(content[place : place + 4])
+    if frame and frame.kind.is_free and min_frames == _MIN_FRAMES_AFTER_JUNK:
+        return False  # any bytes may look like frames of a free format
+    for _ in range(min_frames):
+        if frame is None or frame.kind is not first.kind:
+            return False
+        size = frame.size + (_free_size(content, place, frame.kind) if frame.kind.is_free else 0)
+        place += max(size, 4)
+        if place >= len(content) or tag_size(content, place):
+            return min_frames < _MIN_FRAMES_AFTER_JUNK and place <= len(content)
+        frame = _frame(content[place : place + 4])
+    return True
+
+
+def _free_size(content: bytes, place: int, kind: _Kind) -> int:
+    """Size of the frames of a free format without their padding, by the distance of the next frame of the kind."""
+    for next_place in range(place + 24, min(place + _MAX_FREE_SIZE, len(content))):
+        if content[next_place] == 0xFF and (frame := _frame(content[next_place : next_place + 4])):
+            if frame.kind is kind:
+                return next_place - place - _frame(content[place : place + 4]).size
+    return _MAX_FREE_SIZE
+
+
+def _playable(content: bytes, runs: list[_Run], header: int | None) -> MpegStream | None:
+    """A stream that libsndfile reads whole; None for one without frames. `header` is the place of its Xing header."""
+    kind, start = runs[0].kind, runs[0].start
+    num_frames = sum(run.num_frames for run in runs) - (header is not None)
+    is_vbri = header is not None and content[header : header + 4] == b"VBRI"
+    stated = 0 if header is None else _stated_frames(content[header : header + 18], is_vbri)
+    # Some encoders count the frame of the header too.
+    if stated - num_frames > (0 if runs[-1].is_cut else 1):
+        raise BrokenStreamError(
+            f"the file is truncated, its header states {stated} MPEG frames, but {num_frames} are there."
+        )
+    if num_frames < 1:
+        return None
+    frames = b"".join(content[run.start : run.stop] for run in runs)
+    if kind.layer != _LAYER_III or kind.is_free:
+        return MpegStream(_with_more_frames(frames, num_frames), num_frames * kind.num_samples)
+    if stated == num_frames and not is_vbri:
+        return MpegStream(frames, None)
+    if stated and not is_vbri:
+        place = header - start + 8
+        return MpegStream(frames[:place] + num_frames.to_bytes(4, "big") + frames[place + 4 :], None)
+    if header is not None:
+        frames = frames[_frame(frames[:4]).size :]
+    return MpegStream(_xing_frame(frames[:4], num_frames) + frames, None)
+
+
+def _stated_frames(header: bytes, is_vbri: bool) -> int:
+    if is_vbri:
+        return int.from_bytes(header[14:18], "big")
+    return int.from_bytes(header[8:12], "big") if len(header) > 7 and header[7] & 1 else 0
+
+
+def _xing_frame(header: bytes, num_frames: int) -> bytes:
+    """A frame of the kind that `header` begins, without sound, which states a number of frames."""
+    # Without checksum and padding, and with the highest bit rate of the kind, so that there is room.
+    header = bytes([header[0], header[1] | 1, 0xE0 | header[2] & 0x0C, header[3]])
+    frame = _frame(header)
+    stated = b"Xing" + (1).to_bytes(4, "big") + num_frames.to_bytes(4, "big")
+    return (header + bytes(frame.kind.side_information) + stated).ljust(frame.size, b"\0")
+
+
+def _with_more_frames(frames: bytes, num_frames: int) -> bytes:
+    """A stream of layer I or II, or of a free format, which cannot state its length.
+
+    Its last frame is repeated until libsndfile, which estimates the length from the first frame, reads beyond the end.
+    """
+    first = _frame(frames[:4])
+    size = _free_size(frames, 0, first.kind) if first.kind.is_free else first.size
+    place = last = 0
+    while place < len(frames):
+        last = place
+        frame = _frame(frames[place : place + 4])
+        place += frame.size + (size if frame.kind.is_free else 0)
+    num_more = 2 + max(0, (num_frames + 1) * size - len(frames)) // (len(frames) - last)
+    return frames + num_more * frames[last:]

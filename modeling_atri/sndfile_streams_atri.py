@@ -1,0 +1,130 @@
+"""One stream of a sound file, decoded by soundfile, which is imported when the first file is opened."""
+
+import os
+import re
+from collections.abc import Iterator
+from importlib import import_module
+from types import ModuleType
+from typing import BinaryIO
+
+import numpy as np
+
+from .sound_errors_atri import BrokenStreamError, UndecodableStreamError
+from .sound_streams_atri import FileView, Stream, size_of
+
+
+# Samples per channel that are decoded at once: 4 s at 16 kHz. Larger blocks are slower, because the system has to
+# provide fresh pages of memory for each of them.
+BLOCK_LENGTH = 2**16
+# What libsndfile logs of truncated files of SVX, VOC and MAT4.
+_CUT = re.compile(r"Seems to be a truncated file|File seems to be truncated|^\s*BODY : \d+ \(should be", re.MULTILINE)
+_UNKNOWN_LENGTH = 2**63 - 1  # what libsndfile says of a FLAC file that was written to a pipe
+_LEFT_OUT = 2 * 1152  # so many samples the decoder of MPEG audio may leave out where a frame is damaged: two frames
+
+
+class SndfileStream:
+    """One stream of a file.
+
+    Attributes:
+        samplerate (`int`): in hertz (Hz).
+        num_frames (`int` or `None`): samples per channel; None for FLAC that was written to a pipe.
+    """
+
+    def __init__(self, stream: Stream):
+        soundfile = import_library("soundfile")
+        self._error = soundfile.SoundFileError
+        try:
+            self._file = soundfile.SoundFile(_target(stream.file), closefd=False)
+        except soundfile.SoundFileError as error:
+            raise UndecodableStreamError(_reason(error)) from error
+        # Otherwise soundfile seeks to where it is after each block, which fails for FLAC of unknown length.
+        self._file.seekable = lambda: False
+        self._position = 0
+        self._is_mpeg = self._file.subtype.startswith("MPEG")
+        self.samplerate: int = self._file.samplerate
+        self.num_frames: int | None = self._file.frames if self._file.frames != _UNKNOWN_LENGTH else None
+        if stream.num_frames is not None:
+            self.num_frames = stream.num_frames
+        if _CUT.search(self._file.extra_info):  # libsndfile only logs it
+            self.close()
+            raise BrokenStreamError("the file is truncated, its end is missing.")
+
+    def close(self) -> None:
+        """Close the decoder, but not the file."""
+        self._file.close()
+
+    def seek(self, frame: int) -> None:
+        """Go to a frame.
+
+        Raises:
+            UndecodableStreamError: the stream cannot be decoded there.
+        """
+        try:
+            self._position = self._file.seek(frame)
+        except self._error as error:
+            reason = f"from {frame / self.samplerate:.1f} s on it is damaged. {_reason(error)}"
+            raise UndecodableStreamError(reason) from error
+
+    def mono_blocks(self, num_frames: int | None) -> Iterator[np.ndarray]:
+        """Decode block after block, each of shape `(block_length,)`, float32, the mean over the channels.
+
+        Args:
+            num_frames: samples per channel to read; None reads all up to the end.
+
+        Raises:
+            BrokenStreamError: the stream cannot be decoded, or ends before.
+        """
+        num_left = _UNKNOWN_LENGTH if num_frames is None else num_frames
+        while num_left > 0:
+            asked = min(BLOCK_LENGTH, num_left)
+            try:
+                # Not `soundfile.blocks`: it yields blocks of full length also where fewer samples were decoded.
+                block = self._file.read(asked, dtype="float32", always_2d=True)
+            except self._error as error:
+                raise UndecodableStreamError(f"beyond {self._position} samples, {_reason(error)}") from error
+            num_left -= len(block)
+            self._position += len(block)
+            if len(block):
+                yield _mean_over_channels(block)
+            if len(block) < asked:
+                break
+        if self.num_frames is None or num_left <= 0:
+            return
+        if not self._is_mpeg or num_left > _LEFT_OUT:
+            raise BrokenStreamError(
+                f"the file is truncated, {self._position} of {self._position + num_left} samples could be read."
+            )
+        yield np.zeros(num_left, dtype=np.float32)
+
+
+def import_library(name: str) -> ModuleType:
+    """Import soundfile or soxr, or say how to install them."""
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise ImportError(
+            f"Reading this sound needs {name}: `pip install soundfile soxr`. Waveforms (arrays) at the model's "
+            "sampling rate need neither."
+        ) from error
+
+
+def _target(file: BinaryIO) -> BinaryIO | int:
+    """What soundfile opens: never a name, because libsndfile takes `._x.mp3` for a part of `x.mp3`."""
+    if os.name == "posix" and type(file).__name__ == "FileIO":
+        file.seek(0)
+        return file.fileno()  # saves the calls of Python for each block
+    if str(getattr(file, "name", "")).lower().endswith(".raw"):  # soundfile would expect samples without a header
+        return FileView(file, [(0, size_of(file))])
+    return file
+
+
+def _mean_over_channels(block: np.ndarray) -> np.ndarray:
+    """`block.mean(axis=1)` of shape `(block_length,)`, forty times faster."""
+    mono, num_channels = block[:, 0], block.shape[1]
+    for channel in range(1, num_channels):
+        mono = mono + block[:, channel]
+    return mono if num_channels == 1 else mono / np.float32(num_channels)
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "error_string", str(error)).rstrip(".") + "."

@@ -1,0 +1,382 @@
+"""The streams in a sound file: joined files are told apart, and wrong lengths in headers are corrected.
+
+libsndfile reads the first of several joined files without an error, believes the sizes in most headers, and does not
+know that a header of size 0 is that of a recorder that crashed. Here each stream of a file becomes a file of its own,
+whose header is right. A file that needs nothing of this is handed on as it is.
+"""
+
+import io
+import os
+from collections.abc import Iterator, Sequence
+from typing import BinaryIO, NamedTuple
+
+from .mpeg_audio_atri import first_frame, mpeg_streams, tag_size
+from .sound_errors_atri import BrokenStreamError
+
+
+# Writers leave such sizes, of 32 bits, in the header of a file whose length they do not know yet.
+_UNKNOWN_SIZE = 0x7FFF_0000
+# So many bytes too many in a header are a miscount and no truncation: some writers count a pad byte or the header
+# (44 bytes of a plain WAV file, 60 of a longer one) among the samples. It is 2 ms of 16-bit samples at 16 kHz.
+_MISCOUNT = 64
+_SEARCH_BLOCK = 2**20  # bytes
+_JUNK = 2**20  # bytes before MPEG audio, at most
+_FLAC_STARTS = (b"fLaC\0\0\0\x22", b"fLaC\x80\0\0\x22")  # with the header of the first block, which is always the same
+_MPEG_IN_WAV = (0x50, 0x55)  # format tags of layers I and II, and of layer III
+_W64_MARK = bytes.fromhex("2e91cf11a5d628db04c10000")  # what follows `riff` in the name of a chunk
+
+
+class Stream(NamedTuple):
+    """One stream of a file."""
+
+    file: BinaryIO  # at its beginning
+    num_frames: int | None = None  # samples per channel; None where libsndfile knows it
+
+
+def streams_in(file: BinaryIO) -> list[Stream]:
+    """The streams of a sound file, in their order: one, or several where files were joined.
+
+    Raises:
+        BrokenStreamError: the file is truncated.
+    """
+    start = after_tags(file)
+    magic = _read(file, start, 16)
+    if magic[:4] == b"OggS":
+        return _ogg_streams(_read(file, start))
+    if magic[:4] == b"fLaC":
+        return _flac_streams(file, start)
+    if _layout(magic):
+        return _chunked_streams(file, start)
+    if magic[:1] == b"\xff" or start:
+        if found := _mpeg_audio(_read(file, 0)):
+            return found
+    file.seek(0)
+    return [Stream(file)]
+
+
+def after_tags(file: BinaryIO) -> int:
+    """Where a file begins behind its tags, such as ID3, which some programs write before any format."""
+    start = 0
+    while size := tag_size(_read(file, start, 32), 0):
+        start += size
+    return start
+
+
+def mpeg_after_junk(file: BinaryIO) -> list[Stream]:
+    """The streams of MPEG audio in a file that begins with something else; none where there are none."""
+    return [] if first_frame(_read(file, 0, _JUNK)) is None else _mpeg_audio(_read(file, 0))
+
+
+class FileView(io.RawIOBase):
+    """A file put together from bytes and from ranges of another file."""
+
+    def __init__(self, file: BinaryIO, pieces: Sequence[bytes | tuple[int, int]]):
+        self._file = file
+        self._pieces = pieces
+        self._sizes = [len(piece) if isinstance(piece, bytes) else piece[1] - piece[0] for piece in pieces]
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: sum(self._sizes)}[whence]
+        self._position = max(0, base + offset)
+        return self._position
+
+    def readinto(self, buffer: memoryview) -> int:
+        place = self._position
+        for piece, size in zip(self._pieces, self._sizes, strict=True):
+            if place < size:
+                count = min(len(buffer), size - place)
+                start = place if isinstance(piece, bytes) else piece[0] + place
+                content = piece[start : start + count] if isinstance(piece, bytes) else _read(self._file, start, count)
+                buffer[: len(content)] = content
+                self._position += len(content)
+                return len(content)
+            place -= size
+        return 0
+
+
+def _mpeg_audio(content: bytes) -> list[Stream]:
+    return [Stream(io.BytesIO(stream.content), stream.num_samples) for stream in mpeg_streams(content)]
+
+
+def _read(file: BinaryIO, start: int, count: int | None = None) -> bytes:
+    """Read `count` bytes from a place on, all of them unless the file ends; without a count, all up to the end."""
+    file.seek(start)
+    content = file.read() if count is None else file.read(count)
+    while count is not None and 0 < len(content) < count:  # files without a buffer may return less
+        more = file.read(count - len(content))
+        if not more:
+            break
+        content += more
+    return content
+
+
+def size_of(file: BinaryIO) -> int:
+    """Number of bytes in a file, which is left at its end."""
+    file.seek(0, os.SEEK_END)
+    return file.tell()
+
+
+def _as_streams(file: BinaryIO, ranges: Sequence[tuple[int, int]]) -> list[Stream]:
+    if list(ranges) == [(0, size_of(file))]:
+        file.seek(0)
+        return [Stream(file)]
+    return [Stream(FileView(file, [piece])) for piece in ranges]
+
+
+def _flac_streams(file: BinaryIO, start: int) -> list[Stream]:
+    """A FLAC stream ends where the next one, or tags before it or at the end of the file, begin."""
+    starts = [start, *(place for place in _find_all(file, _FLAC_STARTS) if place > start)]
+    stops = [*starts[1:], size_of(file)]
+    return _as_streams(
+        file, [(first, _before_tags(file, first, stop)) for first, stop in zip(starts, stops, strict=True)]
+    )
+
+
+def _before_tags(file: BinaryIO, start: int, stop: int) -> int:
+    """Where the tags begin that a range ends with."""
+    if stop - start > 128 and _read(file, stop - 128, 3) == b"TAG":
+        return _before_tags(file, start, stop - 128)
+    footer = _read(file, max(start, stop - 32), 32)
+    if footer[:8] == b"APETAGEX":
+        size = int.from_bytes(footer[12:16], "little") + (32 if footer[23] & 0x80 else 0)
+        return _before_tags(file, start, stop - size) if size < stop - start else stop
+    tail_start = max(start, stop - _SEARCH_BLOCK)
+    tail = _read(file, tail_start, stop - tail_start)
+    place = tail.rfind(b"ID3")
+    return tail_start + place if place >= 0 and place + tag_size(tail, place) == len(tail) else stop
+
+
+def _find_all(file: BinaryIO, marks: Sequence[bytes]) -> list[int]:
+    """Places of all marks, which have one length, in order."""
+    found, start, overlap = set(), 0, len(marks[0]) - 1
+    while True:
+        block = _read(file, start, _SEARCH_BLOCK)
+        for mark in marks:
+            place = block.find(mark)
+            while place >= 0:
+                found.add(start + place)
+                place = block.find(mark, place + 1)
+        if len(block) < _SEARCH_BLOCK:
+            return sorted(found)
+        start += len(block) - overlap
+
+
+def _ogg_streams(content: bytes) -> list[Stream]:
+    """Chained streams of OGG: each begins with pages that are marked so, and ends with one that is marked so."""
+    pages = list(_ogg_pages(content))
+    starts, last_page, was_first = [], 0, False
+    for page, _ in pages:
+        is_first = bool(content[page + 5] & 2)
+        if is_first and not was_first:
+            if starts:
+                _check_last_page(content, last_page)
+            starts.append(page)
+        was_first, last_page = is_first, page
+    if not starts:  # such as a recording of a broadcast that was joined later
+        return [Stream(io.BytesIO(content))]
+    _check_last_page(content, last_page)
+    return [
+        Stream(io.BytesIO(content[first:last]))
+        for first, last in zip(starts, [*starts[1:], pages[-1][1]], strict=True)
+    ]
+
+
+def _ogg_pages(content: bytes) -> Iterator[tuple[int, int]]:
+    """Start and end of each complete page."""
+    place = content.find(b"OggS\0")
+    while 0 <= place <= len(content) - 27:
+        segments = content[place + 27 : place + 27 + content[place + 26]]
+        stop = place + 27 + content[place + 26] + sum(segments)
+        if stop > len(content):
+            return
+        is_followed = stop == len(content) or content[stop : stop + 5] == b"OggS\0"
+        next_page = stop if is_followed else content.find(b"OggS\0", place + 5)
+        if not place < next_page < stop:  # otherwise the page is cut and another file follows
+            yield place, stop
+        place = next_page if next_page < len(content) else -1
+
+
+def _check_last_page(content: bytes, page: int) -> None:
+    if not content[page + 5] & 4:
+        raise BrokenStreamError("the file is truncated, its last page is missing or incomplete.")
+
+
+class _Layout(NamedTuple):
+    """How a format made of chunks writes them. Sizes are in bytes."""
+
+    first: int  # size of the file's header before the first chunk
+    name: int  # size of a chunk's name
+    size: int  # size of its size
+    order: str
+    align: int  # chunks begin at multiples of this
+    counts_header: bool  # whether a chunk's size includes its name and size
+    data: bytes  # how the name of the chunk with the samples begins
+    before_data: int  # size of what comes before the samples in that chunk
+
+
+_RIFF = _Layout(12, 4, 4, "little", 2, False, b"data", 0)
+_LAYOUTS = {
+    b"RIFF": _RIFF,
+    b"RF64": _RIFF,
+    b"BW64": _RIFF,
+    b"FORM": _Layout(12, 4, 4, "big", 2, False, b"SSND", 8),
+    b"riff": _Layout(40, 16, 8, "little", 8, True, b"data", 0),
+    b"caff": _Layout(8, 4, 8, "big", 1, False, b"data", 4),
+    b".snd": _Layout(0, 0, 0, "big", 1, False, b"", 0),
+}
+
+
+def _layout(magic: bytes) -> _Layout | None:
+    if magic[:4] in (b"RIFF", b"RF64", b"BW64") and magic[8:12] != b"WAVE":
+        return None
+    if magic[:4] == b"FORM" and magic[8:12] not in (b"AIFF", b"AIFC"):
+        return None
+    if magic[:4] == b"riff" and magic[4:16] != _W64_MARK:
+        return None
+    return _LAYOUTS.get(magic[:4])
+
+
+class _Chunk(NamedTuple):
+    name: bytes
+    place: int
+    start: int  # of its content
+    size: int  # of its content, as its header says
+
+
+def _chunks(file: BinaryIO, layout: _Layout, place: int, stop: int) -> Iterator[_Chunk]:
+    """Chunks whose headers lie before `stop`, up to bytes that are no header of a chunk."""
+    origin, head = place, layout.name + layout.size
+    while place + head <= stop:
+        header = _read(file, place, head)
+        if not all(32 <= byte < 127 for byte in header[:4]):
+            return
+        size = int.from_bytes(header[layout.name :], layout.order) - (head if layout.counts_header else 0)
+        yield _Chunk(header[: layout.name], place, place + head, size)
+        place += head + max(size, 0)
+        place += -(place - origin) % layout.align
+
+
+class _Samples(NamedTuple):
+    """The samples of one file, as its header says."""
+
+    start: int
+    size: int
+    is_open: bool  # whether the size is one that stands for an unknown length
+    size_field: int  # where the size is written
+    format_tag: int  # of WAV
+
+
+def _chunked_streams(file: BinaryIO, start: int) -> list[Stream]:
+    size_of_file, streams = size_of(file), []
+    while start is not None:
+        magic = _read(file, start, 16)
+        layout = _layout(magic)
+        samples = _au_samples(file, start) if magic[:4] == b".snd" else _samples(file, layout, start, size_of_file)
+        if samples is None:
+            break  # libsndfile says why
+        next_start = None if samples.is_open else _next_file(file, layout, start, samples, size_of_file)
+        stop = size_of_file if next_start is None else next_start
+        present = max(0, stop - samples.start)
+        if not samples.is_open and samples.size > present + _MISCOUNT:
+            raise BrokenStreamError(
+                f"the file is truncated, its header promises {samples.size} bytes of sound, but {present} are there."
+            )
+        size = present if samples.is_open else min(samples.size, present)
+        if samples.format_tag in _MPEG_IN_WAV:
+            streams += _mpeg_audio(_read(file, samples.start, size))
+        else:
+            streams.append(_corrected(file, layout, magic, (start, stop), samples, size))
+        start = next_start
+    file.seek(0)
+    return streams or [Stream(file)]
+
+
+def _samples(file: BinaryIO, layout: _Layout, start: int, stop: int) -> _Samples | None:
+    """Where the samples are and how long the header says they are; None where there is no such chunk."""
+    long_size, long_place, format_tag = None, 0, 0
+    for chunk in _chunks(file, layout, start + layout.first, stop):
+        if chunk.name == b"ds64":  # the sizes of RF64: of the file, of the samples
+            long_place = chunk.start + 8
+            long_size = int.from_bytes(_read(file, long_place, 8), "little")
+        elif chunk.name[:4] == b"fmt ":
+            format_tag = int.from_bytes(_read(file, chunk.start, 2), "little")
+        elif chunk.name[:4] == layout.data:
+            size, place, limit = chunk.size, chunk.place + layout.name, _UNKNOWN_SIZE
+            if long_size is not None and size in (0, 0xFFFF_FFFF):
+                size, place = long_size, long_place
+            if layout.size == 8 or place == long_place:
+                limit = 2**62
+            size -= layout.before_data
+            first = chunk.start + layout.before_data
+            is_open = size >= limit or (size <= 0 and first < stop and not _only_chunks(file, layout, first, stop))
+            # More bytes than such a field can count follow the samples that it counts: it overflowed.
+            is_open |= layout.size == 4 and stop - first - size >= 2**32
+            return _Samples(first, max(size, 0), is_open, place, format_tag)
+    return None
+
+
+def _au_samples(file: BinaryIO, start: int) -> _Samples:
+    offset, size = (int.from_bytes(_read(file, start + place, 4), "big") for place in (4, 8))
+    return _Samples(start + offset, size, size == 0 or size >= _UNKNOWN_SIZE, start + 8, 0)
+
+
+def _only_chunks(file: BinaryIO, layout: _Layout, start: int, stop: int) -> bool:
+    """Whether chunks follow up to the end of the file, so that a chunk before them of size 0 is really empty."""
+    ends = [chunk.start + chunk.size for chunk in _chunks(file, layout, start, stop)]
+    return bool(ends) and abs(stop - ends[-1]) <= 1
+
+
+def _next_file(file: BinaryIO, layout: _Layout, start: int, samples: _Samples, stop: int) -> int | None:
+    """Where another sound file begins that was appended to this one; None where there is none."""
+    end = samples.start + samples.size
+    ends = [end, end + 1]
+    if layout.name:
+        chunks = _chunks(file, layout, end + -(end - start - layout.first) % layout.align, stop)
+        ends += [chunk.place for chunk in chunks]
+    for place in ends:
+        if place < stop and _layout(_read(file, place, 16)):
+            return place
+    return None
+
+
+def _corrected(
+    file: BinaryIO, layout: _Layout, magic: bytes, place: tuple[int, int], samples: _Samples, size: int
+) -> Stream:
+    """A file with one header whose size of the samples is right; the file itself where nothing has to change."""
+    start, stop = place
+    is_whole = start == 0 and stop == size_of(file)
+    is_right = samples.size == size and not samples.is_open and magic[:4] != b"BW64"
+    if layout.name == 16:  # libsndfile reads W64 up to the end of the file, also what follows the samples
+        is_right = is_right and samples.start + size == stop
+    if is_whole and is_right:
+        return Stream(file)
+    if layout.name == 16:
+        stop = samples.start + size
+    header = bytearray(_read(file, start, samples.start - start))
+    if magic[:4] in (b"RF64", b"BW64") or (layout is _RIFF and size >= 2**32):
+        header = _rf64_header(header, stop - start - 8, size)
+    else:
+        written = size + layout.before_data + (layout.name + layout.size if layout.counts_header else 0)
+        width, field = layout.size or 4, samples.size_field - start
+        header[field : field + width] = min(written, 256**width - 1).to_bytes(width, layout.order)
+    return Stream(FileView(file, [bytes(header), (samples.start, stop)]))
+
+
+def _rf64_header(header: bytearray, size_of_file: int, size: int) -> bytearray:
+    """The header of a WAV file, up to its samples, with sizes of 64 bits in a chunk `ds64`."""
+    chunks = header[12:-4]
+    if chunks[:4] == b"ds64":
+        del chunks[: 8 + int.from_bytes(chunks[4:8], "little")]
+    sizes = b"".join(number.to_bytes(8, "little") for number in (size_of_file + 36, size, 0)) + bytes(4)
+    unknown = b"\xff" * 4
+    return bytearray(b"RF64" + unknown + b"WAVEds64" + len(sizes).to_bytes(4, "little") + sizes + chunks + unknown)
