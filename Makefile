@@ -13,7 +13,7 @@ VENV ?= .venv
 TORCH ?= torch==2.13.0
 TORCH_INDEX ?=
 ATRI_SHARED ?= ../shared
-EXTRAS ?= test,quality,docs,onnx,peft,sentence-transformers,mteb
+EXTRAS ?= test,quality,docs,av,onnx,peft,sentence-transformers,mteb
 ARGS ?=
 
 BIN := $(VENV)/bin

@@ -81,6 +81,9 @@ SENTENCE_TRANSFORMERS_REQUIREMENTS = [
 MTEB_REQUIREMENTS = [
     "mteb>=2.26,<3",  # the encoder protocol that `modeling_atri.mteb_encoder` implements
 ]
+AV_REQUIREMENTS = [
+    "av>=14",  # decodes M4A, MP4, WebM, WMA and others with the FFmpeg libraries that its wheel carries (100 MB)
+]
 QUALITY_REQUIREMENTS = [
     "mypy>=2.4,<2.5",  # checks types; its messages change between minor versions
     "mypy-baseline>=0.7",  # lets known errors pass and fails on new ones
@@ -131,6 +134,7 @@ setup(
     python_requires=">=3.11",
     install_requires=[*MODEL_REQUIREMENTS, *TRAINING_REQUIREMENTS, *COMMAND_LINE_REQUIREMENTS],
     extras_require={
+        "av": AV_REQUIREMENTS,
         "onnx": ONNX_REQUIREMENTS,
         "peft": PEFT_REQUIREMENTS,
         "sentence-transformers": SENTENCE_TRANSFORMERS_REQUIREMENTS,

@@ -86,7 +86,7 @@ class AvStream:
             self._container = self._av.open(self._file, options={"format_whitelist": _FORMATS})
             track = self._container.streams.best("audio")
         except self._av.error.FFmpegError as error:
-            raise UndecodableStreamError(_reason(error)) from error
+            raise UndecodableStreamError(f"it is damaged or truncated: {_reason(error)}") from error
         if track is None:
             raise BrokenStreamError("it holds no audio track, only video or other data.")
         self._stated = _stated_length(self._container, track)
@@ -110,7 +110,7 @@ class AvStream:
                 if frame.samples:
                     yield _mono(frame)
         except self._av.error.FFmpegError as error:
-            raise UndecodableStreamError(f"it is damaged: {_reason(error)}") from error
+            raise UndecodableStreamError(f"it is damaged or truncated: {_reason(error)}") from error
 
 
 def _stated_length(container: Any, track: Any) -> float | None:

@@ -37,6 +37,8 @@ HEAD_SIZE = 1024  # bytes that are looked at
 
 def foreign_kind(head: bytes) -> str | None:
     """What a file is by its first bytes, with what to do, where it is no sound; None where it may be one."""
+    if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        head = head.decode("utf-16", errors="replace").encode()
     head = head.removeprefix(b"\xef\xbb\xbf")
     for pattern, kind in _KINDS_OF:
         if pattern.match(head):

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
+from .byte_marks_atri import find_marks, tag_size
 from .sound_errors_atri import BrokenStreamError
 
 
@@ -78,7 +79,6 @@ class _Run(NamedTuple):
 _kind = lru_cache(maxsize=None)(_Kind)  # equal kinds are one object, and are compared as such
 
 
-@lru_cache(maxsize=2**13)
 def _frame(header: bytes) -> _Frame | None:
     """The frame that four bytes begin; None where they begin none."""
     if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE0 != 0xE0:
@@ -92,6 +92,13 @@ def _frame(header: bytes) -> _Frame | None:
     slot = 4 if layer == 1 else 1  # bytes that sizes are counted in
     slots = 0 if kind.is_free else kind.num_samples // 8 // slot * 1000 * kilobits // kind.rate
     return _Frame((slots + padding) * slot, kind)
+
+
+class _KnownFrames(dict):
+    """Frames by the four bytes that begin them, because a stream has few different ones."""
+
+    def __missing__(self, header: bytes) -> _Frame | None:
+        return self.setdefault(header, _frame(header))
 
 
 def mpeg_streams(content: bytes) -> list[MpegStream]:
@@ -118,36 +125,16 @@ def first_frame(content: bytes) -> int | None:
     return _next_frame(content, 0)
 
 
-def tag_size(content: bytes, place: int) -> int:
-    """Size in bytes of the tag (ID3, APE or Lyrics3) that begins at a place, 0 where none does."""
-    if content[place : place + 3] == b"ID3" and len(content) >= place + 10:
-        # Sizes are written with 7 bits a byte.
-        size = sum(byte << shift for byte, shift in zip(content[place + 6 : place + 10], (21, 14, 7, 0), strict=True))
-        return 10 + size + (10 if content[place + 5] & 0x10 else 0)
-    if content[place : place + 3] == b"TAG":
-        return 227 if content[place + 3 : place + 4] == b"+" else 128
-    if content[place : place + 8] == b"APETAGEX":
-        has_begun = len(content) >= place + 24 and content[place + 23] & 0x20  # this is its header and not its footer
-        return 32 + (int.from_bytes(content[place + 12 : place + 16], "little") if has_begun else 0)
-    if content[place : place + 11] == b"LYRICSBEGIN":
-        end = max(content.find(b"LYRICS200", place), content.find(b"LYRICSEND", place))
-        return end + 9 - place if end >= 0 else 0
-    return 0
-
-
 def _header_frames(content: bytes) -> dict[int, int]:
     """Frames that hold a Xing, Info or VBRI header and no sound: their places, and those of the headers."""
     found = {}
-    for mark in (b"Xing", b"Info", b"VBRI"):
-        place = content.find(mark)
-        while place >= 0:
-            for before in (13, 21, 36, 15, 23, 38):  # some encoders count a checksum of two bytes
-                frame = _frame(content[max(0, place - before) : place - before + 4])
-                if frame and frame.kind.layer == _LAYER_III:
-                    side = 32 if mark == b"VBRI" else frame.kind.side_information
-                    if before - 4 - side in (0, 2):
-                        found[place - before] = place
-            place = content.find(mark, place + 4)
+    for place in find_marks(content, b"Xing", b"Info", b"VBRI"):
+        for before in (13, 21, 36, 15, 23, 38):  # some encoders count a checksum of two bytes
+            frame = _frame(content[max(0, place - before) : place - before + 4])
+            if frame and frame.kind.layer == _LAYER_III:
+                side = 32 if content[place : place + 4] == b"VBRI" else frame.kind.side_information
+                if before - 4 - side in (0, 2):
+                    found[place - before] = place
     return found
 
 
@@ -165,9 +152,9 @@ def _runs(content: bytes, heads: list[int]) -> Iterator[_Run]:
 
 
 def _run(content: bytes, start: int, limit: int, kind: _Kind, free_size: int) -> _Run:
-    place, before, num_frames = start, start, 0
+    place, before, num_frames, frames = start, start, 0, _KnownFrames()
     while place < limit:
-        frame = _frame(content[place : place + 4])
+        frame = frames[content[place : place + 4]]
         if frame is None or frame[1] is not kind:
             break
         before = place

@@ -19,6 +19,9 @@ BLOCK_LENGTH = 2**16
 # What libsndfile logs of truncated files of SVX, VOC and MAT4.
 _CUT = re.compile(r"Seems to be a truncated file|File seems to be truncated|^\s*BODY : \d+ \(should be", re.MULTILINE)
 _UNKNOWN_LENGTH = 2**63 - 1  # what libsndfile says of a FLAC file that was written to a pipe
+# Frames of MP3 take bits from up to 511 bytes of the frames before them: 46 frames of the lowest bit rate. libsndfile
+# decodes fewer frames in advance, and what it returns just after going there would be wrong.
+_FRAMES_BEFORE = 46 * 576
 _LEFT_OUT = 2 * 1152  # so many samples the decoder of MPEG audio may leave out where a frame is damaged: two frames
 
 
@@ -40,6 +43,7 @@ class SndfileStream:
         # Otherwise soundfile seeks to where it is after each block, which fails for FLAC of unknown length.
         self._file.seekable = lambda: False
         self._position = 0
+        self._last_page = stream.last_page if self._file.subtype == "VORBIS" else None
         self._is_mpeg = self._file.subtype.startswith("MPEG")
         self.samplerate: int = self._file.samplerate
         self.num_frames: int | None = self._file.frames if self._file.frames != _UNKNOWN_LENGTH else None
@@ -59,8 +63,15 @@ class SndfileStream:
         Raises:
             UndecodableStreamError: the stream cannot be decoded there.
         """
+        place = frame
+        if self._is_mpeg:
+            place = max(0, frame - _FRAMES_BEFORE)
+        elif self._last_page is not None:
+            place = min(frame, self._last_page)
         try:
-            self._position = self._file.seek(frame)
+            self._position = self._file.seek(place)
+            for _ in self.mono_blocks(frame - place):
+                pass
         except self._error as error:
             reason = f"from {frame / self.samplerate:.1f} s on it is damaged. {_reason(error)}"
             raise UndecodableStreamError(reason) from error
@@ -127,4 +138,6 @@ def _mean_over_channels(block: np.ndarray) -> np.ndarray:
 
 
 def _reason(error: Exception) -> str:
+    if "does not exist" in str(error):  # what libsndfile says of an open file that only begins like MPEG audio
+        return "Format not recognised."
     return getattr(error, "error_string", str(error)).rstrip(".") + "."

@@ -191,11 +191,13 @@ def _open_otherwise(file: BinaryIO, name: str, error: UndecodableStreamError) ->
     """Open a file that soundfile refuses, or raise the error that helps most."""
     file.seek(after_tags(file))
     head = file.read(HEAD_SIZE)
-    if kind := foreign_kind(head):
+    kind, is_for_av = foreign_kind(head), needs_av(head)
+    if kind and any(head):
         raise UndecodableStreamError(f"{kind}.") from error
-    is_for_av = needs_av(head)
     if not is_for_av and (streams := mpeg_after_junk(file)):
         return [SndfileStream(stream) for stream in streams]
+    if kind:
+        raise UndecodableStreamError(f"{kind}.") from error
     try:
         stream = AvStream(file)
     except BrokenStreamError as reason:
@@ -230,6 +232,8 @@ def _check_rate(rate: int) -> None:
 
 def _open_path(path: str | bytes) -> BinaryIO:
     name = repr(os.fsdecode(path))
+    if "\0" in os.fsdecode(path):
+        raise ValueError(f"Cannot decode {name}: no file has a name with a null character.")
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
@@ -255,7 +259,9 @@ def _seekable(file: BinaryIO, name: str) -> BinaryIO:
         file.seek(0)  # it may have been read before
         is_binary, size = isinstance(file.read(0), bytes), size_of(file)
     except (OSError, ValueError) as error:  # a pipe, or a closed file
-        raise ValueError(f"Cannot decode {name}: {error}. Pass an open file that can seek, or its bytes.") from error
+        raise ValueError(
+            f"Cannot decode {name}: {str(error).rstrip('.')}. Pass an open file that can seek, or its bytes."
+        ) from error
     if not is_binary:
         raise ValueError(f'Cannot decode {name}: it was opened as text. Open it with `open(path, "rb")`.')
     if size == 0:

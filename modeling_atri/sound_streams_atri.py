@@ -10,7 +10,8 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO, NamedTuple
 
-from .mpeg_audio_atri import first_frame, mpeg_streams, tag_size
+from .byte_marks_atri import find_marks, tag_size
+from .mpeg_audio_atri import first_frame, mpeg_streams
 from .sound_errors_atri import BrokenStreamError
 
 
@@ -21,7 +22,7 @@ _UNKNOWN_SIZE = 0x7FFF_0000
 _MISCOUNT = 64
 _SEARCH_BLOCK = 2**20  # bytes
 _JUNK = 2**20  # bytes before MPEG audio, at most
-_FLAC_STARTS = (b"fLaC\0\0\0\x22", b"fLaC\x80\0\0\x22")  # with the header of the first block, which is always the same
+_FLAC_FIRST_BLOCK = (b"\0\0\0\x22", b"\x80\0\0\x22")  # its header, which follows the mark of a stream
 _MPEG_IN_WAV = (0x50, 0x55)  # format tags of layers I and II, and of layer III
 _W64_MARK = bytes.fromhex("2e91cf11a5d628db04c10000")  # what follows `riff` in the name of a chunk
 
@@ -31,6 +32,7 @@ class Stream(NamedTuple):
 
     file: BinaryIO  # at its beginning
     num_frames: int | None = None  # samples per channel; None where libsndfile knows it
+    last_page: int | None = None  # of OGG: a frame before the last page, on which libsndfile goes to wrong places
 
 
 def streams_in(file: BinaryIO) -> list[Stream]:
@@ -135,7 +137,7 @@ def _as_streams(file: BinaryIO, ranges: Sequence[tuple[int, int]]) -> list[Strea
 
 def _flac_streams(file: BinaryIO, start: int) -> list[Stream]:
     """A FLAC stream ends where the next one, or tags before it or at the end of the file, begin."""
-    starts = [start, *(place for place in _find_all(file, _FLAC_STARTS) if place > start)]
+    starts = _flac_starts(file, start)
     stops = [*starts[1:], size_of(file)]
     return _as_streams(
         file, [(first, _before_tags(file, first, stop)) for first, stop in zip(starts, stops, strict=True)]
@@ -150,45 +152,50 @@ def _before_tags(file: BinaryIO, start: int, stop: int) -> int:
     if footer[:8] == b"APETAGEX":
         size = int.from_bytes(footer[12:16], "little") + (32 if footer[23] & 0x80 else 0)
         return _before_tags(file, start, stop - size) if size < stop - start else stop
-    tail_start = max(start, stop - _SEARCH_BLOCK)
+    if stop == size_of(file):
+        return stop
+    tail_start = max(start, stop - _SEARCH_BLOCK)  # before the next stream, its ID3 tag may stand
     tail = _read(file, tail_start, stop - tail_start)
     place = tail.rfind(b"ID3")
     return tail_start + place if place >= 0 and place + tag_size(tail, place) == len(tail) else stop
 
 
-def _find_all(file: BinaryIO, marks: Sequence[bytes]) -> list[int]:
-    """Places of all marks, which have one length, in order."""
-    found, start, overlap = set(), 0, len(marks[0]) - 1
+def _flac_starts(file: BinaryIO, start: int) -> list[int]:
+    """Where FLAC streams begin, from `start` on."""
+    found, overlap = [start], 7
+    header = _read(file, start + 8, 34)
+    longest_block, shortest_frame = int.from_bytes(header[2:4], "big"), int.from_bytes(header[4:7], "big")
+    num_samples = int.from_bytes(header[13:18], "big") & 0xF_FFFF_FFFF
+    start += num_samples // max(1, longest_block) * shortest_frame  # the first stream is at least so long
     while True:
         block = _read(file, start, _SEARCH_BLOCK)
-        for mark in marks:
-            place = block.find(mark)
-            while place >= 0:
-                found.add(start + place)
-                place = block.find(mark, place + 1)
+        places = find_marks(block, b"fLaC")
+        found += [start + place for place in places if block[place + 4 : place + 8] in _FLAC_FIRST_BLOCK]
         if len(block) < _SEARCH_BLOCK:
-            return sorted(found)
+            return sorted(set(found))
         start += len(block) - overlap
 
 
 def _ogg_streams(content: bytes) -> list[Stream]:
     """Chained streams of OGG: each begins with pages that are marked so, and ends with one that is marked so."""
-    pages = list(_ogg_pages(content))
-    starts, last_page, was_first = [], 0, False
-    for page, _ in pages:
+    links: list[list[tuple[int, int]]] = []
+    was_first = False
+    for page, stop in _ogg_pages(content):
         is_first = bool(content[page + 5] & 2)
-        if is_first and not was_first:
-            if starts:
-                _check_last_page(content, last_page)
-            starts.append(page)
-        was_first, last_page = is_first, page
-    if not starts:  # such as a recording of a broadcast that was joined later
-        return [Stream(io.BytesIO(content))]
-    _check_last_page(content, last_page)
-    return [
-        Stream(io.BytesIO(content[first:last]))
-        for first, last in zip(starts, [*starts[1:], pages[-1][1]], strict=True)
-    ]
+        if (is_first and not was_first) or not links:
+            links.append([])
+        links[-1].append((page, stop))
+        was_first = is_first
+    return [_ogg_stream(content, pages) for pages in links] or [Stream(io.BytesIO(content))]
+
+
+def _ogg_stream(content: bytes, pages: list[tuple[int, int]]) -> Stream:
+    last = pages[-1][0]
+    if not content[last + 5] & 4:
+        raise BrokenStreamError("the file is truncated, its last page is missing or incomplete.")
+    before = pages[-3][0] if len(pages) > 2 else pages[0][0]
+    position = int.from_bytes(content[before + 6 : before + 14], "little", signed=True)
+    return Stream(io.BytesIO(content[pages[0][0] : pages[-1][1]]), last_page=max(0, position))
 
 
 def _ogg_pages(content: bytes) -> Iterator[tuple[int, int]]:
@@ -204,11 +211,6 @@ def _ogg_pages(content: bytes) -> Iterator[tuple[int, int]]:
         if not place < next_page < stop:  # otherwise the page is cut and another file follows
             yield place, stop
         place = next_page if next_page < len(content) else -1
-
-
-def _check_last_page(content: bytes, page: int) -> None:
-    if not content[page + 5] & 4:
-        raise BrokenStreamError("the file is truncated, its last page is missing or incomplete.")
 
 
 class _Layout(NamedTuple):

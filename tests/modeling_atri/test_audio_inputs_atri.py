@@ -101,6 +101,15 @@ def test_arrays_are_resampled():
     assert peak_frequency(waveform, 24_000) == pytest.approx(1_000, abs=1)
 
 
+@pytest.mark.parametrize("number", [float, np.float64, np.int64])
+def test_rates_may_be_floats(number):
+    expected = load_audio(sine(1_000, 48_000), 24_000, 48_000)
+    np.testing.assert_array_equal(load_audio(sine(1_000, 48_000), number(24_000), number(48_000)), expected)
+    audio = {"array": sine(1_000, 48_000), "sampling_rate": number(48_000)}
+    np.testing.assert_array_equal(load_audio(audio, number(24_000)), expected)
+    assert audio_length(audio, number(24_000)) == 24_000
+
+
 def test_each_sound_of_a_decoder_is_decoded_once():
     calls = []
     samples = SimpleNamespace(data=torch.tensor(sine(440))[None], sample_rate=RATE)
@@ -231,6 +240,9 @@ def test_samples_that_are_not_finite(tmp_path, bad):
     [
         (np.zeros(10), {}, "a waveform without its sampling rate"),
         (np.zeros(10), {"source_rate": 0}, "`source_rate` must be a positive"),
+        (np.zeros(10), {"source_rate": 16_000.5}, "`source_rate` must be a positive"),
+        (np.zeros(10), {"source_rate": True}, "`source_rate` must be a positive"),
+        (np.zeros(10), {"source_rate": np.nan}, "`source_rate` must be a positive"),
         (np.zeros(10), {"source_rate": RATE, "sampling_rate": -1}, "`sampling_rate` must be a positive"),
         (np.zeros((10, 2)), {"source_rate": RATE}, r"shape .*\(10, 2\)"),
         (np.zeros((1, 2, 3)), {"source_rate": RATE}, r"shape .*\(1, 2, 3\)"),
