@@ -38,7 +38,7 @@ class AvStream:
         self._av = import_module("av")
         self._container: Any = None
         self.seek(0)
-        self.samplerate = self._rate
+        self.samplerate: int = self._rate
 
     def close(self) -> None:
         """Close the decoder, but not the file."""
@@ -99,7 +99,7 @@ class AvStream:
 
     def _decoded(self, track: Any) -> Iterator[np.ndarray]:
         track.codec_context.thread_count = 1  # several files are read at the same time
-        self._rate = None
+        self._rate: Any = None
         try:
             for frame in self._container.decode(track):
                 if self._rate not in (None, frame.sample_rate):

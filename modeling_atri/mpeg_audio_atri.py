@@ -12,7 +12,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from .byte_marks_atri import find_marks, tag_size
 from .sound_errors_atri import BrokenStreamError
@@ -94,6 +94,11 @@ def _frame(header: bytes) -> _Frame | None:
     return _Frame((slots + padding) * slot, kind)
 
 
+def _frame_at(content: bytes, place: int) -> _Frame:
+    """The frame at a place where one is known to begin."""
+    return cast(_Frame, _frame(content[place : place + 4]))
+
+
 class _KnownFrames(dict):
     """Frames by the four bytes that begin them, because a stream has few different ones."""
 
@@ -142,7 +147,7 @@ def _runs(content: bytes, heads: list[int]) -> Iterator[_Run]:
     """All frames of a file. A run ends before a frame that holds a header."""
     place = _next_frame(content, 0)
     while place is not None:
-        kind = _frame(content[place : place + 4]).kind
+        kind = _frame_at(content, place).kind
         size = _free_size(content, place, kind) if kind.is_free else 0
         index = bisect_right(heads, place)
         limit = heads[index] if index < len(heads) else len(content)
@@ -185,7 +190,7 @@ def _begins_frames(content: bytes, place: int, min_frames: int) -> bool:
     if frame and frame.kind.is_free and min_frames == _MIN_FRAMES_AFTER_JUNK:
         return False  # any bytes may look like frames of a free format
     for _ in range(min_frames):
-        if frame is None or frame.kind is not first.kind:
+        if frame is None or first is None or frame.kind is not first.kind:
             return False
         size = frame.size + (_free_size(content, place, frame.kind) if frame.kind.is_free else 0)
         place += max(size, 4)
@@ -200,7 +205,7 @@ def _free_size(content: bytes, place: int, kind: _Kind) -> int:
     for next_place in range(place + 24, min(place + _MAX_FREE_SIZE, len(content))):
         if content[next_place] == 0xFF and (frame := _frame(content[next_place : next_place + 4])):
             if frame.kind is kind:
-                return next_place - place - _frame(content[place : place + 4]).size
+                return next_place - place - _frame_at(content, place).size
     return _MAX_FREE_SIZE
 
 
@@ -222,11 +227,11 @@ def _playable(content: bytes, runs: list[_Run], header: int | None) -> MpegStrea
         return MpegStream(_with_more_frames(frames, num_frames), num_frames * kind.num_samples)
     if stated == num_frames and not is_vbri:
         return MpegStream(frames, None)
-    if stated and not is_vbri:
+    if stated and header is not None and not is_vbri:
         place = header - start + 8
         return MpegStream(frames[:place] + num_frames.to_bytes(4, "big") + frames[place + 4 :], None)
     if header is not None:
-        frames = frames[_frame(frames[:4]).size :]
+        frames = frames[_frame_at(frames, 0).size :]
     return MpegStream(_xing_frame(frames[:4], num_frames) + frames, None)
 
 
@@ -240,7 +245,7 @@ def _xing_frame(header: bytes, num_frames: int) -> bytes:
     """A frame of the kind that `header` begins, without sound, which states a number of frames."""
     # Without checksum and padding, and with the highest bit rate of the kind, so that there is room.
     header = bytes([header[0], header[1] | 1, 0xE0 | header[2] & 0x0C, header[3]])
-    frame = _frame(header)
+    frame = _frame_at(header, 0)
     stated = b"Xing" + (1).to_bytes(4, "big") + num_frames.to_bytes(4, "big")
     return (header + bytes(frame.kind.side_information) + stated).ljust(frame.size, b"\0")
 
@@ -250,12 +255,12 @@ def _with_more_frames(frames: bytes, num_frames: int) -> bytes:
 
     Its last frame is repeated until libsndfile, which estimates the length from the first frame, reads beyond the end.
     """
-    first = _frame(frames[:4])
+    first = _frame_at(frames, 0)
     size = _free_size(frames, 0, first.kind) if first.kind.is_free else first.size
     place = last = 0
     while place < len(frames):
         last = place
-        frame = _frame(frames[place : place + 4])
+        frame = _frame_at(frames, place)
         place += frame.size + (size if frame.kind.is_free else 0)
     num_more = 2 + max(0, (num_frames + 1) * size - len(frames)) // (len(frames) - last)
     return frames + num_more * frames[last:]

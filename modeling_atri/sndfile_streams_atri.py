@@ -10,7 +10,7 @@ from typing import BinaryIO
 import numpy as np
 
 from .sound_errors_atri import BrokenStreamError, UndecodableStreamError
-from .sound_streams_atri import FileView, Stream, size_of
+from .sound_streams_atri import Stream, size_of, view_of
 
 
 # Samples per channel that are decoded at once: 4 s at 16 kHz. Larger blocks are slower, because the system has to
@@ -125,7 +125,7 @@ def _target(file: BinaryIO) -> BinaryIO | int:
         file.seek(0)
         return file.fileno()  # saves the calls of Python for each block
     if str(getattr(file, "name", "")).lower().endswith(".raw"):  # soundfile would expect samples without a header
-        return FileView(file, [(0, size_of(file))])
+        return view_of(file, [(0, size_of(file))])
     return file
 
 

@@ -106,7 +106,8 @@ class SoundFile:
         except BaseException:
             self._close()
             raise
-        self.num_frames: int | None = None if None in self._lengths else sum(self._lengths)
+        known = [length for length in self._lengths if length is not None]
+        self.num_frames: int | None = sum(known) if len(known) == len(self._lengths) else None
 
     def __enter__(self) -> "SoundFile":
         return self
@@ -119,8 +120,10 @@ class SoundFile:
         if self.num_frames is not None:
             frame = min(frame, self.num_frames)
         self._first = 0
-        while self._first < len(self._streams) - 1 and frame >= self._lengths[self._first]:
-            frame -= self._lengths[self._first]
+        for length in self._lengths[:-1]:
+            if length is None or frame < length:
+                break
+            frame -= length
             self._first += 1
         self._start = frame
         try:
@@ -163,8 +166,7 @@ class SoundFile:
         return f"Cannot {'decode' if isinstance(error, UndecodableStreamError) else 'use'} {self.name}: {error}"
 
     def _close(self) -> None:
-        for stream in self._streams:
-            stream.close()
+        _close_all(self._streams)
         if self._file is not None:
             self._file.close()
 
@@ -178,13 +180,16 @@ def _open_streams(file: BinaryIO, name: str) -> Sequence[SndfileStream | AvStrea
             _check_rate(opened[-1].samplerate)
         return opened
     except UndecodableStreamError as error:
-        for stream in opened:
-            stream.close()
+        _close_all(opened)
         return _open_otherwise(file, name, error)
     except BaseException:
-        for stream in opened:
-            stream.close()
+        _close_all(opened)
         raise
+
+
+def _close_all(streams: Sequence[SndfileStream | AvStream]) -> None:
+    for stream in streams:
+        stream.close()
 
 
 def _open_otherwise(file: BinaryIO, name: str, error: UndecodableStreamError) -> Sequence[SndfileStream | AvStream]:
@@ -242,7 +247,11 @@ def _open_path(path: str | bytes) -> BinaryIO:
             raise ValueError(f"Cannot decode {name}: the file is empty (0 bytes).")
         return open(path, "rb", buffering=0)
     except (FileNotFoundError, NotADirectoryError) as error:
-        link = f": it is a link to {os.readlink(path)!r}, which does not exist" if os.path.islink(path) else ""
+        link = (
+            f": it is a link to {os.readlink(os.fsdecode(path))!r}, which does not exist"
+            if os.path.islink(path)
+            else ""
+        )
         raise MissingAudioError(f"There is no audio file {name}{link}.") from error
     except OSError as error:  # the file may not be read, its name is too long, links go in a circle, ...
         raise ValueError(f"Cannot decode {name}: {error.strerror}.") from error

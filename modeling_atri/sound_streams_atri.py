@@ -8,7 +8,7 @@ whose header is right. A file that needs nothing of this is handed on as it is.
 import io
 import os
 from collections.abc import Iterator, Sequence
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, Literal, NamedTuple, cast
 
 from .byte_marks_atri import find_marks, tag_size
 from .mpeg_audio_atri import first_frame, mpeg_streams
@@ -92,7 +92,7 @@ class FileView(io.RawIOBase):
         self._position = max(0, base + offset)
         return self._position
 
-    def readinto(self, buffer: memoryview) -> int:
+    def readinto(self, buffer: Any) -> int:
         place = self._position
         for piece, size in zip(self._pieces, self._sizes, strict=True):
             if place < size:
@@ -104,6 +104,11 @@ class FileView(io.RawIOBase):
                 return len(content)
             place -= size
         return 0
+
+
+def view_of(file: BinaryIO, pieces: Sequence[bytes | tuple[int, int]]) -> BinaryIO:
+    """A file put together from bytes and from ranges of another file."""
+    return cast(BinaryIO, FileView(file, pieces))
 
 
 def _mpeg_audio(content: bytes) -> list[Stream]:
@@ -132,7 +137,7 @@ def _as_streams(file: BinaryIO, ranges: Sequence[tuple[int, int]]) -> list[Strea
     if list(ranges) == [(0, size_of(file))]:
         file.seek(0)
         return [Stream(file)]
-    return [Stream(FileView(file, [piece])) for piece in ranges]
+    return [Stream(view_of(file, [piece])) for piece in ranges]
 
 
 def _flac_streams(file: BinaryIO, start: int) -> list[Stream]:
@@ -219,7 +224,7 @@ class _Layout(NamedTuple):
     first: int  # size of the file's header before the first chunk
     name: int  # size of a chunk's name
     size: int  # size of its size
-    order: str
+    order: Literal["little", "big"]
     align: int  # chunks begin at multiples of this
     counts_header: bool  # whether a chunk's size includes its name and size
     data: bytes  # how the name of the chunk with the samples begins
@@ -280,9 +285,11 @@ class _Samples(NamedTuple):
 
 def _chunked_streams(file: BinaryIO, start: int) -> list[Stream]:
     size_of_file, streams = size_of(file), []
-    while start is not None:
+    next_start: int | None = start
+    while next_start is not None:
+        start = next_start
         magic = _read(file, start, 16)
-        layout = _layout(magic)
+        layout = _LAYOUTS[magic[:4]]
         samples = _au_samples(file, start) if magic[:4] == b".snd" else _samples(file, layout, start, size_of_file)
         if samples is None:
             break  # libsndfile says why
@@ -298,7 +305,6 @@ def _chunked_streams(file: BinaryIO, start: int) -> list[Stream]:
             streams += _mpeg_audio(_read(file, samples.start, size))
         else:
             streams.append(_corrected(file, layout, magic, (start, stop), samples, size))
-        start = next_start
     file.seek(0)
     return streams or [Stream(file)]
 
@@ -371,7 +377,7 @@ def _corrected(
         written = size + layout.before_data + (layout.name + layout.size if layout.counts_header else 0)
         width, field = layout.size or 4, samples.size_field - start
         header[field : field + width] = min(written, 256**width - 1).to_bytes(width, layout.order)
-    return Stream(FileView(file, [bytes(header), (samples.start, stop)]))
+    return Stream(view_of(file, [bytes(header), (samples.start, stop)]))
 
 
 def _rf64_header(header: bytearray, size_of_file: int, size: int) -> bytearray:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -42,7 +43,20 @@ def forms_with_rate(path: str, samples: np.ndarray, rate: int) -> dict[str, Any]
     content = Path(path).read_bytes()
     floats = samples / np.float32(32768)
     decoded = SimpleNamespace(data=torch.from_numpy(floats), sample_rate=rate)  # torchcodec's `AudioSamples`
+    flac = io.BytesIO()
+    soundfile.write(flac, samples.T, rate, format="FLAC", subtype="PCM_16")
+    piped = bytearray(flac.getvalue())  # an encoder that writes to a pipe leaves the number of samples as 0
+    piped[21] &= 0xF0
+    piped[22:26] = bytes(4)
+    half = (len(content) - 44) // 8 * 4
+    parts = content[44 : 44 + half], content[44 + half :]
+    halves = [content[:40] + len(part).to_bytes(4, "little") + part for part in parts]
+    halves = [content[:4] + (len(part) - 8).to_bytes(4, "little") + part[8:] for part in halves]
     return {
+        "FLAC from a pipe": bytes(piped),
+        "joined files": b"".join(halves),
+        "crashed recorder": content[:40] + bytes(4) + content[44:],
+        "miscounted": content[:40] + (len(content) - 8).to_bytes(4, "little") + content[44:],
         "str": path,
         "Path": Path(path),
         "bytes": content,
@@ -76,7 +90,14 @@ def waveforms(samples: np.ndarray) -> dict[str, Any]:
     }
 
 
-FORMS = list(forms_with_rate(os.devnull, stereo(MODEL_RATE), MODEL_RATE))
+def names_of_forms() -> list[str]:
+    with tempfile.NamedTemporaryFile(suffix=".wav") as file:
+        soundfile.write(file, stereo(MODEL_RATE).T, MODEL_RATE, format="WAV", subtype="PCM_16")
+        file.flush()
+        return list(forms_with_rate(file.name, stereo(MODEL_RATE), MODEL_RATE))
+
+
+FORMS = names_of_forms()
 WAVEFORMS = list(waveforms(stereo(MODEL_RATE)))
 
 
@@ -198,9 +219,17 @@ def test_a_folder(doors, files, expected, tmp_path):
 def refused(path: str, samples: np.ndarray, rate: int) -> dict[str, Any]:
     """Sounds that no door takes. Also executed where this package is missing."""
     content = Path(path).read_bytes()
+    mp3 = io.BytesIO()
+    soundfile.write(mp3, samples.T, rate, format="MP3")
+    other_rate = content[:24] + (8_000).to_bytes(4, "little") + content[28:]
     return {
         "truncated": content[:-1000],
-        "no sound": b"no sound",
+        "truncated MP3": mp3.getvalue()[:-1000],
+        "joined rates": content + other_rate,
+        "pointer": b"version https://git-lfs.github.com/spec/v1",
+        "web page": b"<!DOCTYPE html>",
+        "folder": "/",
+        "no sound": b"\x80no sound",
         "missing": "missing.wav",
         "NaN": {"array": np.full(rate, np.nan), "sampling_rate": rate},
         "unsigned": {"array": np.zeros(rate, np.uint8), "sampling_rate": rate},
@@ -214,6 +243,11 @@ def refused(path: str, samples: np.ndarray, rate: int) -> dict[str, Any]:
 
 REASONS = {
     "truncated": "the file is truncated",
+    "truncated MP3": "the file is truncated",
+    "joined rates": "it joins recordings of the sampling rates 16000, 8000 Hz",
+    "pointer": "it is a Git LFS pointer",
+    "web page": "it is an HTML page",
+    "folder": "it is a folder",
     "no sound": "Cannot decode",
     "missing": "There is no audio file 'missing.wav'",
     "NaN": "it holds NaN or infinite samples",
@@ -249,6 +283,7 @@ class Missing(importlib.abc.MetaPathFinder):
 sys.meta_path.insert(0, Missing())
 
 import numpy as np
+import soundfile
 import torch
 from transformers import AutoModel, AutoProcessor, pipeline
 

@@ -1,6 +1,7 @@
 """Whole files of every format are read whole; those that were cut are refused, whatever lies in memory."""
 
 import io
+import os
 
 import numpy as np
 import pytest
@@ -148,3 +149,90 @@ def test_rates_that_no_recording_has(rate):
 def test_rates_at_the_limits(rate):
     content = encoded(noise(0.5), "WAV", rate=rate)
     assert len(load_audio(content)) == audio_length(content) == pytest.approx(8_000 * RATE / rate, abs=1)
+
+
+NAMES = [
+    "a.wav",
+    "a.raw",
+    "line\nbreak.wav",
+    "quotes '\".wav",
+    "übel.wav",
+    "x" * 240 + ".wav",
+    os.fsdecode(b"\xff\xfe.wav"),
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_odd_names(tmp_path, name):
+    content = encoded(noise(0.5), "WAV")
+    try:
+        (tmp_path / name).write_bytes(content)
+    except (OSError, ValueError):
+        pytest.skip("this file system has no such names")
+    expected = load_audio(content)
+    np.testing.assert_array_equal(load_audio(tmp_path / name), expected)
+    assert audio_length(tmp_path / name) == len(expected)
+    with open(tmp_path / name, "rb") as file:
+        np.testing.assert_array_equal(load_audio(file), expected)
+
+
+@pytest.mark.parametrize("suffix", ["wav", "mp3", "flac", "ogg"])
+def test_metadata_of_macos_beside_a_sound(tmp_path, suffix):
+    content = encoded(noise(0.5), suffix.upper())
+    (tmp_path / f"x.{suffix}").write_bytes(content)
+    (tmp_path / f"._x.{suffix}").write_bytes(b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X        " + bytes(100))
+    np.testing.assert_array_equal(load_audio(tmp_path / f"x.{suffix}"), load_audio(content))
+    with pytest.raises(ValueError, match="AppleDouble"):
+        load_audio(tmp_path / f"._x.{suffix}")
+
+
+def test_places_that_are_no_files(tmp_path):
+    os.mkfifo(tmp_path / "pipe.wav")
+    (tmp_path / "folder.wav").mkdir()
+    (tmp_path / "link.wav").symlink_to("gone")
+    for name, reason in (("pipe.wav", "is a pipe"), ("folder.wav", "is a folder"), ("/dev/zero", "is a device")):
+        with pytest.raises(ValueError, match=f"Cannot decode '.*{name}': it {reason} and not a file"):
+            load_audio(tmp_path / name)
+    with pytest.raises(FileNotFoundError, match=r"link\.wav': it is a link to 'gone', which does not exist"):
+        load_audio(tmp_path / "link.wav")
+    with pytest.raises(ValueError, match="null character"):
+        load_audio("a\0b.wav")
+
+
+def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):
+    (tmp_path / "secret.wav").write_bytes(encoded(noise(0.5), "WAV"))
+
+    def refuse(*arguments, **options):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("builtins.open", refuse)
+    with pytest.raises(ValueError, match=r"Cannot decode '.*secret\.wav': Permission denied\."):
+        load_audio(tmp_path / "secret.wav")
+
+
+def test_file_objects_that_cannot_be_read(tmp_path):
+    path = tmp_path / "a.wav"
+    path.write_bytes(encoded(noise(0.5), "WAV"))
+    reader, writer = os.pipe()
+    with os.fdopen(reader, "rb") as pipe, os.fdopen(writer, "wb"), path.open(encoding="latin-1") as text:
+        for file, reason in ((pipe, "Pass an open file that can seek"), (text, "opened as text")):
+            with pytest.raises(ValueError, match=f"Cannot decode .*: .*{reason}"):
+                load_audio(file)
+    with pytest.raises(ValueError, match="closed file"):
+        load_audio(text)
+    with pytest.raises(ValueError, match="empty"):
+        load_audio(io.BytesIO())
+
+
+def test_no_file_is_left_open(tmp_path):
+    if not os.path.isdir("/proc/self/fd"):
+        pytest.skip("needs /proc")
+    for name, content in (("a.wav", encoded(noise(0.5), "WAV")), ("b.mp3", encoded(noise(0.5), "MP3")), ("c", b"c")):
+        (tmp_path / name).write_bytes(content)
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        load_audio(tmp_path / "a.wav")
+        load_audio(tmp_path / "b.mp3")
+        with pytest.raises(ValueError, match="Cannot decode"):
+            load_audio(tmp_path / "c")
+    assert len(os.listdir("/proc/self/fd")) == before
