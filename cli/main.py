@@ -8,6 +8,7 @@ from io import TextIOWrapper
 from typing import TextIO
 
 from .dispatch import command_in, dispatch
+from .thread_settings import set_thread_defaults
 
 
 _HELP = {
@@ -48,6 +49,7 @@ def main(argv: list[str] | None = None) -> int:
       `head` does.
     - 0 for success, or the exit status of the command.
     """
+    set_thread_defaults(os.environ)
     for stream in (sys.stdout, sys.stderr):  # a terminal that cannot show a character shows its number
         if isinstance(stream, TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="backslashreplace")

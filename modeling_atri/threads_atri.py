@@ -1,7 +1,5 @@
 """Work on clips in threads: all clips of a batch at the same time, or a stream of clips ahead of the caller."""
 
-import os
-import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,6 +7,8 @@ from threading import Condition
 from typing import Generic, TypeVar
 
 import torch
+
+from .cores_atri import usable_cores
 
 
 Item = TypeVar("Item")
@@ -19,8 +19,7 @@ _MAX_WORKERS = 16  # each of them holds a clip in memory
 
 def default_num_workers() -> int:
     """Number of threads that read clips: one for each core this process may use except the caller's, from 1 to 16."""
-    num_cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    return min(max(1, num_cores - 1), _MAX_WORKERS)
+    return min(max(1, usable_cores() - 1), _MAX_WORKERS)
 
 
 def map_in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
