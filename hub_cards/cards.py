@@ -16,7 +16,7 @@ from .example_captions import EXAMPLE_CAPTIONS
 from .metadata import model_card_data
 from .origin import has_sonar_weights, model_license
 from .results import RESULTS_NAME, Results, as_list, evaluation_size, model_languages, write_results
-from .tables import results_table
+from .tables import bare_query_text, results_table
 
 
 DEFAULT_TITLE = "ATRI model"
@@ -187,7 +187,8 @@ def _evaluation(results: Results) -> str:
             " Mean rank variance measures how much the rank of a caption's clip varies between the languages of the "
             "caption; it is 0 if every language gives the same rank."
         )
-    return f"{results_table(metrics, evaluated['languages'], markdown=True)}\n\n{legend}"
+    parts = [results_table(metrics, evaluated["languages"], markdown=True), legend, bare_query_text(results)]
+    return "\n\n".join(part for part in parts if part)
 
 
 def _limits(results: Results) -> str:

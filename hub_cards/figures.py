@@ -20,6 +20,7 @@ CONSISTENCY_TITLES = {
     "embedding_gap": "embedding gap",
     "embedding_distance": "embedding distance",
 }
+BARE_QUERY_FIGURE = "bare_query_R@1"  # of `atri quickstart`; `evaluated_on` says what it means
 BEST_MODEL_FIGURE = "mean_text_to_audio_R@1"  # the default of `metric_for_best_model`
 
 # Column titles of the table of results, by figure.

@@ -28,6 +28,7 @@ class EvaluatedOn(TypedDict, total=False):
     languages: list[str]  #: FLORES-200 codes of the captions' languages.
     anchor_language: str  #: Code of the language that `embedding_gap` and `embedding_distance` start from.
     left_out: dict[str, int]  #: Number of rows that could not be used, by kind of fault.
+    bare_queries: str  #: What `{language}_bare_query_R@1` was measured on and what counts as found.
 
 
 class DataNames(TypedDict, total=False):

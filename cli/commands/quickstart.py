@@ -1,20 +1,30 @@
 """`atri quickstart`: training, evaluation and search in minutes on a CPU, with generated sounds."""
 
+import shlex
+import shutil
+import sys
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from modeling_atri.bounds import option
+from modeling_atri.bounds import Bounds, Positive, PositiveCount, check_options, option
+from modeling_atri.corpora.soundscapes.combinations import NUM_HELDOUT
+from modeling_atri.corpora.soundscapes.scenes import MAX_DURATION_S, MIN_DURATION_S, Split
 from modeling_atri.trainer.objectives import OBJECTIVES
 
 from ..options import parse_options
 
 
+if TYPE_CHECKING:
+    from modeling_atri.hub_cards.results import Results
+
+
 DESCRIPTION = """\
 Generate sound scenes with captions in eight languages, train a small AtriModel on them, evaluate it on other scenes,
-and search with one caption in each language. This needs no download and no GPU, and takes about five minutes on two
-cores.
+and search with a caption and with a short query in each language. This needs no download and no GPU, and takes about
+seven minutes of one core.
 
 The output folder then holds the model and its processor, results, a model card, a plot, and the sounds.
 
@@ -24,7 +34,9 @@ examples:
 """
 
 PLOT_NAME = "results.png"
+_NUM_SINGLE = 72  # four scenes of each source
 _SHOWN_HITS = 3
+_SHORT_QUERY = ("dog", 1)  # source and number of the bare caption "a dog barks"
 
 
 @dataclass
@@ -33,15 +45,35 @@ class QuickstartArguments:
 
     output_dir: str = option("quickstart", "Folder for model, results and sounds.")
     objective: str = option("akcl", "Training objective; see `atri train --help`.", choices=OBJECTIVES.keys())
-    num_train: int = option(1500, "Scenes to train on.")
-    num_heldout: int = option(
+    num_train: Annotated[int, Bounds("[2, inf)")] = option(1500, "Scenes to train on.")
+    num_heldout: Annotated[int, Bounds(f"[1, {NUM_HELDOUT}]")] = option(
         100, "Scenes to evaluate on. Their combinations of sounds are not in the training scenes."
     )
-    duration_s: float = option(4.0, "Length of a scene, in seconds.")
-    max_steps: int = option(300, "Training steps.")
-    batch_size: int = option(64, "Scenes in each step.")
-    learning_rate: float = option(1e-3, "Peak learning rate.")
-    seed: int = option(0, "Seed of sounds, weights and random draws.")
+    duration_s: Annotated[float, Bounds(f"[{MIN_DURATION_S:g}, {MAX_DURATION_S:g}]")] = option(
+        4.0, "Length of a scene, in seconds."
+    )
+    max_steps: PositiveCount = option(300, "Training steps.")
+    batch_size: Annotated[int, Bounds("[2, inf)")] = option(64, "Scenes in each step.")
+    learning_rate: Positive = option(1e-3, "Peak learning rate.")
+    seed: Annotated[int, Bounds("[0, 4294967295]")] = option(0, "Seed of sounds, weights and random draws.")
+
+    def __post_init__(self):
+        check_options(self)
+        folder = Path(self.output_dir)
+        for part in (folder, *folder.parents):
+            if part.exists() and not part.is_dir():
+                raise ValueError(f"`output_dir` must be a folder, but {str(part)!r} is a file. Choose another path.")
+
+    @property
+    def num_scenes(self) -> dict[Split, int]:
+        """Number of scenes of each split."""
+        return {"train": self.num_train, "heldout": self.num_heldout, "single": _NUM_SINGLE}
+
+    @property
+    def scene_folders(self) -> dict[Split, Path]:
+        """Folder of each split."""
+        name = f"scenes-of-{self.duration_s:g}-s-seed-{self.seed}"
+        return {split: Path(self.output_dir, "sounds", f"{split}-{n}-{name}") for split, n in self.num_scenes.items()}
 
 
 def main(argv: list[str]) -> None:
@@ -53,40 +85,74 @@ def main(argv: list[str]) -> None:
 def quickstart(options: QuickstartArguments) -> dict[str, Any]:
     """Generate scenes, train, evaluate and search; return the results."""
     start = time.perf_counter(), time.process_time()
+    from modeling_atri.hub_cards.results import merge_results
+    from modeling_atri.hub_cards.tables import bare_query_text
+
     from ..plots import plot_run
     from ..report import save_run
 
     folder = Path(options.output_dir)
-    print(
-        f"1. Making {options.num_train + options.num_heldout} sound scenes of {options.duration_s:g} s ...", flush=True
-    )
-    train_rows, heldout_rows = _make_scenes(options, folder / "sounds")
+    num_scenes = sum(options.num_scenes.values())
+    print(f"1. Making {num_scenes} sound scenes of {options.duration_s:g} s ...", flush=True)
+    rows = _make_scenes(options)
     print(f"2. Training with {options.objective} for {options.max_steps} steps ...", flush=True)
-    trainer = _make_trainer(options, train_rows, heldout_rows)
+    trainer = _make_trainer(options, rows["train"], rows["heldout"])
     trainer.train()
-    print("3. Evaluating on scenes with new combinations of sounds ...", flush=True)
+    print("3. Evaluating on scenes with new combinations of sounds, and on new single sounds ...", flush=True)
+    trainer.facts = merge_results(trainer.facts, _evaluate_bare_queries(trainer, rows["single"]))
     results = save_run(trainer)
+    print(f"\n{bare_query_text(results)}\n")
     plot_run(results, trainer.state.log_history, folder / PLOT_NAME)
     print(f"Plot: {folder / PLOT_NAME}")
     print("\n4. Searching with one caption in each language (* marks the scene that it describes):")
-    _ask(trainer, heldout_rows)
+    _search(trainer, rows["heldout"], _caption_questions(rows["heldout"]))
+    print("\n5. Searching the single sounds with a short query in each language (* marks the right ones):")
+    _search(trainer, rows["single"], _short_questions(rows["single"]))
     wall, cpu = time.perf_counter() - start[0], time.process_time() - start[1]
     print(f"\nDone in {wall / 60:.1f} minutes ({cpu / 60:.1f} minutes of CPU time). Everything is in {folder}/.")
+    print("\nNext, embed a folder of sounds, search it, and train on a folder of sounds with captions:\n")
+    print("\n".join(next_commands(options)))
     return results
 
 
-def _make_scenes(options: QuickstartArguments, folder: Path):
+def next_commands(options: QuickstartArguments) -> list[str]:
+    """Three lines for a shell: embed the single sounds, search them for a dog, and train the model further."""
+    folder, scenes = Path(options.output_dir), options.scene_folders
+    embeddings, tuned = folder / "embeddings", folder.with_name(f"{folder.name}-tuned")
+    search = (
+        f"from modeling_atri import *; ids, audio = load_embeddings({str(embeddings)!r}); folder = {str(folder)!r}; "
+        "model, processor = AtriModel.from_pretrained(folder), AtriProcessor.from_pretrained(folder); "
+        "query = encode_text(model, processor, 'a dog barks', 'en')[0]; print(ids[(audio @ query).argmax()])"
+    )
+    data = ["--train_data", scenes["train"], "--eval_data", scenes["heldout"]]
+    encode = ["encode", scenes["single"], embeddings, "--model", folder]
+    train = ["train", "--model", folder, *data, "--max_steps", 20, "--output_dir", tuned]
+    quoted = shlex.quote(search) if set(search) & set('"$`\\!') else f'"{search}"'
+    return [
+        shlex.join([_program("atri"), *map(str, encode)]),
+        f"{shlex.quote(_program(Path(sys.executable).name))} -c {quoted}",
+        shlex.join([_program("atri"), *map(str, train)]),
+    ]
+
+
+def _program(name: str) -> str:
+    """How a program of this environment is called from the current folder."""
+    own, found = Path(sys.executable).with_name(name), shutil.which(name)
+    if not own.exists() or (found is not None and Path(found) == own):
+        return name
+    return str(own.relative_to(Path.cwd()) if own.is_relative_to(Path.cwd()) else own)
+
+
+def _make_scenes(options: QuickstartArguments) -> dict[Split, Any]:
+    """Rows of each split, whose sounds are written unless they are there from an earlier run."""
     from modeling_atri.corpora.rows.load import load_rows
     from modeling_atri.corpora.rows.metadata import METADATA_FILE
     from modeling_atri.corpora.soundscapes.scenes import write_soundscapes
 
-    rows = []
-    for split, count in {"train": options.num_train, "heldout": options.num_heldout}.items():
-        part = folder / f"{split}-{count}-scenes-{options.duration_s:g}-s-seed-{options.seed}"
-        if not (part / METADATA_FILE).exists():  # written last, so the folder is complete
-            write_soundscapes(part, count, seed=options.seed, split=split, duration_s=options.duration_s)
-        rows.append(load_rows(part))
-    return tuple(rows)
+    for split, folder in options.scene_folders.items():
+        if not (folder / METADATA_FILE).exists():  # written last, so the folder is complete
+            write_soundscapes(folder, options.num_scenes[split], options.seed, split, options.duration_s)
+    return {split: load_rows(folder) for split, folder in options.scene_folders.items()}
 
 
 def _make_trainer(options: QuickstartArguments, train_rows, heldout_rows):
@@ -120,21 +186,52 @@ def _make_trainer(options: QuickstartArguments, train_rows, heldout_rows):
     return AtriTrainer(model, args, processor, train_rows, heldout_rows, facts=facts)
 
 
-def _ask(trainer, rows) -> None:
-    """Rank all held-out scenes for one caption in each language. Each caption describes another scene."""
+def _evaluate_bare_queries(trainer, rows) -> "Results":
+    """R@1 of bare queries among single sounds, in each language, and what it means."""
+    from modeling_atri.hub_cards.figures import BARE_QUERY_FIGURE
+    from modeling_atri.trainer.evaluation.retrieval import RetrievalSet, retrieval_table
+
+    languages = trainer.args.languages
+    queries = RetrievalSet.from_rows(rows, languages)
+    table = retrieval_table(trainer.embed(queries), queries.positives, trainer.args.anchor_language)
+    num_sources = len(set(rows["group_id"]))
+    definition = (
+        f"A query names one of {num_sources} sources and nothing else, such as 'dog', 'a dog barks', 'bark of a dog' "
+        f"and 'barking dog'. It is ranked against {len(rows)} scenes of single sounds, {len(rows) // num_sources} of "
+        "each source, whose renderings are not in the training data. It is found if the first scene has its source."
+    )
+    metrics = {f"{name}_{BARE_QUERY_FIGURE}": table[f"{name}_text_to_audio_R@1"] for name in (*languages, "mean")}
+    return {"metrics": metrics, "evaluated_on": {"bare_queries": definition}}
+
+
+def _caption_questions(rows) -> Iterable[tuple[str, str, set[int]]]:
+    """In each language, a caption of another scene, and the place of its scene."""
+    languages = list(rows[0]["captions"])
+    for number, language in enumerate(languages):
+        target = number * len(rows) // len(languages)
+        yield language, rows[target]["captions"][language][0], {target}
+
+
+def _short_questions(rows) -> Iterable[tuple[str, str, set[int]]]:
+    """In each language, the same short query, and the places of the scenes that it fits."""
+    source, number = _SHORT_QUERY
+    places = {place for place, group in enumerate(rows["group_id"]) if group == source}
+    for language, texts in rows[min(places)]["captions"].items():
+        yield language, texts[number], places
+
+
+def _search(trainer, rows, questions: Iterable[tuple[str, str, set[int]]]) -> None:
+    """Print the scenes that rank first for each question: a language, a query, and the places of the right scenes."""
     from modeling_atri.encode.encoding import encode_audio, encode_text
     from modeling_atri.languages_atri import language_name
     from modeling_atri.top_k_atri import best_places
 
-    languages = list(rows[0]["captions"])
     model, processor = trainer.model, trainer.processor
     audio = encode_audio(model, processor, rows["audio"], read_features=trainer.feature_cache)
-    for number, language in enumerate(languages):
-        target = number * len(rows) // len(languages)
-        query = rows[target]["captions"][language][0]
+    for language, query, right in questions:
         scores = encode_text(model, processor, query, language)[0] @ audio.T
         print(f"\n  {language_name(language)}: {query}")
-        for place in best_places(scores, _SHOWN_HITS):
-            mark = "*" if place == target else " "
-            caption = rows[int(place)]["captions"][languages[0]][0]
-            print(f"   {mark} {scores[place]:.2f}  {rows[int(place)]['audio_id']}  {caption}")
+        for place in best_places(scores, _SHOWN_HITS).tolist():
+            row = rows[place]
+            caption = next(iter(row["captions"].values()))[0]
+            print(f"   {'*' if place in right else ' '} {scores[place]:.2f}  {row['audio_id']}  {caption}")

@@ -6,6 +6,8 @@
                 stem)
     forms       for each language and distance, how phrases are combined to the forms that templates use
     templates   paraphrases for each relation and language; the same index says the same in every language
+    bare        for each source and language four short texts, as people type them: the noun, a clause, a name of the
+                sound, and the noun with what it does; the same index says the same in every language
 Phrases are never inflected: templates insert them as they are.
 """
 
@@ -29,6 +31,24 @@ def scene_captions(combination: Combination) -> dict[str, list[str]]:
         combinations share a text.
     """
     return {language: _captions(combination, language) for language in CAPTION_LANGUAGES}
+
+
+def bare_captions(source: str) -> dict[str, list[str]]:
+    """Make the shortest captions of a source: "dog", "a dog barks", "bark of a dog", "barking dog".
+
+    They name neither distance nor count, so they fit every scene of the source. They have no capital at the start and
+    no full stop, as most people type a query.
+
+    Returns:
+        `dict`: Four texts for each of the eight `CAPTION_LANGUAGES`. Texts with the same index mean the same. No two
+        sources share a text.
+    """
+    return {language: list(_tables()["bare"][source][language]) for language in CAPTION_LANGUAGES}
+
+
+def written_out(text: str, language: str) -> str:
+    """Write a text as a sentence: with a capital at its start and a full stop of the language at its end."""
+    return f"{text[0].upper()}{text[1:]}{'。' if language in ('jpn_Jpan', 'zho_Hans') else '.'}"
 
 
 def _captions(combination: Combination, language: str) -> list[str]:

@@ -18,6 +18,8 @@ from .sources import SOURCES, Count
 Relation = Literal["only", "then", "while"]
 Distance = Literal["plain", "near", "far"]
 
+NUM_HELDOUT = 355  # combinations for which `is_heldout` is true
+
 # One of this many (relation, sources) is held out.
 _HELDOUT_MODULUS = 5
 

@@ -6,14 +6,18 @@
 dict_keys(['audio', 'audio_id', 'captions', 'group_id'])
 
 A scene depends only on its combination, the seed, its index and the duration, so that rows can be made in any order
-and by any worker. Held-out scenes have combinations that training never has (`is_heldout`).
+and by any worker. There are three splits:
+    train    scenes of two sounds, and of one; the captions of one sound include bare ones, such as "dog"
+    heldout  combinations that training never has (`is_heldout`), each once, so that one scene fits a caption
+    single   one sound in each scene, rendered anew and never as in training, with bare captions only; the same number
+             of scenes for each source
 """
 
 import os
 import zlib
 from collections.abc import Iterable, Sequence
 from functools import cache
-from itertools import cycle, zip_longest
+from itertools import chain, cycle, islice, zip_longest
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -23,33 +27,36 @@ import soundfile
 from modeling_atri.files import write_json_lines
 
 from ..rows.metadata import METADATA_FILE
-from .captions import scene_captions
+from .captions import bare_captions, scene_captions, written_out
 from .combinations import Combination, Relation, all_combinations, is_heldout
 from .rendering import render
 from .waveforms import SAMPLING_RATE
 
 
-Split = Literal["train", "heldout"]
+Split = Literal["train", "heldout", "single"]
 
-SPLITS: tuple[Split, ...] = ("train", "heldout")
+SPLITS: tuple[Split, ...] = ("train", "heldout", "single")
 AUDIO_FORMATS = ("flac", "wav")
 MIN_DURATION_S = 3.0  # two sounds, one of them repeated, need this long
 MAX_DURATION_S = 60.0
 
 _TRAINING_RELATIONS: tuple[Relation, ...] = (*("then", "while") * 4, "only")
+_FIRST_SINGLE = 1_000_000  # index of the first scene of "single", so that it is not rendered as one of training
 
 
 class Soundscapes(Sequence[dict[str, Any]]):
     """Rows of scenes from `make_soundscapes`. Each is rendered when it is accessed.
 
     Row i is `{"audio": {"array": float32 (num_samples,), "sampling_rate": 16000}, "audio_id": str, "captions":
-    {language: [str, ...]}, "group_id": str}`. Rows with equal `group_id` have the same combination and captions.
+    {language: [str, ...]}, "group_id": str}`. Rows with equal `group_id` have the same captions: those of the same
+    combination, and in the split "single" those of the same source.
     """
 
-    def __init__(self, combinations: Sequence[Combination], seed: int, duration_s: float) -> None:
+    def __init__(self, combinations: Sequence[Combination], seed: int, duration_s: float, split: Split) -> None:
         self.combinations = tuple(combinations)
         self.seed = seed
         self.duration_s = duration_s
+        self.split = split
 
     def __len__(self) -> int:
         return len(self.combinations)
@@ -66,7 +73,16 @@ class Soundscapes(Sequence[dict[str, Any]]):
         if not -len(self) <= index < len(self):
             raise IndexError(f"There are {len(self)} scenes; got index {index}.")
         index %= len(self)
-        return make_scene(self.combinations[index], self.seed, index, self.duration_s)
+        combination, source = self.combinations[index], self.combinations[index].sources[0]
+        if self.split == "single":
+            scene = make_scene(combination, self.seed, _FIRST_SINGLE + index, self.duration_s)
+            return scene | {"captions": bare_captions(source), "group_id": source}
+        scene = make_scene(combination, self.seed, index, self.duration_s)
+        if self.split == "train" and combination.relation == "only":
+            for language, texts in bare_captions(source).items():
+                noun, clause = texts[:2]
+                scene["captions"][language] += [*texts, written_out(clause, language), written_out(noun, language)]
+        return scene
 
 
 def make_soundscapes(num_scenes: int, seed: int = 0, split: Split = "train", duration_s: float = 4.0) -> Soundscapes:
@@ -78,9 +94,11 @@ def make_soundscapes(num_scenes: int, seed: int = 0, split: Split = "train", dur
 
     Args:
         num_scenes: Number of scenes, at least 1. Training repeats combinations when all are used. Held-out scenes are
-            all different, so that exactly one of them fits a caption; there are at most 355.
+            all different, so that exactly one of them fits a caption; there are at most 355. With a multiple of 72,
+            every source has as many single scenes as any other, near and far, once and repeated.
         seed: Seed of the order and of the sounds, at least 0.
-        split: "train", or "heldout" for combinations that never occur in training.
+        split: "train"; "heldout" for combinations that never occur in training; or "single" for new renderings of
+            single sounds.
         duration_s: Length of every scene in seconds, 3 to 60.
 
     Returns:
@@ -95,15 +113,19 @@ def make_soundscapes(num_scenes: int, seed: int = 0, split: Split = "train", dur
         raise ValueError(f"`num_scenes` must be at least 1, but is {num_scenes}.")
     _check_scene_arguments(seed, duration_s)
     rng = np.random.default_rng([seed, SPLITS.index(split)])
+    if split == "single":
+        return Soundscapes(_single_order(num_scenes), seed, duration_s, split)
     if split == "train":
-        return Soundscapes(_training_order(rng, num_scenes), seed, duration_s)
+        if num_scenes > _FIRST_SINGLE:
+            raise ValueError(f"`num_scenes` must be at most {_FIRST_SINGLE}, but is {num_scenes}.")
+        return Soundscapes(_training_order(rng, num_scenes), seed, duration_s, split)
     heldout = _split_combinations("heldout")
     if num_scenes > len(heldout):
         raise ValueError(
             f"There are {len(heldout)} held-out combinations and each may occur once, but `num_scenes` is "
             f"{num_scenes}. Ask for fewer scenes."
         )
-    return Soundscapes(_in_rounds(rng, heldout)[:num_scenes], seed, duration_s)
+    return Soundscapes(_in_rounds(rng, heldout)[:num_scenes], seed, duration_s, split)
 
 
 def make_scene(combination: Combination, seed: int = 0, index: int = 0, duration_s: float = 4.0) -> dict[str, Any]:
@@ -193,6 +215,16 @@ def _in_rounds(rng: np.random.Generator, combinations: Iterable[Combination]) ->
     rng.shuffle(shuffled)
     rounds = zip_longest(*([group[i] for i in rng.permutation(len(group))] for group in shuffled))
     return [combination for one_round in rounds for combination in one_round if combination is not None]
+
+
+def _single_order(num_scenes: int) -> list[Combination]:
+    """Every source in turn, and at each turn the next variant of its sound."""
+    variants: dict[str, list[Combination]] = {}
+    for combination in all_combinations():
+        if combination.relation == "only":
+            variants.setdefault(combination.sources[0], []).append(combination)
+    turns = zip(*map(cycle, variants.values()), strict=True)
+    return list(islice(chain.from_iterable(turns), num_scenes))
 
 
 def _training_order(rng: np.random.Generator, num_scenes: int) -> list[Combination]:

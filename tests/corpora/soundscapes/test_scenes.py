@@ -11,17 +11,29 @@ import pytest
 import soundfile
 
 from modeling_atri.corpora.rows.load import load_rows
-from modeling_atri.corpora.soundscapes.captions import CAPTION_LANGUAGES, NUM_CAPTIONS, scene_captions
-from modeling_atri.corpora.soundscapes.combinations import Combination, Sound, all_combinations, is_heldout
+from modeling_atri.corpora.soundscapes.captions import (
+    CAPTION_LANGUAGES,
+    NUM_CAPTIONS,
+    bare_captions,
+    scene_captions,
+    written_out,
+)
+from modeling_atri.corpora.soundscapes.combinations import (
+    NUM_HELDOUT,
+    Combination,
+    Sound,
+    all_combinations,
+    is_heldout,
+)
 from modeling_atri.corpora.soundscapes.scenes import make_scene, make_soundscapes, write_soundscapes
 from modeling_atri.corpora.soundscapes.synthesis import SAMPLING_RATE, SOURCES
+from modeling_atri.hub_cards.example_captions import EXAMPLE_CAPTIONS
 
 
 pytestmark = pytest.mark.heavy
 
 
 COMBINATIONS = all_combinations()
-NUM_HELDOUT = 355
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +88,7 @@ def test_heldout_rule_is_the_documented_hash():
     assert not is_heldout(single("rain", "steady", "near"))
     assert {is_heldout(c) for c in rain_dog} == {zlib.crc32(b"then_rain_dog") % 5 == 0}
     assert is_heldout(single("rain", "steady", "far")) == (zlib.crc32(b"only_rain-far") % 5 == 0)
-    assert sum(map(is_heldout, COMBINATIONS)) == NUM_HELDOUT
+    assert sum(map(is_heldout, COMBINATIONS)) == NUM_HELDOUT == 355
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -121,7 +133,79 @@ def test_a_hundred_heldout_scenes_are_a_hundred_pairs():
     assert len(set(map(_pair, make_soundscapes(100, 0, "heldout").combinations))) == 100
 
 
+@pytest.mark.parametrize("num_scenes", [18, 72])
+def test_single_scenes_have_every_source_alike(num_scenes):
+    scenes = make_soundscapes(num_scenes, 0, "single").combinations
+    assert {combination.relation for combination in scenes} == {"only"}
+    assert Counter(c.sources[0] for c in scenes) == dict.fromkeys(SOURCES, num_scenes // len(SOURCES))
+    if num_scenes == 72:
+        assert {combination for combination in COMBINATIONS if combination.relation == "only"} == set(scenes)
+
+
+def test_a_single_scene_is_not_one_of_training():
+    singles, train = make_soundscapes(18, 0, "single"), make_soundscapes(1500, 0)
+    for row, combination in zip(singles, singles.combinations, strict=True):
+        again = [index for index, other in enumerate(train.combinations) if other == combination][:1]
+        for index in again:
+            assert not np.array_equal(waveform_of(row), waveform_of(train[index]))
+            assert row["audio_id"] != train[index]["audio_id"]
+    assert len({row["audio_id"] for row in make_soundscapes(144, 0, "single")}) == 144
+
+
 # Captions
+
+
+def test_bare_captions_name_one_source_and_nothing_else():
+    for language in CAPTION_LANGUAGES:
+        texts = [text for source in SOURCES for text in bare_captions(source)[language]]
+        assert len(set(texts)) == len(texts) == 4 * len(SOURCES)
+    assert bare_captions("dog")["eng_Latn"] == ["dog", "a dog barks", "bark of a dog", "barking dog"]
+    assert bare_captions("rain")["deu_Latn"] == ["Regen", "es regnet", "Regengeräusch", "fallender Regen"]
+    assert {code: texts[1] for code, texts in bare_captions("dog").items()} == {
+        code: EXAMPLE_CAPTIONS[code] for code in CAPTION_LANGUAGES
+    }
+
+
+@pytest.mark.parametrize("language", CAPTION_LANGUAGES)
+def test_bare_captions_keep_to_the_small_rules_of_their_language(language):
+    for text in (text for source in SOURCES for text in bare_captions(source)[language]):
+        assert text == text.strip(), text
+        assert not re.search(r"[.。,{}]|  ", text), text
+        assert language == "deu_Latn" or text == text.lower(), text
+        assert not re.search(FORBIDDEN[language], text.lower()), text
+        assert not re.search(LONE_ELISION.get(language, "$^"), text.lower()), text
+
+
+def test_bare_captions_are_as_short_as_queries():
+    """English queries have 1.8 words on average; a noun alone is one or two."""
+    for source in SOURCES:
+        noun, *others = bare_captions(source)["eng_Latn"]
+        assert len(noun.split()) <= 2
+        assert all(len(text.split()) <= 5 for text in others)
+
+
+def test_training_has_bare_captions_of_single_sounds_and_other_splits_have_none_beside_others():
+    train, heldout = make_soundscapes(9, 0), make_soundscapes(100, 0, "heldout")
+    for row, combination in zip(train, train.combinations, strict=True):
+        full = scene_captions(combination)
+        if combination.relation != "only":
+            assert row["captions"] == full
+            continue
+        for language, texts in bare_captions(combination.sources[0]).items():
+            sentences = [written_out(text, language) for text in (texts[1], texts[0])]
+            assert row["captions"][language] == [*full[language], *texts, *sentences]
+    assert all(
+        row["captions"] == scene_captions(combination)
+        for row, combination in zip(heldout[:9], heldout.combinations, strict=False)
+    )
+    single = make_soundscapes(1, 0, "single")[0]
+    assert single["captions"] == bare_captions("rain")
+    assert single["group_id"] == "rain"
+
+
+def test_a_text_is_written_out_as_a_sentence():
+    assert written_out("a dog barks", "eng_Latn") == "A dog barks."
+    assert written_out("犬が吠える", "jpn_Jpan") == "犬が吠える。"
 
 
 def test_no_two_combinations_share_a_caption(all_captions):
@@ -334,7 +418,8 @@ def test_file_names_hold_no_word_that_loaders_take_for_a_split():
     [
         ({"num_scenes": 0}, "`num_scenes` must be at least 1, but is 0"),
         ({"num_scenes": 5, "seed": -1}, "`seed` must be at least 0, but is -1"),
-        ({"num_scenes": 5, "split": "dev"}, "Unknown split 'dev'; choose one of train, heldout"),
+        ({"num_scenes": 5, "split": "dev"}, "Unknown split 'dev'; choose one of train, heldout, single"),
+        ({"num_scenes": 1_000_001}, "`num_scenes` must be at most 1000000, but is 1000001"),
         ({"num_scenes": 5, "duration_s": 1.0}, "`duration_s` must be within 3.0 and 60.0 s, but is 1.0"),
         ({"num_scenes": 5, "duration_s": float("nan")}, "`duration_s` must be within"),
         ({"num_scenes": NUM_HELDOUT + 1, "split": "heldout"}, "There are 355 held-out combinations"),
