@@ -15,7 +15,7 @@ and by any worker. There are three splits:
 
 import os
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from itertools import chain, cycle, islice, zip_longest
 from pathlib import Path
@@ -40,7 +40,7 @@ AUDIO_FORMATS = ("flac", "wav")
 MIN_DURATION_S = 3.0  # two sounds, one of them repeated, need this long
 MAX_DURATION_S = 60.0
 
-_TRAINING_RELATIONS: tuple[Relation, ...] = (*("then", "while") * 4, "only")
+_TRAINING_RELATIONS: tuple[Relation, ...] = (*("then", "while") * 2, "only")
 _FIRST_SINGLE = 1_000_000  # index of the first scene of "single", so that it is not rendered as one of training
 
 
@@ -90,7 +90,7 @@ def make_soundscapes(num_scenes: int, seed: int = 0, split: Split = "train", dur
 
     Each split cycles through its (relation, sources) in an order drawn from the seed, every time with other
     attributes, so that a few scenes already have much variety. In training, "then" and "while" alternate, and every
-    ninth scene has a single sound. The first scenes do not depend on `num_scenes`.
+    fifth scene has a single sound, of each source in turn. The first scenes do not depend on `num_scenes`.
 
     Args:
         num_scenes: Number of scenes, at least 1. Training repeats combinations when all are used. Held-out scenes are
@@ -114,7 +114,7 @@ def make_soundscapes(num_scenes: int, seed: int = 0, split: Split = "train", dur
     _check_scene_arguments(seed, duration_s)
     rng = np.random.default_rng([seed, SPLITS.index(split)])
     if split == "single":
-        return Soundscapes(_single_order(num_scenes), seed, duration_s, split)
+        return Soundscapes(list(islice(_single_sounds(all_combinations()), num_scenes)), seed, duration_s, split)
     if split == "train":
         if num_scenes > _FIRST_SINGLE:
             raise ValueError(f"`num_scenes` must be at most {_FIRST_SINGLE}, but is {num_scenes}.")
@@ -217,21 +217,20 @@ def _in_rounds(rng: np.random.Generator, combinations: Iterable[Combination]) ->
     return [combination for one_round in rounds for combination in one_round if combination is not None]
 
 
-def _single_order(num_scenes: int) -> list[Combination]:
-    """Every source in turn, and at each turn the next variant of its sound."""
+def _single_sounds(combinations: Iterable[Combination]) -> Iterator[Combination]:
+    """Every source in turn without end, and at each turn the next of the combinations that have it alone."""
     variants: dict[str, list[Combination]] = {}
-    for combination in all_combinations():
+    for combination in combinations:
         if combination.relation == "only":
             variants.setdefault(combination.sources[0], []).append(combination)
-    turns = zip(*map(cycle, variants.values()), strict=True)
-    return list(islice(chain.from_iterable(turns), num_scenes))
+    return chain.from_iterable(zip(*map(cycle, variants.values()), strict=True))
 
 
 def _training_order(rng: np.random.Generator, num_scenes: int) -> list[Combination]:
     training = _split_combinations("train")
-    relations: tuple[Relation, ...] = ("only", "then", "while")
-    cycles = {
+    pairs: tuple[Relation, ...] = ("then", "while")
+    endless = {
         relation: cycle(_in_rounds(rng, (item for item in training if item.relation == relation)))
-        for relation in relations
-    }
-    return [next(cycles[_TRAINING_RELATIONS[i % len(_TRAINING_RELATIONS)]]) for i in range(num_scenes)]
+        for relation in pairs
+    } | {"only": _single_sounds(training)}
+    return [next(endless[_TRAINING_RELATIONS[i % len(_TRAINING_RELATIONS)]]) for i in range(num_scenes)]
