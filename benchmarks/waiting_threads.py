@@ -1,9 +1,10 @@
-"""Measure a training step of the quickstart with different settings of OpenMP's threads, with and without other work.
+"""Measure a training step of the quickstart with different settings of OpenMP's threads, while cores are busy.
 
 Each setting has a process of its own, because OpenMP reads its variables when torch is loaded. The processes hold the
-model, scenes and batches of `atri quickstart` and take turns, a step each. With `busy`, as many endless loops as
-there are cores run at the same time. Wall time tells how long one waits, and CPU time what it costs; both are medians,
-and the ratios are medians of the ratios in one round, because the machine may be busy with other work too.
+model, scenes and batches of `atri quickstart` and take turns, a step each: first on the machine as it is found, then
+beside as many endless loops as there are cores. Wall time tells how long one waits, and CPU time what it costs. Both
+are medians, and the ratios are medians of the ratios in one round, because others may use the machine too:
+`load_average` says how many processes wanted a core.
 
     python benchmarks/waiting_threads.py
 
@@ -43,7 +44,10 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         workers = {name: start_worker(Path(folder), options, variables) for name, variables in SETTINGS.items()}
-        loads = {name: measure(workers, options.rounds, busy) for name, busy in {"idle": False, "busy": True}.items()}
+        loads = {
+            name: measure(workers, options.rounds, busy)
+            for name, busy in {"as found": False, "with busy loops": True}.items()
+        }
         for worker in workers.values():
             worker.communicate(timeout=60)
     print(json.dumps({"benchmark": "waiting_threads", "cores": os.cpu_count(), "rounds": options.rounds} | loads))
@@ -89,10 +93,10 @@ def measure(workers: dict[str, subprocess.Popen], rounds: int, busy: bool) -> di
 
 @contextmanager
 def busy_loops(count: int):
-    """Keep a number of cores busy."""
+    """Keep a number of cores busy. Gives the processes that do so."""
     loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
     try:
-        yield
+        yield loops
     finally:
         for loop in loops:
             loop.kill()
