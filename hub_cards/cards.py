@@ -13,10 +13,11 @@ from modeling_atri.languages_atri import language_name
 
 from .authorship import write_card
 from .example_captions import EXAMPLE_CAPTIONS
+from .figures import BARE_QUERY_FIGURE
 from .metadata import model_card_data
 from .origin import has_sonar_weights, model_license
 from .results import RESULTS_NAME, Results, as_list, evaluation_size, model_languages, write_results
-from .tables import bare_query_text, results_table
+from .tables import results_table
 
 
 DEFAULT_TITLE = "ATRI model"
@@ -108,6 +109,17 @@ def write_model_card(
     if language is not None:
         data.language = language
     write_card(card, folder)
+
+
+def bare_query_text(results: Results) -> str:
+    """Say how often queries of a word or two found their sound, and how that was measured; `""` if it was not."""
+    metrics, evaluated = results.get("metrics", {}), results.get("evaluated_on", {})
+    if f"mean_{BARE_QUERY_FIGURE}" not in metrics:
+        return ""
+    figures = {code: 100 * metrics[f"{code}_{BARE_QUERY_FIGURE}"] for code in (*evaluated["languages"], "mean")}
+    mean = figures.pop("mean")
+    shown = ", ".join(f"{language_name(code)} {figure:.1f}" for code, figure in figures.items())
+    return f"Short queries, R@1 in percent: {mean:.1f} in the mean of languages ({shown}). {evaluated['bare_queries']}"
 
 
 def read_template(name: str) -> Template:

@@ -4,8 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from modeling_atri.languages_atri import language_name
 
-from .figures import BARE_QUERY_FIGURE, CONSISTENCY_TITLES, RETRIEVAL_COLUMNS
-from .results import Results
+from .figures import CONSISTENCY_TITLES, RETRIEVAL_COLUMNS
 
 
 def counted(number: int, noun: str) -> str:
@@ -83,14 +82,3 @@ def results_table(metrics: Mapping[str, float], languages: Sequence[str], markdo
     table = text_table(["language", *RETRIEVAL_COLUMNS.values()], rows, markdown=markdown, rules={0, len(languages)})
     consistency = [f"{title} {metrics[name]:.3f}" for name, title in CONSISTENCY_TITLES.items() if name in metrics]
     return f"{table}\n\nConsistency between languages: {', '.join(consistency)}." if consistency else table
-
-
-def bare_query_text(results: Results) -> str:
-    """Say how often queries of a word or two found their sound, and how that was measured; `""` if it was not."""
-    metrics, evaluated = results.get("metrics", {}), results.get("evaluated_on", {})
-    if f"mean_{BARE_QUERY_FIGURE}" not in metrics:
-        return ""
-    figures = {code: 100 * metrics[f"{code}_{BARE_QUERY_FIGURE}"] for code in (*evaluated["languages"], "mean")}
-    mean = figures.pop("mean")
-    shown = ", ".join(f"{language_name(code)} {figure:.1f}" for code, figure in figures.items())
-    return f"Short queries, R@1 in percent: {mean:.1f} in the mean of languages ({shown}). {evaluated['bare_queries']}"

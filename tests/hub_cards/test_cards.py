@@ -9,6 +9,7 @@ import yaml
 from huggingface_hub import ModelCard, parse_eval_result_entries
 
 from modeling_atri.hub_cards import eval_results_files, make_model_card, results_table
+from modeling_atri.hub_cards.cards import bare_query_text
 from modeling_atri.hub_cards.example_captions import EXAMPLE_CAPTIONS
 from modeling_atri.languages_atri import ATRI_LANGUAGES, LANGUAGES
 from tests.helpers.local_hub import card_problems
@@ -196,3 +197,21 @@ def test_a_model_of_languages_outside_flores():
     for name in ("Breton (`bre_Latn`)", "Serbian (Latn script) (`srp_Latn`)", "frr_Latn (`frr_Latn`)"):
         assert name in str(card)
     assert re.search(r"^\| Breton ", str(card), flags=re.M)
+
+
+def test_what_short_queries_found_is_said_where_it_was_measured():
+    metrics = {"eng_Latn_bare_query_R@1": 0.875, "jpn_Jpan_bare_query_R@1": 0.8, "mean_bare_query_R@1": 0.8375}
+    evaluated = {"languages": ["eng_Latn", "jpn_Jpan"], "bare_queries": "Each query is a noun."}
+    assert bare_query_text({"metrics": metrics, "evaluated_on": evaluated}) == (
+        "Short queries, R@1 in percent: 83.8 in the mean of languages (English 87.5, Japanese 80.0). "
+        "Each query is a noun."
+    )
+    assert bare_query_text({"metrics": {}, "evaluated_on": evaluated}) == ""
+
+
+def test_the_card_says_what_short_queries_found():
+    metrics = METRICS | {f"{name}_bare_query_R@1": 0.5 for name in ("eng_Latn", "jpn_Jpan", "mean")}
+    results = RESULTS | {"metrics": metrics, "evaluated_on": RESULTS["evaluated_on"] | {"bare_queries": "Nouns."}}
+    stated = "Short queries, R@1 in percent: 50.0 in the mean of languages (English 50.0, Japanese 50.0). Nouns."
+    assert stated in str(make_model_card(results, "runs/out"))
+    assert "Short queries" not in str(make_model_card(RESULTS, "runs/out"))

@@ -1,8 +1,6 @@
 import pytest
 
-from modeling_atri.hub_cards import make_model_card
-from modeling_atri.hub_cards.tables import bare_query_text, counted, text_table
-from tests.helpers.results import METRICS, RESULTS
+from modeling_atri.hub_cards.tables import counted, text_table
 
 
 HEADER = ["language", "R@1", "note"]
@@ -56,21 +54,3 @@ def test_columns_must_be_equally_many(rows, align, markdown):
 @pytest.mark.parametrize("number, text", [(0, "0 wrong rows"), (1, "1 wrong row"), (2, "2 wrong rows")])
 def test_numbers_have_nouns_in_the_right_form(number, text):
     assert counted(number, "wrong row") == text
-
-
-def test_what_short_queries_found_is_said_where_it_was_measured():
-    metrics = {"eng_Latn_bare_query_R@1": 0.875, "jpn_Jpan_bare_query_R@1": 0.8, "mean_bare_query_R@1": 0.8375}
-    evaluated = {"languages": ["eng_Latn", "jpn_Jpan"], "bare_queries": "Each query is a noun."}
-    assert bare_query_text({"metrics": metrics, "evaluated_on": evaluated}) == (
-        "Short queries, R@1 in percent: 83.8 in the mean of languages (English 87.5, Japanese 80.0). "
-        "Each query is a noun."
-    )
-    assert bare_query_text({"metrics": {}, "evaluated_on": evaluated}) == ""
-
-
-def test_the_card_says_what_short_queries_found():
-    metrics = METRICS | {f"{name}_bare_query_R@1": 0.5 for name in ("eng_Latn", "jpn_Jpan", "mean")}
-    results = RESULTS | {"metrics": metrics, "evaluated_on": RESULTS["evaluated_on"] | {"bare_queries": "Nouns."}}
-    stated = "Short queries, R@1 in percent: 50.0 in the mean of languages (English 50.0, Japanese 50.0). Nouns."
-    assert stated in str(make_model_card(results, "runs/out"))
-    assert "Short queries" not in str(make_model_card(RESULTS, "runs/out"))
