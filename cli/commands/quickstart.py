@@ -18,7 +18,7 @@ from ..options import parse_options
 
 
 if TYPE_CHECKING:
-    from modeling_atri.hub_cards.results import Results
+    from modeling_atri.hub_cards.results import DataNames, Results
 
 
 DESCRIPTION = """\
@@ -82,7 +82,7 @@ def main(argv: list[str]) -> None:
     quickstart(options)
 
 
-def quickstart(options: QuickstartArguments) -> dict[str, Any]:
+def quickstart(options: QuickstartArguments) -> "Results":
     """Generate scenes, train, evaluate and search; return the results."""
     start = time.perf_counter(), time.process_time()
     from modeling_atri.hub_cards.cards import bare_query_text
@@ -100,7 +100,8 @@ def quickstart(options: QuickstartArguments) -> dict[str, Any]:
     trainer.train()
     print("3. Evaluating on scenes with new combinations of sounds, and on new single sounds ...", flush=True)
     trainer.facts = merge_results(trainer.facts, _evaluate_bare_queries(trainer, rows["single"]))
-    results = save_run(trainer)
+    save_run(trainer)
+    results = trainer.results()
     print(f"\n{bare_query_text(results)}\n")
     plot_run(results, trainer.state.log_history, folder / PLOT_NAME)
     print(f"Plot: {folder / PLOT_NAME}")
@@ -181,8 +182,12 @@ def _make_trainer(options: QuickstartArguments, train_rows, heldout_rows):
         save_strategy="no",
         report_to="none",
     )
-    names = {"train": "generated sounds (train)", "eval": "generated sounds (held out)", "seed": options.seed}
-    facts = {"data": names, "model": {"initialized_from": "scratch"}}
+    data: DataNames = {
+        "train": "generated sounds (train)",
+        "eval": "generated sounds (held out)",
+        "seed": options.seed,
+    }
+    facts: Results = {"data": data, "model": {"initialized_from": "scratch"}}
     return AtriTrainer(model, args, processor, train_rows, heldout_rows, facts=facts)
 
 
