@@ -57,6 +57,7 @@ COMMAND_LINE_REQUIREMENTS = [
     "tqdm>=4.66.3",  # progress bars
 ]
 TEST_REQUIREMENTS = [
+    "bitsandbytes>=0.50",  # tests of models with weights of 4 and 8 bits, which it computes on CPUs too
     "hypothesis>=6.100",  # property tests: one clip, one embedding
     "optuna>=5.0",  # searches for hyperparameters through the Trainer
     "parameterized>=0.9",  # what transformers' common tests are written with, `make test-common`
@@ -64,6 +65,7 @@ TEST_REQUIREMENTS = [
     "pytest-timeout>=2.3",  # a test that hangs fails instead
     "pytest-xdist>=3.6",  # runs the tests on all cores
     "setuptools>=77",  # test_packaging builds the wheel without a network
+    "torchao>=0.18",  # tests of quantised weights that are subclasses of tensors
     "wheel>=0.43",
 ]
 # Each extra opens one door; nothing in the package imports them unless that door is used.

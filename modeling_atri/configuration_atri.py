@@ -12,6 +12,9 @@ from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME, auto_docstring
 
 PAPER_TEMPERATURE = 0.07  # tau of the softmax in ATRI (Yin et al., ACL 2025)
 
+# Name of the logit scale in a state dict. In checkpoints of version 0.1 it is a scalar, named `logit_scale`.
+LOGIT_SCALE = "learned_logit_scale.weight"
+
 # Whether this file is a copy that came with a model from the Hub. Copies do not register their classes, because
 # transformers would then load the next model with them, and ignore the code of that model.
 IS_REMOTE_CODE = __name__.startswith(f"{TRANSFORMERS_DYNAMIC_MODULE_NAME}.")

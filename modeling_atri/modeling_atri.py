@@ -1,11 +1,13 @@
 """PyTorch ATRI model: a CED audio tower and any text tower, in one multilingual embedding space."""
 
+import logging
 import math
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from inspect import signature
 from os import PathLike
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 from transformers import AutoModel
 from transformers import initialization as init
 from transformers.activations import ACT2FN
+from transformers.core_model_loading import ConversionOps, WeightConverter
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPooling
@@ -23,11 +26,13 @@ from transformers.utils import ModelOutput, TransformersKwargs, auto_docstring, 
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
-from .configuration_atri import IS_REMOTE_CODE, AtriAudioConfig, AtriConfig
+from .configuration_atri import IS_REMOTE_CODE, LOGIT_SCALE, AtriAudioConfig, AtriConfig
 from .loss_atri import info_nce_loss
 from .pipelines_atri import register_pipelines
 from .text_model_atri import build_text_model, cut_captions, max_text_tokens
 
+
+logger = logging.getLogger(__name__)
 
 # Feed-forward blocks run on this many tokens at a time on a CPU (four clips of ten seconds), so that their wide states
 # stay in the cache. For the states of a whole batch, every block would allocate memory anew.
@@ -101,35 +106,48 @@ class AtriMelNorm(nn.Module):
         self.running_var.copy_(var)
 
 
-class AtriPatchProjection(nn.Conv2d):
-    """Convolution over patches that do not overlap, computed as a matrix product: 1.4 to 6 times faster on a CPU."""
-
-    def forward(self, features: Tensor) -> Tensor:
-        """`(chunks, frames, mel bins)` to `(chunks, rows * columns, out_channels)`, frequency-major."""
-        height, width = self.kernel_size
-        chunks, frames, mel_bins = features.shape
-        rows, columns = mel_bins // height, frames // width
-        patches = features[:, : columns * width].reshape(chunks, columns, width, rows, height).permute(0, 3, 1, 4, 2)
-        return F.linear(patches.reshape(chunks, rows * columns, height * width), self.weight.flatten(1), self.bias)
-
-
 class AtriAudioEmbeddings(nn.Module):
     """Patch tokens of log-mel chunks, frequency-major: token `f * columns + t` is at frequency f and time t."""
 
     def __init__(self, config: AtriAudioConfig):
         super().__init__()
         rows, columns = config.patch_grid
-        self.patch_projection = AtriPatchProjection(1, config.hidden_size, config.patch_size, stride=config.patch_size)
+        height, width = config.patch_size
+        self.patch_projection = nn.Conv2d(1, config.hidden_size, (height, width), stride=(height, width))
         self.frequency_positions = nn.Parameter(torch.zeros(1, config.hidden_size, rows, 1))
         self.time_positions = nn.Parameter(torch.zeros(1, config.hidden_size, 1, columns))
         self.dropout = nn.Dropout(config.hidden_dropout)
 
     def forward(self, features: Tensor) -> Tensor:
         """Normalised `(chunks, frames, mel bins)` to `(chunks, rows * columns, hidden_size)`."""
-        tokens = self.patch_projection(features)
+        tokens = project_patches(self.patch_projection, features)
         columns = tokens.shape[1] // self.frequency_positions.shape[2]
         positions = self.frequency_positions + self.time_positions[..., :columns]  # (1, hidden_size, rows, columns)
         return self.dropout(tokens + positions.flatten(2).transpose(1, 2))
+
+
+def project_patches(convolution: nn.Module, features: Tensor) -> Tensor:
+    """Apply a convolution over patches that do not overlap.
+
+    A plain `nn.Conv2d` is computed as a matrix product, which is 1.4 to 6 times faster on a CPU. A module of another
+    class (quantised, with an adapter) or with hooks (offloaded, pruned) does more than that, so it is called.
+
+    Args:
+        convolution (`nn.Module`): `nn.Conv2d` whose stride is its kernel size, or what a library put in its place.
+        features (`torch.Tensor` of shape `(chunks, frames, mel bins)`): normalised features.
+
+    Returns:
+        `torch.Tensor` of shape `(chunks, rows * columns, out_channels)`: tokens, frequency-major.
+    """
+    hooks = (convolution._forward_pre_hooks, convolution._forward_hooks, convolution._backward_hooks)  # noqa: SLF001
+    if type(convolution) is not nn.Conv2d or any(hooks) or "forward" in vars(convolution):
+        return convolution(features.transpose(1, 2)[:, None]).flatten(2).transpose(1, 2)
+    height, width = convolution.kernel_size
+    chunks, frames, mel_bins = features.shape
+    rows, columns = mel_bins // height, frames // width
+    patches = features[:, : columns * width].reshape(chunks, columns, width, rows, height).permute(0, 3, 1, 4, 2)
+    patches = patches.reshape(chunks, rows * columns, height * width)
+    return F.linear(patches, convolution.weight.flatten(1), convolution.bias)
 
 
 class AtriAudioAttention(nn.Module):
@@ -236,6 +254,21 @@ class AtriProjectionHead(nn.Module):
         return self.fc2(F.relu(self.fc1(pooled)))
 
 
+class AtriLogitScale(nn.Module):
+    """The learned logarithm of the inverse temperature, as a parameter of shape (1,) in a module of its own.
+
+    PEFT, torchao and FSDP handle the parameters of modules, but no scalars of the model itself.
+    """
+
+    def __init__(self, initial_value: float):
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor([float(initial_value)]))
+
+    def forward(self) -> Tensor:
+        """The factor of the similarities, of shape `()`."""
+        return self.weight.exp().squeeze(0)
+
+
 @auto_docstring
 class AtriPreTrainedModel(PreTrainedModel):
     config: AtriConfig
@@ -249,6 +282,7 @@ class AtriPreTrainedModel(PreTrainedModel):
     _supports_flex_attn = True
     _supports_attention_backend = True
     _can_record_outputs = {"hidden_states": AtriAudioLayer, "attentions": AtriAudioAttention}
+    _trained_with_adapters: set[int] | None = None  # ids of the parameters that were trained before `disable_adapters`
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -261,8 +295,42 @@ class AtriPreTrainedModel(PreTrainedModel):
         elif isinstance(module, AtriAudioEmbeddings):
             init.trunc_normal_(module.frequency_positions, std=0.02)
             init.trunc_normal_(module.time_positions, std=0.02)
-        elif isinstance(module, AtriModel):
-            init.constant_(module.logit_scale, module.config.logit_scale_init_value)
+        elif isinstance(module, AtriLogitScale):
+            init.constant_(module.weight, self.config.logit_scale_init_value)
+
+    def set_adapter(self, adapter_name: list[str] | str) -> None:
+        """Activate an adapter of PEFT, as in transformers. Adapters may also differ in their `modules_to_save`."""
+        names = [adapter_name] if isinstance(adapter_name, str) else adapter_name
+        if not self._hf_peft_config_loaded or not set(names) <= self.peft_config.keys():
+            return super().set_adapter(adapter_name)  # raises
+        # transformers demands of everybody the packages that a copy of this file on the Hub names in an import.
+        peft = import_module("peft.functional")
+        peft.set_adapter(self, adapter_name)
+        # `add_adapter` leaves the parts of the adapter that was active before trainable.
+        peft.set_requires_grad(self, [name for name in self.peft_config if name not in names], requires_grad=False)
+        self._trained_with_adapters = None
+
+    def disable_adapters(self) -> None:
+        """Compute as the base model, as in transformers."""
+        trained = {id(parameter) for parameter in self.parameters() if parameter.requires_grad}
+        super().disable_adapters()
+        if self._trained_with_adapters is None:
+            self._trained_with_adapters = trained
+
+    def enable_adapters(self) -> None:
+        """Undo `disable_adapters`, also for the parts in `modules_to_save`, which transformers leaves disabled.
+
+        PEFT makes whole parts trainable. What was frozen before `disable_adapters` is frozen again.
+        """
+        super().enable_adapters()
+        wrapper = import_module("peft.utils").ModulesToSaveWrapper
+        for module in self.modules():
+            if isinstance(module, wrapper):
+                module.enable_adapters(True)
+        if self._trained_with_adapters is not None:
+            for parameter in self.parameters():
+                parameter.requires_grad_(parameter.requires_grad and id(parameter) in self._trained_with_adapters)
+        self._trained_with_adapters = None
 
 
 @auto_docstring(custom_intro="CED: a vision transformer over log-mel patches with mean pooling and no projection.")
@@ -281,6 +349,7 @@ class AtriAudioModel(AtriPreTrainedModel):
         self.layers = nn.ModuleList([AtriAudioLayer(config, rate) for rate in rates])
         self.layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.gradient_checkpointing = False
+        self._checks_to_do = ["mel statistics"]  # a list, because replicas of `nn.DataParallel` share its content
         self.post_init()
 
     @merge_with_config_defaults
@@ -308,6 +377,9 @@ class AtriAudioModel(AtriPreTrainedModel):
         """
         check_inputs(kwargs, _OPTIONS, "`input_features` and `input_features_mask`")
         num_frames = self._num_frames(input_features, input_features_mask)
+        if not torch.compiler.is_compiling() and self.training and self._checks_to_do:
+            self._checks_to_do.clear()
+            self._check_mel_statistics()
         features = self.mel_norm(input_features)
         chunks, chunk_frames, is_used = self._cut(features, num_frames)
         hidden_states, patch_mask = self._embed(chunks, chunk_frames)
@@ -318,6 +390,16 @@ class AtriAudioModel(AtriPreTrainedModel):
             hidden_states = layer(hidden_states, attention_mask, **kwargs)
         hidden_states = self.layer_norm(hidden_states)
         return self._pool(hidden_states, patch_mask, is_used)
+
+    def _check_mel_statistics(self) -> None:
+        if not self.mel_norm.running_mean.is_meta and not self.mel_norm.is_set:
+            logger.warning(
+                "The mel statistics of this audio tower were never set, so it is trained on raw decibels, far from "
+                "zero mean and unit variance. Before training, call "
+                "`model.audio_model.mel_norm.set_statistics(mean, variance)` with the mean (dB) and variance (dB²) of "
+                "each mel bin over training clips. `AtriTrainer` does so, and pretrained towers "
+                "(`from_audio_text_pretrained`) have their statistics."
+            )
 
     def _num_frames(self, input_features: Tensor, mask: Tensor | None) -> Tensor:
         """Number of frames of each clip, `(batch_size,)`, after a check of the inputs."""
@@ -459,23 +541,38 @@ class AtriModel(AtriPreTrainedModel):
     config: AtriConfig
     main_input_name = "input_features"
     # In bfloat16, the temperature would be off by up to 1 %, and small optimizer steps would be rounded away.
-    _keep_in_fp32_modules_strict = ["logit_scale"]
+    _keep_in_fp32_modules_strict = ["learned_logit_scale"]
 
     def __init__(self, config: AtriConfig):
         super().__init__(config)
+        self.learned_logit_scale = AtriLogitScale(config.logit_scale_init_value)
         self.audio_model = AtriAudioModel._from_config(config.audio_config)
         self.text_model = build_text_model(config.text_config)
         self.max_text_tokens = max_text_tokens(self.text_model)  # longer captions are cut
         self._text_options = _OPTIONS | signature(self.text_model.forward).parameters.keys()
         self.audio_projection = AtriProjectionHead(config.audio_config.hidden_size, config.projection_dim)
         self.text_projection = AtriProjectionHead(config.text_config.hidden_size, config.projection_dim)
-        self.logit_scale = nn.Parameter(torch.tensor(float(config.logit_scale_init_value)))
+        self.register_load_state_dict_pre_hook(_convert_before_loading)
         self.post_init()
 
     @property
     def dtype(self) -> torch.dtype:
-        """The dtype of the computation. (transformers reports the first parameter, `logit_scale`, always float32.)"""
-        return self.audio_projection.fc1.weight.dtype
+        """The dtype of the computation, also if weights are quantised. (`logit_scale` is always float32.)"""
+        return self.audio_model.dtype
+
+    @property
+    def logit_scale(self) -> nn.Parameter:
+        """The learned logarithm of the inverse temperature, of shape (1,). With an adapter of PEFT, the active one.
+
+        `model.logit_scale = value` writes a number or a tensor into the parameter.
+        """
+        return self.learned_logit_scale.weight
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name != "logit_scale":
+            return super().__setattr__(name, value)
+        with torch.no_grad():  # `nn.Module` would register a second parameter
+            self.logit_scale.copy_(torch.as_tensor(value))
 
     @classmethod
     def from_audio_text_pretrained(
@@ -527,6 +624,15 @@ class AtriModel(AtriPreTrainedModel):
             **hub_kwargs,
         )
 
+    @staticmethod
+    def _load_pretrained_model(model, state_dict, checkpoint_files, load_config, *args, **kwargs):
+        """Load a model or an adapter, also of version 0.1."""
+        converter = WeightConverter(r"^logit_scale$", LOGIT_SCALE, operations=[_ScalarLogitScale()])
+        load_config = replace(load_config, weight_mapping=[*(load_config.weight_mapping or ()), converter])
+        return PreTrainedModel._load_pretrained_model(  # noqa: SLF001
+            model, state_dict, checkpoint_files, load_config, *args, **kwargs
+        )
+
     def get_input_embeddings(self) -> nn.Module:
         return self.text_model.get_input_embeddings()
 
@@ -534,10 +640,15 @@ class AtriModel(AtriPreTrainedModel):
         self.text_model.set_input_embeddings(value)
 
     def get_adapter_state_dict(self, adapter_name: str | None = None, state_dict: dict | None = None) -> dict:
-        """Add the logit scale to the state dict of an adapter: PEFT saves modules, but no bare parameters."""
+        """Add the logit scale to the state dict of an adapter that does not name it in its `modules_to_save`.
+
+        Adapters of version 0.1 are of this kind.
+        """
         adapter = super().get_adapter_state_dict(adapter_name, state_dict)
-        scale = self.logit_scale.detach() if state_dict is None else state_dict["logit_scale"]
-        return adapter | {"logit_scale": scale}
+        if not isinstance(self.learned_logit_scale, AtriLogitScale):
+            return adapter
+        scale = self.logit_scale.detach() if state_dict is None else state_dict[LOGIT_SCALE]
+        return adapter | {LOGIT_SCALE: scale}
 
     @can_return_tuple
     @auto_docstring
@@ -664,7 +775,7 @@ class AtriModel(AtriPreTrainedModel):
             text_embeds = F.normalize(self.text_projection(text_pooler_output), dim=-1)
         loss = logits_per_audio = logits_per_text = None
         if audio_embeds is not None and text_embeds is not None:
-            scale, captions = self.logit_scale.exp().to(audio_embeds.device), text_embeds.to(audio_embeds.device)
+            scale, captions = self.learned_logit_scale().to(audio_embeds.device), text_embeds.to(audio_embeds.device)
             logits_per_audio = scale * (audio_embeds @ captions.T)
             logits_per_text = logits_per_audio.T
             if return_loss:
@@ -679,6 +790,31 @@ class AtriModel(AtriPreTrainedModel):
             audio_model_output=audio_outputs,
             text_model_output=text_outputs,
         )
+
+
+def convert_scalar_logit_scale(state_dict: dict[str, Any], prefix: str = "") -> None:
+    """Give the logit scale of a state dict of version 0.1 its name and shape of today, in place."""
+    if f"{prefix}logit_scale" in state_dict:
+        state_dict[f"{prefix}{LOGIT_SCALE}"] = state_dict.pop(f"{prefix}logit_scale").reshape(1)
+
+
+def _convert_before_loading(model: AtriModel, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+    convert_scalar_logit_scale(state_dict, prefix)
+
+
+class _ScalarLogitScale(ConversionOps):
+    """`convert_scalar_logit_scale` for `from_pretrained`, which converts one tensor after another."""
+
+    def convert(
+        self, input_dict: dict[str, Any], source_patterns: list[str], target_patterns: list[str], **kwargs: Any
+    ) -> dict[str, Any]:
+        (tensors,) = input_dict.values()
+        scale = tensors[0] if isinstance(tensors, list) else tensors
+        return {LOGIT_SCALE: scale.reshape(1)}
+
+    @property
+    def reverse_op(self) -> "ConversionOps":
+        return self  # `save_pretrained` reverses conversions; this one is to stay
 
 
 AtriAudioModel.register_for_auto_class("AutoModel")

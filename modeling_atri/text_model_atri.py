@@ -2,10 +2,11 @@
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModel, PreTrainedConfig
+from transformers import AutoModel, M2M100Config, PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 from transformers.models.auto.modeling_auto import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForTextEncoding
 
+from .configuration_atri import IS_REMOTE_CODE
 from .text_packing_atri import PackedM2M100Encoder
 
 
@@ -86,5 +87,9 @@ def cut_captions(input_ids: Tensor, attention_mask: Tensor, max_tokens: int) -> 
     padding = input_ids.gather(1, attention_mask.long().argmin(dim=1, keepdim=True))
     return torch.where(is_padding, padding, input_ids.gather(1, source)), (~is_padding).to(attention_mask.dtype)
 
+
+if not IS_REMOTE_CODE:
+    # `AutoModel` makes a translation model of M2M100's configuration; this is the auto class of encoders.
+    AutoModelForTextEncoding.register(M2M100Config, PackedM2M100Encoder, exist_ok=True)
 
 __all__ = ["build_text_model", "cut_captions", "max_text_tokens"]

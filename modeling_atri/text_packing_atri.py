@@ -79,6 +79,10 @@ class PackedM2M100Encoder(M2M100Encoder):
         return BaseModelOutput(last_hidden_state=padded.index_put(places, hidden_states))
 
 
+# `save_pretrained` writes this name into config.json, and transformers knows the class by it.
+PackedM2M100Encoder.__name__ = M2M100Encoder.__name__
+
+
 class CaptionBlocks:
     """An `attn_mask` for `F.scaled_dot_product_attention` with which every caption attends only to itself.
 

@@ -26,7 +26,7 @@ from .data.text_cache import TextCache
 from .evaluation.evaluating import EvaluatingTrainer
 from .model.adapters import has_adapter, is_frozen, load_adapter_weights
 from .model.mel_statistics import set_mel_statistics
-from .model.parameters import leaves_out_layers, parameter_groups, prepare_model
+from .model.parameters import fit_state_shapes, leaves_out_layers, parameter_groups, prepare_model
 from .objectives import LossInputs, find_objective, objective_loss
 from .run.bad_rows import bad_row_explained
 from .run.checkpoints import full_disk_explained, remove_unfinished_saves, resolve_checkpoint
@@ -255,6 +255,7 @@ class AtriTrainer(EvaluatingTrainer):
             base = unwrap_peft_model(self.accelerator.unwrap_model(model))
             groups = parameter_groups(base, self.args, set(self.get_decay_parameter_names(base)))
             self.optimizer = optimizer_class(groups, **options)
+            self.optimizer.register_load_state_dict_post_hook(fit_state_shapes)
         return self.optimizer
 
     def train(

@@ -52,8 +52,8 @@ def export_onnx(model: AtriModel, processor: AtriProcessor, folder: str | PathLi
 
     Raises:
         ImportError: the extra `onnx` is not installed.
-        ValueError: weights of another dtype, a folder that is not empty, a tower that cannot be exported, or a graph
-            that does not compute what the model does.
+        ValueError: weights of another dtype or quantised, a folder that is not empty, a tower that cannot be exported,
+            or a graph that does not compute what the model does.
     """
     check_new_folder(folder)
     import_extra("onnxscript")
@@ -61,6 +61,8 @@ def export_onnx(model: AtriModel, processor: AtriProcessor, folder: str | PathLi
     processor.limit_text_length(model.max_text_tokens)  # the graph does not cut captions
     if model.dtype != torch.float32:
         raise ValueError(f"The model's weights are {model.dtype}; load it with dtype=torch.float32 to export it.")
+    if not all(parameter.is_floating_point() for parameter in model.parameters()):
+        raise ValueError("The model's weights are quantised; load it without a quantization_config to export it.")
     config = model.config.audio_config
     num_frames = config.max_frames + config.patch_size[1]  # the sizes of the examples leave no trace in the graphs
     clips = {

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from ..configuration_atri import AtriConfig
+from ..configuration_atri import LOGIT_SCALE, AtriConfig
 from .checkpoints import quiet_transformers
 from .towers import Tower, load_audio_tower, load_text_tower
 
@@ -54,7 +54,7 @@ def join_towers(
     state_dict = {f"audio_model.{key}": value for key, value in audio.state_dict.items()}
     state_dict |= {f"text_model.{key}": value for key, value in text.state_dict.items()}
     # Given here, it keeps float32 in a model of any dtype, like a weight that is loaded from a file.
-    state_dict["logit_scale"] = torch.tensor(float(config.logit_scale_init_value))
+    state_dict[LOGIT_SCALE] = torch.tensor([float(config.logit_scale_init_value)])
     model = build_model(model_class, config, state_dict, dtype)
     logger.warning(
         "The towers are pretrained, but the projection heads (audio_projection, text_projection) and logit_scale are "

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers import M2M100Config
 
-from ..configuration_atri import AtriAudioConfig, AtriConfig
+from ..configuration_atri import LOGIT_SCALE, AtriAudioConfig, AtriConfig
 from ..text_model_atri import build_text_model
 
 
@@ -167,7 +167,7 @@ def convert_mlclap_state_dict(
         logit_scale_init_value=-math.log(temperature),
     )
     _check_shapes(converted, _head_shapes(config), "ML-CLAP")
-    converted["logit_scale"] = torch.tensor(-math.log(temperature))
+    converted[LOGIT_SCALE] = torch.tensor([-math.log(temperature)])
     converted.update({f"audio_model.{key}": value for key, value in audio.items()})
     converted.update({f"text_model.{key}": value for key, value in text.items()})
     return config, converted

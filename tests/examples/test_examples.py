@@ -108,7 +108,9 @@ def test_finetune_on_folder_trains_and_saves(run, model_folder, sounds, tmp_path
         for (name, before), after in zip(start.named_parameters(), trained.parameters(), strict=True)
         if not before.equal(after)
     ]
-    assert {"logit_scale", "audio_projection.fc1.weight", "text_model.embed_tokens.weight"} <= set(moved)
+    assert {"learned_logit_scale.weight", "audio_projection.fc1.weight", "text_model.embed_tokens.weight"} <= set(
+        moved
+    )
     figures = json.loads((output / "after_atri_results.json").read_text(encoding="utf-8"))["metrics"]
     assert json.loads((output / "atri_results.json").read_text(encoding="utf-8"))["metrics"] == figures
     assert "## Evaluation" in (output / "README.md").read_text(encoding="utf-8")

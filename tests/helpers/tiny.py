@@ -82,7 +82,7 @@ def tiny_model(seed: int = 0, **audio_overrides) -> AtriModel:
         model = AtriModel(tiny_config(**audio_overrides))
         with torch.no_grad():
             for name, parameter in model.named_parameters():
-                if name != "logit_scale":
+                if "logit_scale" not in name:
                     parameter.add_(0.1 * torch.randn_like(parameter))
     num_mel_bins = model.config.audio_config.num_mel_bins
     model.audio_model.mel_norm.set_statistics(

@@ -30,7 +30,7 @@ def test_parameters_of_the_full_model():
     assert round(count["audio_model"] / 1e6, 2) == 85.30
     assert count["audio_projection"] == (768 + 1) * 1024 + (1024 + 1) * 1024
     assert count["text_projection"] == 2 * (1024 + 1) * 1024
-    assert model.logit_scale.shape == ()
+    assert model.logit_scale.shape == (1,)
 
 
 @pytest.mark.parametrize("width, heads, millions", [(192, 3, 5.50), (256, 4, 9.70), (384, 6, 21.62), (768, 12, 85.71)])

@@ -1,28 +1,37 @@
 import copy
 import inspect
+import json
 import math
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.nn.utils import prune
 from transformers import (
     AutoConfig,
     AutoFeatureExtractor,
     AutoModel,
+    AutoModelForTextEncoding,
     AutoProcessor,
     BartConfig,
     BertConfig,
     GPT2Config,
+    ModernBertConfig,
     PreTrainedConfig,
     T5Config,
+    Trainer,
+    TrainingArguments,
     ViTConfig,
     XLMRobertaConfig,
+    default_data_collator,
 )
 from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.models.m2m_100.modeling_m2m_100 import M2M100Encoder
 
 from modeling_atri import (
     AtriAudioConfig,
@@ -332,6 +341,35 @@ def test_mel_statistics_are_set_once():
     assert (normalised.std(0) - 1).abs().max() < 0.1
 
 
+def test_training_with_initial_mel_statistics_warns_once(caplog):
+    for training, is_set, count in ((True, False, 1), (False, False, 0), (True, True, 0)):
+        caplog.clear()
+        model = tiny_model(**SHORT_CHUNKS) if is_set else AtriModel(tiny_config(**SHORT_CHUNKS))
+        model.train(training)
+        for _ in range(2):
+            gradients(model, paired_inputs())
+        model(**tiny_processor()(text="a dog"))
+        messages = [record.getMessage() for record in caplog.records]
+        assert len(messages) == count
+        assert all("mel statistics of this audio tower were never set" in message for message in messages)
+        assert all("mel_norm.set_statistics(mean, variance)" in message for message in messages)
+
+
+def test_a_plain_trainer_warns_of_initial_mel_statistics(tmp_path, caplog):
+    tokens = tiny_processor()(text="a dog")
+    rows = [{"input_features": mel(40), "return_loss": True, **{name: tokens[name][0] for name in tokens}}] * 4
+    args = TrainingArguments(str(tmp_path), max_steps=2, use_cpu=True, report_to="none", save_strategy="no")
+
+    def collate(items: list[dict]) -> dict:
+        return {**default_data_collator([{k: v for k, v in item.items() if k != "return_loss"} for item in items])} | {
+            "return_loss": True
+        }
+
+    args.remove_unused_columns = False
+    Trainer(AtriModel(tiny_config(**SHORT_CHUNKS)), args, train_dataset=rows, data_collator=collate).train()
+    assert sum("mel statistics" in record.getMessage() for record in caplog.records) == 1
+
+
 # Entry points
 
 
@@ -510,6 +548,9 @@ SIZES = {
 ENCODERS = {
     "BERT": BertConfig(**SIZES),
     "XLM-R": XLMRobertaConfig(**SIZES, pad_token_id=1),
+    "ModernBERT": ModernBertConfig(
+        **SIZES, pad_token_id=1, bos_token_id=0, eos_token_id=2, cls_token_id=0, sep_token_id=2
+    ),
     "T5": T5Config(vocab_size=600, d_model=16, d_kv=8, d_ff=32, num_layers=2, num_heads=2, pad_token_id=1),
 }
 
@@ -568,6 +609,40 @@ def test_get_and_set_input_embeddings():
     assert model.audio_model.get_input_embeddings() is model.audio_model.embeddings.patch_projection is replacement
 
 
+@pytest.mark.parametrize("num_frames", [16, 68, 100])
+def test_a_replaced_patch_projection_is_called(short_chunk_model, num_frames):
+    """A plain convolution is computed as a matrix product; whatever stands or hangs there instead is called."""
+    features, model = mel(num_frames)[None], copy.deepcopy(short_chunk_model.audio_model)
+    expected, plain = model(features).pooler_output, model.embeddings.patch_projection
+    assert type(plain) is nn.Conv2d
+    calls = []
+
+    class Counted(nn.Conv2d):
+        def forward(self, images: Tensor) -> Tensor:
+            calls.append("class")
+            return super().forward(images)
+
+    model.embeddings.patch_projection = counted = Counted(1, 24, 16, stride=16)
+    counted.load_state_dict(plain.state_dict())
+    torch.testing.assert_close(model(features).pooler_output, expected, atol=1e-6, rtol=1e-5)
+    model.embeddings.patch_projection = plain
+    handles = [
+        plain.register_forward_pre_hook(lambda *arguments: calls.append("before")),
+        plain.register_forward_hook(lambda *arguments: calls.append("after")),
+    ]
+    torch.testing.assert_close(model(features).pooler_output, expected, atol=1e-6, rtol=1e-5)
+    for handle in handles:
+        handle.remove()
+    prune.l1_unstructured(plain, "weight", amount=0.5)
+    assert (plain.weight == 0).float().mean() == pytest.approx(0.5, abs=0.01)
+    plain.weight_orig.data += 1.0  # as an optimizer step would; pruning applies its mask before each call
+    moved = model(features).pooler_output
+    prune.remove(plain, "weight")
+    assert (plain.weight == 0).float().mean() == pytest.approx(0.5, abs=0.01)
+    torch.testing.assert_close(moved, model(features).pooler_output, atol=1e-6, rtol=1e-5)
+    assert set(calls) == {"class", "before", "after"}
+
+
 # Initial weights, files
 
 
@@ -613,6 +688,44 @@ def test_audio_tower_saves_and_loads_alone(tmp_path):
     auto = AutoModel.from_pretrained(tmp_path / "tower")
     assert type(auto) is AtriAudioModel
     assert type(auto.config) is AtriAudioConfig
+
+
+TOWERS = {
+    # The auto class of the tower, its arguments, and the architecture in config.json. "SONAR" is the usual tiny tower.
+    "SONAR": (AutoModelForTextEncoding, {}, "M2M100Encoder"),
+    "BERT": (AutoModel, {"add_pooling_layer": False}, "BertModel"),
+    "XLM-R": (AutoModel, {"add_pooling_layer": False}, "XLMRobertaModel"),
+    "ModernBERT": (AutoModel, {}, "ModernBertModel"),
+    "T5": (AutoModelForTextEncoding, {}, "T5EncoderModel"),
+}
+
+
+@pytest.mark.parametrize("name", TOWERS)
+def test_a_text_tower_saves_and_loads_alone(name, tmp_path, caplog):
+    config = tiny_config(**SHORT_CHUNKS)
+    if name != "SONAR":
+        config.text_config = copy.deepcopy(ENCODERS[name])
+    model, tokens = AtriModel(config).eval(), tiny_processor()(text=["a dog", "rain falls"], language=["en", "en"])
+    auto_class, options, architecture = TOWERS[name]
+    model.text_model.save_pretrained(tmp_path / "text")
+    saved = json.loads((tmp_path / "text" / "config.json").read_text())
+    assert saved["architectures"] == [architecture]
+    assert saved["model_type"] == model.text_model.config.model_type
+    own_class = getattr(transformers, architecture, M2M100Encoder)
+    with torch.no_grad():
+        expected = model.text_model(**tokens).last_hidden_state
+        for loading_class in (auto_class, type(model.text_model), own_class):
+            loaded, info = loading_class.from_pretrained(tmp_path / "text", output_loading_info=True, **options)
+            assert isinstance(loaded, own_class)
+            assert not any(info.values())
+            mask = tokens["attention_mask"][..., None]  # without packing, padding has states too
+            states = loaded.eval()(**tokens).last_hidden_state
+            torch.testing.assert_close(states * mask, expected * mask, atol=1e-6, rtol=1e-5)
+        assert not caplog.records
+        model.audio_model.save_pretrained(tmp_path / "audio")
+        joined = AtriModel.from_audio_text_pretrained(tmp_path / "audio", tmp_path / "text", projection_dim=12)
+        assert torch.equal(joined.text_model(**tokens).last_hidden_state, expected)
+        assert type(joined.text_model) is type(model.text_model)
 
 
 def test_half_precision(tmp_path):

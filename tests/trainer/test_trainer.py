@@ -56,7 +56,7 @@ def test_frozen_towers_stay(tmp_path, objective, frozen):
     changed = moved(before, model)
     assert not any(name.startswith(f"{frozen}_model.") for name in changed)
     other = "text" if frozen == "audio" else "audio"
-    assert {"logit_scale", "audio_projection.fc1.weight", "text_projection.fc2.weight"} <= changed
+    assert {"learned_logit_scale.weight", "audio_projection.fc1.weight", "text_projection.fc2.weight"} <= changed
     assert any(name.startswith(f"{other}_model.") for name in changed)
 
 
@@ -163,11 +163,11 @@ def test_learning_rates_and_weight_decay_of_the_parts(tmp_path):
         "text_model": 0.0,
         "audio_projection": 4e-3,
         "text_projection": 4e-3,
-        "logit_scale": 4e-3,
+        "learned_logit_scale": 4e-3,
     }
     for name, group in found.items():
         assert group["lr"] == rate_of[name.split(".")[0]], name
-        plain = "bias" in name or "norm" in name or name == "logit_scale"
+        plain = "bias" in name or "norm" in name or "logit_scale" in name
         assert group["weight_decay"] == (0.0 if plain else 0.1), name
 
 

@@ -9,7 +9,7 @@ from transformers.trainer_utils import unwrap_peft_model
 from transformers.utils import ADAPTER_CONFIG_NAME, ADAPTER_SAFE_WEIGHTS_NAME, CONFIG_NAME, is_peft_available
 
 from modeling_atri.hub_cards.results import Adapter
-from modeling_atri.modeling_atri import AtriModel
+from modeling_atri.modeling_atri import AtriModel, convert_scalar_logit_scale
 from modeling_atri.sources import is_hub_id
 
 
@@ -17,9 +17,8 @@ if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
 
 
-# Parts that are trained and saved whole beside the adapter. PEFT saves modules only, so
-# `AtriModel.get_adapter_state_dict` adds the logit scale, which is a parameter.
-_WHOLE_PARTS = ("audio_model", "audio_projection", "text_projection")
+# Parts that are trained and saved whole beside the adapter.
+_WHOLE_PARTS = ("learned_logit_scale", "audio_model", "audio_projection", "text_projection")
 _KEY_PREFIX = "base_model.model."  # before the names in an adapter's file
 _MEL_STATISTICS = ("running_mean", "running_var")
 
@@ -43,18 +42,27 @@ def text_lora_config(
 
     Raises:
         ImportError: PEFT is not installed.
+        ValueError: A part that is not frozen is quantised to integers.
     """
     try:
         from peft import LoraConfig
     except ImportError as error:
         raise ImportError("LoRA adapters need PEFT: pip install 'modeling_atri[peft]'") from error
+    parts = [name for name in _WHOLE_PARTS if not is_frozen(model.get_submodule(name))]
+    quantised = [name for name in parts if not _is_floating(model.get_submodule(name))]
+    if quantised:
+        raise ValueError(
+            f"The weights of {', '.join(quantised)} are quantised, so they cannot be trained whole beside the "
+            "adapter. Freeze them with `requires_grad_(False)`, or load the model with a `quantization_config` that "
+            f"leaves them out: BitsAndBytesConfig(..., llm_int8_skip_modules={[*_WHOLE_PARTS]})."
+        )
     layers = {name.rsplit(".")[-1] for name, part in model.text_model.named_modules() if isinstance(part, nn.Linear)}
     return LoraConfig(
         r=rank,
         lora_alpha=2 * rank if alpha is None else alpha,
         lora_dropout=dropout,
         target_modules=rf"text_model\..*\b({'|'.join(sorted(layers))})",
-        modules_to_save=[name for name in _WHOLE_PARTS if not is_frozen(model.get_submodule(name))],
+        modules_to_save=parts,
     )
 
 
@@ -87,7 +95,6 @@ def add_text_lora(model: AtriModel, rank: int = 16, alpha: float | None = None, 
             if "modules_to_save." in name:
                 plain = name.removeprefix("modules_to_save.default.")
                 parameter.requires_grad_(f"{part}.{plain}" in trained)
-    model.logit_scale.requires_grad_("logit_scale" in trained)
 
 
 def train_adapter(model: "AtriModel | PeftModel") -> None:
@@ -105,7 +112,7 @@ def train_adapter(model: "AtriModel | PeftModel") -> None:
         model.set_adapter(model.active_adapters())
         model.logit_scale.requires_grad_(True)
     else:
-        model.set_adapter(model.active_adapter)
+        model.set_adapter(model.active_adapter)  # type: ignore[arg-type]
 
 
 def has_adapter(model: nn.Module) -> bool:
@@ -146,8 +153,7 @@ def check_adapter(model: "AtriModel | PeftModel", trains_text: bool = True) -> N
         raise ValueError(
             f"{len(lost)} weights would be trained, but not saved with the adapter: {', '.join(lost[:3])}"
             f"{', ...' if len(lost) > 3 else ''}. Freeze them, or name their modules in `modules_to_save` of the "
-            "adapter's configuration. PEFT saves no parameters outside of modules, such as logit_scale; an adapter "
-            "from `modeling_atri.trainer.model.adapters.add_text_lora(model)` includes it."
+            "adapter's configuration."
         )
     if not _active_config(model).base_model_name_or_path:
         raise ValueError(
@@ -204,6 +210,7 @@ def load_adapter_weights(model: AtriModel, folder: str) -> None:
     if not path.is_file():
         raise ValueError(f"{folder} holds no adapter ({ADAPTER_SAFE_WEIGHTS_NAME}), but the model has one.")
     saved, own = load_file(path), _adapter_state(model)
+    convert_scalar_logit_scale(saved, _KEY_PREFIX)
     other = [name for name in own.keys() | saved.keys() if name not in saved or name not in own]
     other += [name for name in own.keys() & saved.keys() if saved[name].shape != own[name].shape]
     if other:
@@ -239,6 +246,10 @@ def _adapter_state(model: "AtriModel | PeftModel", state_dict: dict[str, Any] | 
 def _active_config(model: "AtriModel | PeftModel") -> Any:
     name = model.active_adapters()[0] if unwrap_peft_model(model) is model else model.active_adapter
     return model.peft_config[name]
+
+
+def _is_floating(module: nn.Module) -> bool:
+    return all(parameter.is_floating_point() for parameter in module.parameters())
 
 
 def is_frozen(module: nn.Module) -> bool:

@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
 from transformers import set_seed
 from transformers.trainer_utils import unwrap_peft_model
@@ -74,7 +75,7 @@ def parameter_groups(model: AtriModel, args: AtriTrainingArguments, decayed: Col
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             part = next(prefix for prefix in rates if name.startswith(prefix))
-            groups.setdefault((part, name in decayed and name != "logit_scale"), []).append(parameter)
+            groups.setdefault((part, name in decayed and "learned_logit_scale." not in name), []).append(parameter)
     return [
         {
             "params": parameters,
@@ -83,3 +84,11 @@ def parameter_groups(model: AtriModel, args: AtriTrainingArguments, decayed: Col
         }
         for (part, decays), parameters in groups.items()
     ]
+
+
+def fit_state_shapes(optimizer: torch.optim.Optimizer) -> None:
+    """Give the loaded state of the logit scale its shape: in checkpoints of version 0.1 it is a scalar."""
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if name != "step" and isinstance(value, torch.Tensor) and value.ndim == 0 and parameter.shape == (1,):
+                state[name] = value.reshape(1)

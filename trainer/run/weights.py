@@ -6,6 +6,8 @@ from safetensors import safe_open
 from torch import nn
 from transformers.utils import SAFE_WEIGHTS_NAME
 
+from modeling_atri.configuration_atri import LOGIT_SCALE
+
 
 def check_weights_fit(model: nn.Module, folder: str) -> None:
     """Check all weights of a checkpoint before any of them is loaded.
@@ -19,6 +21,8 @@ def check_weights_fit(model: nn.Module, folder: str) -> None:
     own = model.state_dict()
     with safe_open(path, "pt") as file:
         saved = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 - no mapping
+    if saved.pop("logit_scale", None) == []:  # of version 0.1; the model converts it when it is loaded
+        saved[LOGIT_SCALE] = [1]
     places = {own[name].data_ptr() for name in saved.keys() & own.keys()}
     # Weights that share their memory are saved once.
     missing = [name for name in own.keys() - saved.keys() if own[name].data_ptr() not in places]

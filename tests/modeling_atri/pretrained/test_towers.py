@@ -266,7 +266,7 @@ def test_heads_are_fresh_seeded_and_said(towers, caplog):
     for name in FRESH:  # as `_init_weights` draws and sets them
         assert first[f"{name}.weight"].std().item() == pytest.approx(0.02, rel=0.05)
         assert not first[f"{name}.bias"].any()
-    assert first["logit_scale"].exp().item() == pytest.approx(1 / 0.07)
+    assert first["learned_logit_scale.weight"].exp().item() == pytest.approx(1 / 0.07)
     messages = [record.getMessage() for record in caplog.records if record.name == "modeling_atri.pretrained.joining"]
     assert "(audio_projection, text_projection) and logit_scale are newly initialized" in messages[0]
 
@@ -280,7 +280,7 @@ def test_weights_are_float32_unless_another_dtype_is_asked_for(tmp_path, towers)
         model.save_pretrained(tmp_path / "saved")
         for made in (model, AtriModel.from_pretrained(tmp_path / "saved")):
             dtypes = {name: parameter.dtype for name, parameter in made.named_parameters()}
-            assert dtypes.pop("logit_scale") == torch.float32  # always
+            assert dtypes.pop("learned_logit_scale.weight") == torch.float32  # always
             assert set(dtypes.values()) == {expected}
 
 
