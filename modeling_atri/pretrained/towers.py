@@ -54,7 +54,7 @@ def load_audio_tower(name_or_path: str | os.PathLike, heads: int | None = None, 
         return tower
     with naming_source(name_or_path):
         published, _ = PreTrainedConfig.get_config_dict(name_or_path, **hub_kwargs)
-    model_type = published.get("model_type")
+        model_type = published.get("model_type")
     if model_type in ("atri_audio_model", "atri"):
         config = AtriAudioConfig.from_pretrained(name_or_path, **hub_kwargs)
         tower = Tower(config, select_audio_state_dict(read_weights(name_or_path, **hub_kwargs), config))

@@ -459,3 +459,19 @@ def test_the_code_in_other_cards_runs_too(saved_model, tmp_path, monkeypatch, ki
     remote, ours, _ = done.stdout.splitlines()
     assert remote.startswith("transformers_modules.")
     assert ours == "modeling_atri.modeling_atri"
+
+
+@pytest.mark.parametrize(
+    "name, content, message",
+    [
+        ("atri_results.json", b'{"metrics": 3}', "No card can be made from .*atri_results.json"),
+        ("atri_results.json", b'{"training": [1]}', "No card can be made from .*atri_results.json"),
+        ("atri_results.json", b"[" * 100_000, "atri_results.json cannot be read as JSON"),
+        ("README.md", b"\xff", "README.md is not a text in UTF-8"),
+    ],
+)
+def test_a_damaged_file_is_named(folder, name, content, message):
+    (folder / "README.md").unlink(missing_ok=True)
+    (folder / name).write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        collect_files(folder, "me/model")
