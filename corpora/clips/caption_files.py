@@ -1,16 +1,15 @@
 """Files of captions: CSV, and JSON as WavCaps and ml-clap have it."""
 
-import csv
 import json
-import re
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from modeling_atri.languages_atri import resolve_language
 
+from ..rows.csv_rows import read_csv_rows
 
-_LINE_BREAK = re.compile(r"[\r\n]")
+
 Name = TypeVar("Name", bound=Hashable)
 
 
@@ -39,45 +38,19 @@ def read_csv(
             too many cells, or a cell has several lines.
     """
     _check_file(path)
-    first = 1  # first line of the row that is being read
-    try:
-        with open(path, encoding=_encoding(path, fallback_encoding), newline="") as file:
-            reader = csv.reader(file, strict=True)
-            names = [name.strip() for name in next(reader, [])]
-            if missing := [column for column in columns if column not in names]:
-                raise ValueError(
-                    f"{path} must have the columns {', '.join(columns)}, but lacks {', '.join(missing)}; it has "
-                    f"{', '.join(names) or 'none'}."
-                )
-            first = reader.line_num + 1
-            for cells in reader:
-                if cells:  # not an empty line
-                    _check_cells(cells, names, columns, f"{path}, line {first}")
-                    yield f"line {first}", dict(zip(names, cells, strict=False))
-                first = reader.line_num + 1
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} cannot be read as CSV in UTF-8: {error}") from error
-    except csv.Error as error:
+    names, rows = read_csv_rows(path, _encoding(path, fallback_encoding))
+    if missing := [column for column in columns if column not in names]:
         raise ValueError(
-            f"{path}, line {first}: this cannot be read as CSV ({error}). Close every quote, and double quotes inside "
-            'a quoted caption: "A man says ""stop""".'
-        ) from error
-
-
-def _check_cells(cells: Sequence[str], names: Sequence[str], columns: Sequence[str], place: str) -> None:
-    if any(column not in names[: len(cells)] for column in columns):
-        raise ValueError(f"{place}: it has too few cells, {len(cells)} for the columns {', '.join(names)}: {cells}.")
-    if len(cells) > len(names):
-        raise ValueError(
-            f"{place}: it has too many cells, {len(cells)} for the columns {', '.join(names)}: {cells}. Quote a "
-            'caption that has a comma: "Rain falls, then thunder".'
+            f"{path} must have the columns {', '.join(columns)}, but lacks {', '.join(missing)}; it has "
+            f"{', '.join(names) or 'none'}."
         )
-    for name, cell in zip(names, cells, strict=False):
-        if _LINE_BREAK.search(cell.strip()):
-            raise ValueError(
-                f"{place}: `{name}` goes over several lines: {cell!r:.200}. Close its opening quote, or write it in "
-                "one line."
-            )
+    for place, cells, problem in rows:
+        if problem is None and any(column not in cells for column in columns):
+            found = list(cells.values())
+            problem = f"it has too few cells, {len(found)} for the columns {', '.join(names)}: {found}"
+        if problem is not None:
+            raise ValueError(f"{path}, {place}: {problem}.")
+        yield place, cells
 
 
 def _encoding(path: str | Path, fallback: str | None) -> str:

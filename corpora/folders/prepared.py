@@ -48,7 +48,7 @@ class PreparedClip(NamedTuple):
         if isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and math.isfinite(seconds):
             return float(seconds)
         try:
-            return recording_length(str(self.sound))
+            return recording_length(self.sound)
         except (ValueError, OSError) as error:
             reason = f"its row has no `seconds`, and its recording cannot be read ({error})"
             raise ValueError(f"How long {self.audio_id} of {self.folder} lasts is not known: {reason}.") from error

@@ -1,6 +1,5 @@
 """Write a corpus to a folder that `load_rows` reads, with a report of what is in it and what is left out."""
 
-import io
 import os
 import re
 import shutil
@@ -63,10 +62,7 @@ def write_corpus(
             continue
         content = clip.sound if isinstance(clip.sound, Path) else clip.sound()
         try:
-            if isinstance(content, bytes):
-                seconds = usable_length(None, io.BytesIO(content))
-            else:
-                seconds = usable_length(str(content))
+            seconds = usable_length(content)
         except BadRowError as error:
             left_out.append(BadRow(None, clip.audio_id, error.kind, str(error)))
             continue

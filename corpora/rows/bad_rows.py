@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from modeling_atri.audio_io import MissingAudioError
 from modeling_atri.files import json_line, write_json_lines
+from modeling_atri.hub_cards.tables import counted
 
 
 logger = logging.getLogger(__name__)
@@ -26,6 +27,13 @@ UNEQUAL_CAPTIONS = "unequal captions"  # another number in some language
 WRONG_CAPTIONS = "wrong captions"
 WRONG_ID = "wrong id"
 DUPLICATE_ID = "duplicate id"
+
+
+class Problem(NamedTuple):
+    """Something wrong with a row: one of the kinds above, and a sentence that explains it."""
+
+    kind: str
+    text: str
 
 
 class BadRow(NamedTuple):
@@ -76,7 +84,8 @@ def count_kinds(bad_rows: Iterable[BadRow]) -> dict[str, int]:
 def describe(bad_rows: Sequence[BadRow], num_rows: int) -> str:
     """Say in one line how many of `num_rows` rows are left out, and why."""
     share = f" ({len(bad_rows) / num_rows:.0%}!)" if 2 * len(bad_rows) > num_rows else ""
-    return f"{len(bad_rows)} of {num_rows} rows{share} are left out: {describe_kinds(bad_rows)}."
+    verb = "is" if len(bad_rows) == 1 else "are"
+    return f"{len(bad_rows)} of {counted(num_rows, 'row')}{share} {verb} left out: {describe_kinds(bad_rows)}."
 
 
 def describe_kinds(bad_rows: Sequence[BadRow]) -> str:
@@ -84,7 +93,8 @@ def describe_kinds(bad_rows: Sequence[BadRow]) -> str:
     kinds = []
     for kind, count in count_kinds(bad_rows).items():
         first = next(row for row in bad_rows if row.kind == kind)
-        kinds.append(f"{count} {kind} ({first.name}{', ...' if count > 1 else ''})")
+        number = f"{counted(count, 'row')} with {kind}" if kind.endswith("s") else counted(count, kind)
+        kinds.append(f"{number} ({first.name}{', ...' if count > 1 else ''})")
     return ", ".join(kinds)
 
 

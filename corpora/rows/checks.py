@@ -1,38 +1,32 @@
 """Checks of rows: they collect the rows that are right, and what is wrong with the others."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePath
-from typing import Any, BinaryIO, NamedTuple
+from numbers import Integral
+from pathlib import Path, PurePath
+from typing import Any
 
+from modeling_atri.audio_inputs_atri import path_of
+from modeling_atri.files import existing_path, normalized_name
 from modeling_atri.hub_cards.tables import counted
-from modeling_atri.languages_atri import resolve_language
 
 from .bad_rows import (
     DUPLICATE_ID,
     EMPTY_CAPTION,
     MISSING_LANGUAGE,
     MISSING_RECORDING,
-    UNEQUAL_CAPTIONS,
-    WRONG_CAPTIONS,
     WRONG_ID,
     WRONG_LINE,
     BadRow,
     BadRowError,
+    Problem,
 )
-from .metadata import is_unicode
-from .recordings import usable_length
+from .captions import clean_captions, is_missing, is_unicode, not_unicode, resolve_captions
+from .recordings import any_sound, file_of, id_of_content, is_url, usable_length
 
 
 MAX_PROBLEMS_SHOWN = 20
-
-
-class Problem(NamedTuple):
-    """Something wrong with a row: one of the kinds in `bad_rows`, and a sentence that explains it."""
-
-    kind: str
-    text: str
 
 
 @dataclass
@@ -42,21 +36,25 @@ class CheckedRow:
     Args:
         place: Where it is in its source, as `"line 3"`.
         name: The recording's file name, if it has one. Ids default to it.
-        path: Path of the recording, if it has one.
+        path: Path of the recording on disk, if it is nothing but a file.
+        content_id: A digest of the recording, if it has no name and the row no id. Ids default to it.
         audio_id, group_id: As the row gives them; None if it does not, or they are wrong.
-        captions: Captions by FLORES-200 code; None if they are not a mapping.
+        captions: Clean captions by FLORES-200 code; None if there are none.
         problems: What is wrong with the row.
         number: Number of the row among all rows; None for a line that is not a row.
+        seconds: Length of the recording; None if it is not known.
     """
 
     place: str
     name: str | None = None
     path: str | None = None
+    content_id: str | None = None
     audio_id: str | None = None
     group_id: str | None = None
-    captions: dict[str, Any] | None = None
+    captions: dict[str, list[str]] | None = None
     problems: list[Problem] = field(default_factory=list)
     number: int | None = None
+    seconds: float | None = None
 
     def as_bad_row(self) -> BadRow:
         name = self.audio_id or self.name
@@ -77,26 +75,44 @@ class RowChecker:
         self.languages = languages
         self.group_column = group_column
         self._rows: list[CheckedRow] = []
-        self._num_rows = 0
+        self._seen: dict[str, None] = {}  # all languages that rows have captions in, in order
 
-    def check(
-        self, place: str, row: dict[str, Any], name: str | None, path: str | None, content: BinaryIO | None = None
-    ) -> None:
-        """Check one row, whose recording has the file name `name` and is at `path` or in `content`."""
-        checked = CheckedRow(place, name, path, number=self._num_rows)
+    def check(self, place: str, row: Mapping[str, Any], sound: Any, name: str | None = None) -> None:
+        """Check one row with its recording `sound`. `name` is the file name, by default the path of `sound`."""
+        checked = CheckedRow(place, name or path_of(sound), number=len(self._rows))
+        self._check_recording(sound, checked)
         problems = checked.problems
-        problems += _recording_problems(path, content)
-        if row.get("audio_id") is not None or not name:
+        if not is_missing(row.get("audio_id")):
             checked.audio_id = _checked_id(row, "audio_id", problems)
-        captions = checked.captions = _resolve_captions(row.get("captions"), problems)
+        elif not checked.name and not problems:
+            checked.content_id = id_of_content(sound)
+        captions = resolve_captions(row, self.languages, problems)
         if self.languages is None and captions:
             self.languages = list(captions)
         if captions is not None:
-            problems += _caption_problems({code: captions[code] for code in self.languages or () if code in captions})
-        if self.group_column is not None or row.get("group_id") is not None:
+            self._seen.update(dict.fromkeys(captions))
+            wanted = {code: captions[code] for code in self.languages or () if code in captions}
+            checked.captions = clean_captions(wanted, problems)
+        if self.group_column is not None or not is_missing(row.get("group_id")):
             checked.group_id = _checked_id(row, self.group_column or "group_id", problems)
         self._rows.append(checked)
-        self._num_rows += 1
+
+    def _check_recording(self, sound: Any, checked: CheckedRow) -> None:
+        path = file_of(sound)
+        if is_missing(sound) or path == "" or (path is None and isinstance(sound, Mapping) and not any_sound(sound)):
+            text = "it names no recording (`file_name` beside the metadata, or `audio`)"
+            checked.problems.append(Problem(MISSING_RECORDING, text))
+            return
+        if path is not None:
+            if not path.isascii() and is_unicode(path) and (found := existing_path(Path(path))) != Path(path):
+                path = str(found)
+            checked.path = sound = path
+            if is_url(path):
+                return
+        try:
+            checked.seconds = usable_length(sound)
+        except BadRowError as error:
+            checked.problems.append(Problem(error.kind, str(error)))
 
     def report_line(self, place: str, text: str) -> None:
         """Note that the content at a place is not a row."""
@@ -117,12 +133,17 @@ class RowChecker:
                 or all of them are wrong.
         """
         missing = self._report_missing_languages()
+        if self.languages is None:
+            for row in self._rows:
+                if row.captions == {}:
+                    row.problems.append(Problem(EMPTY_CAPTION, "it has no caption in any language"))
         rows = [row for row in self._rows if row.number is not None and not (skip and row.problems)]
         _fill_in_ids(rows)
         wrong = [row for row in self._rows if row.problems]
         kept = [row for row in rows if not row.problems]
         if missing:
-            everywhere = f"every row: captions are missing in {', '.join(missing)}; leave the language out"
+            there = f", because captions are in {', '.join(self._seen)}" if self._seen else ""
+            everywhere = f"every row: captions are missing in {', '.join(missing)}; leave the language out{there}"
             raise _wrong_rows_error(source, len(self._rows), [everywhere, *_lines(wrong)])
         if wrong and not (skip and kept):
             title = f"{source} has no row that can be used" if skip else source
@@ -155,19 +176,27 @@ class RowChecker:
 
 
 def _fill_in_ids(rows: Sequence[CheckedRow]) -> None:
-    """Fill in ids and groups that default to file names, and report ids that occur twice."""
+    """Fill in ids and groups that default to file names or contents, and report ids that occur twice."""
     unnamed = [row for row in rows if row.audio_id is None and row.name]
     for row, audio_id in zip(unnamed, _ids_of_files([row.name or "" for row in unnamed]), strict=True):
         row.audio_id = audio_id
+    counts: dict[str, int] = {}
+    for row in rows:
+        if row.audio_id is None and row.content_id is not None:
+            count = counts[row.content_id] = counts.get(row.content_id, 0) + 1
+            row.audio_id = row.content_id if count == 1 else f"{row.content_id}-{count}"
     first: dict[str, CheckedRow] = {}
     for row in rows:
         if row.group_id is None:
             row.group_id = row.audio_id
         if row.audio_id is not None and first.setdefault(row.audio_id, row) is not row:
+            other = first[row.audio_id]
             text = (
-                f"the `audio_id` {row.audio_id!r} is that of {first[row.audio_id].place} already: please give every "
-                "row its own, or make them one row if they are one recording"
+                f"the `audio_id` {row.audio_id!r} is that of {other.place} already: please give every row its own, or "
+                "make them one row if they are one recording"
             )
+            if not (row.captions or {}).keys() & (other.captions or {}).keys():
+                text += ", with the captions of all languages"
             row.problems.append(Problem(DUPLICATE_ID, text))
 
 
@@ -179,7 +208,7 @@ def _ids_of_files(names: list[str]) -> list[str]:
     absolute_folders = [os.path.dirname(name) for name in names if os.path.isabs(name)]
     common_folder = os.path.commonpath(absolute_folders) if absolute_folders else ""
     names = [os.path.relpath(name, common_folder) if os.path.isabs(name) else name for name in names]
-    names = [PurePath(name).as_posix() for name in names]
+    names = [PurePath(normalized_name(name)).as_posix() for name in names]
     stems = [name.removesuffix(PurePath(name).suffix) for name in names]
     names_of_stem: dict[str, set[str]] = {}
     for stem, name in zip(stems, names, strict=True):
@@ -199,73 +228,15 @@ def _wrong_rows_error(title: str, num_wrong: int, lines: list[str]) -> ValueErro
     return ValueError(f"{title}: {counts}:\n  " + "\n  ".join(shown))
 
 
-def _recording_problems(path: str | None, content: BinaryIO | None) -> list[Problem]:
-    if content is None and not path:
-        return [Problem(MISSING_RECORDING, "it names no recording (`file_name` beside the metadata, or `audio`)")]
-    try:
-        usable_length(path, content)
-    except BadRowError as error:
-        return [Problem(error.kind, str(error))]
-    return []
-
-
-def _checked_id(row: dict[str, Any], column: str, problems: list[Problem]) -> str | None:
-    """The id in a column as a string; None, and a problem, if it is wrong."""
+def _checked_id(row: Mapping[str, Any], column: str, problems: list[Problem]) -> str | None:
+    """The id in a column as a string in Unicode form NFC; None, and a problem, if it is wrong."""
     value = row.get(column)
     label = "`audio_id`" if column == "audio_id" else f"the group `{column}`"
-    if not isinstance(value, (str, int)) or value == "":
+    if not isinstance(value, (str, Integral)) or value == "":
         text = f"{label} must be a string that is not empty, or a whole number, but is {value!r}"
         problems.append(Problem(WRONG_ID, text))
     elif not is_unicode(str(value)):
-        problems.append(Problem(WRONG_ID, f"{label} {_not_unicode(str(value))}"))
+        problems.append(Problem(WRONG_ID, f"{label} {not_unicode(str(value))}"))
     else:
-        return str(value)
+        return normalized_name(str(value))
     return None
-
-
-def _not_unicode(text: str) -> str:
-    return f"is no valid Unicode, but {text!r}: half of a character is missing"
-
-
-def _resolve_captions(captions: Any, problems: list[Problem]) -> dict[str, Any] | None:
-    """Captions by FLORES-200 code. Columns of a dataset that other rows fill are None and are left out."""
-    if not isinstance(captions, dict):
-        text = f"`captions` must be lists of strings by language, but is {captions!r}"
-        problems.append(Problem(WRONG_CAPTIONS, text))
-        return None
-    resolved: dict[str, Any] = {}
-    for name, texts in captions.items():
-        if texts is None:
-            continue
-        try:
-            code = resolve_language(name)
-        except ValueError as error:
-            problems.append(Problem(WRONG_CAPTIONS, str(error)))
-            continue
-        if code in resolved:
-            problems.append(Problem(WRONG_CAPTIONS, f"the language {code} is there twice"))
-        resolved[code] = texts
-    return resolved
-
-
-def _caption_problems(captions: dict[str, Any]) -> list[Problem]:
-    problems = []
-    lengths = {}
-    for language, texts in captions.items():
-        if texts == []:
-            problems.append(Problem(EMPTY_CAPTION, f"there is no caption in the list of {language}"))
-        elif not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-            text = f"the captions in {language} must be a list of strings, but are {texts!r}"
-            problems.append(Problem(WRONG_CAPTIONS, text))
-        else:
-            lengths[language] = len(texts)
-            for index, text in enumerate(texts):
-                if not text.strip():
-                    problems.append(Problem(EMPTY_CAPTION, f"caption {index} in {language} is empty"))
-                if not is_unicode(text):
-                    problems.append(Problem(WRONG_CAPTIONS, f"caption {index} in {language} {_not_unicode(text)}"))
-    if len(set(lengths.values())) > 1:
-        counts = ", ".join(f"{language} {length}" for language, length in lengths.items())
-        text = f"captions are parallel, so every language must have as many; there are: {counts}"
-        problems.append(Problem(UNEQUAL_CAPTIONS, text))
-    return problems

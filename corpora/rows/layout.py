@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from modeling_atri.audio_io import OTHER_SOUND_SUFFIXES, SOUND_SUFFIXES
 
 
-METADATA_FILES = ("metadata.jsonl", "metadata.csv", "metadata.parquet", "metadata.json")
+METADATA_FILES = ("metadata.jsonl", "metadata.csv", "metadata.tsv", "metadata.parquet", "metadata.json")
 ROW_SUFFIXES = (".jsonl", ".json", ".csv", ".tsv")
 TEXT_SUFFIXES = (".txt", ".text", ".caption", ".transcript")  # of captions beside a sound of the same name
 TABLE_SUFFIXES = (".parquet", ".arrow")

@@ -6,16 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import pyarrow
 
 from modeling_atri.languages_atri import resolve_languages
 
 from .audio_column import AUDIO_COLUMNS, audio_alone, audio_name, find_audio_column
 from .bad_rows import BadRow, describe
-from .checks import RowChecker
+from .captions import CAPTIONS_ADVICE, caption_columns
+from .checks import CheckedRow, RowChecker
 from .metadata import read_file_rows
 from .opening import open_source, pick_split
+from .plain_rows import CheckedRows, check_plain_rows
 from .raw_rows import PROBLEM_COLUMN
-from .recordings import audio_sources
+from .recordings import audio_sources, is_url
 
 
 logger = logging.getLogger(__name__)
@@ -24,7 +27,7 @@ _OWN_COLUMNS = {*AUDIO_COLUMNS, "audio_id", "captions", "group_id"}
 
 
 def load_rows(
-    source: str | Path | datasets.Dataset | datasets.DatasetDict,
+    source: Any,
     split: str | None = None,
     *,
     languages: Sequence[str] | None = None,
@@ -56,22 +59,64 @@ def load_rows(
             number, and the number of problems. With `left_out`, only if no row is right, or a language is missing in
             every row.
     """
-    codes = None if languages is None else resolve_languages(languages)
-    if codes is not None and (not codes or len(set(codes)) < len(codes)):
-        raise ValueError(f"`languages` must name at least one language and none twice, but is {languages}.")
-    checker, skip = RowChecker(codes, group_column), left_out is not None
+    checker, skip = RowChecker(_codes(languages), group_column), left_out is not None
     name = "the data set"
     if isinstance(source, (str, Path)):
         name, source, split = str(source), open_source(str(source), split), None
     if isinstance(source, Path):
         name = str(source)
         rows, bad_rows = _load_file(source, checker, skip)
-    else:
+    elif isinstance(source, (datasets.Dataset, datasets.DatasetDict)):
         rows, bad_rows = _load_dataset(pick_split(source, split), checker, skip, name)
-    if left_out is not None and bad_rows:
-        logger.warning("%s: %s", name, describe(bad_rows, len(rows) + len(bad_rows)))
-        left_out.extend(bad_rows)
+    else:
+        name = "the rows"
+        if split is not None:
+            raise ValueError(f"Only data sets have splits, but this is a {type(source).__name__}. Leave out `split`.")
+        checked, bad_rows = check_plain_rows(source, checker, skip)
+        rows = checked.as_dataset()
+    _report(name, bad_rows, len(rows), left_out)
     return rows
+
+
+def check_rows(
+    rows: Any,
+    languages: Sequence[str],
+    group_column: str | None = None,
+    left_out: list[BadRow] | None = None,
+) -> datasets.Dataset | CheckedRows:
+    """Check rows in memory as `load_rows` does, but leave recordings of plain rows where they are.
+
+    Args:
+        rows: A `datasets.Dataset`, or rows of any other kind that `load_rows` takes. `CheckedRows` are returned as
+            they are.
+        languages, group_column, left_out: As for `load_rows`.
+
+    Returns:
+        A `datasets.Dataset` for a data set or the name of one, and `CheckedRows` for other rows.
+
+    Raises:
+        ValueError: as `load_rows` does.
+    """
+    if isinstance(rows, CheckedRows):
+        return rows
+    if isinstance(rows, (str, Path, datasets.Dataset, datasets.DatasetDict)):
+        return load_rows(rows, languages=languages, group_column=group_column, left_out=left_out)
+    checked, bad_rows = check_plain_rows(rows, RowChecker(_codes(languages), group_column), left_out is not None)
+    _report("the rows", bad_rows, len(checked), left_out)
+    return checked
+
+
+def _codes(languages: Sequence[str] | None) -> list[str] | None:
+    codes = None if languages is None else resolve_languages(languages)
+    if codes is not None and (not codes or len(set(codes)) < len(codes)):
+        raise ValueError(f"`languages` must name at least one language and none twice, but is {languages}.")
+    return codes
+
+
+def _report(name: str, bad_rows: Sequence[BadRow], num_kept: int, left_out: list[BadRow] | None) -> None:
+    if left_out is not None and bad_rows:
+        logger.warning("%s: %s", name, describe(bad_rows, num_kept + len(bad_rows)))
+        left_out.extend(bad_rows)
 
 
 def read_other_columns(path: Path, split: str | None, bad_rows: Sequence[BadRow] = ()) -> list[dict[str, Any]]:
@@ -81,7 +126,16 @@ def read_other_columns(path: Path, split: str | None, bad_rows: Sequence[BadRow]
         raise ValueError(f"{str(path)!r} is no folder or file of rows. Write it as one with `atri prepare hub` first.")
     wrong = {row.place for row in bad_rows}
     rows = [row for place, row, _ in read_file_rows(found) if place not in wrong]
-    return [{name: value for name, value in row.items() if name not in _OWN_COLUMNS} for row in rows]
+    return [
+        {name: value for name, value in row.items() if name not in _OWN_COLUMNS | _caption_names(row)} for row in rows
+    ]
+
+
+def _caption_names(row: dict[str, Any]) -> set[str]:
+    """The columns from which the captions of a row were read."""
+    if isinstance(row.get("captions"), dict):
+        return set()
+    return {name for names in caption_columns(tuple(row)).values() for name in names}
 
 
 def _load_file(path: Path, checker: RowChecker, skip: bool) -> tuple[datasets.Dataset, list[BadRow]]:
@@ -91,9 +145,9 @@ def _load_file(path: Path, checker: RowChecker, skip: bool) -> tuple[datasets.Da
             continue
         name = audio_name(row)
         if name is not None:
-            checker.check(place, row, name, str(path.parent / name))
+            checker.check(place, row, name if is_url(name) else str(path.parent / name), name)
         else:
-            checker.check(place, row, None, None)
+            checker.check(place, row, None)
     kept, bad_rows = checker.finish(str(path), skip)
     rows = datasets.Dataset.from_dict({"audio": [row.path for row in kept]} | checker.columns(kept))
     return rows.cast_column("audio", datasets.Audio(decode=False)), bad_rows
@@ -102,23 +156,28 @@ def _load_file(path: Path, checker: RowChecker, skip: bool) -> tuple[datasets.Da
 def _load_dataset(
     dataset: datasets.Dataset, checker: RowChecker, skip: bool, name: str
 ) -> tuple[datasets.Dataset, list[BadRow]]:
+    names = dataset.column_names
+    languages = None if checker.languages is None else tuple(checker.languages)
+    found = {column for columns in caption_columns(tuple(names), languages).values() for column in columns}
+    captions = {"captions"} & set(names) or found
     audio_column = find_audio_column(dataset.features)
     missing = [] if audio_column else ["audio"]
-    missing += [] if "captions" in dataset.column_names else ["captions"]
+    missing += [] if captions else ["captions"]
     if audio_column is None or missing:
         raise ValueError(
-            f"The data set has no column {' and no column '.join(missing)}; it has {', '.join(dataset.column_names)}. "
-            "Please rename its columns (`dataset.rename_column`)."
+            f"The data set has no column {' and no column '.join(missing)}; it has {', '.join(names)}. "
+            f"{CAPTIONS_ADVICE} (`dataset.rename_column`)."
         )
-    audio = audio_alone(dataset, audio_column)
-    wanted = {"captions", "audio_id", "group_id", checker.group_column, PROBLEM_COLUMN}
-    rows = dataset.select_columns([column for column in sorted(dataset.column_names) if column in wanted])
-    for index, (row, (path, content)) in enumerate(zip(rows, audio_sources(audio), strict=True)):
+    audio = audio_alone(dataset.with_format(None), audio_column)
+    wanted = {"audio_id", "group_id", checker.group_column, PROBLEM_COLUMN, *captions}
+    rows = dataset.with_format(None).select_columns([column for column in names if column in wanted])
+    for index, (row, sound) in enumerate(zip(rows, audio_sources(audio), strict=True)):
         if row.get(PROBLEM_COLUMN):
             checker.report_line(f"row {index}", row[PROBLEM_COLUMN])
         else:
-            checker.check(f"row {index}", row, path, path, content)
+            checker.check(f"row {index}", row, sound)
     kept, bad_rows = checker.finish(name, skip)
+    audio = _with_found_files(audio, kept)
     if not bad_rows:
         columns = datasets.Dataset.from_dict(checker.columns(kept))
         return datasets.concatenate_datasets([audio, columns], axis=1), bad_rows
@@ -127,3 +186,19 @@ def _load_dataset(
     row_at = {row.number: row for row in kept}
     columns = datasets.Dataset.from_dict(checker.columns(row_at.get(index, kept[0]) for index in range(len(audio))))
     return datasets.concatenate_datasets([audio, columns], axis=1).select(list(row_at)), bad_rows
+
+
+def _with_found_files(audio: datasets.Dataset, kept: Sequence[CheckedRow]) -> datasets.Dataset:
+    """Replace the paths of files that are on disk under the same name in another Unicode form."""
+    found = {row.number: row.path for row in kept if row.path is not None and row.path != row.name}
+    if not found:
+        return audio
+    paths = [found.get(index, sound["path"]) for index, sound in enumerate(audio_sources(audio))]
+    contents = audio.with_format("arrow")[:]["audio"]
+    chunks, start = [], 0
+    for chunk in contents.chunks:
+        names = pyarrow.array(paths[start : start + len(chunk)], pyarrow.string())
+        chunks.append(pyarrow.StructArray.from_arrays([chunk.field("bytes"), names], ["bytes", "path"]))
+        start += len(chunk)
+    renamed = datasets.Dataset(pyarrow.table({"audio": pyarrow.chunked_array(chunks)}))
+    return renamed.cast_column("audio", datasets.Audio(decode=False))

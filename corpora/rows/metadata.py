@@ -1,12 +1,15 @@
-"""Files of rows: `metadata.jsonl`, and other `.jsonl` and `.json` files with the same rows."""
+"""Files of rows: `metadata.jsonl`, and the same rows as JSON or CSV."""
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .csv_rows import read_csv_rows
+
 
 METADATA_FILE = "metadata.jsonl"
+_TABLE_SUFFIXES = (".csv", ".tsv")
 
 
 class FileRow(NamedTuple):
@@ -23,36 +26,18 @@ class FileRow(NamedTuple):
     problem: str | None = None
 
 
-def find_metadata(path: Path, split: str | None) -> Path:
-    """Return the file that holds the rows of a folder, of one of its splits, or the file itself.
-
-    Raises:
-        ValueError: if there is no such file, or it is neither `.jsonl` nor `.json`.
-    """
-    if path.is_file():
-        if path.suffix not in (".json", ".jsonl"):
-            raise ValueError(f"Rows are read from folders and .jsonl or .json files, but {str(path)!r} is neither.")
-        if split is not None:
-            raise ValueError(
-                f"A file has no splits, but `split` is {split!r}. Please pass the folder, or leave out `split`."
-            )
-        return path
-    file = path / (split or "") / METADATA_FILE
-    if file.is_file():
-        return file
-    splits = sorted(candidate.parent.name for candidate in path.glob(f"*/{METADATA_FILE}"))
-    hint = f" The splits are {', '.join(splits)}: please choose one with `split`." if splits else ""
-    raise ValueError(f"There is no file {str(file)!r}.{hint}")
-
-
 def read_file_rows(path: Path) -> Iterator[FileRow]:
-    """Read the rows of a `.jsonl` file one by one, or of a `.json` file that holds a list.
+    """Read the rows of a `.jsonl`, `.csv` or `.tsv` file one by one, or of a list in a `.json` file.
 
     Raises:
-        ValueError: if a `.json` file is not JSON, or does not hold a list. A wrong line of a `.jsonl` file is not an
-            error but a `FileRow` with a `problem`.
+        ValueError: if the file is not in its format, or a `.json` file does not hold a list. A wrong line of a
+            `.jsonl` or CSV file is not an error but a `FileRow` with a `problem`.
     """
-    if path.suffix != ".jsonl":
+    if path.suffix.lower() in _TABLE_SUFFIXES:
+        for place, cells, problem in read_csv_rows(path)[1]:
+            yield FileRow(place, {name: cell or None for name, cell in cells.items()}, problem)
+        return
+    if path.suffix.lower() != ".jsonl":
         for index, item in enumerate(_json_list(path)):
             yield _file_row(f"item {index}", item)
         return
@@ -81,15 +66,6 @@ def read_metadata(path: Path) -> list[dict[str, Any]]:
             raise ValueError(f"{path}, {place}: this is no row with a `file_name`: {reason}.")
         rows.append(row)
     return rows
-
-
-def is_unicode(text: str) -> bool:
-    """Whether a text can be written as UTF-8. JSON escapes such as "\\ud800" are half a character and cannot."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _json_list(path: Path) -> list[Any]:

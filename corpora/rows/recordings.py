@@ -1,31 +1,45 @@
 """Recordings of rows, judged by their headers: how long they are, and whether the model can use them."""
 
+import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
 import datasets
+import numpy as np
 import pyarrow
 
+from modeling_atri.audio_inputs_atri import path_of, read_sound, unpack_sound
 from modeling_atri.audio_io import SAMPLING_RATE, audio_length, too_short
 
 from .bad_rows import MISSING_RECORDING, SHORT_RECORDING, UNREADABLE_RECORDING, BadRowError
-from .metadata import is_unicode
+from .captions import is_unicode
 
 
-def recording_length(path: str | None, content: BinaryIO | None = None) -> float:
-    """Return the length of a recording in seconds, from the header of the file at `path` or in `content`.
+_DIGESTED_BYTES = 2**16  # at the beginning and the end of a recording without a name
+
+
+def recording_length(sound: Any) -> float:
+    """Return the length of a recording in seconds, from the header if it is a file.
+
+    Args:
+        sound: A recording in any form that `load_audio` takes and that carries its own rate. `bytes` in a dict may
+            also be a binary file object.
 
     Raises:
-        ValueError: if the header is wrong.
+        ValueError: if the header or the samples are wrong.
         OSError: if there is no such file, or it cannot be accessed.
     """
-    if content is not None:
-        return audio_length({"path": path, "bytes": content}) / SAMPLING_RATE
-    status = os.stat(str(path))
-    return _length_of_file(str(path), status.st_size, status.st_mtime_ns) / SAMPLING_RATE
+    path = file_of(sound)
+    if path is not None and not is_url(path):
+        status = os.stat(path)
+        return _length_of_file(path, status.st_size, status.st_mtime_ns) / SAMPLING_RATE
+    content, rate, name = unpack_sound(sound)
+    if rate is not None:
+        return len(read_sound(content, rate, rate, name)) / rate  # at its own rate, which is fast
+    return audio_length(sound) / SAMPLING_RATE
 
 
 @lru_cache(maxsize=1_000_000)
@@ -34,15 +48,19 @@ def _length_of_file(path: str, size: int, mtime_ns: int) -> int:
     return audio_length(path)
 
 
-def usable_length(path: str | None, content: BinaryIO | None = None) -> float:
+def usable_length(sound: Any) -> float:
     """Return the length in seconds of a recording that the model can use, as far as its header shows.
+
+    Args:
+        sound: As for `recording_length`.
 
     Raises:
         BadRowError: if the recording is missing, unreadable or too short.
     """
+    path = file_of(sound)
     try:
-        is_there = content is not None or (path and is_unicode(path) and Path(path).is_file())
-        seconds = recording_length(path, content) if is_there else None
+        is_there = path is None or (is_unicode(path) and Path(path).is_file())
+        seconds = recording_length(sound) if is_there else None
     except OSError as error:  # for example a name that is too long, or a folder without permission
         kind = UNREADABLE_RECORDING if isinstance(error, PermissionError) else MISSING_RECORDING
         raise BadRowError(f"there is no file {path!r} that can be read: {error.strerror}", kind) from error
@@ -50,19 +68,63 @@ def usable_length(path: str | None, content: BinaryIO | None = None) -> float:
         raise BadRowError(str(error), UNREADABLE_RECORDING) from error
     if seconds is None:
         raise BadRowError(f"there is no file {path!r}", MISSING_RECORDING)
-    if fault := too_short(repr(path) if path else "the recording", round(seconds * SAMPLING_RATE)):
+    name = path_of(sound)
+    if fault := too_short(repr(name) if name else "the recording", round(seconds * SAMPLING_RATE)):
         raise BadRowError(fault, SHORT_RECORDING)
     return seconds
 
 
-def audio_sources(audio: datasets.Dataset) -> Iterator[tuple[str | None, BinaryIO | None]]:
-    """Yield path and embedded file of each row of the column `audio`, without copying the files."""
+def file_of(sound: Any) -> str | None:
+    """The path, or the URL, of a recording that is nothing but a file; None for samples, bytes and decoders."""
+    if isinstance(sound, Mapping):
+        if any_sound(sound):
+            return None
+        sound = sound.get("path")
+    return str(sound) if isinstance(sound, (str, os.PathLike)) else None
+
+
+def any_sound(sound: Mapping[str, Any]) -> bool:
+    """Whether the dict of a recording holds samples or bytes."""
+    return any(sound.get(key) is not None for key in ("array", "raw", "bytes"))
+
+
+def is_url(path: str) -> bool:
+    """Whether a recording has to be fetched. Its header is not looked at before the recording is used."""
+    return path.startswith(("http://", "https://"))
+
+
+def id_of_content(sound: Any) -> str:
+    """A name for a recording that has none: a digest of its length, its beginning and its end.
+
+    It is the same in every process and place of the data, and reads little of a file that is on disk.
+
+    Raises:
+        ValueError: if the recording is not in a form that `load_audio` takes.
+    """
+    content, rate, _ = unpack_sound(sound)
+    if rate is not None:
+        content = np.asarray(content).tobytes() + str(rate).encode()
+    if isinstance(content, (bytes, bytearray)):
+        parts = [content[:_DIGESTED_BYTES], content[-_DIGESTED_BYTES:], str(len(content)).encode()]
+    else:
+        length = content.seek(0, os.SEEK_END)
+        parts = [str(length).encode()]
+        for start in (0, max(0, length - _DIGESTED_BYTES)):
+            content.seek(start)
+            parts.insert(-1, content.read(_DIGESTED_BYTES))
+        content.seek(0)
+    return f"sound-{hashlib.blake2b(b''.join(parts), digest_size=8).hexdigest()}"
+
+
+def audio_sources(audio: datasets.Dataset) -> Iterator[dict[str, Any]]:
+    """Yield the recordings of the column `audio`. `bytes` are file objects, so that embedded files are not copied."""
     for table in audio.with_format("arrow").iter(batch_size=100):
         for column in table["audio"].chunks:
             for path, content in zip(column.field("path"), column.field("bytes"), strict=True):
-                yield path.as_py(), pyarrow.BufferReader(content.as_buffer()) if content.is_valid else None
+                file = pyarrow.BufferReader(content.as_buffer()) if content.is_valid else None
+                yield {"path": path.as_py(), "bytes": file}
 
 
 def count_longer(rows: datasets.Dataset, seconds: float) -> int:
     """Count the recordings of rows from `load_rows` that are longer than `seconds`, by their headers."""
-    return sum(recording_length(path, content) > seconds for path, content in audio_sources(rows))
+    return sum(recording_length(sound) > seconds for sound in audio_sources(rows))

@@ -414,9 +414,10 @@ def test_group_column(tmp_path):
     assert losses(ungrouped) != losses(trainer)
 
 
-def test_group_column_of_plain_rows_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="`group_column` .'scene'. is read from a `datasets.Dataset`; a list of rows"):
-        make_trainer(make_arguments(tmp_path, group_column="scene"), make_rows(4))
+def test_group_column_of_plain_rows(tmp_path):
+    rows = [row | {"scene": number % 2} for number, row in enumerate(make_rows(4))]
+    trainer = make_trainer(make_arguments(tmp_path, group_column="scene"), rows)
+    assert [row["group_id"] for row in trainer.train_dataset] == ["0", "1", "0", "1"]
 
 
 @pytest.mark.parametrize("where", ["train", "eval", "one of several"])

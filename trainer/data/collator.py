@@ -10,7 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from modeling_atri.corpora.rows.bad_rows import MISSING_LANGUAGE, BadRow, BadRowError, kind_of
+from modeling_atri.audio_inputs_atri import path_of
+from modeling_atri.corpora.rows.bad_rows import MISSING_LANGUAGE, MISSING_RECORDING, BadRow, BadRowError, kind_of
+from modeling_atri.corpora.rows.captions import captions_of
+from modeling_atri.corpora.rows.plain_rows import sound_of
 from modeling_atri.processing_atri import AtriProcessor
 from modeling_atri.threads_atri import map_in_threads
 
@@ -66,7 +69,7 @@ class AtriDataCollator:
     def __call__(self, rows: Sequence[dict]) -> dict[str, Any]:
         """
         Args:
-            rows: Dicts with `audio`, `captions` {language: [str, ...]}, `audio_id` and optional `group_id`.
+            rows: Dicts with `audio`, captions in any form that `load_rows` takes, optional `audio_id` and `group_id`.
                 `DrawnRows` adds `draw` (without it, the rows count as items 0, 1, ... of step 0 of epoch 0),
                 `mix_with`, a recording to mix in, and `stand_ins`, rows that may take this row's place if it cannot
                 be used.
@@ -82,7 +85,7 @@ class AtriDataCollator:
                 recording is silent or cannot be read, and no other row can take its place, or only copies of one clip
                 can. It is a `ValueError`, and its message names the row.
         """
-        slots = [_Slot({"draw": Draw(0, 0, index), **row}) for index, row in enumerate(rows)]
+        slots = [_Slot(_named(row, index)) for index, row in enumerate(rows)]
         clips = map_in_threads(self._fill, slots)
         if len(rows) > 1 and len({row["draw"].item for row, _ in clips}) == 1:
             clips = self._with_another_clip(clips, slots)
@@ -105,7 +108,7 @@ class AtriDataCollator:
         for row in slot.rows:
             try:
                 if slot.has_stand_ins:
-                    _check_captions(row, self.draws.languages)
+                    _captions_of(row, self.draws.languages)
                 return row, self._features(row)
             except BadRowError as error:
                 if not slot.has_stand_ins:
@@ -168,11 +171,9 @@ class AtriDataCollator:
 
     def _captions(self, row: dict, languages: Sequence[str]) -> list[str]:
         """The row's captions in `languages`, all of one index."""
-        _check_captions(row, languages)
-        # Parallel lists have one length. If one is shorter, an index that exists in all is still the same caption.
-        shortest = min(len(row["captions"][code]) for code in languages)
-        index = self.draws.caption_index(shortest, row["draw"])
-        return [row["captions"][code][index] for code in languages]
+        captions = _captions_of(row, languages)
+        index = self.draws.caption_index(len(captions[languages[0]]), row["draw"])
+        return [captions[code][index] for code in languages]
 
 
 class _Slot:
@@ -188,13 +189,22 @@ def _name(row: dict) -> Any:
     return row.get("audio_id", row["draw"].item)
 
 
-def _check_captions(row: dict, languages: Sequence[str]) -> None:
-    missing = [language for language in languages if not row["captions"].get(language)]
-    if missing:
-        raise BadRowError(
-            f"Row {_name(row)!r} has no caption in {', '.join(missing)}: add it, or train without the language.",
-            MISSING_LANGUAGE,
-        )
+def _named(row: dict, index: int) -> dict:
+    """A row with a draw, its recording and an id, also if it was not checked before."""
+    sound = sound_of(row)
+    if sound is None:
+        raise BadRowError(f"Row {row.get('audio_id', index)!r} has no `audio`.", MISSING_RECORDING)
+    audio_id = row.get("audio_id")
+    audio_id = (path_of(sound) or f"row {index}") if audio_id is None else audio_id
+    return {"draw": Draw(0, 0, index), **row, "audio": sound, "audio_id": audio_id}
+
+
+def _captions_of(row: dict, languages: Sequence[str]) -> dict[str, list[str]]:
+    try:
+        return captions_of(row, languages, _name(row))
+    except BadRowError as error:
+        advice = ": add it, or train without the language." if error.kind == MISSING_LANGUAGE else "."
+        raise BadRowError(f"{error}{advice}", error.kind) from error
 
 
 def _number(name: str) -> int:

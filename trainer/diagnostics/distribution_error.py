@@ -18,6 +18,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from modeling_atri.corpora.rows.bad_rows import MISSING_LANGUAGE, BadRowError
+from modeling_atri.corpora.rows.captions import captions_of
+
 from ..arguments import AtriTrainingArguments
 from ..data.batches import EpochBatchSampler, without_audio
 from ..data.draws import Draw, LanguageDraws
@@ -82,16 +85,15 @@ def caption_counts(rows: Sequence[dict], languages: Sequence[str]) -> np.ndarray
     Raises:
         ValueError: A row has no caption in one of the languages.
     """
-    of_rows = [[len(row["captions"].get(code) or ()) for code in languages] for row in without_audio(rows)]
-    counts = np.array(of_rows, dtype=np.int64).reshape(-1, len(languages))
-    missing = np.argwhere(counts == 0)
-    if len(missing):
-        item, place = missing[0]
-        raise ValueError(
-            f"Row {rows[int(item)].get('audio_id', int(item))!r} has no caption in {languages[place]}. Add it, leave "
-            "the row out, or leave out the language."
-        )
-    return counts
+    of_rows = []
+    for item, row in enumerate(without_audio(rows)):
+        try:
+            captions = captions_of(row, languages, row.get("audio_id", item))
+        except BadRowError as error:
+            advice = "Add it" if error.kind == MISSING_LANGUAGE else "Mend it"
+            raise ValueError(f"{error}. {advice}, leave the row out, or leave out the language.") from error
+        of_rows.append([len(captions[code]) for code in languages])
+    return np.array(of_rows, dtype=np.int64).reshape(-1, len(languages))
 
 
 def epoch_shares(sampling: Sampling, counts: np.ndarray, epoch: int, max_steps: int | None = None) -> np.ndarray:

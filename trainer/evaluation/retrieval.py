@@ -8,9 +8,18 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from modeling_atri.corpora.rows.bad_rows import BadRow, kind_of
-from modeling_atri.corpora.rows.checks import Problem
+from modeling_atri.corpora.rows.bad_rows import (
+    MISSING_LANGUAGE,
+    UNEQUAL_CAPTIONS,
+    BadRow,
+    BadRowError,
+    Problem,
+    kind_of,
+)
+from modeling_atri.corpora.rows.captions import as_list, captions_of, resolve_captions
+from modeling_atri.corpora.rows.plain_rows import as_sequence, sound_of
 from modeling_atri.encode.encoding import encode_audio, encode_text
+from modeling_atri.languages_atri import resolve_language
 from modeling_atri.modeling_atri import AtriModel
 from modeling_atri.processing_atri import AtriProcessor
 
@@ -41,30 +50,40 @@ class RetrievalSet:
         """Make a set from rows. A caption fits all clips with the `group_id` of its clip.
 
         Args:
-            rows (sequence of `dict`): Rows as `load_rows` returns them.
-            languages (sequence of `str`): Codes of the languages to evaluate.
+            rows (sequence of `dict`): Rows as `load_rows` returns them, or with captions in other forms that it takes.
+            languages (sequence of `str`): Languages to evaluate, by any name that `resolve_language` knows.
 
         Raises:
-            ValueError: A row lacks a language, or has different numbers of captions in the languages.
+            ValueError: Rows are faulty: one lacks a language, or has different numbers of captions in the languages.
         """
+        languages, rows = [resolve_language(language) for language in languages], as_sequence(rows)
         members: dict[str, list[int]] = {}
         captions: dict[str, list[str]] = {language: [] for language in languages}
         positives, audio_ids, owners = [], [], []
         for index, row in enumerate(without_audio(rows)):
-            audio_ids.append(row.get("audio_id", index))
-            group = members.setdefault(group_of(row), [])  # a list that all captions of the group share
+            audio_ids.append(index if row.get("audio_id") is None else row["audio_id"])
+            # a list that all captions of the group share
+            group = members.setdefault(group_of({**row, "audio_id": audio_ids[index]}), [])
             group.append(index)
-            counts = {language: len(row["captions"].get(language) or []) for language in languages}
-            if min(counts.values()) == 0 or len(set(counts.values())) > 1:
-                raise ValueError(
-                    f"Row {audio_ids[index]!r} cannot be evaluated in all languages: it has {counts} captions. Each "
-                    "language needs the same captions, at least one."
-                )
+            of_row = _parallel_captions(row, languages, audio_ids[index])
             for language in languages:
-                captions[language] += row["captions"][language]
-            positives += [group] * counts[languages[0]]
-            owners += [index] * counts[languages[0]]
+                captions[language] += of_row[language]
+            num_captions = len(of_row[languages[0]])
+            positives += [group] * num_captions
+            owners += [index] * num_captions
         return cls(_Clips(rows, range(len(rows))), captions, positives, audio_ids, owners)
+
+
+def _parallel_captions(row: dict, languages: Sequence[str], name: Any) -> dict[str, list[str]]:
+    try:
+        return captions_of(row, languages, name)
+    except BadRowError as error:
+        reason = f"{error}."
+        if error.kind in (MISSING_LANGUAGE, UNEQUAL_CAPTIONS):
+            found = resolve_captions(row, languages, problems=[]) or {}
+            counts = {code: len(as_list(found.get(code)) or ()) for code in languages}
+            reason = f"it has {counts} captions. Each language needs the same captions, at least one."
+        raise BadRowError(f"Row {name!r} cannot be evaluated in all languages: {reason}", error.kind) from error
 
 
 class _Clips(Sequence):
@@ -79,7 +98,7 @@ class _Clips(Sequence):
     def __getitem__(self, index: int | slice) -> Any:
         if isinstance(index, slice):
             return _Clips(self._rows, self._indices[index])
-        return self._rows[self._indices[index]]["audio"]
+        return sound_of(self._rows[self._indices[index]])
 
     def select(self, places: Sequence[int]) -> "_Clips":
         return _Clips(self._rows, [self._indices[place] for place in places])

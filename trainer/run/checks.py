@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any
 
-import datasets
-
 from modeling_atri.corpora.rows.bad_rows import BadRow
-from modeling_atri.corpora.rows.load import load_rows
+from modeling_atri.corpora.rows.load import check_rows
+from modeling_atri.corpora.rows.plain_rows import CheckedRows
 from modeling_atri.corpora.rows.recordings import count_longer
 from modeling_atri.hub_cards.figures import figure_names
 from modeling_atri.modeling_atri import AtriModel
@@ -21,33 +20,42 @@ logger = logging.getLogger(__name__)
 
 
 def checked_rows(rows: Any, args: AtriTrainingArguments, name: str, left_out: dict[str, list[BadRow]]) -> Any:
-    """Check the rows of a `datasets.Dataset` with `load_rows`. Other sequences of rows are returned as they are.
+    """Check rows of any kind, as `load_rows` does.
 
-    `rows` may be None, or a dict of several sets, whose names then begin with `name`. `left_out` receives the rows
-    that are left out, by the name of their set.
+    Args:
+        rows: Rows, a dict of several sets, whose names then begin with `name`, or None.
+        args: Arguments of the run.
+        name: `"train"`, which must be one set, or another name.
+        left_out: Receives the rows that are left out, by the name of their set.
 
     Raises:
-        ValueError: Rows are faulty, or `group_column` is given for rows that are not a `datasets.Dataset`.
+        ValueError: Rows are faulty, or there are several sets to train on.
     """
+    if isinstance(rows, dict) and name == "train":
+        if len(rows) != 1:
+            example = f"data[{next(iter(rows), 'train')!r}]"
+            raise ValueError(
+                f"`train_dataset` is a {type(rows).__name__} of {len(rows)} sets ({', '.join(map(str, rows))}), but a "
+                f"run trains on one. Pass one of them, such as `{example}`, or join them with "
+                "`datasets.concatenate_datasets`."
+            )
+        (rows,) = rows.values()
     if isinstance(rows, dict):
         return {part: checked_rows(rows[part], args, f"{name}_{part}", left_out) for part in rows}
     left_out[name] = []
-    if isinstance(rows, datasets.Dataset):
-        found = left_out[name] if args.on_bad_row == "skip" else None
-        return load_rows(rows, languages=args.languages, group_column=args.group_column, left_out=found)
-    if rows is not None and args.group_column is not None:
-        raise ValueError(
-            f"`group_column` ({args.group_column!r}) is read from a `datasets.Dataset`; a {type(rows).__name__} of "
-            "rows says it as `group_id`. Leave `group_column` out, or pass a `datasets.Dataset`."
-        )
-    return rows
+    if rows is None:
+        return None
+    found = left_out[name] if args.on_bad_row == "skip" else None
+    return check_rows(rows, args.languages, group_column=args.group_column, left_out=found)
 
 
 def report_excerpts(rows: Any, args: AtriTrainingArguments) -> None:
     """Warn how many training clips `max_audio_seconds` shortens, if their lengths are known."""
-    if not isinstance(rows, datasets.Dataset) or args.max_audio_seconds is None:
+    if rows is None or args.max_audio_seconds is None:
         return
-    if count := count_longer(rows, args.max_audio_seconds):
+    is_plain = isinstance(rows, CheckedRows)
+    count = rows.count_longer(args.max_audio_seconds) if is_plain else count_longer(rows, args.max_audio_seconds)
+    if count:
         logger.warning(
             "%d of %d training clips are longer than %g s (`max_audio_seconds`): each epoch uses a random part of "
             "that length. Evaluation uses the whole clips.",

@@ -9,10 +9,12 @@ import torch
 
 from modeling_atri.bounds import Bounds, Dropout, Positive, PositiveCount, check_options, option
 from modeling_atri.configuration_atri import AtriConfig
+from modeling_atri.corpora.rows.captions import clean_captions, resolve_captions
 from modeling_atri.feature_extraction_atri import AtriFeatureExtractor
 from modeling_atri.modeling_atri import AtriModel
 from modeling_atri.processing_atri import AtriProcessor
 
+from ..data.batches import without_audio
 from .tokenizer import train_tokenizer
 
 
@@ -76,10 +78,11 @@ class ScratchArguments:
 
 
 def caption_texts(rows: Iterable[dict], languages: Sequence[str]) -> Iterable[str]:
-    """All captions of the rows, row by row and language by language."""
-    for row in rows:
-        for language in languages:
-            yield from row["captions"].get(language) or []
+    """All captions of rows from `load_rows`, row by row and language by language."""
+    for row in without_audio(rows):
+        found = resolve_captions(row, languages, problems=[]) or {}
+        for language in [code for code in languages if code in found]:
+            yield from clean_captions({language: found[language]}, problems=[])[language]
 
 
 def model_from_scratch(

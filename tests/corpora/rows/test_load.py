@@ -109,7 +109,7 @@ def test_wrong_rows_are_reported_together(tmp_path):
         make_row("c", captions=captions | {"fra_Latn": ["only one"]}),
         make_row("d", captions=captions | {"frensh": ["x"]}),
         make_row("e", captions=captions | {"fra_Latn": ["x", "  "]}),
-        make_row("f", captions=captions | {"fra_Latn": "x"}),
+        make_row("f", captions=captions | {"fra_Latn": 7}),
         make_row("g", audio_id="a"),
         make_row("h", captions=None),
         make_row("i", file_name=None),
@@ -119,21 +119,20 @@ def test_wrong_rows_are_reported_together(tmp_path):
     with pytest.raises(ValueError) as error:
         load_rows(folder)
     message = str(error.value)
-    assert "metadata.jsonl: 12 wrong rows, 13 problems" in message
+    assert "metadata.jsonl: 12 wrong rows, 12 problems" in message
     for part in (
         "line 2: this is not JSON (Expecting property name",
         "line 3: a row must be a JSON object, but this is a list",
         f"line 4: there is no file '{folder / 'missing.wav'}'",
         "line 5: captions are missing in fra_Latn",
-        "line 6: captions are parallel, so every language must have as many; there are: eng_Latn 2, fra_Latn 1",
+        "line 6: the languages have different numbers of captions: 2 in eng_Latn, 1 in fra_Latn. The first caption",
         "line 7: Unknown language 'frensh'. Did you mean fra_Latn",
         "line 8: caption 1 in fra_Latn is empty",
-        "line 9: the captions in fra_Latn must be a list of strings, but are 'x'",
+        "line 9: the captions in fra_Latn must be a string or a list of strings, but are 7",
         "line 10: the `audio_id` 'a' is that of line 1 already",
         "line 11: `captions` must be lists of strings by language, but is None",
         "line 12: it names no recording",
-        "line 12: `audio_id` must be a string that is not empty, or a whole number, but is None",
-        "line 13: the language fra_Latn is there twice",
+        "line 13: the captions in fra_Latn are there twice, as `fra_Latn` and as `fr`: leave one of them out",
     ):
         assert part in message
     assert "line 1:" not in message
@@ -230,7 +229,8 @@ def test_wrong_rows_of_a_dataset(tmp_path):
 def test_a_language_that_every_row_lacks_is_one_problem(tmp_path, left_out):
     folder = write_folder(tmp_path, [make_row(name) for name in "abc"])
     message = (
-        r"3 wrong rows, 1 problem:\n  every row: captions are missing in deu_Latn, nld_Latn; leave the language out$"
+        r"3 wrong rows, 1 problem:\n  every row: captions are missing in deu_Latn, nld_Latn; leave the language out, "
+        r"because captions are in eng_Latn, fra_Latn$"
     )
     with pytest.raises(ValueError, match=message):
         load_rows(folder, languages=["en", "de", "nl"], left_out=left_out)
@@ -266,7 +266,7 @@ def test_wrong_rows_are_left_out_where_there_is_a_list_for_them(tmp_path, caplog
     assert left_out[2].reason == f"there is no file '{folder / 'missing2.wav'}'; caption 0 in fra_Latn is empty"
     (record,) = caplog.records
     assert record.getMessage() == (
-        f"{folder / 'metadata.jsonl'}: 6 of 9 rows (67%!) are left out: 3 missing recording (line 1, missing1.wav, "
+        f"{folder / 'metadata.jsonl'}: 6 of 9 rows (67%!) are left out: 3 missing recordings (line 1, missing1.wav, "
         "...), 1 duplicate id (line 9, a), 1 missing language (line 5, b.wav), 1 wrong line (line 2)."
     )
 

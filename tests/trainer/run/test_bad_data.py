@@ -103,7 +103,7 @@ def test_training_goes_around_bad_rows(tmp_path, folder, caplog):
         assert len(listed) == before.total() + len(SEEN_IN_TIME)
     messages = [record.getMessage() for record in caplog.records if "training clips were left out" in record.msg]
     assert len(messages) == len(runs)
-    assert messages[0].startswith("4 training clips were left out: 3 unreadable recording (")
+    assert messages[0].startswith("4 training clips were left out: 3 unreadable recordings (")
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
@@ -215,15 +215,15 @@ def test_too_few_can_be_read_to_stand_in(tmp_path, num_workers, good, sentence):
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_rows_that_lack_a_caption(tmp_path, num_workers):
-    """In a list of rows, which is not checked beforehand."""
+    """In a list of rows, which is checked as a data set is."""
     rows = make_rows(6)
     rows[2]["captions"]["fra_Latn"] = []
     options = {"dataloader_num_workers": num_workers, "objective": "kcl"}
-    with pytest.raises(BadRowError, match="^Row 'clip 2' has no caption in fra_Latn: .* goes around such clips.$"):
+    with pytest.raises(ValueError, match="1 wrong row, 1 problem:\n  row 2: there is no caption in .* fra_Latn$"):
         make_trainer(arguments(tmp_path, on_bad_row="raise", **options), rows).train()
     trainer = make_trainer(arguments(tmp_path, **options), rows)
     trainer.train()
-    assert [row[:3] for row in trainer.bad_rows.rows()] == [(None, "clip 2", "missing language")]
+    assert [row[:3] for row in trainer.bad_rows.rows()] == [("row 2", "clip 2", "empty caption")]
 
 
 def test_nothing_can_be_read(tmp_path, rows):
