@@ -25,7 +25,7 @@ DEFAULT_LANGUAGE = "eng_Latn"  # of captions whose language is not named
 _STEMS = ("caption", "text", "sentence")
 _COLUMN = re.compile(rf"({'|'.join(_STEMS)})s?(?:[_-](?P<language>[^\W\d].*?))?(?:_?(?P<number>\d+))?", re.IGNORECASE)
 # Languages whose codes are usual names of other columns, as all codes of three letters may be (`min`, `run`).
-_OTHER_COLUMNS = {"id", "no"}
+_OTHER_COLUMNS = {"hz", "id", "in", "is", "ms", "no", "sr", "to"}
 _LIST_AS_TEXT = re.compile(r"\s*(\{\s*['\"].*\}|\[\s*['\"].*\])\s*", re.DOTALL)
 
 _ENTITY = re.compile(r"&(#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
@@ -214,8 +214,8 @@ def caption_columns(names: tuple[str, ...], languages: tuple[str, ...] | None = 
 
     These are `caption`, or else `text` or `sentence`, with a plural s or not, alone (in the only language of
     `languages`, or in English), with a language (`caption_fr`) and with a number (`caption_1`, `caption_fr_1`); and
-    columns that are named after a language (`fr`, `fra_Latn`, `French`). `id`, `no` and codes of three letters count
-    as languages only if `languages` has them.
+    columns that are named after a language (`fr`, `fra_Latn`, `French`). `id`, `no`, `ms` and other usual names, and
+    codes of three letters, count as languages only if `languages` has them.
 
     Args:
         names: All columns.

@@ -1,5 +1,6 @@
 """Checks of rows: they collect the rows that are right, and what is wrong with the others."""
 
+import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,8 @@ from .bad_rows import (
 from .captions import clean_captions, is_missing, is_unicode, not_unicode, resolve_captions
 from .recordings import any_sound, file_of, id_of_content, is_url, usable_length
 
+
+logger = logging.getLogger(__name__)
 
 MAX_PROBLEMS_SHOWN = 20
 
@@ -73,6 +76,7 @@ class RowChecker:
 
     def __init__(self, languages: list[str] | None, group_column: str | None) -> None:
         self.languages = languages
+        self._takes_first = languages is None
         self.group_column = group_column
         self._rows: list[CheckedRow] = []
         self._seen: dict[str, None] = {}  # all languages that rows have captions in, in order
@@ -132,10 +136,15 @@ class RowChecker:
             ValueError: if rows are wrong and `skip` is False, a language is missing in every row, there are no rows,
                 or all of them are wrong.
         """
+        if self._takes_first and (others := [code for code in self._seen if code not in (self.languages or ())]):
+            logger.warning(
+                "%s: captions in %s are left out, because the first row has none; name the `languages` that you want.",
+                *(source, ", ".join(others)),
+            )
         missing = self._report_missing_languages()
         if self.languages is None:
             for row in self._rows:
-                if row.captions == {}:
+                if row.captions == {} and not row.problems:
                     row.problems.append(Problem(EMPTY_CAPTION, "it has no caption in any language"))
         rows = [row for row in self._rows if row.number is not None and not (skip and row.problems)]
         _fill_in_ids(rows)

@@ -46,7 +46,7 @@ def read_csv_rows(path: str | Path, encoding: str = "utf-8-sig") -> tuple[list[s
     try:
         file = io.StringIO(Path(path).read_bytes().decode(encoding), newline="")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} cannot be read as CSV in UTF-8: {error}") from error
+        raise ValueError(f"{path} cannot be read as CSV in UTF-8: {error}. Save it as UTF-8.") from error
     header = file.readline()
     delimiter = max(",;\t", key=header.count)
     file.seek(0)

@@ -14,7 +14,8 @@ from .audio_column import AUDIO_COLUMNS, audio_alone, audio_name, find_audio_col
 from .bad_rows import BadRow, describe
 from .captions import CAPTIONS_ADVICE, caption_columns
 from .checks import CheckedRow, RowChecker
-from .metadata import read_file_rows
+from .layout import METADATA_FILES
+from .metadata import METADATA_ADVICE, read_file_rows
 from .opening import open_source, pick_split
 from .plain_rows import CheckedRows, check_plain_rows
 from .raw_rows import PROBLEM_COLUMN
@@ -164,9 +165,11 @@ def _load_dataset(
     missing = [] if audio_column else ["audio"]
     missing += [] if captions else ["captions"]
     if audio_column is None or missing:
+        advice = f"{CAPTIONS_ADVICE} (`dataset.rename_column`)"
+        if Path(name).is_dir() and not captions:
+            advice = f"{name!r} has none of {', '.join(METADATA_FILES)}. {METADATA_ADVICE}"
         raise ValueError(
-            f"The data set has no column {' and no column '.join(missing)}; it has {', '.join(names)}. "
-            f"{CAPTIONS_ADVICE} (`dataset.rename_column`)."
+            f"The data set has no column {' and no column '.join(missing)}; it has {', '.join(names)}. {advice}."
         )
     audio = audio_alone(dataset.with_format(None), audio_column)
     wanted = {"audio_id", "group_id", checker.group_column, PROBLEM_COLUMN, *captions}

@@ -12,6 +12,13 @@ METADATA_FILE = "metadata.jsonl"
 _TABLE_SUFFIXES = (".csv", ".tsv")
 
 
+# What to do about a folder of sounds without rows, for errors.
+METADATA_ADVICE = (
+    'Write a metadata.jsonl beside the sounds, with a line for each, such as {"file_name": "dog.wav", "captions": '
+    '{"eng_Latn": ["a dog barks"]}}, or a metadata.csv with the line `dog.wav,a dog barks` below `file_name,caption`'
+)
+
+
 class FileRow(NamedTuple):
     """A line or item of a file of rows.
 
