@@ -30,7 +30,7 @@ from .model.parameters import fit_state_shapes, leaves_out_layers, parameter_gro
 from .objectives import LossInputs, find_objective, objective_loss
 from .run.bad_rows import bad_row_explained
 from .run.checkpoints import full_disk_explained, remove_unfinished_saves, resolve_checkpoint
-from .run.checks import check_best_metric, check_tokenizer, checked_rows, report_excerpts
+from .run.checks import check_best_metric, check_tokenizer, checked_rows, report_captions, report_excerpts
 from .run.divergence import TrainingDivergedError
 from .run.engines import check_engine
 from .run.optimizers import check_optimizer
@@ -69,9 +69,9 @@ class AtriTrainer(EvaluatingTrainer):
         processor ([`AtriProcessor`]): Processor of the model, which is saved with every checkpoint. It may also be
             given as `processing_class`, its name in [`~transformers.Trainer`].
         train_dataset (*optional*): Rows with `audio`, `audio_id`, `captions` and optional `group_id`, as `load_rows`
-            returns them. A `datasets.Dataset` is checked first, and its faulty rows are reported together; other
-            sequences are used as they are. With `on_bad_row="skip"`, faulty rows are left out, and a clip that cannot
-            be decoded is replaced by another clip, drawn for the clip and epoch.
+            returns them, or rows of any kind that it takes, such as a list of dicts. They are checked first, and
+            faulty rows are reported together. With `on_bad_row="skip"`, faulty rows are left out, and a clip that
+            cannot be decoded is replaced by another clip, drawn for the clip and epoch.
         eval_dataset (*optional*): The same for evaluation, or a dict of several sets.
         data_collator (*optional*): A function of a list of rows that returns a batch as [`AtriDataCollator`] does.
             Default: an [`AtriDataCollator`] made from the arguments.
@@ -115,6 +115,8 @@ class AtriTrainer(EvaluatingTrainer):
         train_dataset = checked_rows(train_dataset, args, "train", left_out)
         eval_dataset = checked_rows(eval_dataset, args, "eval", left_out)
         report_excerpts(train_dataset, args)
+        eval_sets = eval_dataset.values() if isinstance(eval_dataset, dict) else [eval_dataset]
+        report_captions([train_dataset, *eval_sets], processor, args)
         self._text_cache: TextCache | None = None
         self._is_trained = train_dataset is not None
         self._own_collator = data_collator is None

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..rows.bad_rows import EMPTY_CAPTION, MISSING_LANGUAGE, BadRow
+from ..rows.captions import clean_caption
 from .caption_files import Caption
 from .clip import OTHER_CLIP, Clip, Corpus
 from .sound_folder import RecordingError
@@ -81,7 +82,7 @@ def join_languages(
         problem = _problem(found, [language for language in captions if language not in found])
         if problem is None:
             for language, caption in found.items():
-                texts[language].append(caption.text.strip())
+                texts[language].append(clean_caption(caption.text))
         else:
             lost.setdefault(clip, []).append(BadRow(f"caption {_name(key)}", None, *problem))
     return joined, lost
@@ -94,7 +95,7 @@ def _problem(found: Mapping[str, Caption[Any]], missing: list[str]) -> tuple[str
     if len({caption.clip for caption in found.values()}) > 1:
         clips = ", ".join(f"{_name(caption.clip)} in {language}" for language, caption in found.items())
         return OTHER_CLIP, f"it is of {clips}"
-    if empty := [language for language, caption in found.items() if not caption.text.strip()]:
+    if empty := [language for language, caption in found.items() if not clean_caption(caption.text)]:
         return EMPTY_CAPTION, f"it is empty in {', '.join(empty)}"
     return None
 

@@ -17,6 +17,7 @@ from ..clips.clip import OTHER_CLIP, Clip, Corpus
 from ..clips.source_ids import source_id
 from ..rows.audio_column import FORMS, find_audio_column, holds_audio, undecoded
 from ..rows.bad_rows import EMPTY_CAPTION, MISSING_RECORDING, UNEQUAL_CAPTIONS, WRONG_ID, WRONG_LINE, BadRow
+from ..rows.captions import clean_caption, unequal
 from ..rows.raw_rows import PROBLEM_COLUMN
 
 
@@ -134,20 +135,19 @@ def _parallel_texts(
 ) -> tuple[dict[str, list[str]], list[tuple[str, str]]]:
     """The captions of a row that every language has, and kind and reason of each that is left out."""
     texts = {language: list(_texts(row, columns)) for language, columns in captions.items()}
-    if len({len(found) for found in texts.values()}) > 1:
-        counts = ", ".join(f"{language} {len(found)}" for language, found in texts.items())
-        return {}, [(UNEQUAL_CAPTIONS, f"captions are parallel, so every language needs as many; there are: {counts}")]
+    if problem := unequal({language: len(found) for language, found in texts.items()}):
+        return {}, [(UNEQUAL_CAPTIONS, problem)]
     problems, kept = [], []
     for number in range(len(next(iter(texts.values())))):
-        empty = [language for language, found in texts.items() if not found[number].strip()]
+        empty = [language for language, found in texts.items() if not found[number]]
         if empty:
             problems.append((EMPTY_CAPTION, f"caption {number} is empty in {', '.join(empty)}"))
         else:
             kept.append(number)
-    return {language: [found[number].strip() for number in kept] for language, found in texts.items()}, problems
+    return {language: [found[number] for number in kept] for language, found in texts.items()}, problems
 
 
 def _texts(row: Mapping[str, Any], columns: Sequence[str]) -> Iterator[str]:
     for column in columns:
         value = row[column]
-        yield from (text or "" for text in value) if isinstance(value, list) else [value or ""]
+        yield from (clean_caption(text or "") for text in (value if isinstance(value, list) else [value]))

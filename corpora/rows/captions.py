@@ -166,8 +166,8 @@ def clean_captions(
         if texts == []:
             problems.append(Problem(EMPTY_CAPTION, f"there is no caption in the list of {language}"))
         elif texts is None or not all(isinstance(text, str) or is_missing(text) for text in texts):
-            text = f"the captions in {language} must be a string or a list of strings, but are {value!r:.200}"
-            problems.append(Problem(WRONG_CAPTIONS, text))
+            found = f"the captions in {language} must be a string or a list of strings, but are {value!r:.200}"
+            problems.append(Problem(WRONG_CAPTIONS, found))
         else:
             lists[language] = texts
     counts = {language: len(texts) for language, texts in lists.items()}

@@ -5,7 +5,7 @@ import io
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 _LINE_BREAK = re.compile(r"[\r\n]")
@@ -58,7 +58,7 @@ def read_csv_rows(path: str | Path, encoding: str = "utf-8-sig") -> tuple[list[s
     return names, _rows(reader, names)
 
 
-def _rows(reader: "csv.Reader", names: Sequence[str]) -> Iterator[CsvRow]:
+def _rows(reader: Any, names: Sequence[str]) -> Iterator[CsvRow]:
     while True:
         place = f"line {reader.line_num + 1}"
         try:

@@ -36,6 +36,7 @@ from .layout import (
     is_hidden,
     suffix_of,
 )
+from .metadata import METADATA_ADVICE
 from .splits import parse_split
 
 
@@ -238,7 +239,7 @@ def _no_rows(name: str, names: Sequence[str], subset: str | None) -> ValueError:
     first = (
         f" There is no file {METADATA_FILES[0]!r} in it." if not names else f" Its files are {', '.join(names[:5])}."
     )
-    return ValueError(f"There are no rows in {where}.{first} Rows are read from {_KINDS}.")
+    return ValueError(f"There are no rows in {where}.{first} Rows are read from {_KINDS}. {METADATA_ADVICE}.")
 
 
 def _similar_path(name: str) -> str | None:

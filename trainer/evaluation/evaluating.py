@@ -26,7 +26,7 @@ from ..data.collator import AtriDataCollator
 from ..data.feature_cache import FeatureCache
 from ..publishing.pushing import PublishingTrainer
 from ..publishing.results import complete_results, evaluation_facts, model_facts, training_facts
-from ..run.checks import checked_rows
+from ..run.checks import checked_rows, report_captions
 from .retrieval import (
     RetrievalEmbeddings,
     RetrievalSet,
@@ -128,7 +128,9 @@ class EvaluatingTrainer(PublishingTrainer):
             return self.eval_dataset, self.left_out["eval"]
         if not isinstance(given, str):
             left_out: dict[str, list[BadRow]] = {}
-            return checked_rows(given, self.args, "given", left_out), left_out["given"]
+            rows = checked_rows(given, self.args, "given", left_out)
+            report_captions([rows], self.processor, self.args)
+            return rows, left_out["given"]
         if not isinstance(self.eval_dataset, dict) or given not in self.eval_dataset:
             names = ", ".join(self.eval_dataset) if isinstance(self.eval_dataset, dict) else "no named sets"
             raise ValueError(f"There is no evaluation set {given!r}; `eval_dataset` has {names}.")
@@ -153,6 +155,7 @@ class EvaluatingTrainer(PublishingTrainer):
             progress=not self.args.disable_tqdm and self.is_world_process_zero(),
             part=(self.args.process_index, self.args.world_size),
             skip_unreadable=skip_unreadable,
+            warns=False,  # rows were looked at when the trainer got them
         )
         return part if self.args.world_size == 1 else join_embeddings(gather_object([part]))
 

@@ -24,6 +24,7 @@ from modeling_atri.modeling_atri import AtriModel
 from modeling_atri.processing_atri import AtriProcessor
 
 from ..data.batches import group_of, without_audio
+from ..data.unknown_captions import warn_of_unknown_captions
 from ..metrics import multilingual_metrics
 
 
@@ -59,7 +60,8 @@ class RetrievalSet:
         languages, rows = [resolve_language(language) for language in languages], as_sequence(rows)
         members: dict[str, list[int]] = {}
         captions: dict[str, list[str]] = {language: [] for language in languages}
-        positives, audio_ids, owners = [], [], []
+        positives, owners = [], []
+        audio_ids: list[Any] = []
         for index, row in enumerate(without_audio(rows)):
             audio_ids.append(index if row.get("audio_id") is None else row["audio_id"])
             # a list that all captions of the group share
@@ -128,6 +130,7 @@ def embed_retrieval_set(
     progress: bool = False,
     part: tuple[int, int] = (0, 1),
     skip_unreadable: bool = False,
+    warns: bool = True,
 ) -> RetrievalEmbeddings:
     """Encode every clip and every caption once.
 
@@ -140,6 +143,7 @@ def embed_retrieval_set(
             clip and caption, starting at rank.
         skip_unreadable (`bool`, *optional*, defaults to `False`): Note clips that cannot be read in `unreadable`
             instead of raising.
+        warns (`bool`, *optional*, defaults to `True`): Warn of captions of which the tokenizer knows nothing.
 
     Raises:
         ValueError: The tokenizer lacks a language, or a clip cannot be read.
@@ -147,6 +151,8 @@ def embed_retrieval_set(
     for language in retrieval_set.captions:
         processor.language_id(language)
     rank, world_size = part
+    if warns and rank == 0:
+        warn_of_unknown_captions(processor, retrieval_set.captions)
     options = {"batch_size": batch_size, "progress": progress}
     names = None
     if retrieval_set.audio_ids is not None:

@@ -1,7 +1,7 @@
 """Checks of rows, tokenizer and metrics before a run starts."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -14,6 +14,7 @@ from modeling_atri.modeling_atri import AtriModel
 from modeling_atri.processing_atri import AtriProcessor
 
 from ..arguments import AtriTrainingArguments
+from ..data.unknown_captions import sample_captions, warn_of_unknown_captions
 
 
 logger = logging.getLogger(__name__)
@@ -63,6 +64,14 @@ def report_excerpts(rows: Any, args: AtriTrainingArguments) -> None:
             len(rows),
             args.max_audio_seconds,
         )
+
+
+def report_captions(sets: Iterable[Any], processor: AtriProcessor, args: AtriTrainingArguments) -> None:
+    """Warn of the captions in several sets of checked rows of which the tokenizer knows nothing."""
+    samples = [sample_captions(rows, args.languages) for rows in sets if rows is not None]
+    if args.process_index == 0:
+        joined = {code: [text for sample in samples for text in sample[code]] for code in args.languages}
+        warn_of_unknown_captions(processor, joined)
 
 
 def check_tokenizer(processor: AtriProcessor, model: AtriModel, languages: Sequence[str]) -> None:

@@ -77,7 +77,7 @@ class ScratchArguments:
         )
 
 
-def caption_texts(rows: Iterable[dict], languages: Sequence[str]) -> Iterable[str]:
+def caption_texts(rows: Sequence[dict], languages: Sequence[str]) -> Iterable[str]:
     """All captions of rows from `load_rows`, row by row and language by language."""
     for row in without_audio(rows):
         found = resolve_captions(row, languages, problems=[]) or {}
