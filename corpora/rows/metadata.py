@@ -41,8 +41,9 @@ def read_file_rows(path: Path) -> Iterator[FileRow]:
             `.jsonl` or CSV file is not an error but a `FileRow` with a `problem`.
     """
     if path.suffix.lower() in _TABLE_SUFFIXES:
-        for place, cells, problem in read_csv_rows(path)[1]:
-            yield FileRow(place, {name: cell or None for name, cell in cells.items()}, problem)
+        names, rows = read_csv_rows(path)
+        for place, cells, problem in rows:
+            yield FileRow(place, {name: cells.get(name) or None for name in names}, problem)
         return
     if path.suffix.lower() != ".jsonl":
         for index, item in enumerate(_json_list(path)):

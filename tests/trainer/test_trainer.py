@@ -420,6 +420,36 @@ def test_group_column_of_plain_rows(tmp_path):
     assert [row["group_id"] for row in trainer.train_dataset] == ["0", "1", "0", "1"]
 
 
+@pytest.mark.parametrize("kind", ["strings", "ISO codes", "generator", "no ids", "DatasetDict of one"])
+def test_rows_of_every_kind_train_the_same_model(tmp_path, kind):
+    rows = make_rows(4, num_captions=1)
+    expected, _ = train(make_arguments(tmp_path), rows)
+    iso = dict(zip(LANGUAGES, ("en", "French", "ja"), strict=True))
+    captions = [row["captions"] for row in rows]
+    given = {
+        "strings": [row | {"captions": {code: text for code, (text,) in row["captions"].items()}} for row in rows],
+        "ISO codes": [
+            row | {"captions": {iso[code]: texts for code, texts in row["captions"].items()}} for row in rows
+        ],
+        "generator": (row for row in rows),
+        "no ids": [{"audio": row["audio"], "captions": row["captions"]} for row in rows],
+        "DatasetDict of one": datasets.DatasetDict(train=write_dataset(tmp_path, rows)),
+    }[kind]
+    trainer, _ = train(make_arguments(tmp_path), given)
+    assert [row["captions"] for row in trainer.train_dataset] == captions
+    assert_same_weights(trainer.model, expected.model, tolerance=1e-6)
+
+
+def test_data_sets_of_several_splits(tmp_path):
+    rows = write_dataset(tmp_path, make_rows(3))
+    splits = datasets.DatasetDict(train=rows, dev=rows)
+    with pytest.raises(ValueError, match=r"a DatasetDict of 2 sets \(train, dev\), .* such as `data\['train'\]`"):
+        make_trainer(make_arguments(tmp_path), splits)
+    assert list(make_trainer(make_arguments(tmp_path), None, splits).eval_dataset) == ["train", "dev"]
+    with pytest.raises(ValueError, match="which a streamed data set does not allow. Load it without"):
+        make_trainer(make_arguments(tmp_path), rows.to_iterable_dataset())
+
+
 @pytest.mark.parametrize("where", ["train", "eval", "one of several"])
 def test_wrong_rows_are_reported_before_training(tmp_path, where):
     rows = make_rows(3)

@@ -23,6 +23,12 @@ def test_counts_and_their_sentence():
         "2 of 4 rows are left out: 1 missing recording (line 3, a), 1 wrong line (line 4)."
     )
     assert describe(ROWS[:2], 3).startswith("2 of 3 rows (67%!) are left out: ")
+    assert describe(ROWS[:1], 2) == "1 of 2 rows is left out: 1 missing recording (line 3, a)."
+    unequal = [row._replace(kind="unequal captions") for row in ROWS[:2]]
+    assert describe([*unequal, ROWS[3], ROWS[0]], 9) == (
+        "4 of 9 rows are left out: 2 missing recordings (line 9, d, ...), "
+        "2 rows with unequal captions (line 3, a, ...)."
+    )
 
 
 def test_a_written_list_is_read_again(tmp_path):

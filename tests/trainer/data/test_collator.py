@@ -179,6 +179,26 @@ def test_features_come_from_the_cache(tmp_path):
     assert torch.equal(collator(drawn(rows))["input_features"], plain)
 
 
+def test_captions_and_languages_in_other_forms():
+    rows = make_rows(3, num_captions=1)
+    collator = AtriDataCollator(PROCESSOR, LanguageDraws("kcl", LANGUAGES))
+    expected = collator(rows)
+    iso = dict(zip(LANGUAGES, ("en", "French", "ja"), strict=True))
+    others = [
+        {
+            "audio": row["audio"],
+            "captions": {iso[code]: text.replace("a", "&#97;") for code, (text,) in row["captions"].items()},
+        }
+        for row in rows
+    ]
+    found = collator(others)
+    for name in ("input_ids", "attention_mask", "input_features", "item_ids"):
+        assert torch.equal(found[name], expected[name]), name
+    assert len(set(found["group_ids"].tolist())) == 3, "rows without an id are not positives of one another"
+    with pytest.raises(BadRowError, match="Row 1 has no `audio`"):
+        collator([others[0], {"captions": {"en": "x"}}])
+
+
 def test_missing_captions():
     rows = make_rows(2)
     rows[1]["captions"] = {"eng_Latn": ["a dog", "a cat"], "fra_Latn": []}

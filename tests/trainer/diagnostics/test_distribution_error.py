@@ -193,6 +193,11 @@ def test_captions_that_differ_in_number():
     assert distribution_error(shares, counts) == pytest.approx((0, 3 / 4 * 2 * (1 - 1 / 3)), abs=1e-12)
 
 
+def test_a_caption_that_is_no_list_is_one():
+    rows = [{"captions": {"en": "a dog", "fr": ["un chien"]}}]
+    assert caption_counts(rows, ["eng_Latn", "fra_Latn"]).tolist() == [[1, 1]]
+
+
 def test_what_is_refused():
     with pytest.raises(ValueError, match="Row 'clip 0' has no caption in deu_Latn. Add it"):
         caption_counts(make_rows(2), ["eng_Latn", "deu_Latn"])

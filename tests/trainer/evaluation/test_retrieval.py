@@ -111,6 +111,16 @@ def test_groups_may_be_numbers_and_none_is_no_group(groups, positives):
     assert RetrievalSet.from_rows(rows, LANGUAGES).positives == positives
 
 
+def test_captions_in_other_forms():
+    rows = [
+        {"audio": b"1", "captions": {"en": "R&amp;B", "French": ("du R&B",)}},
+        {"file_name": "2.wav", "caption": "a dog", "fr": "un chien"},
+    ]
+    found = RetrievalSet.from_rows(iter(rows), ["en", "fr"])
+    assert found.captions == {"eng_Latn": ["R&B", "a dog"], "fra_Latn": ["du R&B", "un chien"]}
+    assert (list(found.audios), found.positives, found.audio_ids) == ([b"1", "2.wav"], [[0], [1]], [0, 1])
+
+
 def test_recordings_are_read_when_they_are_needed():
     class Rows(list):
         reads = 0

@@ -53,6 +53,7 @@ def test_the_seed_decides_the_weights():
 def test_caption_texts_go_row_by_row_and_language_by_language():
     rows = [{"captions": {"eng_Latn": ["a", "b"], "fra_Latn": ["c"]}}, {"captions": {"eng_Latn": ["d"]}}]
     assert list(caption_texts(rows, ["fra_Latn", "eng_Latn"])) == ["c", "a", "b", "d"]
+    assert list(caption_texts([{"captions": {"en": "R&amp;B"}}], ["eng_Latn"])) == ["R&B"], "not letters"
 
 
 @pytest.mark.parametrize(
