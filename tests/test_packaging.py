@@ -120,7 +120,9 @@ def test_every_public_name_is_importable_from_another_folder_in_silence(site, tm
     result = run_installed(site, tmp_path, CHECK_PUBLIC_NAMES, str(site))
     (line,) = result.stdout.splitlines()
     assert {"modeling_atri.AtriModel", "modeling_atri.trainer.AtriTrainer"} <= set(json.loads(line))
-    assert result.stderr == ""
+    # transformers loads torchao and bitsandbytes where they are installed, and both talk on a machine without a GPU.
+    others = ("torchao", "torch/utils/_pytree.py", "kernels-community")
+    assert [line for line in result.stderr.splitlines() if not any(name in line for name in others)] == []
 
 
 def test_packaged_data_is_readable(site, tmp_path, repository_root):

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from modeling_atri import AtriModel
@@ -132,6 +133,26 @@ def test_saved_and_loaded_again(tmp_path, names):
     loaded.disable_adapters()
     if "layers" not in names:  # without `modules_to_save`, the base model's scale is saved and loaded
         assert torch.equal(outputs(loaded), base)
+
+
+def test_adapters_of_version_0_1(tmp_path):
+    """They hold the logit scale as a scalar outside of `modules_to_save`."""
+    tiny_model().save_pretrained(tmp_path / "base")
+    model = AtriModel.from_pretrained(tmp_path / "base")
+    model.add_adapter(lora(modules_to_save=["audio_projection"]))
+    model.logit_scale.requires_grad_(True)
+    expected = change(model, seed=1)
+    model.save_pretrained(tmp_path / "old")
+    weights = load_file(tmp_path / "old" / "adapter_model.safetensors")
+    weights["base_model.model.logit_scale"] = weights.pop("base_model.model.learned_logit_scale.weight").reshape(())
+    save_file(weights, tmp_path / "old" / "adapter_model.safetensors", {"format": "pt"})
+    loaded, info = AtriModel.from_pretrained(tmp_path / "old", output_loading_info=True)
+    assert not any(info.values())
+    assert torch.equal(outputs(loaded), expected)
+    around = peft.PeftModel.from_pretrained(AtriModel.from_pretrained(tmp_path / "base"), tmp_path / "old")
+    assert torch.equal(outputs(around), expected)
+    loaded.save_pretrained(tmp_path / "again")
+    assert torch.equal(outputs(AtriModel.from_pretrained(tmp_path / "again")), expected)
 
 
 def test_around_a_model():
