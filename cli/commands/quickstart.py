@@ -147,8 +147,8 @@ def _program(name: str) -> str:
 def _make_scenes(options: QuickstartArguments) -> dict[Split, Any]:
     """Rows of each split, whose sounds are written unless they are there from an earlier run."""
     from modeling_atri.corpora.rows.load import load_rows
-    from modeling_atri.corpora.rows.metadata import METADATA_FILE
     from modeling_atri.corpora.soundscapes.scenes import write_soundscapes
+    from modeling_atri.corpora.sources.metadata import METADATA_FILE
 
     for split, folder in options.scene_folders.items():
         if not (folder / METADATA_FILE).exists():  # written last, so the folder is complete

@@ -7,7 +7,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from modeling_atri.languages_atri import resolve_language
 
-from ..rows.csv_rows import read_csv_rows
+from ..sources.csv_rows import read_csv_rows
 
 
 Name = TypeVar("Name", bound=Hashable)

@@ -9,7 +9,7 @@ from modeling_atri.files import write_json, write_json_lines
 
 from ..clips.clip import OVERLAP
 from ..rows.bad_rows import BadRow, count_kinds, read_bad_rows, write_bad_rows
-from ..rows.metadata import METADATA_FILE
+from ..sources.metadata import METADATA_FILE
 from .overlap import Overlap
 from .prepared import LEFT_OUT_FILE, OVERLAP_FILE, REPORT_FILE, read_clips, read_dropped_clips, read_report, summary
 

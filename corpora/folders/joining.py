@@ -8,7 +8,7 @@ from typing import Any
 from modeling_atri.files import write_json, write_json_lines
 
 from ..rows.bad_rows import count_kinds, read_bad_rows, write_bad_rows
-from ..rows.metadata import METADATA_FILE
+from ..sources.metadata import METADATA_FILE
 from .prepared import LEFT_OUT_FILE, OVERLAP_FILE, REPORT_FILE, check_output, read_clips, read_kept_out, summary
 
 

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from ..clips.clip import OVERLAP
 from ..rows.bad_rows import LEFT_OUT_NAME, BadRow, read_bad_rows
-from ..rows.metadata import METADATA_FILE, read_metadata
 from ..rows.recordings import recording_length
+from ..sources.metadata import METADATA_FILE, read_metadata
 
 
 REPORT_FILE = "report.json"

@@ -13,8 +13,8 @@ from modeling_atri.files import write_json, write_json_lines, written_whole
 
 from ..clips.clip import Clip, Corpus
 from ..rows.bad_rows import BadRow, BadRowError, count_kinds, write_bad_rows
-from ..rows.metadata import METADATA_FILE
 from ..rows.recordings import usable_length
+from ..sources.metadata import METADATA_FILE
 from .prepared import LEFT_OUT_FILE, LOST_CAPTIONS_FILE, REPORT_FILE, check_output, read_kept_out, summary
 
 

@@ -15,10 +15,10 @@ import datasets
 from ..clips.assembling import without_captions
 from ..clips.clip import OTHER_CLIP, Clip, Corpus
 from ..clips.source_ids import source_id
-from ..rows.audio_column import FORMS, find_audio_column, holds_audio, undecoded
 from ..rows.bad_rows import EMPTY_CAPTION, MISSING_RECORDING, UNEQUAL_CAPTIONS, WRONG_ID, WRONG_LINE, BadRow
 from ..rows.captions import clean_caption, unequal
-from ..rows.raw_rows import PROBLEM_COLUMN
+from ..sources.audio_column import FORMS, find_audio_column, holds_audio, undecoded
+from ..sources.raw_rows import PROBLEM_COLUMN
 
 
 _TEXTS = {"string", "large_string", "null"}

@@ -10,15 +10,15 @@ import pyarrow
 
 from modeling_atri.languages_atri import resolve_languages
 
-from .audio_column import AUDIO_COLUMNS, audio_alone, audio_name, find_audio_column
+from ..sources.audio_column import AUDIO_COLUMNS, audio_alone, audio_name, find_audio_column
+from ..sources.layout import METADATA_FILES
+from ..sources.metadata import METADATA_ADVICE, read_file_rows
+from ..sources.opening import open_source, pick_split
+from ..sources.raw_rows import PROBLEM_COLUMN
 from .bad_rows import BadRow, describe
 from .captions import CAPTIONS_ADVICE, caption_columns
 from .checks import CheckedRow, RowChecker
-from .layout import METADATA_FILES
-from .metadata import METADATA_ADVICE, read_file_rows
-from .opening import open_source, pick_split
 from .plain_rows import CheckedRows, check_plain_rows
-from .raw_rows import PROBLEM_COLUMN
 from .recordings import audio_sources, is_url
 
 

@@ -9,7 +9,7 @@ import soundfile
 
 from modeling_atri.audio_inputs_atri import path_of, read_sound, unpack_sound
 
-from .audio_column import audio_name
+from ..sources.audio_column import audio_name
 from .bad_rows import BadRow
 from .checks import CheckedRow, RowChecker
 

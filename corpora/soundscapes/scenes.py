@@ -26,7 +26,7 @@ import soundfile
 
 from modeling_atri.files import write_json_lines
 
-from ..rows.metadata import METADATA_FILE
+from ..sources.metadata import METADATA_FILE
 from .captions import bare_captions, scene_captions, written_out
 from .combinations import Combination, Relation, all_combinations, is_heldout
 from .rendering import render

@@ -14,7 +14,7 @@ from modeling_atri.files import remove_unfinished
 from modeling_atri.languages_atri import language_name
 
 from ..folders.prepared import OVERLAP_FILE, read_dropped_clips
-from ..rows.metadata import METADATA_FILE
+from ..sources.metadata import METADATA_FILE
 from .journal import JOURNAL_NAME, Entry, identity
 from .translated_rows import file_name_in
 

@@ -15,7 +15,7 @@ from modeling_atri.hub_cards.authorship import write_card
 from modeling_atri.hub_cards.dataset_cards import DatasetFacts
 from modeling_atri.languages_atri import language_name
 
-from ..rows.metadata import METADATA_FILE
+from ..sources.metadata import METADATA_FILE
 from .journal import JOURNAL_NAME, Entry, hash_text
 from .licenses import joint_license
 from .quality import EMPTY, LOW_SCORE

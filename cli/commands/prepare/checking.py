@@ -46,7 +46,7 @@ example:
         from modeling_atri.corpora.folders.overlap import find_overlaps
         from modeling_atri.corpora.folders.prepared import OVERLAP_FILE, read_clips
         from modeling_atri.corpora.rows.bad_rows import describe_kinds
-        from modeling_atri.corpora.rows.metadata import METADATA_FILE
+        from modeling_atri.corpora.sources.metadata import METADATA_FILE
         from modeling_atri.files import write_json_lines
         from modeling_atri.hub_cards.tables import counted
 

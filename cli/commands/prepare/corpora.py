@@ -227,7 +227,7 @@ example:
     def read(self) -> "Corpus":
         from modeling_atri.corpora.clips.caption_files import parse_files
         from modeling_atri.corpora.readers.hub_columns import read_columns
-        from modeling_atri.corpora.rows.opening import open_dataset
+        from modeling_atri.corpora.sources.opening import open_dataset
 
         columns = {language: names.split(",") for language, names in parse_files(self.captions).items()}
         dataset = open_dataset(self.name, self.split, self.subset, self.audio_column)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from modeling_atri.corpora.rows.csv_rows import read_csv_rows
 from modeling_atri.corpora.rows.load import load_rows, read_other_columns
+from modeling_atri.corpora.sources.csv_rows import read_csv_rows
 from tests.helpers.rows import sound
 
 

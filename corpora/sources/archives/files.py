@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from .layout import is_hidden
+from ..layout import is_hidden
 
 
 # What Python raises for an archive that is cut off, damaged or encrypted.

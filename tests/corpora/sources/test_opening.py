@@ -13,7 +13,7 @@ import soundfile
 
 from modeling_atri.audio_io import load_audio
 from modeling_atri.corpora.rows.load import load_rows
-from modeling_atri.corpora.rows.opening import open_dataset, open_source, pick_split
+from modeling_atri.corpora.sources.opening import open_dataset, open_source, pick_split
 from modeling_atri.files import write_json_lines
 from tests.helpers import sources
 from tests.helpers.rows import make_row

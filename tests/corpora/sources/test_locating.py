@@ -7,8 +7,8 @@ import datasets
 import pytest
 
 from modeling_atri.corpora.rows.load import load_rows
-from modeling_atri.corpora.rows.locating import find_source
-from modeling_atri.corpora.rows.opening import open_dataset
+from modeling_atri.corpora.sources.locating import find_source
+from modeling_atri.corpora.sources.opening import open_dataset
 from tests.helpers import sources
 from tests.helpers.local_hub import READER, STRANGER, Commit, LocalHub, RefusedError, Repo
 from tests.helpers.rows import make_row, write_folder
@@ -41,7 +41,7 @@ def test_mistyped_paths_are_not_looked_for_on_the_hub(tmp_path, monkeypatch, sou
         raise AssertionError("asked the Hub")
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("modeling_atri.corpora.rows.hub_files.snapshot_download", refuse)
+    monkeypatch.setattr("modeling_atri.corpora.sources.hub_files.snapshot_download", refuse)
     write_folder(Path("clips/train"), [make_row("a")])
     with pytest.raises(ValueError, match=message):
         load_rows(source)

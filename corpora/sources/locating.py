@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from modeling_atri.sources import HubDataset, missing_source, parse_hub_dataset
 
-from .archived_rows import splits_in_archives
+from .archives.rows import splits_in_archives
 from .dataset_card import find_subset_splits, glob_expression, read_configs
 from .hub_files import HubFiles
 from .layout import (

@@ -21,11 +21,11 @@ from huggingface_hub.utils import WeakFileLock
 from modeling_atri.files import write_json, written_whole
 from modeling_atri.languages_atri import resolve_language
 
-from .archive_files import Archive, FolderFiles
-from .audio_column import audio_name, undecoded
-from .layout import ALL_SOUND_SUFFIXES, METADATA_FILES, TEXT_SUFFIXES, base_name, find_splits, stem_of, suffix_of
-from .metadata import read_file_rows
-from .raw_rows import PROBLEM_COLUMN, row_table
+from ..audio_column import audio_name, undecoded
+from ..layout import ALL_SOUND_SUFFIXES, METADATA_FILES, TEXT_SUFFIXES, base_name, find_splits, stem_of, suffix_of
+from ..metadata import read_file_rows
+from ..raw_rows import PROBLEM_COLUMN, row_table
+from .files import Archive, FolderFiles
 
 
 _VERSION = 1  # of the cached files: to be raised when the same archives give other rows

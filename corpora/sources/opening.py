@@ -9,8 +9,8 @@ import datasets
 import pyarrow as pa
 from datasets.exceptions import DatasetGenerationError, DatasetsError
 
-from .archive_files import check_content
-from .archived_rows import rows_of_archives, rows_of_sounds
+from .archives.files import check_content
+from .archives.rows import rows_of_archives, rows_of_sounds
 from .audio_column import find_audio_column, undecoded
 from .layout import ALL_SOUND_SUFFIXES, ARCHIVE_SUFFIXES, ROW_SUFFIXES, TABLE_SUFFIXES, suffix_of
 from .locating import Source, find_source

@@ -11,10 +11,10 @@ from pathlib import Path
 import datasets
 import pytest
 
-from modeling_atri.corpora.rows import archived_rows
 from modeling_atri.corpora.rows.bad_rows import MISSING_RECORDING, WRONG_CAPTIONS, WRONG_LINE
 from modeling_atri.corpora.rows.load import load_rows
-from modeling_atri.corpora.rows.opening import open_dataset
+from modeling_atri.corpora.sources.archives import rows as archived_rows
+from modeling_atri.corpora.sources.opening import open_dataset
 from tests.helpers import sources
 
 
