@@ -510,9 +510,10 @@ def test_there_is_nothing_to_predict(tmp_path):
 
 
 def test_a_language_that_the_tokenizer_lacks_is_refused(tmp_path):
+    rows = [row | {"captions": row["captions"] | {"ita_Latn": ["un cane", "un gatto"]}} for row in make_rows(4)]
     languages = ["eng_Latn", "ita_Latn"]
     with pytest.raises(ValueError, match="The tokenizer has no code for 'ita_Latn'"):
-        make_trainer(make_arguments(tmp_path, languages=languages), make_rows(4, languages=LANGUAGES))
+        make_trainer(make_arguments(tmp_path, languages=languages), rows)
 
 
 def test_a_tokenizer_of_another_model_is_refused(tmp_path):
