@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
@@ -21,6 +21,7 @@ from huggingface_hub import (
 )
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError
 from huggingface_hub.utils import validate_repo_id
+from safetensors import SafetensorError, safe_open
 
 from modeling_atri.sources import is_hub_id
 
@@ -134,7 +135,9 @@ def collect_files(
     _check_name(repo_id)
     folder = Path(folder)
     _check_folder(folder)
-    files: dict[str, Path | bytes] = dict(published_files(folder))
+    found = published_files(folder)
+    _check_contents(found.values())
+    files: dict[str, Path | bytes] = dict(found)
     if facts is not None:
         return files | _texts(folder, repo_id, facts, base_model, files)
     try:
@@ -257,12 +260,27 @@ def _check_folder(folder: Path) -> None:
         )
 
 
+def _check_contents(paths: Iterable[Path]) -> None:
+    """Raise a ValueError for a file that no one could load."""
+    for path in paths:
+        try:
+            if path.suffix == ".json":
+                content = json.loads(path.read_text(encoding="utf-8"))
+                if path.name.endswith("config.json") and not isinstance(content, dict):
+                    raise ValueError(f"it must hold an object, but holds a {type(content).__name__}")
+            elif path.suffix == ".safetensors":
+                with safe_open(path, "pt"):
+                    pass  # reads the header and compares the size
+        except (ValueError, RecursionError, SafetensorError) as error:
+            kind = "JSON" if path.suffix == ".json" else "weights"
+            raise ValueError(
+                f"{path} cannot be read as {kind}: {error}. Save the model again, or copy it again."
+            ) from error
+
+
 def _adapter_config(path: Path, base_model: str | None) -> dict[str, Any]:
     """PEFT's configuration with a base model that others can load."""
-    try:
-        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} cannot be read as JSON: {error}. Save the adapter again.") from error
+    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     base = base_model or config.get("base_model_name_or_path")
     if not base or not is_hub_id(base):
         raise ValueError(

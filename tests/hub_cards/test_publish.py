@@ -12,6 +12,7 @@ import pytest
 import soundfile
 from huggingface_hub import HfApi, ModelCard, hf_hub_download
 from huggingface_hub.errors import RepositoryNotFoundError
+from safetensors.numpy import save
 
 from modeling_atri import AtriModel
 from modeling_atri.hub_cards import make_model_card, publish
@@ -246,7 +247,7 @@ def test_an_incomplete_folder_is_not_pushed(hub, folder, removed, message):
 def test_an_adapter_names_a_base_that_others_can_load(hub, folder):
     for name in ("config.json", "model.safetensors", "atri_results.json", "emissions.csv"):
         (folder / name).unlink()
-    (folder / "adapter_model.safetensors").write_bytes(b"adapter")
+    (folder / "adapter_model.safetensors").write_bytes(save({"a": np.zeros(1)}))
     config = {"peft_type": "LORA", "base_model_name_or_path": str(folder)}
     (folder / "adapter_config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match="made on a model that is not on the Hub.*as `base_model`"):
@@ -468,6 +469,11 @@ def test_the_code_in_other_cards_runs_too(saved_model, tmp_path, monkeypatch, ki
         ("atri_results.json", b'{"training": [1]}', "No card can be made from .*atri_results.json"),
         ("atri_results.json", b"[" * 100_000, "atri_results.json cannot be read as JSON"),
         ("README.md", b"\xff", "README.md is not a text in UTF-8"),
+        ("config.json", b'{"model_type": ', r"/config\.json cannot be read as JSON: .*\. Save the model again"),
+        ("config.json", b"[]", r"/config\.json cannot be read as JSON: it must hold an object, but holds a list"),
+        ("processor_config.json", b"\xff", r"processor_config\.json cannot be read as JSON"),
+        ("tokenizer.json", b"", r"tokenizer\.json cannot be read as JSON"),
+        ("model.safetensors", b"version https://git-lfs", r"model\.safetensors cannot be read as weights"),
     ],
 )
 def test_a_damaged_file_is_named(folder, name, content, message):

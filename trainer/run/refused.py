@@ -132,16 +132,12 @@ def check_refused_options(args: TrainingArguments) -> None:
 
 
 def check_trackers(report_to: str | list[str] | None) -> None:
-    """Raise a ValueError for trackers that `report_to` names and that are not known, or whose package is missing."""
+    """Raise a ValueError for trackers that `report_to` names and that are not known, or whose package is missing.
+
+    `"all"` means those that are installed, as in transformers, even if there are none.
+    """
     names = [report_to] if isinstance(report_to, str) else list(report_to or [])
-    if names in ([], ["none"]):
-        return
-    if names == ["all"]:
-        if not integrations.get_available_reporting_integrations():
-            raise ValueError(
-                "`report_to` is 'all', but no package that runs are reported to is installed. Install one, e.g. `pip "
-                "install tensorboard`, or set `report_to` to 'none'."
-            )
+    if names in ([], ["none"], ["all"]):
         return
     for name in names:
         if name == "kubeflow" and integrations.is_kubeflow_available():  # transformers adds it inside a TrainJob
