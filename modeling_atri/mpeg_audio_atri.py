@@ -11,7 +11,7 @@ Source: ISO/IEC 11172-3 and 13818-3 for frames; http://gabriel.mp3-tech.org/mp3i
 import re
 from bisect import bisect_right
 from collections.abc import Iterator
-from functools import lru_cache
+from itertools import product
 from typing import NamedTuple, cast
 
 from .byte_marks_atri import find_marks, tag_size
@@ -30,7 +30,9 @@ _KILOBITS = {  # per second, by MPEG-1 or later and layer; 0 is the free format
     (False, 3): (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
 _MAX_FREE_SIZE = 8192  # bytes between two frames of the free format, more than 640 kbit/s need
-_FRAME_OR_TAG = re.compile(rb"\xff[\xe2-\xff]|ID3|APETAGEX")
+# The third byte of a frame's header, whose bits 1111 (bit rate) and 11 (sampling rate) stand for nothing.
+_BIT_RATE_AND_RATE = b"".join(re.escape(bytes([byte])) for byte in range(0xF0) if byte >> 2 & 3 != 3)
+_FRAME_OR_TAG = re.compile(rb"\xff[\xe2-\xe7\xf2-\xf7\xfa-\xff][%s]|ID3|APETAGEX" % _BIT_RATE_AND_RATE)
 # After other bytes than frames and tags, so many frames in a row are taken for sound and not for chance.
 _MIN_FRAMES_AFTER_JUNK = 4
 
@@ -76,7 +78,12 @@ class _Run(NamedTuple):
     is_cut: bool  # whether an incomplete frame follows
 
 
-_kind = lru_cache(maxsize=None)(_Kind)  # equal kinds are one object, and are compared as such
+# Equal kinds are one object, in all threads, and are compared as such.
+_KINDS = {
+    values: _Kind(*values)
+    for version, rates in _RATES.items()
+    for values in product((version,), (1, 2, _LAYER_III), rates, (1, 2), (False, True))
+}
 
 
 def _frame(header: bytes) -> _Frame | None:
@@ -88,7 +95,7 @@ def _frame(header: bytes) -> _Frame | None:
     if version is None or layer == 4 or bit_rate == 15 or rate == 3:
         return None
     kilobits = _KILOBITS[version == 1, layer][bit_rate]
-    kind = _kind(version, layer, _RATES[version][rate], 1 if header[3] >> 6 == 3 else 2, kilobits == 0)
+    kind = _KINDS[version, layer, _RATES[version][rate], 1 if header[3] >> 6 == 3 else 2, kilobits == 0]
     slot = 4 if layer == 1 else 1  # bytes that sizes are counted in
     slots = 0 if kind.is_free else kind.num_samples // 8 // slot * 1000 * kilobits // kind.rate
     return _Frame((slots + padding) * slot, kind)
@@ -152,8 +159,9 @@ def _runs(content: bytes, heads: list[int]) -> Iterator[_Run]:
         index = bisect_right(heads, place)
         limit = heads[index] if index < len(heads) else len(content)
         run = _run(content, place, limit, kind, size)
-        yield run
-        place = _next_frame(content, run.stop)
+        if run.num_frames:
+            yield run
+        place = _next_frame(content, max(run.stop, place + 1))
 
 
 def _run(content: bytes, start: int, limit: int, kind: _Kind, free_size: int) -> _Run:
