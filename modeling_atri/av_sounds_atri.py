@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from itertools import chain
 from typing import Any, BinaryIO
@@ -82,13 +83,15 @@ class AvStream:
     def _open(self) -> None:
         self.close()
         self._file.seek(0)
-        try:
+        with self._damage_explained():
             self._container = self._av.open(self._file, options={"format_whitelist": _FORMATS})
             track = self._container.streams.best("audio")
-        except self._av.error.FFmpegError as error:
-            raise UndecodableStreamError(f"it is damaged or truncated: {_reason(error)}") from error
         if track is None:
             raise BrokenStreamError("it holds no audio track, only video or other data.")
+        if track.codec_context is None:
+            raise BrokenStreamError(
+                "PyAV has no decoder for its audio track, which may be encrypted or damaged. Convert it to WAV."
+            )
         self._stated = _stated_length(self._container, track)
         self._blocks = self._decoded(track)
         # Some codecs know their rate only with the first frame.
@@ -100,7 +103,7 @@ class AvStream:
     def _decoded(self, track: Any) -> Iterator[np.ndarray]:
         track.codec_context.thread_count = 1  # several files are read at the same time
         self._rate: Any = None
-        try:
+        with self._damage_explained():
             for frame in self._container.decode(track):
                 if self._rate not in (None, frame.sample_rate):
                     raise BrokenStreamError(
@@ -109,7 +112,15 @@ class AvStream:
                 self._rate = frame.sample_rate
                 if frame.samples:
                     yield _mono(frame)
-        except self._av.error.FFmpegError as error:
+
+    @contextmanager
+    def _damage_explained(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenStreamError:
+            raise
+        # A damaged header may send the decoder to a place that no file has: OSError of a file, ValueError of bytes.
+        except (self._av.error.FFmpegError, OSError, ValueError) as error:
             raise UndecodableStreamError(f"it is damaged or truncated: {_reason(error)}") from error
 
 

@@ -5,6 +5,7 @@ import io
 
 import numpy as np
 import pytest
+import soundfile
 
 from modeling_atri.audio_io import MissingDecoderError, audio_length, load_audio, load_excerpt
 from modeling_atri.sound_files_atri import OTHER_SOUND_SUFFIXES, SOUND_SUFFIXES, names_sound
@@ -119,6 +120,29 @@ def test_damage_is_refused():
     content[len(content) // 2 : len(content) // 2 + 300] = bytes(300)
     with pytest.raises(ValueError, match="Cannot (decode|use) the given .* bytes: .*(damaged|truncated)"):
         load_audio(bytes(content))
+
+
+def test_an_unknown_codec_is_refused():
+    pytest.importorskip("av")
+    file = io.BytesIO()
+    soundfile.write(file, np.zeros(1_000), 16_000, format="WAV")
+    content = bytearray(file.getvalue())
+    content[20:22] = b"\x34\x12"  # a format that nobody has registered
+    with pytest.raises(ValueError, match="Cannot use the given .* bytes: PyAV has no decoder for its audio track"):
+        load_audio(bytes(content))
+
+
+def test_places_beyond_every_file_are_refused(tmp_path):
+    """FFmpeg goes where the sizes of chunks in this header lead, which is an error of the file and not of FFmpeg."""
+    pytest.importorskip("av")
+    file = io.BytesIO()
+    soundfile.write(file, np.zeros(1_000), 16_000, format="CAF")
+    content = bytearray(file.getvalue())
+    content[content.index(b"free") + 4] = 0x80
+    (tmp_path / "x.caf").write_bytes(content)
+    for source in (tmp_path / "x.caf", bytes(content)):
+        with pytest.raises(ValueError, match="Cannot decode .*(x.caf|bytes).*: "):
+            load_audio(source)
 
 
 def test_playlists_open_nothing(tmp_path):
