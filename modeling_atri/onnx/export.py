@@ -21,7 +21,6 @@ from ..eval_mode_atri import in_eval_mode
 from ..files import folder_written_whole
 from ..modeling_atri import AtriModel
 from ..processing_atri import AtriProcessor
-from ..text_model_atri import max_text_tokens
 from .extra import AUDIO_FILE, MAX_TEXT_TOKENS, TEXT_FILE, import_extra
 from .verify import WrongGraphError, check_graph, example_captions, example_clips
 
@@ -76,8 +75,7 @@ def export_onnx(model: AtriModel, processor: AtriProcessor, folder: str | PathLi
     with folder_written_whole(Path(folder)) as new, in_eval_mode(model), _quiet():
         tower = _Tower(_AudioTower(model), clips, clip_dimensions, "audio_embeds", {})
         _write_graph(tower, new / AUDIO_FILE, partial(example_clips, model), int8)
-        limit = max_text_tokens(model.text_model)
-        notes = {} if limit is None else {MAX_TEXT_TOKENS: str(limit)}
+        notes = {} if model.max_text_tokens is None else {MAX_TEXT_TOKENS: str(model.max_text_tokens)}
         tower = _Tower(_TextTower(model), captions, caption_dimensions, "text_embeds", notes)
         _write_graph(tower, new / TEXT_FILE, partial(example_captions, model), int8)
         model.config.save_pretrained(new)

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from ..modeling_atri import AtriModel
-from ..text_model_atri import max_text_tokens
 from .model import load_graph, run_graph
 
 
@@ -44,7 +43,7 @@ def example_captions(model: AtriModel) -> Iterator[dict[str, Tensor]]:
     """Batches of captions of random tokens, with padding, up to 200 tokens or the position limit of the tower."""
     text: Any = model.config.text_config
     padding = getattr(text, "pad_token_id", None) or 0
-    limit = max_text_tokens(model.text_model) or max(map(max, _CAPTION_LENGTHS))
+    limit = model.max_text_tokens or max(map(max, _CAPTION_LENGTHS))
     words = torch.Generator().manual_seed(0)
     for lengths in _CAPTION_LENGTHS:
         mask = _mask([min(length, limit) for length in lengths])
