@@ -3,6 +3,7 @@
 import re
 
 
+NUM_ZEROS = 512  # a file that begins with so many zeros is not what its name says
 # The beginning of a file, and what it is. The first that fits counts.
 _KINDS: tuple[tuple[bytes, str], ...] = (
     (rb"version https://git-lfs", "it is a Git LFS pointer and not the sound itself. Fetch the sound: `git lfs pull`"),
@@ -20,7 +21,7 @@ _KINDS: tuple[tuple[bytes, str], ...] = (
     (rb"MThd", "it is a MIDI file, which holds notes and no sound"),
     (rb"%PDF-", "it is a PDF file"),
     (rb"\x89PNG|\xff\xd8\xff|GIF8|BM.{4}\x00{4}|RIFF.{4}WEBP", "it is an image"),
-    (rb"\x00{512}", "it begins with zeros only, probably a download that was not finished"),
+    (rb"\x00{%d}" % NUM_ZEROS, "it begins with zeros only, probably a download that was not finished"),
 )
 _KINDS_OF = [(re.compile(pattern, re.DOTALL), kind) for pattern, kind in _KINDS]
 # The beginning of formats that PyAV reads and soundfile does not: MP4 and its kin, Matroska and WebM, ASF (WMA),

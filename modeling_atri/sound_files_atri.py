@@ -21,7 +21,7 @@ import numpy as np
 from huggingface_hub.utils import httpx
 
 from .av_sounds_atri import AvStream
-from .file_kinds_atri import HEAD_SIZE, foreign_kind, needs_av
+from .file_kinds_atri import HEAD_SIZE, NUM_ZEROS, foreign_kind, needs_av
 from .sndfile_streams_atri import SndfileStream
 from .sound_errors_atri import BrokenStreamError, MissingAudioError, MissingDecoderError, UndecodableStreamError
 from .sound_streams_atri import after_tags, mpeg_after_junk, size_of, streams_in
@@ -197,7 +197,7 @@ def _open_otherwise(file: BinaryIO, name: str, error: UndecodableStreamError) ->
     file.seek(after_tags(file))
     head = file.read(HEAD_SIZE)
     kind, is_for_av = foreign_kind(head), needs_av(head)
-    if kind and any(head):
+    if kind and any(head[:NUM_ZEROS]):  # sound may follow zeros
         raise UndecodableStreamError(f"{kind}.") from error
     if not is_for_av and (streams := mpeg_after_junk(file)):
         return [SndfileStream(stream) for stream in streams]
