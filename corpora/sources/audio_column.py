@@ -24,8 +24,11 @@ AUDIO_COLUMNS = (
 )
 FORMS = 'recordings are Audio, paths (string), contents of files (binary) or {"bytes", "path"}'
 
-_NAMES = {"string", "large_string"}
-_CONTENTS = {"binary", "large_binary"}
+AUDIO_FIELDS = frozenset({"bytes", "path", "array"})  # a column with one of them holds recordings
+_NAMES = {"string", "large_string", "string_view"}
+_CONTENTS = {"binary", "large_binary", "binary_view"}
+# Types, as Polars writes them, that `datasets` does not cast to Audio.
+_CAST_FIRST = {"large_string": "string", "string_view": "string", "binary_view": "binary"}
 
 
 def audio_name(row: Mapping[str, Any]) -> str | None:
@@ -65,8 +68,8 @@ def undecoded(dataset: datasets.Dataset, column: str, folders: Sequence[Path] = 
     if isinstance(feature, dict) and "array" in feature:
         features = datasets.Features(dataset.features | {column: _STRUCT})
         dataset = dataset.map(partial(_samples_to_wav, column), features=features, desc="samples to WAV")
-    elif isinstance(feature, datasets.Value) and feature.dtype == "large_string":
-        dataset = dataset.cast_column(column, datasets.Value("string"))
+    elif isinstance(feature, datasets.Value) and feature.dtype in _CAST_FIRST:
+        dataset = dataset.cast_column(column, datasets.Value(_CAST_FIRST[feature.dtype]))
     dataset = dataset.cast_column(column, datasets.Audio(decode=False))
     return _below(dataset, column, folders) if folders else dataset
 
@@ -95,7 +98,7 @@ def _form(feature: Any) -> str | None:
     if isinstance(feature, datasets.Audio):
         return "embedded"
     if isinstance(feature, dict):
-        return "embedded" if feature.keys() & {"bytes", "path", "array"} else None
+        return "embedded" if feature.keys() & AUDIO_FIELDS else None
     dtype = feature.dtype if isinstance(feature, datasets.Value) else None
     return "name" if dtype in _NAMES else "embedded" if dtype in _CONTENTS else None
 

@@ -12,6 +12,7 @@ import pytest
 import soundfile
 
 from modeling_atri.audio_io import load_audio
+from modeling_atri.corpora.readers.hub_columns import read_columns
 from modeling_atri.corpora.rows.load import load_rows
 from modeling_atri.corpora.sources.opening import open_dataset, open_source, pick_split
 from modeling_atri.files import write_json_lines
@@ -128,6 +129,32 @@ def test_contents_without_names(tmp_path):
     columns = sources.columns() | {"audio": [sources.sound(name) for name in sources.NAMES]}
     pyarrow.parquet.write_table(pa.table(columns), tmp_path / "rows.parquet")
     assert load_rows(tmp_path / "rows.parquet")[2]["audio"] == {"bytes": sources.sound("bell"), "path": None}
+
+
+@pytest.mark.parametrize(
+    "audio", [pa.binary_view(), pa.struct([("bytes", pa.binary_view()), ("path", pa.string_view())])]
+)
+def test_contents_in_view_types(tmp_path, audio):
+    columns = sources.columns()
+    if not pa.types.is_struct(audio):
+        columns["audio"] = [sources.sound(name) for name in sources.NAMES]
+    columns |= {"audio": pa.array(columns["audio"], audio), "audio_id": pa.array(sources.NAMES, pa.string_view())}
+    pyarrow.parquet.write_table(pa.table(columns), tmp_path / "rows.parquet")
+    row = load_rows(tmp_path / "rows.parquet")[2]
+    assert (row["audio"]["bytes"], row["audio_id"]) == (sources.sound("bell"), "bell")
+
+
+@pytest.mark.parametrize("encode", [lambda texts: texts.cast(pa.string_view()), pa.Array.dictionary_encode])
+def test_paths_and_captions_in_other_types_of_strings(tmp_path, encode):
+    sources.write_sounds(tmp_path)
+    columns = {"audio": [f"{name}.flac" for name in sources.NAMES], "caption": [f"a {name}" for name in sources.NAMES]}
+    table = pa.table({name: encode(pa.array(texts)) for name, texts in columns.items()})
+    pyarrow.parquet.write_table(table, tmp_path / "rows.parquet")
+    row = load_rows(tmp_path / "rows.parquet")[0]
+    assert Path(row["audio"]["path"]).read_bytes() == sources.sound("dog")
+    assert row["captions"] == {"eng_Latn": ["a dog"]}
+    corpus = read_columns(open_dataset(str(tmp_path / "rows.parquet")), {"eng_Latn": ["caption"]})
+    assert [clip.captions["eng_Latn"] for clip in corpus.clips] == [["a dog"], ["a rain"], ["a bell"]]
 
 
 def test_samples_become_files_without_loss(tmp_path):
