@@ -6,23 +6,35 @@ have a row for each caption.
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import datasets
 
+from modeling_atri.languages_atri import resolve_language
+
 from ..clips.assembling import without_captions
 from ..clips.clip import OTHER_CLIP, Clip, Corpus
 from ..clips.source_ids import source_id
-from ..rows.bad_rows import EMPTY_CAPTION, MISSING_RECORDING, UNEQUAL_CAPTIONS, WRONG_ID, WRONG_LINE, BadRow
-from ..rows.captions import clean_caption, unequal
-from ..sources.audio_column import FORMS, find_audio_column, holds_audio, undecoded
+from ..rows.bad_rows import (
+    EMPTY_CAPTION,
+    MISSING_RECORDING,
+    UNEQUAL_CAPTIONS,
+    WRONG_CAPTIONS,
+    WRONG_ID,
+    WRONG_LINE,
+    BadRow,
+)
+from ..rows.captions import clean_caption, unequal, unwritten
+from ..sources.audio_column import AUDIO_FIELDS, FORMS, find_audio_column, holds_audio, undecoded
 from ..sources.raw_rows import PROBLEM_COLUMN
 
 
-_TEXTS = {"string", "large_string", "null"}
-_IDS = {"string", "large_string", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))}
+_STRINGS = {"string", "large_string", "string_view"}
+_TEXTS = _STRINGS | {"null"}
+_IDS = {*_STRINGS, *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))}
 
 
 def read_columns(
@@ -36,9 +48,10 @@ def read_columns(
     """Read captions and recordings. Recordings are not decoded.
 
     Args:
-        dataset: Has a column of recordings and columns of captions, each a string or a list of strings.
+        dataset: Has a column of recordings and columns of captions, each a string, a list of strings, or one of these
+            for each language.
         captions: The columns of each language, by FLORES-200 code. Every language has the same number of columns, in
-            the same order.
+            the same order. Of a column of captions by language, those in the language are taken.
         audio_column (*optional*): Column of recordings, or of paths of sound files. By default, `find_audio_column`
             finds it.
         id_column (*optional*): Column of the clips' names. Rows with the same name are one clip if their recordings
@@ -49,9 +62,9 @@ def read_columns(
     Raises:
         ValueError: if a column is missing or has another type, or languages have different numbers of columns.
     """
-    columns = [column for of_language in captions.values() for column in of_language]
+    columns = [(language, column) for language, of_language in captions.items() for column in of_language]
     audio_column = audio_column or find_audio_column(dataset.features) or "audio"
-    wanted = [audio_column, *columns, *([] if id_column is None else [id_column])]
+    wanted = [audio_column, *(column for _, column in columns), *([] if id_column is None else [id_column])]
     if missing := [column for column in wanted if column not in dataset.column_names]:
         raise ValueError(f"There is no column {', '.join(missing)}; there are {', '.join(dataset.column_names)}.")
     _check_types(dataset.features, columns, audio_column, id_column)
@@ -101,17 +114,31 @@ def _row_problem(
 
 
 def _check_types(
-    features: datasets.Features, columns: Sequence[str], audio_column: str, id_column: str | None
+    features: datasets.Features, columns: Sequence[tuple[str, str]], audio_column: str, id_column: str | None
 ) -> None:
     """Raise a ValueError unless each column has a type that fits its use."""
     if not holds_audio(features[audio_column]):
         raise _wrong_type(audio_column, features[audio_column], FORMS, "audio_column")
-    for column in columns:
+    for language, column in columns:
         feature = features[column]
+        if isinstance(feature, Mapping) and not feature.keys() & AUDIO_FIELDS:
+            feature = feature[_key_of(language, feature, column)]
         if not _is_value(feature, _TEXTS) and not _is_value(getattr(feature, "feature", None), _TEXTS):
             raise _wrong_type(column, feature, "captions are strings or lists of strings", "captions")
     if id_column is not None and not _is_value(features[id_column], _IDS):
         raise _wrong_type(id_column, features[id_column], "ids are strings or whole numbers", "id_column")
+
+
+def _key_of(language: str, captions: Mapping[str, Any], column: str) -> str:
+    """The name under which a column of captions by language has those in `language`."""
+    for name in captions:
+        with suppress(ValueError):
+            if resolve_language(name) == language:
+                return name
+    raise ValueError(
+        f"The column {column!r} has no captions in {language}, but {', '.join(captions)}: please name another "
+        "language or another column as `captions`."
+    )
 
 
 def _is_value(feature: Any, dtypes: set[str]) -> bool:
@@ -134,7 +161,10 @@ def _parallel_texts(
     row: Mapping[str, Any], captions: Mapping[str, Sequence[str]]
 ) -> tuple[dict[str, list[str]], list[tuple[str, str]]]:
     """The captions of a row that every language has, and kind and reason of each that is left out."""
-    texts = {language: list(_texts(row, columns)) for language, columns in captions.items()}
+    try:
+        texts = {language: list(_texts(row, language, columns)) for language, columns in captions.items()}
+    except ValueError as error:
+        return {}, [(WRONG_CAPTIONS, str(error))]
     if problem := unequal({language: len(found) for language, found in texts.items()}):
         return {}, [(UNEQUAL_CAPTIONS, problem)]
     problems, kept = [], []
@@ -147,7 +177,9 @@ def _parallel_texts(
     return {language: [found[number] for number in kept] for language, found in texts.items()}, problems
 
 
-def _texts(row: Mapping[str, Any], columns: Sequence[str]) -> Iterator[str]:
+def _texts(row: Mapping[str, Any], language: str, columns: Sequence[str]) -> Iterator[str]:
     for column in columns:
-        value = row[column]
+        value = unwritten(row[column], column)
+        if isinstance(value, Mapping):
+            value = value[_key_of(language, value, column)]
         yield from (clean_caption(text or "") for text in (value if isinstance(value, list) else [value]))

@@ -108,13 +108,11 @@ def resolve_captions(
         The captions, or None if the row has none.
     """
     captions = row.get("captions")
-    if isinstance(captions, str) and _LIST_AS_TEXT.fullmatch(captions):
-        try:
-            captions = json.loads(captions)
-        except ValueError as error:
-            text = f"`captions` is a list or dict that was written as text, {captions!r:.200}, but not as JSON"
-            problems.append(Problem(WRONG_CAPTIONS, f"{text} ({error})"))
-            return None
+    try:
+        captions = unwritten(captions, "captions")
+    except ValueError as error:
+        problems.append(Problem(WRONG_CAPTIONS, str(error)))
+        return None
     if not isinstance(captions, Mapping):
         try:
             columns = caption_columns(tuple(map(str, row)), None if languages is None else tuple(languages))
@@ -130,11 +128,14 @@ def resolve_captions(
             problems.append(Problem(WRONG_CAPTIONS, text))
             return None
         values = {**row, "captions": captions}
-        return {
-            code: texts
-            for code, names in columns.items()
-            if (texts := _joined([values[name] for name in names])) is not None
-        }
+        try:
+            found = {
+                code: _joined([unwritten(values[name], name) for name in names]) for code, names in columns.items()
+            }
+        except ValueError as error:
+            problems.append(Problem(WRONG_CAPTIONS, str(error)))
+            return None
+        return {code: texts for code, texts in found.items() if texts is not None}
     resolved: dict[str, Any] = {}
     names: dict[str, str] = {}
     for name, texts in captions.items():
@@ -150,6 +151,21 @@ def resolve_captions(
             problems.append(Problem(WRONG_CAPTIONS, text))
         resolved[code], names[code] = texts, name
     return resolved
+
+
+def unwritten(captions: Any, column: str) -> Any:
+    """Captions as they were before they were written as JSON, such as in a cell of a CSV file; others as they are.
+
+    Raises:
+        ValueError: if a list or dict was written as text in another form.
+    """
+    if not isinstance(captions, str) or not _LIST_AS_TEXT.fullmatch(captions):
+        return captions
+    try:
+        return json.loads(captions)
+    except ValueError as error:
+        text = f"`{column}` is a list or dict that was written as text, {captions!r:.200}, but not as JSON"
+        raise ValueError(f"{text} ({error})") from error
 
 
 def clean_captions(

@@ -194,7 +194,9 @@ of its columns, for training or evaluation.
 columns: those of the tables or of the metadata file. Archives of sounds beside .json or .txt files (WebDataset) have
   audio, audio_id, text (the lines of the .txt) and the keys of the JSON objects. Sounds without captions have audio
   and label, which is the name of their folder.
-captions: for each language, one or several columns of strings or of lists of strings, parallel by their order.
+captions: for each language, one or several columns of strings or of lists of strings, parallel by their order. Of a
+  column of captions by language, such as the `captions` of metadata.jsonl, those in the language are taken:
+  --captions en=captions fr=captions
 recordings: a column of Audio, paths, or {{"bytes", "path"}}. Embedded recordings are written to OUTPUT/sounds.
 ids: a column of strings or whole numbers. Rows with the same id are one clip, as where every caption has its own row.
   With --source, `atri prepare check` compares the ids with those of other corpora. For youtube they are 7fmOlUlwoNg or

@@ -1,4 +1,5 @@
 import io
+import json
 
 import datasets
 import pytest
@@ -7,7 +8,13 @@ import soundfile
 from modeling_atri.corpora.clips.clip import OTHER_CLIP
 from modeling_atri.corpora.folders.writing import write_corpus
 from modeling_atri.corpora.readers.hub_columns import read_columns
-from modeling_atri.corpora.rows.bad_rows import EMPTY_CAPTION, MISSING_RECORDING, UNEQUAL_CAPTIONS, WRONG_ID
+from modeling_atri.corpora.rows.bad_rows import (
+    EMPTY_CAPTION,
+    MISSING_RECORDING,
+    UNEQUAL_CAPTIONS,
+    WRONG_CAPTIONS,
+    WRONG_ID,
+)
 from modeling_atri.corpora.rows.load import load_rows
 from tests.helpers.corpora import noise
 
@@ -109,3 +116,30 @@ def test_faulty_columns():
         read_columns(rows, {"eng_Latn": ["caption"]})
     with pytest.raises(ValueError, match="needs as many columns; there are: eng_Latn 2, fra_Latn 1"):
         read_columns(rows, {"eng_Latn": ["en", "en"], "fra_Latn": ["fr"]})
+
+
+@pytest.mark.parametrize("form", ["dict", "dict of lists", "json"])
+def test_columns_of_captions_by_language(form):
+    rows = [{"en": f"a {name}", "fr-FR": f"un {name}", "de": None} for name in ("dog", "bell")]
+    if form == "dict of lists":
+        rows = [{name: text and [text] for name, text in captions.items()} for captions in rows]
+    values = [json.dumps(captions) for captions in rows] if form == "json" else rows
+    table = dataset(audio=[sound(0), sound(1)], captions=values)
+    corpus = read_columns(table, {"eng_Latn": ["captions"], "fra_Latn": ["captions"]})
+    assert [clip.captions for clip in corpus.clips] == [
+        {"eng_Latn": ["a dog"], "fra_Latn": ["un dog"]},
+        {"eng_Latn": ["a bell"], "fra_Latn": ["un bell"]},
+    ]
+
+
+def test_a_language_that_captions_by_language_lack():
+    rows = dataset(audio=[sound(0)], captions=[{"en": "a dog", "fr": "un chien"}])
+    with pytest.raises(ValueError, match="'captions' has no captions in deu_Latn, but en, fr: please name another"):
+        read_columns(rows, {"deu_Latn": ["captions"]})
+
+
+def test_captions_that_were_written_as_text_but_not_as_json():
+    rows = dataset(audio=[sound(0), sound(1)], captions=["{'en': 'a dog'}", '{"en": "a bell"}'])
+    corpus = read_columns(rows, {"eng_Latn": ["captions"]})
+    assert [clip.captions for clip in corpus.clips] == [{"eng_Latn": ["a bell"]}]
+    assert [(row.place, row.kind) for row in corpus.lost_captions] == [("row 0", WRONG_CAPTIONS)]

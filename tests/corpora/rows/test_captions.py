@@ -164,6 +164,10 @@ def test_two_columns_of_the_same_captions():
         ({"caption": "a dog", "fr": " "}, {"eng_Latn": ["a dog"]}),
         ({"captions": '{"en": ["a dog"], "fr": "un chien"}'}, {"eng_Latn": ["a dog"], "fra_Latn": ["un chien"]}),
         ({"captions": '["a dog", "a hound"]'}, {"eng_Latn": ["a dog", "a hound"]}),
+        (
+            {"caption": '["a dog", "a hound"]', "fr": '["un chien", "le chien"]'},
+            {"eng_Latn": ["a dog", "a hound"], "fra_Latn": ["un chien", "le chien"]},
+        ),
         ({"caption": "[music] {x}"}, {"eng_Latn": ["[music] {x}"]}),
         ({"captions": {"fr": "un chien"}, "caption": "ignored"}, {"fra_Latn": ["un chien"]}),
     ],
@@ -183,6 +187,10 @@ def test_captions_in_columns(row, captions):
         ),
         ({"captions": None}, "`captions` must be lists of strings by language, but is None"),
         ({"captions": "{'en': ['a dog']}"}, "that was written as text, \"{'en': ['a dog']}\", but not as JSON"),
+        (
+            {"caption": "['a dog']"},
+            "`caption` is a list or dict that was written as text, \"['a dog']\", but not as JSON",
+        ),
         ({"captions": {"frensh": "x"}}, "Unknown language 'frensh'"),
     ],
 )
