@@ -6,7 +6,7 @@ from collections.abc import Collection
 # Names of one option, which commands call differently. A name is understood where exactly one of its row is an option.
 _ROWS = (
     ("learning_rate", "lr"),
-    ("num_train_epochs", "epochs", "num_epochs", "n_epochs", "max_epochs"),
+    ("num_train_epochs", "epochs", "epoch", "num_epochs", "n_epochs", "max_epochs"),
     ("per_device_train_batch_size", "batch_size", "train_batch_size", "per_gpu_train_batch_size", "bs", "b"),
     ("per_device_eval_batch_size", "eval_batch_size", "per_gpu_eval_batch_size"),
     ("gradient_accumulation_steps", "grad_accum", "accumulation_steps", "gradient_accumulation"),
@@ -27,6 +27,7 @@ _ROWS = (
     ("message", "commit_message"),
     ("pull_request", "create_pr"),
 )
+NAMES = tuple(name for row in _ROWS for name in row)
 
 
 def own_name(name: str, known: Collection[str]) -> str:

@@ -16,7 +16,7 @@ import yaml
 from transformers import HfArgumentParser
 from transformers.hf_argparser import string_to_bool
 
-from .habits import own_name
+from .habits import NAMES, own_name
 
 
 class _Loader(yaml.SafeLoader):
@@ -119,7 +119,7 @@ class _Parser(HfArgumentParser):
         # Without positionals, a word after a switch can only be its value, and a wrong one is reported as such.
         values, unknown = self.parse_known_args(self._with_truth_values(words) if self.positionals else words)
         if options := [word for word in unknown if word.startswith("-")]:
-            known = [option for action in self._actions for option in action.option_strings]
+            known = {action.dest for action in self._actions}
             raise ValueError(f"Unknown options: {_describe_unknown(options, known)}")
         if unknown:
             self._refuse_words(unknown, words)
@@ -199,10 +199,16 @@ def _words_of_file(path: str, known: set[str]) -> list[str]:
     return words
 
 
-def _describe_unknown(unknown: Iterable[str], known: Iterable[str]) -> str:
-    """List unknown options, each with the nearest known one."""
-    near = {name: get_close_matches(name, known, n=1) for name in unknown}
-    return ", ".join(f"{name!r}" + (f" (did you mean {hit[0]!r}?)" if hit else "") for name, hit in near.items()) + "."
+def _describe_unknown(unknown: Iterable[str], known: set[str]) -> str:
+    """List unknown options, each with the known one whose name, or whose name elsewhere, is the nearest."""
+    words = {name: own for name in (*NAMES, *known) if (own := own_name(name, known)) in known}
+    said = []
+    for option in unknown:
+        name = option.lstrip("-")
+        near = get_close_matches(name.partition("=")[0].replace("-", "_"), words, n=1)
+        dashes = "--" if option != name else ""
+        said.append(f"{option!r}" + (f" (did you mean '{dashes}{words[near[0]]}'?)" if near else ""))
+    return ", ".join(said) + "."
 
 
 def _with_default(action: argparse.Action) -> str:

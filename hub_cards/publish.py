@@ -23,7 +23,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError
 from huggingface_hub.utils import validate_repo_id
 from safetensors import SafetensorError, safe_open
 
-from modeling_atri.sources import is_hub_id
+from modeling_atri.sources import is_hub_id, path_advice
 
 from .authorship import CARD_NAME, is_made_here, signed
 from .cards import make_model_card
@@ -240,7 +240,7 @@ def _check_name(repo_id: str) -> None:
 
 def _check_folder(folder: Path) -> None:
     if not folder.is_dir():
-        raise ValueError(f"There is no folder {str(folder)!r} to push.")
+        raise ValueError(f"There is no folder {str(folder)!r} to push. {path_advice(str(folder))}".rstrip())
     has = {path.name for path in folder.iterdir()}
     needed = {
         "config.json, or adapter_config.json": {"config.json", "adapter_config.json"},

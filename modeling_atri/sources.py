@@ -3,6 +3,7 @@
 import os
 import re
 from difflib import get_close_matches
+from pathlib import Path, PurePath
 from typing import NamedTuple
 from urllib.parse import unquote
 
@@ -80,19 +81,47 @@ def check_source(name_or_path: str | os.PathLike, kind: str = "folder", needs_ow
 
 def missing_source(name: str, kind: str) -> ValueError:
     """The error for a name that is neither a path of this kind nor a Hub id."""
-    near = nearest_path(name)
-    advice = f"Did you mean {near!r}?" if near else "Check the path, or pass a Hub id."
-    return ValueError(f"There is no {kind} {name!r}, and it is not a Hub id (owner/name) either. {advice}")
+    if advice := path_advice(name):
+        return ValueError(f"There is no {kind} {name!r}. {advice}")
+    return ValueError(
+        f"There is no {kind} {name!r}, and it is not a Hub id (owner/name) either. Check the path, or pass a Hub id."
+    )
 
 
-def nearest_path(name: str) -> str | None:
-    """A path that exists beside the one that was named, and has a similar last part."""
-    parent, last = os.path.split(name.rstrip("/"))
+def path_advice(name: str) -> str:
+    """A sentence about a path that is not there, or is a file in place of a folder; empty if nothing is known."""
+    if os.path.exists(name):
+        return "It is a file: name a folder."
+    if near := nearest_path(name):
+        return f"Did you mean {near!r}?"
+    parent = os.path.dirname(name.rstrip("/"))
     try:
-        found = get_close_matches(last, set(os.listdir(parent or ".")) - {last}, n=1)
-    except OSError:  # the parent does not exist either, or is closed
-        return None
-    return os.path.join(parent, found[0]) if found else None
+        names = sorted(os.listdir(parent)) if parent else []
+    except OSError:  # it does not exist either, or may not be listed
+        names = []
+    held = f"{', '.join(names[:5])}{' and more' if len(names) > 5 else ''}"
+    return f"The folder {parent!r} holds {held}." if names else ""
+
+
+def nearest_path(name: str, cutoff: float = 0.6) -> str | None:
+    """The existing path that `name` may be a mistyped form of, part by part; None if there is none.
+
+    Args:
+        name: A path.
+        cutoff: How similar a part must be, from 0 to 1, as in `difflib.get_close_matches`.
+    """
+    path = PurePath(name)
+    found = Path(path.anchor)
+    for part in path.relative_to(path.anchor).parts:
+        try:
+            siblings = os.listdir(found) if found.is_dir() else []
+        except OSError:  # the folder may not be listed
+            siblings = []
+        similar = [part] if (found / part).exists() else get_close_matches(part, siblings, n=1, cutoff=cutoff)
+        if not similar:
+            return None
+        found /= similar[0]
+    return None if found == Path(name) else str(found)
 
 
 def public_name(name_or_path: str | os.PathLike) -> str:

@@ -216,6 +216,8 @@ class AtriTrainingArguments(TrainingArguments):
         if self.lr_scheduler_type in METRIC_SCHEDULERS:  # transformers' default is that lower is better
             mode = {"mode": "max" if self.greater_is_better else "min"}
             self.lr_scheduler_kwargs = mode | (self.lr_scheduler_kwargs or {})
+        if self.fp16 and self.device.type == "cpu":
+            raise ValueError("`fp16` has no effect on a CPU. Leave it out, or use a GPU; `bf16` works on both.")
         if self.bf16 and self.device.type == "cpu" and not _cpu_computes_bf16():
             logger.warning(
                 "This CPU has no bf16 arithmetic: training with bf16=True is several times slower on it than without."

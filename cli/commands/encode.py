@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from modeling_atri.bounds import option
 from modeling_atri.hub_cards.tables import counted, text_table
+from modeling_atri.sources import path_advice
 
 from ..loading import check_device, load_model
 from ..options import parse_options
@@ -77,7 +78,7 @@ def encode(args: EncodeArguments) -> "FolderSummary":
 
     check_device(args.device)
     if not Path(args.folder).is_dir():  # before the model is loaded
-        raise ValueError(f"There is no folder {args.folder!r}.")
+        raise ValueError(f"There is no folder {args.folder!r}. {path_advice(args.folder)}".rstrip())
     check_output_folder(args.out)
     model, processor = load_model(args.model)
     options = {name: value for name, value in asdict(args).items() if name not in ("model", "device")}

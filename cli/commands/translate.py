@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from modeling_atri.bounds import option
 from modeling_atri.languages_atri import language_name, resolve_languages
+from modeling_atri.sources import path_advice
 
 from ..loading import check_device, data_name, load_model
 from ..options import parse_options
@@ -101,7 +102,7 @@ def translate(args: TranslateArguments) -> "TranslationSummary":
     """Load the model, translate new captions, and print a summary."""
     check_device(args.device)
     if not Path(args.data).exists():  # before the model is loaded
-        raise ValueError(f"There is no folder or file {args.data!r}.")
+        raise ValueError(f"There is no folder or file {args.data!r}. {path_advice(args.data)}".rstrip())
     check_output_folder(args.output)
     languages = resolve_languages(args.languages)
     from modeling_atri.corpora.translation.licenses import read_licenses, translation_license

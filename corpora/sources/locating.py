@@ -11,7 +11,6 @@
 | `owner/name`, `owner/name:subset`, `hf://datasets/owner/name/...` | all of these on the Hub |
 """
 
-import difflib
 import logging
 import os
 import re
@@ -19,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
-from modeling_atri.sources import HubDataset, missing_source, parse_hub_dataset
+from modeling_atri.sources import HubDataset, missing_source, nearest_path, parse_hub_dataset
 
 from .archives.rows import splits_in_archives
 from .dataset_card import find_subset_splits, glob_expression, read_configs
@@ -88,11 +87,8 @@ def find_source(name: str, split: str | None = None, subset: str | None = None) 
     if colon and subset is None and Path(folder).is_dir():
         return _of_folder(Path(folder), split, after)
     if "://" not in name:
-        similar = _similar_path(name)
-        if similar is not None:
-            raise ValueError(f"There is no file or folder {name!r}. Did you mean {similar!r}?")
-        # Beside an existing folder, a name of the form `folder/name` is taken for a path.
-        if hub is None or Path(name).parent.exists():
+        # Beside an existing folder, a name of the form `folder/name` is taken for a path, as is one much like a path.
+        if hub is None or Path(name).parent.exists() or nearest_path(name, cutoff=0.8):
             raise missing_source(name, "file or folder")
     if hub is None:
         raise ValueError(
@@ -240,15 +236,3 @@ def _no_rows(name: str, names: Sequence[str], subset: str | None) -> ValueError:
         f" There is no file {METADATA_FILES[0]!r} in it." if not names else f" Its files are {', '.join(names[:5])}."
     )
     return ValueError(f"There are no rows in {where}.{first} Rows are read from {_KINDS}. {METADATA_ADVICE}.")
-
-
-def _similar_path(name: str) -> str | None:
-    """The existing path that `name` may be a mistyped form of, part by part."""
-    found = Path(PurePath(name).anchor)
-    for part in PurePath(name).relative_to(found).parts:
-        siblings = os.listdir(found) if found.is_dir() else []
-        similar = [part] if (found / part).exists() else difflib.get_close_matches(part, siblings, n=1, cutoff=0.8)
-        if not similar:
-            return None
-        found = found / similar[0]
-    return str(found)

@@ -9,6 +9,8 @@ import datasets
 from .layout import UNNAMED, match_split
 
 
+_OPTIONS = "`train_split` and `eval_split` in `atri train`"
+
 Part = tuple[str, str]  # a split, and which of its rows: `[:10%]`, or nothing for all of them
 
 
@@ -46,8 +48,8 @@ def _known(found: str | None, split: str | None, known: Sequence[str], name: str
         raise ValueError(f"{name} has no splits, but `split` is {split!r}: please leave it out.")
     named = ", ".join(filter(None, known))
     if hint:
-        raise ValueError(f"{hint}The splits are {named}: please choose one with `split`.")
-    raise ValueError(f"{name} has the splits {named}: please name one as `split` (got {split!r}).")
+        raise ValueError(f"{hint}The splits are {named}: please choose one with `split` ({_OPTIONS}).")
+    raise ValueError(f"{name} has the splits {named}: please name one as `split` ({_OPTIONS}); got {split!r}.")
 
 
 def take_parts(parts: Sequence[Part], splits: Mapping[str, datasets.Dataset], split: str | None) -> datasets.Dataset:

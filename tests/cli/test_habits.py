@@ -24,6 +24,7 @@ ENCODE, PUSH = names(EncodeArguments), names(PushArguments)
         ("lr", TRAIN, "learning_rate"),
         ("learning-rate", TRAIN, "learning_rate"),
         ("epochs", TRAIN, "num_train_epochs"),
+        ("epoch", TRAIN, "num_train_epochs"),
         ("num_train_epochs", DRAWS, "epochs"),
         ("batch_size", TRAIN, "per_device_train_batch_size"),
         ("batch-size", DRAWS, "per_device_train_batch_size"),

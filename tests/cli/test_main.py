@@ -39,6 +39,8 @@ def test_an_unknown_command_names_the_nearest(capsys):
         (["evaluate", "--model", "/no/such", "--data", "/no/data"], "/no/data"),
         (["evaluate", "--model", "x"], "required: --data"),
         (["train", "--train_data", "x", "--outputdir", "y"], "'--outputdir' (did you mean '--output_dir'?)"),
+        (["train", "--train_data", "x", "--epohcs=3"], "'--epohcs=3' (did you mean '--num_train_epochs'?)"),
+        (["train", "--train_data", "x", "--device", "cuda"], "Unknown options: '--device'."),
         (["train", "--train_data", "x", "--objective", "klc"], "invalid choice: 'klc'"),
         (["train", "--train_data", "x", "--languages", "en", "frenc"], "French"),
         (["train", "--train_data", "x", "--objective", "cacl", "--languages_per_step", "2"], "`languages_per_step`"),

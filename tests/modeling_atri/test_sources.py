@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from modeling_atri.sources import check_source, is_hub_id, public_name
+from modeling_atri.sources import check_source, is_hub_id, path_advice, public_name
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +29,7 @@ def test_hub_ids(name):
 def test_paths_that_do_not_exist_are_not_hub_ids(name):
     for needs_owner in (True, False):
         assert not is_hub_id(name, needs_owner)
-    if name != ".":
+    if name not in (".", "./owner"):  # the folder of the second exists
         with pytest.raises(ValueError, match=r"no folder '.*', and it is not a Hub id \(owner/name\) either"):
             check_source(name)
 
@@ -49,6 +49,23 @@ def test_existing_paths_win(folder):
     with pytest.raises(ValueError, match="There is no folder 'runs/weights'"):
         check_source("runs/weights")
     assert check_source("runs/weights", "file or folder") == "runs/weights"
+
+
+@pytest.mark.parametrize(
+    "name, advice",
+    [
+        ("runs/weights", "It is a file: name a folder."),
+        ("runs/frist", "Did you mean 'runs/first'?"),
+        ("rums/frist", "Did you mean 'runs/first'?"),
+        ("./runs/frist/", "Did you mean 'runs/first'?"),
+        ("runs/other", "The folder 'runs' holds first, weights."),
+        ("elsewhere/first", ""),
+        ("elsewhere", ""),
+        ("", ""),
+    ],
+)
+def test_what_is_there_is_said_of_a_path_that_is_not(folder, name, advice):
+    assert path_advice(name) == advice
 
 
 @pytest.mark.parametrize("path", ["runs/first", "./runs/first/", "runs/../runs/first", "/elsewhere/first"])

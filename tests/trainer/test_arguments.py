@@ -291,3 +291,8 @@ def test_bf16_on_a_cpu_without_it_is_warned_of(tmp_path, monkeypatch, caplog, ca
     assert not caplog.records
     AtriTrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to="none", bf16=True)
     assert ["no bf16 arithmetic" in record.message for record in caplog.records] == [True] * warned
+
+
+def test_fp16_on_a_cpu_is_refused_because_it_has_no_effect(tmp_path):
+    with pytest.raises(ValueError, match="`fp16` has no effect on a CPU"):
+        AtriTrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to="none", fp16=True)

@@ -23,7 +23,7 @@ def ids(rows: datasets.Dataset) -> list[str]:
     [
         ("cliips/train", r"no file or folder 'cliips/train'\. Did you mean 'clips/train'"),
         ("clips/trian", r"Did you mean 'clips/train'"),
-        ("clips/validation", r"no file or folder 'clips/validation', and it is not a Hub id"),
+        ("clips/validation", r"no file or folder 'clips/validation'. The folder 'clips' holds train."),
         ("clips/train/metdata.jsonl", r"Did you mean 'clips/train/metadata\.jsonl'"),
         ("somewhere/rows.json", "no file or folder"),
         ("somewhere/rows.parquet", "no file or folder"),
