@@ -10,7 +10,7 @@ import pyarrow
 
 from modeling_atri.languages_atri import resolve_languages
 
-from ..sources.audio_column import AUDIO_COLUMNS, audio_alone, audio_name, find_audio_column
+from ..sources.audio_column import AUDIO_COLUMNS, FORMS, audio_alone, audio_name, find_audio_column
 from ..sources.layout import METADATA_FILES
 from ..sources.metadata import METADATA_ADVICE, read_file_rows
 from ..sources.opening import open_source, pick_split
@@ -164,6 +164,8 @@ def _load_dataset(
     audio_column = find_audio_column(dataset.features)
     missing = [] if audio_column else ["audio"]
     missing += [] if captions else ["captions"]
+    if audio_column is None and (odd := [column for column in AUDIO_COLUMNS if column in names]):
+        raise ValueError(f"The column `{odd[0]}` of {name} holds {dataset.features[odd[0]]}, but {FORMS}.")
     if audio_column is None or missing:
         advice = f"{CAPTIONS_ADVICE} (`dataset.rename_column`)"
         if Path(name).is_dir() and not captions:

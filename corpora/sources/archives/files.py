@@ -8,7 +8,6 @@ import posixpath
 import shutil
 import tarfile
 import tempfile
-import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +15,8 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from modeling_atri.files import normalized_name
 
 from ..layout import is_hidden
 
@@ -167,4 +168,4 @@ def _zip_name(member: zipfile.ZipInfo) -> str:
 
 
 def _plain(name: str) -> str:
-    return unicodedata.normalize("NFC", posixpath.normpath(name.replace("\\", "/")).lstrip("/"))
+    return normalized_name(posixpath.normpath(name.replace("\\", "/")).lstrip("/"))

@@ -7,9 +7,9 @@ import hashlib
 import json
 import posixpath
 import tempfile
-import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet
 from huggingface_hub.utils import WeakFileLock
 
-from modeling_atri.files import write_json, written_whole
+from modeling_atri.files import normalized_name, write_json, written_whole
 from modeling_atri.languages_atri import resolve_language
 
 from ..audio_column import audio_name, undecoded
@@ -28,9 +28,10 @@ from ..raw_rows import PROBLEM_COLUMN, row_table
 from .files import Archive, FolderFiles
 
 
-_VERSION = 1  # of the cached files: to be raised when the same archives give other rows
+_VERSION = 2  # of the cached files: to be raised when the same archives give other rows
 _BATCH_BYTES, _BATCH_ROWS = 32 << 20, 1_000  # of what is written at once
 _KEY = "__key__"  # of the rows in a cached file: the name of the sound without suffix
+_DOCUMENTS = {"readme", "license", "licence", "copying", "citation", "changelog", "attribution", "requirements"}
 _SCHEMA = pa.schema([("audio", pa.struct([("bytes", pa.binary()), ("path", pa.string())])), ("row", pa.string())])
 
 
@@ -115,15 +116,25 @@ def _cached(path: Path, split: str | None) -> datasets.Dataset:
         with WeakFileLock(cached.with_suffix(".lock")):
             if not cached.exists():  # another process may have written it
                 _write(path, split, cached)
+                _remove_earlier(cached)
     return datasets.Dataset.from_file(str(cached))
 
 
 def _cache_file(path: Path, suffix: str, split: str | None = None) -> Path:
     """A file in the cache for what is known of an archive in its present state."""
     status = path.stat()
-    state = json.dumps([_VERSION, str(path.resolve()), status.st_size, status.st_mtime_ns, split])
-    digest = hashlib.sha256(state.encode()).hexdigest()[:32]
-    return Path(datasets.config.HF_DATASETS_CACHE, "archives", f"{digest}{suffix}")
+    parts = [[str(path.resolve()), split], [_VERSION, status.st_size, status.st_mtime_ns]]
+    name, state = (hashlib.sha256(json.dumps(part).encode()).hexdigest()[:24] for part in parts)
+    return Path(datasets.config.HF_DATASETS_CACHE, "archives", f"{name}-{state}{suffix}")
+
+
+def _remove_earlier(cached: Path) -> None:
+    """Remove what is in the cache of earlier states of the same archive."""
+    name = cached.name.partition("-")[0]
+    for file in cached.parent.glob(f"{name}-*{cached.suffix}"):
+        if file != cached:
+            with suppress(OSError):  # Windows does not remove a file that another process reads
+                file.unlink()
 
 
 def _write(path: Path, split: str | None, target: Path) -> None:
@@ -189,7 +200,7 @@ def _metadata_rows(archive: Archive, name: str) -> Iterator[_Member]:
         if problem is not None or sound is None:
             yield _Member(row | ({PROBLEM_COLUMN: f"{name}, {place}: {problem}"} if problem else {}), None)
             continue
-        sound = unicodedata.normalize("NFC", sound)
+        sound = normalized_name(sound)
         file = posixpath.normpath(posixpath.join(posixpath.dirname(name), sound))
         other = {column: value for column, value in row.items() if column not in ("audio", "row")}
         # The name of a sound that is missing in the archive must not be taken for a file on this machine.
@@ -212,12 +223,13 @@ def _companions(names: Sequence[str], sounds: Sequence[str]) -> dict[str, dict[s
     """Files of captions by key: `{"dog": {"json": "dog.json", "en.txt": "dog.en.txt"}}`.
 
     A key is the name up to its last dot or, if no sound has this key, also the name up to its first dot, as WebDataset
-    has it.
+    has it. Documents such as `README.txt` are no captions, unless a sound has their name.
     """
     found: dict[str, dict[str, str]] = {}
     stems = {stem_of(sound) for sound in sounds}
     for name in names:
-        if suffix_of(name) in (".json", *TEXT_SUFFIXES):
+        is_document = base_name(stem_of(name)).lower() in _DOCUMENTS and stem_of(name) not in stems
+        if suffix_of(name) in (".json", *TEXT_SUFFIXES) and not is_document:
             for key in (stem_of(name),) if stem_of(name) in stems else (stem_of(name), _first_stem(name)):
                 found.setdefault(key, {})[name[len(key) + 1 :]] = name
     return found

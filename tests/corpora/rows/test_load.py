@@ -83,6 +83,8 @@ def test_datasets(tmp_path):
     assert load_rows(splits, "dev").to_list() == [rows[2]]
     with pytest.raises(ValueError, match="splits train, dev: please name one"):
         load_rows(splits)
+    with pytest.raises(ValueError, match="The column `audio` of the data set holds Value.'int64'., but rec"):
+        load_rows(datasets.Dataset.from_dict({"audio": [3], "caption": ["a dog"]}))
     with pytest.raises(ValueError, match="no column captions; it has audio"):
         load_rows(rows.select_columns("audio"))
 

@@ -235,6 +235,17 @@ def test_an_archive_is_read_once_until_it_changes(tmp_path, monkeypatch):
     assert opened == [path]
     sources.write_tar(path, sources.set_files(("dog",)), "w:gz")
     assert len(archived_rows.rows_of_archives([path])) == 1
+    assert len(list((tmp_path / "cache" / "archives").glob("*.arrow"))) == 1  # none of the earlier state
+
+
+def test_documents_are_no_captions(tmp_path):
+    documents = {"README.txt": b"x", "LICENSE.txt": b"x", "clips/readme.txt": b"x"}
+    path = sources.write_zip(tmp_path / "set.zip", documents | {"clips/a.flac": SOUND, "clips/a.txt": b"a dog"})
+    assert load_rows(path)["audio_id"][:] == ["clips/a"]
+    path = sources.write_zip(tmp_path / "labels.zip", documents | {"dogs/1.flac": SOUND})
+    assert open_dataset(str(path))["label"][:] == ["dogs"]
+    path = sources.write_zip(tmp_path / "odd.zip", {"readme.flac": SOUND, "readme.txt": b"someone reads"})
+    assert load_rows(path)["captions"][:] == [{"eng_Latn": ["someone reads"]}]
 
 
 def test_several_archives_with_metadata(tmp_path):
