@@ -170,8 +170,8 @@ class _Parser(HfArgumentParser):
 
 
 def _own_word(word: str, known: set[str]) -> str:
-    """Replace the name of an option by that of the command: `--lr=1e-4` by `--learning_rate=1e-4`."""
-    dashes = re.match("--|-(?=[a-z](?:=|$))", word)
+    """Replace the name of an option by that of the command: `--lr=1e-4` or `-lr=1e-4` by `--learning_rate=1e-4`."""
+    dashes = re.match("--|-(?=[a-z])", word)
     if dashes is None:
         return word
     name, equals, value = word[dashes.end() :].partition("=")

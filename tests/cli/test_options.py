@@ -53,6 +53,18 @@ def test_switches_in_a_yaml_file(tmp_path, text, is_negated):
     assert parse_options(("--config", str(path)), (Switch,), "What it does.", "prog")[0].fast is not is_negated
 
 
+@dataclass
+class Rates:
+    learning_rate: float = 0.5
+    languages: list[str] = field(default_factory=lambda: ["en"])
+
+
+@pytest.mark.parametrize("words", [["-lr", "1e-3"], ["-lr=1e-3"], ["-learning-rate", "1e-3"], ["--lr", "1e-3"]])
+def test_one_dash_is_as_good_as_two(words):
+    parsed = parse_options([*words, "-langs", "fr", "ja"], (Rates,), "What it does.", "prog")
+    assert parsed == (Rates(1e-3, ["fr", "ja"]),)
+
+
 def test_json_is_read_too(tmp_path):
     path = tmp_path / "options.json"
     path.write_text('{"name": "json", "rate": 2}')
