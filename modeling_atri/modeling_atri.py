@@ -377,8 +377,7 @@ class AtriAudioModel(AtriPreTrainedModel):
         """
         check_inputs(kwargs, _OPTIONS, "`input_features` and `input_features_mask`")
         num_frames = self._num_frames(input_features, input_features_mask)
-        if not torch.compiler.is_compiling() and self.training and self._checks_to_do:
-            self._checks_to_do.clear()
+        if self.training and not torch.compiler.is_exporting():
             self._check_mel_statistics()
         features = self.mel_norm(input_features)
         chunks, chunk_frames, is_used = self._cut(features, num_frames)
@@ -391,8 +390,12 @@ class AtriAudioModel(AtriPreTrainedModel):
         hidden_states = self.layer_norm(hidden_states)
         return self._pool(hidden_states, patch_mask, is_used)
 
+    @torch.compiler.assume_constant_result  # calls the method while a compiled model is traced, outside of its graph
     def _check_mel_statistics(self) -> None:
-        if not self.mel_norm.running_mean.is_meta and not self.mel_norm.is_set:
+        """Warn once of a tower that is trained without statistics."""
+        is_checked = not self._checks_to_do
+        self._checks_to_do.clear()
+        if not is_checked and not self.mel_norm.running_mean.is_meta and not self.mel_norm.is_set:
             logger.warning(
                 "The mel statistics of this audio tower were never set, so it is trained on raw decibels, far from "
                 "zero mean and unit variance. Before training, call "
@@ -564,7 +567,8 @@ class AtriModel(AtriPreTrainedModel):
     def logit_scale(self) -> nn.Parameter:
         """The learned logarithm of the inverse temperature, of shape (1,). With an adapter of PEFT, the active one.
 
-        `model.logit_scale = value` writes a number or a tensor into the parameter.
+        `model.logit_scale = value` writes a number or a tensor into the parameter. A value that is a parameter itself
+        also says whether it is trained.
         """
         return self.learned_logit_scale.weight
 
@@ -573,6 +577,8 @@ class AtriModel(AtriPreTrainedModel):
             return super().__setattr__(name, value)
         with torch.no_grad():  # `nn.Module` would register a second parameter
             self.logit_scale.copy_(torch.as_tensor(value))
+        if isinstance(value, nn.Parameter):
+            self.logit_scale.requires_grad_(value.requires_grad)
 
     @classmethod
     def from_audio_text_pretrained(

@@ -55,6 +55,10 @@ def test_it_can_be_read_and_written():
     model.logit_scale.requires_grad_(False)
     assert not model.learned_logit_scale.weight.requires_grad
     assert model.num_parameters() == number
+    for trained in (True, False):
+        model.logit_scale = torch.nn.Parameter(torch.tensor(math.log(20)), requires_grad=trained)
+        assert model.logit_scale is parameter
+        assert parameter.requires_grad is trained
     other = copy.deepcopy(model)
     other.logit_scale = 0
     assert model.learned_logit_scale().item() == pytest.approx(20)

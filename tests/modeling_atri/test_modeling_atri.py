@@ -355,6 +355,18 @@ def test_training_with_initial_mel_statistics_warns_once(caplog):
         assert all("mel_norm.set_statistics(mean, variance)" in message for message in messages)
 
 
+@pytest.mark.heavy
+@pytest.mark.parametrize("is_set, count", [(False, 1), (True, 0)])
+def test_compiled_training_with_initial_mel_statistics_warns_once(is_set, count, caplog):
+    model = tiny_model(num_hidden_layers=1) if is_set else AtriModel(tiny_config(num_hidden_layers=1))
+    tower = model.audio_model.train()
+    compiled = torch.compile(tower, backend="eager", fullgraph=True)
+    for num_frames in (40, 40, 60):
+        compiled(mel(num_frames)[None]).pooler_output.sum().backward()
+    assert sum("mel statistics" in record.getMessage() for record in caplog.records) == count
+    assert tower.embeddings.frequency_positions.grad.abs().max() > 0
+
+
 def test_a_plain_trainer_warns_of_initial_mel_statistics(tmp_path, caplog):
     tokens = tiny_processor()(text="a dog")
     rows = [{"input_features": mel(40), "return_loss": True, **{name: tokens[name][0] for name in tokens}}] * 4
