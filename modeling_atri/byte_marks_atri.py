@@ -1,6 +1,13 @@
 """Marks in the bytes of sound files: four bytes anywhere, and tags with text and pictures."""
 
+import re
+
 import numpy as np
+
+
+# Mark, version from 2 to 4, flags and size, so that the same three letters elsewhere are no tag.
+_ID3 = re.compile(rb"ID3[\x02-\x04][^\xff].[\x00-\x7f]{4}", re.DOTALL)
+_LYRICS_END = re.compile(rb"LYRICS200|LYRICSEND")
 
 
 def find_marks(content: bytes, *marks: bytes) -> list[int]:
@@ -17,7 +24,7 @@ def find_marks(content: bytes, *marks: bytes) -> list[int]:
 
 def tag_size(content: bytes, place: int) -> int:
     """Size in bytes of the tag (ID3, APE or Lyrics3) that begins at a place, 0 where none does."""
-    if content[place : place + 3] == b"ID3" and len(content) >= place + 10:
+    if _ID3.match(content, place):
         # Sizes are written with 7 bits a byte.
         size = sum(byte << shift for byte, shift in zip(content[place + 6 : place + 10], (21, 14, 7, 0), strict=True))
         return 10 + size + (10 if content[place + 5] & 0x10 else 0)
@@ -27,6 +34,6 @@ def tag_size(content: bytes, place: int) -> int:
         has_begun = len(content) >= place + 24 and content[place + 23] & 0x20  # this is its header and not its footer
         return 32 + (int.from_bytes(content[place + 12 : place + 16], "little") if has_begun else 0)
     if content[place : place + 11] == b"LYRICSBEGIN":
-        end = max(content.find(b"LYRICS200", place), content.find(b"LYRICSEND", place))
-        return end + 9 - place if end >= 0 else 0
+        end = _LYRICS_END.search(content, place)
+        return end.end() - place if end else 0
     return 0

@@ -222,3 +222,17 @@ def test_erased_memory_behind_the_frames_is_passed_over_quickly():
     start = time.perf_counter()
     assert mpeg_streams(content + b"\xff" * 2_000_000) == mpeg_streams(content)
     assert time.perf_counter() - start < 2  # it was 10 s when every byte was looked at in Python
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        b"ID3 is the name of a tag. " + bytes(400),
+        JUNK + b"ID3\x03\xff" + b"\xff" * 5 + JUNK,
+        b"LYRICSBEGIN IND000021 LYRICS200",
+    ],
+)
+def test_what_looks_like_a_long_tag_hides_no_sound(between):
+    content = mp3(noise(1))
+    parts = mpeg_streams(content + between + content + b"LYRICSBEGIN LYRICSEND")
+    assert [part.content for part in parts] == 2 * [content]
