@@ -12,7 +12,7 @@ from functools import partial
 from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -137,7 +137,7 @@ def _export_tower(tower: _Tower, path: Path, opset: int, int8: bool) -> None:
     from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
     try:
-        program = torch.onnx.export(
+        exported = torch.onnx.export(
             tower.module,
             kwargs=tower.examples,
             dynamic_shapes=dict.fromkeys(tower.examples, tower.dimensions),
@@ -153,6 +153,7 @@ def _export_tower(tower: _Tower, path: Path, opset: int, int8: bool) -> None:
             f"torch cannot write {path.name}: {reason} Nothing was written. Towers that are known to be exported are "
             "CED for audio, and SONAR (M2M100), BERT, XLM-R, ModernBERT and Gemma 3 for text, with weights in float32."
         ) from error
+    program = cast(torch.onnx.ONNXProgram, exported)  # with `dynamo=True` it is never None
     if int8:
         from .int8 import quantize_int8
 

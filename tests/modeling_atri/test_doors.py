@@ -266,7 +266,9 @@ def test_refusals(doors, files, door, fault):
     sound = refused(files[MODEL_RATE], stereo(MODEL_RATE), MODEL_RATE)[fault]
     with pytest.raises(ValueError) as error:
         getattr(doors, door)(sound, None)
-    assert REASONS[fault] in str(error.value)
+    # The collator takes rows, in which None means that there is no recording.
+    reason = "has no `audio`" if (door, fault) == ("collator", "None") else REASONS[fault]
+    assert reason in str(error.value)
 
 
 REMOTE_PROGRAM = """

@@ -59,7 +59,7 @@ def _spread(count: int) -> list[int]:
 
 def _unknown(processor: AtriProcessor, captions: list[str], language: str) -> list[str]:
     tokenizer = processor.tokenizer
-    tokens = processor(text=captions, language=language, return_tensors="np")
+    tokens = {name: ids.numpy() for name, ids in processor(text=captions, language=language).items()}
     specials = set(tokenizer.all_special_ids)
     ids = np.unique(tokens["input_ids"]).tolist()
     names = zip(ids, tokenizer.convert_ids_to_tokens(ids), strict=True)
