@@ -17,8 +17,9 @@ Write both towers of a saved model as ONNX graphs, with configuration and proces
   text.onnx    input_ids, attention_mask           -> text_embeds
 
 The embeddings are projected and L2-normalised, like those of the model. The graphs accept any number of clips and
-captions of any length; long clips are cut into chunks inside the graph. Before OUT appears, every graph is run and
-compared with the model. If it computes something else, the command fails and writes nothing.
+captions. Long clips are cut into chunks inside the graph; long captions are cut by the processor that is saved beside
+it. Before OUT appears, every graph is run and compared with the model. If it computes something else, the command
+fails and writes nothing.
 
 examples:
   atri export runs/first exported/

@@ -70,7 +70,7 @@ def load_rows(
     elif isinstance(source, (datasets.Dataset, datasets.DatasetDict)):
         rows, bad_rows = _load_dataset(pick_split(source, split), checker, skip, name)
     else:
-        name = "the rows"
+        name = "the list of rows"
         if split is not None:
             raise ValueError(f"Only data sets have splits, but this is a {type(source).__name__}. Leave out `split`.")
         checked, bad_rows = check_plain_rows(source, checker, skip)
@@ -103,7 +103,7 @@ def check_rows(
     if isinstance(rows, (str, Path, datasets.Dataset, datasets.DatasetDict)):
         return load_rows(rows, languages=languages, group_column=group_column, left_out=left_out)
     checked, bad_rows = check_plain_rows(rows, RowChecker(_codes(languages), group_column), left_out is not None)
-    _report("the rows", bad_rows, len(checked), left_out)
+    _report("the list of rows", bad_rows, len(checked), left_out)
     return checked
 
 

@@ -75,7 +75,7 @@ def check_plain_rows(rows: Any, checker: RowChecker, skip: bool) -> tuple[Checke
             checker.check(f"row {number}", row, sound_of(row))
         else:
             checker.report_line(f"row {number}", f"a row must be a dict, but this is a {type(row).__name__}")
-    kept, bad_rows = checker.finish("the rows", skip)
+    kept, bad_rows = checker.finish("the list of rows", skip)
     return CheckedRows(source, kept, checker.columns(kept)), bad_rows
 
 

@@ -124,7 +124,7 @@ def test_ids_of_recordings_without_a_name():
 )
 def test_recordings_that_cannot_be_used(audio, reason):
     rows = [{"audio": sound(), "caption": "x"}, {"audio": audio, "caption": "x"}]
-    with pytest.raises(ValueError, match=f"the rows: 1 wrong row, 1 problem:\n  row 1: .*{reason}"):
+    with pytest.raises(ValueError, match=f"the list of rows: 1 wrong row, 1 problem:\n  row 1: .*{reason}"):
         load_rows(rows)
     left_out = []
     assert len(check_rows(rows, ["en"], left_out=left_out)) == 1
@@ -147,7 +147,7 @@ def test_recordings_stay_where_they_are():
         ({"audio": ["a.wav"], "captions": ["x"]}, "Rows are a path, .*, but this is a dict"),
         (3, "but this is a int"),
         ([("a.wav", "x")], "row 0: a row must be a dict, but this is a tuple"),
-        ([], "the rows holds no rows|no rows"),
+        ([], "the list of rows holds no rows|no rows"),
         (datasets.Dataset.from_list([{"audio": "a"}]).to_iterable_dataset(), "Load it without `streaming=True`"),
     ],
 )
