@@ -10,6 +10,8 @@ from uuid import uuid4
 
 import datasets
 
+from modeling_atri.corpora.rows.plain_rows import CheckedRows
+
 from ..arguments import AtriTrainingArguments
 from ..data.batches import without_audio
 from .manifest import read_manifest
@@ -45,7 +47,7 @@ def run_arguments(args: AtriTrainingArguments, num_clips: int) -> dict[str, Any]
 
 def data_digest(rows: Sequence[dict]) -> str | None:
     """Digest of ids, captions and groups in their order; None if reading a row may decode its recording."""
-    if not isinstance(rows, (list, tuple, datasets.Dataset)):
+    if not isinstance(rows, (list, tuple, datasets.Dataset, CheckedRows)):
         return None
     digest = hashlib.blake2b(digest_size=16)
     for row in without_audio(rows):
