@@ -32,7 +32,7 @@ from modeling_atri.trainer import load_rows
         (["--seed", "-1"], "`seed` must be a whole number in [0, 4294967295]; got -1"),
         (["--objective", "unknown"], "invalid choice: 'unknown'"),
         (["--num_train", "many"], "invalid int value: 'many'"),
-        (["--steps", "3"], "'--steps' (did you mean '--max_steps'?)"),
+        (["--max_step", "3"], "'--max_step' (did you mean '--max_steps'?)"),
         (["--output_dir", "file"], "`output_dir` must be a folder, but 'file' is a file"),
         (["--output_dir", "file/below"], "`output_dir` must be a folder, but 'file' is a file"),
     ],
