@@ -19,19 +19,24 @@ _AUDIO_SETTINGS = ("max_frames", "patch_size", "num_attention_heads", "hidden_ac
 
 def audio_fingerprint(model: AtriModel, processor: AtriProcessor) -> str:
     """32 hexadecimal digits of all that decides about audio embeddings: weights and settings, not names."""
-    return _digest(_audio_settings(model, processor), (model.audio_model, model.audio_projection))
+    parts = (model.audio_model, model.audio_projection)
+    return _digest(_audio_settings(model, processor), [part.state_dict() for part in parts])
 
 
 def model_fingerprint(model: AtriModel, processor: AtriProcessor) -> str:
     """32 hexadecimal digits of all that decides about the embeddings of audio and captions."""
     settings = _audio_settings(model, processor)
     settings |= {name: getattr(processor, name) for name in ("normalize_text", "max_text_length")}
-    return _digest(settings, (model,))
+    weights = model.state_dict()
+    scale = weights.pop("learned_logit_scale.weight", None)
+    if scale is not None:  # where it was, and as it was called, in version 0.1, whose fingerprints stay valid
+        weights = {"logit_scale": scale.reshape(()), **weights}
+    return _digest(settings, [weights])
 
 
 def weights_fingerprint(module: nn.Module, settings: Mapping[str, Any]) -> str:
     """32 hexadecimal digits of a module's weights and buffers, and of other settings (JSON values) that matter."""
-    return _digest(settings, (module,))
+    return _digest(settings, [module.state_dict()])
 
 
 def feature_settings(feature_extractor: AtriFeatureExtractor) -> dict[str, int | float]:
@@ -44,10 +49,10 @@ def _audio_settings(model: AtriModel, processor: AtriProcessor) -> dict[str, Any
     return settings | feature_settings(processor.feature_extractor)
 
 
-def _digest(settings: Mapping[str, Any], modules: Iterable[nn.Module]) -> str:
+def _digest(settings: Mapping[str, Any], weights: Iterable[Mapping[str, Any]]) -> str:
     digest = hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=16)
-    for module in modules:
-        for name, tensor in module.state_dict().items():
+    for of_module in weights:
+        for name, tensor in of_module.items():
             digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
             digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
     return digest.hexdigest()

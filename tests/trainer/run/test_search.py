@@ -28,12 +28,14 @@ def fresh_model() -> AtriModel:
     return AtriModel(tiny_config())
 
 
-def searcher(args: AtriTrainingArguments, model_init=fresh_model, eval_rows="given", **options) -> AtriTrainer:
+def searcher(
+    args: AtriTrainingArguments, model_init=fresh_model, eval_rows="given", rows=None, **options
+) -> AtriTrainer:
     eval_rows = make_rows(4, seed=3) if eval_rows == "given" else eval_rows
     return AtriTrainer(
         args=args,
         processor=tiny_processor(),
-        train_dataset=make_rows(8),
+        train_dataset=make_rows(8) if rows is None else rows,
         eval_dataset=eval_rows,
         model_init=model_init,
         **options,
@@ -216,10 +218,9 @@ def test_nothing_of_a_trial_is_left_to_the_next(tmp_path, quiet_optuna):
         on_bad_row="skip",
     )
     rates = [1e-6, 1e30, 1e-6]
-    trainer = searcher(args, callbacks=[EarlyStoppingCallback(2)])
-    trainer.train_dataset[0] |= {
-        "audio": {"array": trainer.train_dataset[0]["audio"]["array"] * 0, "sampling_rate": 16000}
-    }
+    rows = make_rows(8)
+    rows[0]["audio"] = {"array": rows[0]["audio"]["array"] * 0, "sampling_rate": 16000}
+    trainer = searcher(args, rows=rows, callbacks=[EarlyStoppingCallback(2)])
     trainer.add_callback(DiagnosticsCallback(trainer))
     best = trainer.hyperparameter_search(
         lambda trial: (
