@@ -23,11 +23,11 @@ from modeling_atri.bounds import (
 from modeling_atri.hub_cards.figures import BEST_MODEL_FIGURE, CONSISTENCY_TITLES, figure_names, is_lower_better
 from modeling_atri.languages_atri import ATRI_LANGUAGES
 
+from .checks.engines import check_chosen_engine, check_processes
+from .checks.options import check_refused_options, check_trackers
 from .data.augmentation import Augmentation
 from .data.draws import CAPTION_CHOICES, LanguageDraws
 from .objectives import OBJECTIVES, find_objective, names_where
-from .run.engines import check_chosen_engine, check_processes
-from .run.refused import check_refused_options, check_trackers
 
 
 logger = logging.getLogger(__name__)

@@ -18,6 +18,10 @@ from modeling_atri.modeling_atri import AtriModel
 from modeling_atri.processing_atri import AtriProcessor
 
 from .arguments import AtriTrainingArguments
+from .checks.engines import check_engine
+from .checks.optimizers import check_optimizer
+from .checks.options import REFUSED_ARGUMENTS
+from .checks.rows import check_best_metric, check_tokenizer, checked_rows, report_captions, report_excerpts
 from .data.batches import DrawnRows, EpochBatchSampler
 from .data.collator import AtriDataCollator
 from .data.draws import EXCERPT, random_stream
@@ -30,12 +34,8 @@ from .model.parameters import fit_state_shapes, leaves_out_layers, parameter_gro
 from .objectives import LossInputs, find_objective, objective_loss
 from .run.bad_rows import bad_row_explained
 from .run.checkpoints import full_disk_explained, remove_unfinished_saves, resolve_checkpoint
-from .run.checks import check_best_metric, check_tokenizer, checked_rows, report_captions, report_excerpts
 from .run.divergence import TrainingDivergedError
-from .run.engines import check_engine
-from .run.optimizers import check_optimizer
 from .run.progress import brief_callback
-from .run.refused import REFUSED_ARGUMENTS
 from .run.search import callback_attributes, check_search, default_objective, trial_arguments
 from .step.batch import BatchEncoder, exact_backward, joint_backward
 from .step.distributed import average_gradients, batch_shard, told_by_main

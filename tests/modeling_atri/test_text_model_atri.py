@@ -11,8 +11,8 @@ from modeling_atri.onnx import export
 from modeling_atri.pipelines_atri import AtriAudioTextFeatureExtractionPipeline
 from modeling_atri.text_model_atri import build_text_model, cut_captions, max_text_tokens
 from modeling_atri.trainer import AtriDataCollator
+from modeling_atri.trainer.checks.rows import check_tokenizer
 from modeling_atri.trainer.data.draws import LanguageDraws
-from modeling_atri.trainer.run.checks import check_tokenizer
 from tests.helpers.tiny import tiny_config, tiny_processor
 from tests.helpers.training import make_rows
 

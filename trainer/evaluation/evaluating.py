@@ -22,11 +22,11 @@ from modeling_atri.modeling_atri import AtriModel
 from modeling_atri.processing_atri import AtriProcessor
 
 from ..arguments import AtriTrainingArguments
+from ..checks.rows import checked_rows, report_captions
 from ..data.collator import AtriDataCollator
 from ..data.feature_cache import FeatureCache
 from ..publishing.pushing import PublishingTrainer
 from ..publishing.results import complete_results, evaluation_facts, model_facts, training_facts
-from ..run.checks import checked_rows, report_captions
 from .retrieval import (
     RetrievalEmbeddings,
     RetrievalSet,

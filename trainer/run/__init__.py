@@ -1,1 +1,1 @@
-"""Checkpoints, resuming, and the checks that refuse or end a run."""
+"""Checkpoints, resuming, search, and what ends a run."""

@@ -4,7 +4,7 @@ import pytest
 from accelerate import Accelerator, DistributedType
 from accelerate.parallelism_config import ParallelismConfig
 
-from modeling_atri.trainer.run.engines import check_engine
+from modeling_atri.trainer.checks.engines import check_engine
 from tests.helpers.training import make_arguments, make_rows, make_trainer
 
 

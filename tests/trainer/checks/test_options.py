@@ -9,7 +9,7 @@ from transformers.training_args import OptimizerNames
 
 from modeling_atri import AtriModel
 from modeling_atri.trainer import AtriDataCollator, AtriTrainer
-from modeling_atri.trainer.run.refused import REFUSED_OPTIONS, check_trackers
+from modeling_atri.trainer.checks.options import REFUSED_OPTIONS, check_trackers
 from tests.helpers.tiny import tiny_model, tiny_processor
 from tests.helpers.training import assert_same_weights, losses, make_arguments, make_rows, make_trainer
 
