@@ -188,7 +188,13 @@ def _words_of_file(path: str, known: set[str]) -> list[str]:
         raise ValueError(f"The options in {path} cannot be read: {error}") from error
     if not isinstance(options, dict):
         raise ValueError(f"{path} must hold a mapping of options to values, but holds a {type(options).__name__}.")
-    options = {own_name(str(name), known): value for name, value in options.items()}
+    given: dict[str, Any] = {}
+    for name in options:
+        own = own_name(str(name), known)
+        if own in given:
+            raise ValueError(f"{path} gives {own!r} under two names, {given[own]!r} and {name!r}. Keep one of them.")
+        given[own] = name
+    options = {own: options[name] for own, name in given.items()}
     if unknown := sorted(set(options) - known):
         raise ValueError(f"Unknown options in {path}: {_describe_unknown(unknown, known)}")
     words = []

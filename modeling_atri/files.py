@@ -25,12 +25,17 @@ def normalized_name(name: str) -> str:
 
 
 def existing_path(path: Path) -> Path:
-    """The path of an existing file or folder, each part of which may be written in another Unicode form.
+    """The path of an existing file or folder, which may be written in another Unicode form or with backslashes.
 
     Returns:
         `path` itself if it exists or nothing fits. Otherwise the path as it is on disk.
     """
-    if os.path.exists(path) or str(path).isascii() or path == path.parent:
+    if os.path.exists(path):
+        return path
+    if "\\" in str(path):  # written on Windows
+        slashed = existing_path(Path(str(path).replace("\\", "/")))
+        return slashed if os.path.exists(slashed) else path
+    if str(path).isascii() or path == path.parent:
         return path
     parent = existing_path(path.parent)
     for form in ("NFC", "NFD"):  # before the folder is listed, which is slow for each of many files

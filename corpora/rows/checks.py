@@ -108,7 +108,8 @@ class RowChecker:
             checked.problems.append(Problem(MISSING_RECORDING, text))
             return
         if path is not None:
-            if not path.isascii() and is_unicode(path) and (found := existing_path(Path(path))) != Path(path):
+            may_differ = "\\" in path or not path.isascii()
+            if may_differ and is_unicode(path) and (found := existing_path(Path(path))) != Path(path):
                 path = str(found)
             checked.path = sound = path
             if is_url(path):
@@ -212,12 +213,12 @@ def _fill_in_ids(rows: Sequence[CheckedRow]) -> None:
 def _ids_of_files(names: list[str]) -> list[str]:
     """File names without suffix, or with it where two names differ only there.
 
-    Absolute paths begin below the folder that all of them share.
+    Absolute paths begin below the folder that all of them share. The separator is `/`, also in names from Windows.
     """
     absolute_folders = [os.path.dirname(name) for name in names if os.path.isabs(name)]
     common_folder = os.path.commonpath(absolute_folders) if absolute_folders else ""
     names = [os.path.relpath(name, common_folder) if os.path.isabs(name) else name for name in names]
-    names = [PurePath(normalized_name(name)).as_posix() for name in names]
+    names = [PurePath(normalized_name(name).replace("\\", "/")).as_posix() for name in names]
     stems = [name.removesuffix(PurePath(name).suffix) for name in names]
     names_of_stem: dict[str, set[str]] = {}
     for stem, name in zip(stems, names, strict=True):

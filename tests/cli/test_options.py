@@ -65,6 +65,13 @@ def test_one_dash_is_as_good_as_two(words):
     assert parsed == (Rates(1e-3, ["fr", "ja"]),)
 
 
+def test_an_option_under_two_names_in_a_file_is_refused(tmp_path):
+    path = tmp_path / "options.yaml"
+    path.write_text("learning_rate: 1e-3\nlr: 1e-4\n")
+    with pytest.raises(ValueError, match="'learning_rate' under two names, 'learning_rate' and 'lr'. Keep one"):
+        parse_options(["--config", str(path)], (Rates,), "What it does.", "prog")
+
+
 def test_json_is_read_too(tmp_path):
     path = tmp_path / "options.json"
     path.write_text('{"name": "json", "rate": 2}')

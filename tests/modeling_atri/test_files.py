@@ -92,6 +92,14 @@ def test_a_file_is_found_in_every_unicode_form(tmp_path, on_disk, asked):
     assert normalized_name(str(spelled(asked))) == str(spelled("NFC"))
 
 
+def test_a_file_is_found_by_a_path_from_windows(tmp_path):
+    for name in ("sub/a.wav", "sub/caf\u00e9.wav", "odd\\name.wav"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+        assert existing_path(tmp_path / name.replace("/", "\\")) == tmp_path / name
+    assert existing_path(tmp_path / "sub\\b.wav") == tmp_path / "sub\\b.wav"
+
+
 def test_a_file_of_no_form_keeps_its_path(tmp_path):
     for path in (tmp_path / "é.wav", tmp_path / "è" / "é.wav", Path("é.wav"), tmp_path / ("é" * 300), Path("a\0é")):
         assert existing_path(path) == path

@@ -200,7 +200,7 @@ def _metadata_rows(archive: Archive, name: str) -> Iterator[_Member]:
         if problem is not None or sound is None:
             yield _Member(row | ({PROBLEM_COLUMN: f"{name}, {place}: {problem}"} if problem else {}), None)
             continue
-        sound = normalized_name(sound)
+        sound = normalized_name(sound.replace("\\", "/"))
         file = posixpath.normpath(posixpath.join(posixpath.dirname(name), sound))
         other = {column: value for column, value in row.items() if column not in ("audio", "row")}
         # The name of a sound that is missing in the archive must not be taken for a file on this machine.

@@ -307,3 +307,16 @@ def test_labels_are_names_of_folders(tmp_path):
     assert rows["label"][:] == sorted(sources.NAMES)
     with pytest.raises(ValueError, match=r"no column captions; it has audio, label|audio, label"):
         load_rows(tmp_path)
+
+
+def test_paths_that_were_written_on_windows(tmp_path):
+    """In a folder and in an archive, and with the same ids."""
+    table, path = "file_name,caption\nsub\\dog.flac,a dog\n", tmp_path / "clips"
+    sources.write_sounds(path / "sub", ["dog"])
+    (path / "metadata.csv").write_text(table)
+    archive = sources.write_zip(
+        tmp_path / "set.zip", {"metadata.csv": table.encode(), "sub/dog.flac": sources.sound("dog")}
+    )
+    (row,), (archived,) = load_rows(path), load_rows(archive)
+    assert Path(row["audio"]["path"]).read_bytes() == archived["audio"]["bytes"] == sources.sound("dog")
+    assert row["audio_id"] == archived["audio_id"] == "sub/dog"
