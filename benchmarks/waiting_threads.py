@@ -8,7 +8,8 @@ are medians, and the ratios are medians of the ratios in one round, because othe
 
     python benchmarks/waiting_threads.py
 
-It prints one JSON line, which is kept in `results/waiting_threads.json`.
+It prints one JSON line. Two runs are kept: `results/waiting_threads.json` of a machine on which nothing else ran, and
+`results/waiting_threads_crowded.json` of a crowded one.
 """
 
 import json
