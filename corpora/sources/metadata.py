@@ -9,7 +9,7 @@ from .csv_rows import read_csv_rows
 
 
 METADATA_FILE = "metadata.jsonl"
-_TABLE_SUFFIXES = (".csv", ".tsv")
+_CSV_SUFFIXES = (".csv", ".tsv")
 
 
 # What to do about a folder of sounds without rows, for errors.
@@ -40,7 +40,7 @@ def read_file_rows(path: Path) -> Iterator[FileRow]:
         ValueError: if the file is not in its format, or a `.json` file does not hold a list. A wrong line of a
             `.jsonl` or CSV file is not an error but a `FileRow` with a `problem`.
     """
-    if path.suffix.lower() in _TABLE_SUFFIXES:
+    if path.suffix.lower() in _CSV_SUFFIXES:
         names, rows = read_csv_rows(path)
         for place, cells, problem in rows:
             yield FileRow(place, {name: cells.get(name) or None for name in names}, problem)
