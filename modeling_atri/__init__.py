@@ -14,17 +14,20 @@ __version__ = "0.1.0"
 
 
 if TYPE_CHECKING:
+    from .base_model_atri import AtriPreTrainedModel as AtriPreTrainedModel
+    from .ced_model_atri import AtriAudioModel as AtriAudioModel
     from .configuration_atri import AtriAudioConfig as AtriAudioConfig
     from .configuration_atri import AtriConfig as AtriConfig
+    from .configuration_atri import AtriEmbeddedAudioConfig as AtriEmbeddedAudioConfig
+    from .embedded_audio_atri import AtriEmbeddedAudioModel as AtriEmbeddedAudioModel
+    from .embedded_audio_atri import AtriEmbeddingExtractor as AtriEmbeddingExtractor
     from .embedding_store import load_embeddings as load_embeddings
     from .encode import encode_audio as encode_audio
     from .encode import encode_folder as encode_folder
     from .encode import encode_text as encode_text
     from .feature_extraction_atri import AtriFeatureExtractor as AtriFeatureExtractor
-    from .modeling_atri import AtriAudioModel as AtriAudioModel
     from .modeling_atri import AtriModel as AtriModel
     from .modeling_atri import AtriOutput as AtriOutput
-    from .modeling_atri import AtriPreTrainedModel as AtriPreTrainedModel
     from .pipelines_atri import (
         AtriAudioTextFeatureExtractionPipeline as AtriAudioTextFeatureExtractionPipeline,
     )
@@ -37,7 +40,7 @@ if TYPE_CHECKING:
     from .processing_atri import AtriProcessor as AtriProcessor
 
 _AUTO_CLASS_MODULES = ("configuration_atri", "feature_extraction_atri", "processing_atri", "modeling_atri")
-_LIGHT_NAMES = ("AtriAudioConfig", "AtriConfig", "load_embeddings")  # they need no torch
+_LIGHT_NAMES = ("AtriAudioConfig", "AtriConfig", "AtriEmbeddedAudioConfig", "load_embeddings")  # they need no torch
 
 _load, _names = lazy_names(__name__, __file__)
 __all__ = [*_names, "__version__"]

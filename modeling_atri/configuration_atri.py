@@ -5,7 +5,7 @@ import math
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
-from transformers import AutoConfig
+from transformers import CONFIG_MAPPING, AutoConfig
 from transformers.configuration_utils import PreTrainedConfig, SubConfigSpec
 from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME, auto_docstring
 
@@ -109,18 +109,56 @@ class AtriAudioConfig(PreTrainedConfig):
 
 @auto_docstring(
     checkpoint="mispeech/ced-base",
+    custom_intro="Configuration of an [`AtriEmbeddedAudioModel`], which stands for an audio tower: the embeddings of "
+    "the sounds were computed before, by another model or at another time.",
+)
+@strict
+class AtriEmbeddedAudioConfig(PreTrainedConfig):
+    r"""
+    hidden_size (`int`, *optional*, defaults to 512):
+        Width of the stored embeddings.
+    source (`str`, *optional*):
+        Name of the model that made them, for people.
+    fingerprint (`str`, *optional*):
+        What identifies that model in an embedding store, see [`~encode.audio_fingerprint`].
+    """
+
+    model_type = "atri_embedded_audio"
+    base_config_key = "audio_config"
+
+    hidden_size: int = 512
+    source: str | None = None
+    fingerprint: str | None = None
+
+    def __post_init__(self, **kwargs):
+        super().__post_init__(**kwargs)
+        if self.hidden_size < 1:
+            raise ValueError(f"`hidden_size` must be at least 1, got {self.hidden_size}.")
+
+
+# The audio towers of this package by `model_type`. All others are audio encoders of transformers.
+OWN_AUDIO_CONFIGS = {config.model_type: config for config in (AtriAudioConfig, AtriEmbeddedAudioConfig)}
+
+
+@auto_docstring(
+    checkpoint="mispeech/ced-base",
     custom_intro="Configuration of an [`AtriModel`]. The defaults are CED-Base and SONAR's text encoder.",
 )
 @strict
 class AtriConfig(PreTrainedConfig):
     r"""
-    audio_config (`AtriAudioConfig` or `dict`, *optional*):
-        Configuration of the audio tower. Defaults to CED-Base.
+    audio_config (`PreTrainedConfig` or `dict`, *optional*):
+        Configuration of the audio tower: an `AtriAudioConfig` (CED), that of any audio encoder of transformers (CLAP,
+        AST, Whisper, wav2vec2, ...), or an `AtriEmbeddedAudioConfig` for embeddings that were computed before.
+        Defaults to CED-Base.
     text_config (`PreTrainedConfig` or `dict`, *optional*):
         Configuration of the text tower: any encoder that `AutoConfig` knows. Defaults to the SONAR text encoder, an
         M2M100 encoder with 24 layers.
     projection_dim (`int`, *optional*, defaults to 1024):
         Width of the shared embedding space.
+    has_audio_head (`bool`, *optional*, defaults to `True`):
+        Whether a projection follows the audio tower. Without it, the tower's output, L2-normalised, is the embedding
+        of a clip, and `projection_dim` must be the tower's width.
     logit_scale_init_value (`float`, *optional*, defaults to 2.6593):
         Initial value of the learnable `logit_scale`, in log space: log(1 / 0.07).
 
@@ -167,10 +205,13 @@ class AtriConfig(PreTrainedConfig):
     audio_config: dict | PreTrainedConfig | None = None
     text_config: dict | PreTrainedConfig | None = None
     projection_dim: int = 1024
+    has_audio_head: bool = True
     logit_scale_init_value: float | int = math.log(1 / PAPER_TEMPERATURE)
     initializer_range: float = 0.02
 
     def __post_init__(self, **kwargs):
+        if isinstance(self.audio_config, dict):
+            self.audio_config = _audio_config_of(self.audio_config)
         if isinstance(self.text_config, dict) and self.text_config.get("model_type", "m2m_100") == "m2m_100":
             self.text_config = {**self.sub_configs_defaults["text_config"].init_kwargs, **self.text_config}
         if not IS_REMOTE_CODE:
@@ -181,6 +222,11 @@ class AtriConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
         if self.projection_dim < 1:
             raise ValueError(f"`projection_dim` must be at least 1, got {self.projection_dim}.")
+        if not self.has_audio_head and self.projection_dim != self.audio_config.hidden_size:
+            raise ValueError(
+                f"Without an audio head, `projection_dim` ({self.projection_dim}) must be the width of the audio "
+                f"tower ({self.audio_config.hidden_size})."
+            )
 
     def to_dict(self) -> dict[str, Any]:
         output = super().to_dict()
@@ -189,10 +235,25 @@ class AtriConfig(PreTrainedConfig):
         return output
 
 
+def _audio_config_of(values: dict[str, Any]) -> PreTrainedConfig:
+    """The configuration of an audio tower from its saved values; without a `model_type`, it is CED's."""
+    model_type = values.get("model_type", AtriAudioConfig.model_type)
+    if model_type in OWN_AUDIO_CONFIGS:
+        return OWN_AUDIO_CONFIGS[model_type](**values)
+    if model_type not in CONFIG_MAPPING:
+        raise ValueError(
+            f"`audio_config` is of type {model_type!r}, which transformers does not know. Use an audio encoder of "
+            "transformers, or load the repository that defines this type with `trust_remote_code=True`."
+        )
+    return CONFIG_MAPPING[model_type](**values)
+
+
 AtriAudioConfig.register_for_auto_class()
+AtriEmbeddedAudioConfig.register_for_auto_class()
 AtriConfig.register_for_auto_class()
 if not IS_REMOTE_CODE:
-    AutoConfig.register("atri_audio_model", AtriAudioConfig, exist_ok=True)
+    for own_type, own_config in OWN_AUDIO_CONFIGS.items():
+        AutoConfig.register(own_type, own_config, exist_ok=True)
     AutoConfig.register("atri", AtriConfig, exist_ok=True)
 
-__all__ = ["AtriAudioConfig", "AtriConfig"]
+__all__ = ["AtriAudioConfig", "AtriConfig", "AtriEmbeddedAudioConfig"]

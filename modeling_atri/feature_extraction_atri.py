@@ -354,6 +354,11 @@ class AtriFeatureExtractor(SequenceFeatureExtractor):
         mask = (torch.arange(stacked.shape[1])[None, :] < lengths[:, None]).long()
         return stacked, mask
 
+    def is_silent(self, features: torch.Tensor) -> bool:
+        """Whether all features of a clip are at their floor, because all samples are zero or nearly so."""
+        low, high = torch.aminmax(features)
+        return bool(low == high)
+
     def _check_sampling_rate(self, sampling_rate: int | None, clips: Sequence[Any]) -> None:
         if sampling_rate is None and any(lacks_rate(clip) for clip in clips):
             logger.warning_once(

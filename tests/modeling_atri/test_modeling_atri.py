@@ -42,8 +42,9 @@ from modeling_atri import (
     AtriOutput,
     AtriProcessor,
 )
+from modeling_atri.base_model_atri import masked_mean
+from modeling_atri.ced_layers_atri import AtriAudioLayer, AtriMelNorm
 from modeling_atri.loss_atri import info_nce_loss
-from modeling_atri.modeling_atri import AtriAudioLayer, AtriMelNorm, masked_mean
 from tests.helpers.tiny import CAPTIONS, tiny_config, tiny_model, tiny_processor
 
 

@@ -149,7 +149,7 @@ def imported_siblings(path: Path) -> set[str]:
         ("trained", {"configuration_atri", "modeling_atri", "processing_atri", "feature_extraction_atri"}),
         ("bert", {"configuration_atri", "modeling_atri", "processing_atri", "feature_extraction_atri"}),
         ("processor", {"processing_atri", "feature_extraction_atri"}),
-        ("tower", {"configuration_atri", "modeling_atri", "feature_extraction_atri"}),
+        ("tower", {"configuration_atri", "ced_model_atri", "feature_extraction_atri"}),
     ],
 )
 def test_a_saved_folder_holds_the_code_that_it_names(work, repository_root, name, entries):

@@ -91,13 +91,13 @@ class FeatureCache:
         num_samples = 0 if max_seconds is None else audio_length(audio, rate)
         if max_seconds is None or num_samples <= max_seconds * rate:
             features = self(audio)
-            if not is_silent(features):
+            if not self.feature_extractor.is_silent(features):
                 return features
         else:
             for _ in range(_EXCERPTS_TRIED):
                 waveform = _draw_excerpt(audio, num_samples, int(max_seconds * rate), rate, rng)
                 features = self._features(waveform, name)
-                if not is_silent(features):
+                if not self.feature_extractor.is_silent(features):
                     return features
         raise BadRowError(f"{name} is silent, so the model cannot learn from it.", SILENT_RECORDING)
 
@@ -127,12 +127,6 @@ def _draw_excerpt(audio: Any, num_samples: int, longest: int, rate: int, rng: np
     """A random part of `longest` samples of a recording of `num_samples`."""
     start = int(rng.integers(num_samples - longest + 1))
     return load_excerpt(audio, start, longest, rate)
-
-
-def is_silent(features: torch.Tensor) -> bool:
-    """Whether all log-mel features of a clip are at their floor, because all samples are zero or nearly so."""
-    low, high = torch.aminmax(features)
-    return bool(low == high)
 
 
 def _identity(audio: Any) -> bytes | None:

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from modeling_atri import __version__
+from modeling_atri.base_model_atri import masked_mean
 from modeling_atri.encode.fingerprints import weights_fingerprint
 from modeling_atri.eval_mode_atri import in_eval_mode
 from modeling_atri.files import written_whole
-from modeling_atri.modeling_atri import AtriModel, masked_mean
+from modeling_atri.modeling_atri import AtriModel
 
 from ..model.adapters import has_adapter
 

@@ -8,8 +8,8 @@ import torch
 from accelerate.utils import gather_object
 from torch import Tensor
 
+from modeling_atri.ced_layers_atri import AtriMelNorm
 from modeling_atri.corpora.rows.bad_rows import BadRowError, kind_of
-from modeling_atri.modeling_atri import AtriMelNorm
 
 from ..data.draws import MEL_STATISTICS, random_stream
 

@@ -14,13 +14,14 @@ import soundfile
 import soxr
 import torch
 
+from modeling_atri import AtriFeatureExtractor
 from modeling_atri.corpora.rows.bad_rows import BadRowError, read_bad_rows
 from modeling_atri.corpora.rows.checks import Problem
 from modeling_atri.corpora.rows.load import load_rows
 from modeling_atri.trainer.data.batches import DrawnRows, EpochBatchSampler
 from modeling_atri.trainer.data.collator import AtriDataCollator
 from modeling_atri.trainer.data.draws import Draw, LanguageDraws, random_stream
-from modeling_atri.trainer.data.feature_cache import FeatureCache, is_silent
+from modeling_atri.trainer.data.feature_cache import FeatureCache
 from modeling_atri.trainer.evaluation.retrieval import RetrievalEmbeddings, RetrievalSet, leave_out_unreadable
 from modeling_atri.trainer.model.mel_statistics import set_mel_statistics
 from tests.helpers import SCRIPTS
@@ -357,7 +358,7 @@ def test_silence():
     for samples, expected in ((np.zeros(8_000, dtype=np.float32), True), (faint, True), (click, False)):
         features = extractor.extract_clip(samples)
         assert torch.isfinite(features).all()
-        assert is_silent(features) == expected
+        assert AtriFeatureExtractor().is_silent(features) == expected
     model = tiny_model()
     embeds = model.get_audio_features(input_features=extractor.extract_clip(faint)[None]).pooler_output
     assert torch.isfinite(embeds).all()
@@ -388,7 +389,7 @@ def test_a_long_clip_with_a_silent_part_is_not_silent(tmp_path):
     cache = FeatureCache(tiny_processor().feature_extractor)
     audio = {"array": samples, "sampling_rate": 16_000}
     for epoch in range(8):
-        assert not is_silent(cache.excerpt(audio, 1.0, random_stream(0, 7, epoch, 0)))
+        assert not cache.feature_extractor.is_silent(cache.excerpt(audio, 1.0, random_stream(0, 7, epoch, 0)))
     with pytest.raises(BadRowError, match="is silent"):
         cache.excerpt({"array": 0 * samples, "sampling_rate": 16_000}, 1.0, random_stream(0, 7))
 
