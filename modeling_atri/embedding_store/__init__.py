@@ -8,5 +8,7 @@ from modeling_atri.lazy import lazy_names
 if TYPE_CHECKING:
     from .store import EmbeddingStore as EmbeddingStore
     from .store import load_embeddings as load_embeddings
+    from .vectors import StoredVectors as StoredVectors
+    from .vectors import open_vectors as open_vectors
 
 __getattr__, __all__ = lazy_names(__name__, __file__)

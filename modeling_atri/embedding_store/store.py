@@ -13,11 +13,12 @@ import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
 from ..files import normalized_name, remove_unfinished, written_whole
+from .facts import FACTS_KEY, StoreFacts
+from .id_files import remove_ids, write_ids
 from .npy_files import write_npy_rows
 
 
 PARTS_FOLDER = "embeddings"
-_METADATA_KEY = b"modeling_atri"
 
 
 @dataclass(frozen=True)
@@ -61,14 +62,14 @@ class EmbeddingStore:
                 "size": pa.int64(),
                 "mtime_ns": pa.int64(),
             },
-            metadata={_METADATA_KEY: json.dumps({"model": model_name, "fingerprint": fingerprint})},
+            metadata={FACTS_KEY: json.dumps({"model": model_name, "fingerprint": fingerprint})},
         )
-        for path in _part_paths(self.folder):
+        for path in part_paths(self.folder):
             theirs = _facts_of(path)
-            if theirs["fingerprint"] != fingerprint:
+            if theirs.fingerprint != fingerprint:
                 raise ValueError(
-                    f"{str(self.folder)!r} holds embeddings of another model, {theirs['model']!r} (fingerprint "
-                    f"{theirs['fingerprint']}), which cannot be compared with those of {model_name!r} "
+                    f"{str(self.folder)!r} holds embeddings of another model, {theirs.model!r} (fingerprint "
+                    f"{theirs.fingerprint}), which cannot be compared with those of {model_name!r} "
                     f"({fingerprint}). Choose another folder, or delete that one."
                 )
         self._parts_folder.mkdir(parents=True, exist_ok=True)
@@ -89,12 +90,12 @@ class EmbeddingStore:
     def clips(self) -> dict[str, Clip]:
         """The clips that have an embedding, by id."""
         columns = ["id", "size", "mtime_ns", "duration_s"]
-        rows = (row for path in _part_paths(self.folder) for row in _read(path, columns).to_pylist())
+        rows = (row for path in part_paths(self.folder) for row in _read(path, columns).to_pylist())
         return {row["id"]: Clip(**row) for row in rows}
 
     def add(self, clips: Sequence[Clip], embeddings: np.ndarray) -> None:
         """Write a part: clips that are not in the store yet, and their embeddings `(len(clips), width)`, float32."""
-        last = max((int(path.stem) for path in _part_paths(self.folder)), default=-1)
+        last = max((int(path.stem) for path in part_paths(self.folder)), default=-1)
         values = pa.array(np.ascontiguousarray(embeddings, dtype=np.float32).reshape(-1))
         columns = {name: [getattr(clip, name) for clip in clips] for name in ("id", "duration_s", "size", "mtime_ns")}
         columns["embedding"] = pa.FixedSizeListArray.from_arrays(values, type=self._schema.field("embedding").type)
@@ -103,7 +104,7 @@ class EmbeddingStore:
     def drop(self, ids: Iterable[str]) -> None:
         """Remove clips. Only the parts that hold some of them are written again."""
         ids = set(ids)
-        for path in _part_paths(self.folder) if ids else []:
+        for path in part_paths(self.folder) if ids else []:
             present = _read(path, ["id"])["id"].to_pylist()
             kept = [row for row, name in enumerate(present) if name not in ids]
             if not kept:
@@ -122,7 +123,8 @@ def load_embeddings(folder: str | PathLike, out: str | PathLike | None = None) -
     Args:
         folder (`str` or `Path`): the folder they wrote to.
         out (`str` or `Path`, *optional*): `.npy` file for the embeddings, which then need no memory. The file appears
-            when it is complete.
+            when it is complete. The ids are written beside it, for `x.npy` to `x.ids.json`, so that [`open_vectors`]
+            can open it.
 
     Returns:
         A pair of the sorted ids (paths relative to the folder that was encoded, with `/` and in Unicode form NFC) and
@@ -132,10 +134,21 @@ def load_embeddings(folder: str | PathLike, out: str | PathLike | None = None) -
     Raises:
         ValueError: the folder holds no embeddings, or those of several models.
     """
-    paths = _part_paths(Path(folder))
+    if out is None:
+        return read_parts(folder)[:2]
+    remove_ids(Path(out))  # a process that is killed here must not leave ids of other rows
+    ids, embeddings, facts = read_parts(folder, out)
+    write_ids(Path(out), ids, facts)
+    return ids, embeddings
+
+
+def read_parts(folder: str | PathLike, out: str | PathLike | None = None) -> tuple[list[str], np.ndarray, StoreFacts]:
+    """Read embeddings as `load_embeddings` does, without writing their ids. Returns also the facts of their model."""
+    paths = part_paths(Path(folder))
     if not paths:
         raise ValueError(f"There are no embeddings in {str(folder)!r}: no {PARTS_FOLDER}/*.parquet.")
-    if len({_facts_of(path)["fingerprint"] for path in paths}) > 1:
+    facts = [_facts_of(path) for path in paths]
+    if len({of_part.fingerprint for of_part in facts}) > 1:
         raise ValueError(f"The parts in {str(folder)!r} are of several models. Encode into one folder per model.")
     ids_of = _normalized([_read(path, ["id"])["id"].to_pylist() for path in paths])
     ids = sorted(name for part in ids_of for name in part)
@@ -143,11 +156,11 @@ def load_embeddings(folder: str | PathLike, out: str | PathLike | None = None) -
     width = pq.read_schema(paths[0]).field("embedding").type.list_size
     rows = ((place_of[name], row) for path, part in zip(paths, ids_of, strict=True) for name, row in _rows(path, part))
     if out is not None:
-        return ids, write_npy_rows(Path(out), rows, len(ids), width)
+        return ids, write_npy_rows(Path(out), rows, len(ids), width), facts[0]
     embeddings = np.empty((len(ids), width), dtype=np.float32)
     for place, row in rows:
         embeddings[place] = row
-    return ids, embeddings
+    return ids, embeddings, facts[0]
 
 
 def _normalized(parts: list[list[str]]) -> list[list[str]]:
@@ -162,7 +175,7 @@ def _rows(path: Path, ids: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
     return zip(ids, column.flatten().to_numpy().reshape(len(ids), -1), strict=True)
 
 
-def _part_paths(folder: Path) -> list[Path]:
+def part_paths(folder: Path) -> list[Path]:
     paths = (folder / PARTS_FOLDER).glob("*.parquet")
     # Programs that synchronise folders may add a copy `00000 (1).parquet` of a part.
     return sorted((path for path in paths if path.stem.isdecimal()), key=lambda path: int(path.stem))
@@ -173,11 +186,11 @@ def _read(path: Path, columns: list[str] | None = None) -> pa.Table:
         return file.read(columns)
 
 
-def _facts_of(path: Path) -> dict[str, str]:
+def _facts_of(path: Path) -> StoreFacts:
     """Name and fingerprint of the model of a part."""
     try:
         metadata = pq.read_schema(path).metadata or {}
-        facts = json.loads(metadata[_METADATA_KEY])
-        return {name: facts[name] for name in ("model", "fingerprint")}
+        facts = json.loads(metadata[FACTS_KEY])
+        return StoreFacts(facts["model"], facts["fingerprint"])
     except (pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{str(path)!r} is not a part that modeling_atri has written. Delete it.") from error

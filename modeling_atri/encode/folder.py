@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from ..audio_inputs_atri import load_audio
 from ..audio_io.discovery import FoundSound, SoundSearch, search_folder
-from ..embedding_store.store import Clip, EmbeddingStore, load_embeddings
+from ..embedding_store.store import Clip, EmbeddingStore, read_parts
 from ..feature_extraction_atri import AtriFeatureExtractor
 from ..files import normalized_name, write_json_lines, written_whole
 from ..modeling_atri import AtriModel
@@ -217,6 +217,6 @@ def _gather(out: Path, num_clips: int) -> None:
     if num_clips == 0:
         (out / ARRAY_NAME).unlink(missing_ok=True)
         return
-    ids, _ = load_embeddings(out, out=out / ARRAY_NAME)
+    ids, _, _ = read_parts(out, out=out / ARRAY_NAME)
     with written_whole(out / IDS_NAME) as file:
         file.write(json.dumps(ids, ensure_ascii=False, indent=0).encode())
