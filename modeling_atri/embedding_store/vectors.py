@@ -156,11 +156,11 @@ def are_unit(lengths: np.ndarray) -> np.ndarray:
 
 def _parquet_files(path: Path) -> list[Path]:
     if path.is_dir():
-        found = part_paths(path) or sorted(
+        found = part_paths(path) or [
             file
-            for file in path.rglob("*.parquet")
-            if not any(part[0] == "." for part in file.relative_to(path).parts)
-        )
+            for file in sorted(path.rglob("*.parquet"))
+            if not any(part.startswith(".") for part in file.relative_to(path).parts)
+        ]
         if not found:
             raise ValueError(
                 f"{str(path)!r} holds no embeddings: no parquet file, and no single .npy file. Name a folder that "
@@ -176,8 +176,8 @@ def _parquet_files(path: Path) -> list[Path]:
         raise ValueError(f"There is no embedding store {str(path)!r}. {path_advice(str(path))}".rstrip())
     if path.suffix != ".parquet":
         raise ValueError(
-            f"{str(path)!r} is no embedding store. Name a folder that `atri encode` wrote, a .npy file with ids beside "
-            "it, or parquet files."
+            f"{str(path)!r} is no embedding store. Name a folder that `atri encode` wrote, a .npy file with ids "
+            "beside it, or parquet files."
         )
     return [path]
 
