@@ -79,13 +79,28 @@ class Conversion(TypedDict, total=False):
     files: list[str]  #: Files that the conversion wrote.
 
 
+class TeacherFacts(TypedDict, total=False):
+    """The teacher of the objective `teach`: whose embeddings of the anchor's captions the model learns."""
+
+    name: str  #: Name or Hub id of the model; of a folder the last part of its path; for a column, its name.
+    kind: str  #: `"self"`, `"atri"`, `"clap"`, `"pe_audio"`, `"sentence_transformers"` or `"column"`.
+    license: str | None  #: License id of its weights, as the Hub spells it; None if it is not known.
+    width: int  #: Width of its embeddings.
+    fingerprint: str  #: Digest of all that decides about its embeddings.
+    num_captions: int  #: Number of different captions of the anchor language that it embedded.
+
+
 class TrainingFacts(TypedDict, total=False):
     """How far training has come, and the arguments that shape its outcome."""
 
-    objective: str  #: `"kcl"`, `"akcl"`, `"cacl"` or `"mlclap"`.
+    objective: str  #: `"kcl"`, `"akcl"`, `"cacl"`, `"mlclap"` or `"teach"`.
     anchor_language: str | None  #: Code of the anchor language, for objectives that have one.
     akcl_weight: float | None  #: Weight of AKCL's term between texts.
     ranking_weight: float | None  #: Weight of the ranking divergence; None if it is off.
+    teacher: TeacherFacts | None  #: Teacher of the objective `teach`; None for the others.
+    distill_weight: float | None  #: Weight of `teach`'s squared distance to the teacher.
+    teach_audio: str | None  #: Audio term of `teach`: `"akcl"`, `"kcl"` or, without sounds, `"none"`.
+    hold_languages: list[str] | None  #: Codes of the languages that `teach` held as they were.
     languages: list[str]  #: Codes of the training languages.
     languages_per_step: int | None  #: Number of languages drawn for each step; None for all.
     caption_choice: str  #: How the caption of a clip is chosen.

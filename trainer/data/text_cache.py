@@ -69,8 +69,7 @@ class TextCache:
         Returns:
             `torch.Tensor` of shape `(n, hidden_size)`, float32, on the device of `input_ids`.
         """
-        ids, mask = input_ids.cpu().numpy().astype("<i4"), attention_mask.cpu().numpy().astype(bool)
-        keys = [_key(row[used]) for row, used in zip(ids, mask, strict=True)]
+        keys, mask = _keys(input_ids, attention_mask)
         first_rows = {key: row for row, key in reversed(list(enumerate(keys)))}
         missing = [row for key, row in first_rows.items() if key not in self._places and key not in self._new]
         missing.sort(key=lambda row: int(mask[row].sum()))
@@ -82,6 +81,32 @@ class TextCache:
         if len(self._new) >= _ROWS_A_FILE:
             self.flush()
         return torch.from_numpy(found).to(input_ids.device)
+
+    def put(self, input_ids: Tensor, attention_mask: Tensor, states: Tensor) -> None:
+        """Store the states of captions that were computed elsewhere, such as by a text encoder outside of torch.
+
+        Captions that the cache holds already keep their states.
+
+        Args:
+            input_ids, attention_mask: Tokens of the captions, `(n, tokens)`, as the model's processor makes them.
+            states: Their pooled states, `(n, hidden_size)`, in place of the text tower's.
+
+        Raises:
+            ValueError: The states have another shape, or are not finite.
+        """
+        values = torch.as_tensor(states).detach().float().cpu()
+        shape = (len(input_ids), self.model.config.text_config.hidden_size)
+        if values.shape != shape or not bool(values.isfinite().all()):
+            raise ValueError(
+                f"`states` must be finite numbers of the shape (captions, hidden_size), {shape}; got "
+                f"the shape {tuple(values.shape)}{'' if values.shape != shape else ' with NaN or inf'}."
+            )
+        keys, _ = _keys(input_ids, attention_mask)
+        for key, row in zip(keys, values.numpy(), strict=True):
+            if key not in self._places:
+                self._new.setdefault(key, row)
+        if len(self._new) >= _ROWS_A_FILE:
+            self.flush()
 
     def flush(self) -> None:
         """Write the new states to a file, and read the files that other processes wrote."""
@@ -158,8 +183,11 @@ def check_cacheable(model: AtriModel) -> None:
         )
 
 
-def _key(token_ids: np.ndarray) -> bytes:
-    return hashlib.blake2b(token_ids.tobytes(), digest_size=_KEY_BYTES).digest()
+def _keys(input_ids: Tensor, attention_mask: Tensor) -> tuple[list[bytes], np.ndarray]:
+    """The keys of captions, and their mask as an array."""
+    ids, mask = input_ids.cpu().numpy().astype("<i4"), attention_mask.cpu().numpy().astype(bool)
+    tokens = (row[used].tobytes() for row, used in zip(ids, mask, strict=True))
+    return [hashlib.blake2b(one, digest_size=_KEY_BYTES).digest() for one in tokens], mask
 
 
 def _fingerprint(model: AtriModel) -> str:

@@ -266,6 +266,24 @@ def test_several_processes_share_a_folder(tmp_path):
     torch.testing.assert_close(found, TextCache(tiny_model(), tmp_path / "alone")(*batch), rtol=0, atol=1e-6)
 
 
+def test_states_from_elsewhere(tmp_path):
+    model = tiny_model()
+    ids, mask = tokens(["one", "two words"], ["eng_Latn", "fra_Latn"])
+    states = torch.arange(32.0).view(2, 16)
+    cache = TextCache(model, tmp_path)
+    cache.put(ids, mask, states)
+    torch.testing.assert_close(cache(ids.flip(0), mask.flip(0)), states.flip(0), rtol=0, atol=0)
+    cache.put(ids, mask, -states)  # they are known
+    cache.close()
+    again = TextCache(model, tmp_path)
+    torch.testing.assert_close(again(ids, mask), states, rtol=0, atol=0)
+    assert (len(again), cache.num_computed, again.num_computed) == (2, 0, 0)
+    with pytest.raises(ValueError, match=r"\(2, 16\); got the shape \(2, 15\)\."):
+        cache.put(ids, mask, states[:, 1:])
+    with pytest.raises(ValueError, match="with NaN or inf"):
+        cache.put(ids, mask, states / 0)
+
+
 def test_what_another_process_wrote_is_seen_after_a_flush(tmp_path):
     first, second = (TextCache(tiny_model(), tmp_path) for _ in range(2))
     batch = tokens(["a dog barks"], ["en"])
