@@ -31,6 +31,9 @@ logger = logging.getLogger(__name__)
 
 MAX_PROBLEMS_SHOWN = 20
 
+# Columns of vectors that rows keep: of the recording, and of the anchor's captions by the teacher of `teach`.
+VECTOR_COLUMNS = ("audio_embedding", "teacher_embedding")
+
 
 @dataclass
 class CheckedRow:
@@ -46,6 +49,7 @@ class CheckedRow:
         problems: What is wrong with the row.
         number: Number of the row among all rows; None for a line that is not a row.
         seconds: Length of the recording; None if it is not known.
+        vectors: The vectors of the row, by column.
     """
 
     place: str
@@ -58,6 +62,7 @@ class CheckedRow:
     problems: list[Problem] = field(default_factory=list)
     number: int | None = None
     seconds: float | None = None
+    vectors: dict[str, Any] = field(default_factory=dict)
 
     def as_bad_row(self) -> BadRow:
         name = self.audio_id or self.name
@@ -72,9 +77,11 @@ class RowChecker:
     Args:
         languages: FLORES-200 codes that every row needs. None takes the languages of the first row with captions.
         group_column: The column that says which rows describe the same sound; None for an optional `group_id`.
+        needs_sound: Whether a row without a recording is wrong.
     """
 
-    def __init__(self, languages: list[str] | None, group_column: str | None) -> None:
+    def __init__(self, languages: list[str] | None, group_column: str | None, needs_sound: bool = True) -> None:
+        self.needs_sound = needs_sound
         self.languages = languages
         self._takes_first = languages is None
         self.group_column = group_column
@@ -84,12 +91,13 @@ class RowChecker:
     def check(self, place: str, row: Mapping[str, Any], sound: Any, name: str | None = None) -> None:
         """Check one row with its recording `sound`. `name` is the file name, by default the path of `sound`."""
         checked = CheckedRow(place, name or path_of(sound), number=len(self._rows))
+        checked.vectors = {name: row[name] for name in VECTOR_COLUMNS if row.get(name) is not None}
         self._check_recording(sound, checked)
         problems = checked.problems
         if not is_missing(row.get("audio_id")):
             checked.audio_id = _checked_id(row, "audio_id", problems)
         elif not checked.name and not problems:
-            checked.content_id = id_of_content(sound)
+            checked.content_id = id_of_content(sound) if _is_sound(sound) else f"row {checked.number}"
         captions = resolve_captions(row, self.languages, problems)
         if self.languages is None and captions:
             self.languages = list(captions)
@@ -103,9 +111,10 @@ class RowChecker:
 
     def _check_recording(self, sound: Any, checked: CheckedRow) -> None:
         path = file_of(sound)
-        if is_missing(sound) or path == "" or (path is None and isinstance(sound, Mapping) and not any_sound(sound)):
-            text = "it names no recording (`file_name` beside the metadata, or `audio`)"
-            checked.problems.append(Problem(MISSING_RECORDING, text))
+        if not _is_sound(sound):
+            if self.needs_sound:
+                text = "it names no recording (`file_name` beside the metadata, or `audio`)"
+                checked.problems.append(Problem(MISSING_RECORDING, text))
             return
         if path is not None:
             may_differ = "\\" in path or not path.isascii()
@@ -183,6 +192,14 @@ class RowChecker:
             if row.captions is not None and missing:
                 row.problems.append(Problem(MISSING_LANGUAGE, f"captions are missing in {', '.join(missing)}"))
         return nowhere
+
+
+def _is_sound(sound: Any) -> bool:
+    """Whether a row names a recording, or holds one."""
+    path = file_of(sound)
+    if is_missing(sound) or path == "":
+        return False
+    return path is not None or not isinstance(sound, Mapping) or any_sound(sound)
 
 
 def _fill_in_ids(rows: Sequence[CheckedRow]) -> None:

@@ -1,7 +1,8 @@
 """Load rows from wherever they are, and check them."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,14 @@ import pyarrow
 
 from modeling_atri.languages_atri import resolve_languages
 
-from ..sources.audio_column import AUDIO_COLUMNS, FORMS, audio_alone, audio_name, find_audio_column
+from ..sources.audio_column import AUDIO_COLUMNS, FORMS, audio_alone, audio_name, columns_alone, find_audio_column
 from ..sources.layout import METADATA_FILES
 from ..sources.metadata import METADATA_ADVICE, read_file_rows
 from ..sources.opening import open_source, pick_split
 from ..sources.raw_rows import PROBLEM_COLUMN
 from .bad_rows import BadRow, describe
 from .captions import CAPTIONS_ADVICE, caption_columns
-from .checks import CheckedRow, RowChecker
+from .checks import VECTOR_COLUMNS, CheckedRow, RowChecker
 from .plain_rows import CheckedRows, check_plain_rows
 from .recordings import audio_sources, is_url
 
@@ -34,6 +35,7 @@ def load_rows(
     languages: Sequence[str] | None = None,
     group_column: str | None = None,
     left_out: list[BadRow] | None = None,
+    needs_sound: bool = True,
 ) -> datasets.Dataset:
     """Load rows and check them. Recordings are not decoded: only their headers are read.
 
@@ -48,11 +50,14 @@ def load_rows(
             `group_id` where a row has it, else every row is its own group.
         left_out (`list`, *optional*): If given, wrong rows are added to this list instead of raising an error, and one
             warning says how many there are of each kind.
+        needs_sound (`bool`, *optional*, defaults to `True`): Whether a row without a recording is wrong. The objective
+            `teach` needs none. If no row has one, there is no column `audio`.
 
     Returns:
         `datasets.Dataset`: Rows as [`Row`] describes them, with exactly the columns `audio`, `audio_id`, `captions`
-        and `group_id`. `audio_id` defaults to the recording's `file_name` without its suffix; the suffix is kept where
-        two names differ only there. Of absolute paths, it is the part below the folder that all of them share.
+        and `group_id`, and the vectors `audio_embedding` and `teacher_embedding` if there are any. `audio_id` defaults
+        to the recording's `file_name` without its suffix; the suffix is kept where two names differ only there. Of
+        absolute paths, it is the part below the folder that all of them share.
 
     Raises:
         ValueError: If the source is not found or not understood, or any row is wrong. A recording is wrong if it is
@@ -60,7 +65,7 @@ def load_rows(
             number, and the number of problems. With `left_out`, only if no row is right, or a language is missing in
             every row.
     """
-    checker, skip = RowChecker(_codes(languages), group_column), left_out is not None
+    checker, skip = RowChecker(_codes(languages), group_column, needs_sound), left_out is not None
     name = "the data set"
     if isinstance(source, (str, Path)):
         name, source, split = str(source), open_source(str(source), split), None
@@ -84,13 +89,14 @@ def check_rows(
     languages: Sequence[str],
     group_column: str | None = None,
     left_out: list[BadRow] | None = None,
+    needs_sound: bool = True,
 ) -> datasets.Dataset | CheckedRows:
     """Check rows in memory as `load_rows` does, but leave recordings of plain rows where they are.
 
     Args:
         rows: A `datasets.Dataset`, or rows of any other kind that `load_rows` takes. `CheckedRows` are returned as
             they are.
-        languages, group_column, left_out: As for `load_rows`.
+        languages, group_column, left_out, needs_sound: As for `load_rows`.
 
     Returns:
         A `datasets.Dataset` for a data set or the name of one, and `CheckedRows` for other rows.
@@ -101,8 +107,11 @@ def check_rows(
     if isinstance(rows, CheckedRows):
         return rows
     if isinstance(rows, (str, Path, datasets.Dataset, datasets.DatasetDict)):
-        return load_rows(rows, languages=languages, group_column=group_column, left_out=left_out)
-    checked, bad_rows = check_plain_rows(rows, RowChecker(_codes(languages), group_column), left_out is not None)
+        return load_rows(
+            rows, languages=languages, group_column=group_column, left_out=left_out, needs_sound=needs_sound
+        )
+    checker = RowChecker(_codes(languages), group_column, needs_sound)
+    checked, bad_rows = check_plain_rows(rows, checker, left_out is not None)
     _report("the list of rows", bad_rows, len(checked), left_out)
     return checked
 
@@ -150,8 +159,14 @@ def _load_file(path: Path, checker: RowChecker, skip: bool) -> tuple[datasets.Da
         else:
             checker.check(place, row, None)
     kept, bad_rows = checker.finish(str(path), skip)
-    rows = datasets.Dataset.from_dict({"audio": [row.path for row in kept]} | checker.columns(kept))
-    return rows.cast_column("audio", datasets.Audio(decode=False)), bad_rows
+    columns = checker.columns(kept)
+    if any(row.path is not None for row in kept):
+        columns = {"audio": [row.path for row in kept]} | columns
+    for name in VECTOR_COLUMNS:
+        if any(name in row.vectors for row in kept):
+            columns[name] = [row.vectors.get(name) for row in kept]
+    rows = datasets.Dataset.from_dict(columns)
+    return rows.cast_column("audio", datasets.Audio(decode=False)) if "audio" in columns else rows, bad_rows
 
 
 def _load_dataset(
@@ -162,35 +177,42 @@ def _load_dataset(
     found = {column for columns in caption_columns(tuple(names), languages).values() for column in columns}
     captions = {"captions"} & set(names) or found
     audio_column = find_audio_column(dataset.features)
-    missing = [] if audio_column else ["audio"]
+    missing = [] if audio_column or not checker.needs_sound else ["audio"]
     missing += [] if captions else ["captions"]
     if audio_column is None and (odd := [column for column in AUDIO_COLUMNS if column in names]):
         raise ValueError(f"The column `{odd[0]}` of {name} holds {dataset.features[odd[0]]}, but {FORMS}.")
-    if audio_column is None or missing:
+    if missing:
         advice = f"{CAPTIONS_ADVICE} (`dataset.rename_column`)"
         if Path(name).is_dir() and not captions:
             advice = f"{name!r} has none of {', '.join(METADATA_FILES)}. {METADATA_ADVICE}"
         raise ValueError(
             f"The data set has no column {' and no column '.join(missing)}; it has {', '.join(names)}. {advice}."
         )
-    audio = audio_alone(dataset.with_format(None), audio_column)
+    dataset = dataset.with_format(None)
+    vectors = [column for column in VECTOR_COLUMNS if column in names]
+    kept_columns = [columns_alone(dataset, vectors)] if vectors else []
+    sounds: Iterable[Any] = repeat(None, len(dataset))
+    if audio_column is not None:
+        audio = audio_alone(dataset, audio_column)
+        sounds = audio_sources(audio)
     wanted = {"audio_id", "group_id", checker.group_column, PROBLEM_COLUMN, *captions}
-    rows = dataset.with_format(None).select_columns([column for column in names if column in wanted])
-    for index, (row, sound) in enumerate(zip(rows, audio_sources(audio), strict=True)):
+    rows = dataset.select_columns([column for column in names if column in wanted])
+    for index, (row, sound) in enumerate(zip(rows, sounds, strict=True)):
         if row.get(PROBLEM_COLUMN):
             checker.report_line(f"row {index}", row[PROBLEM_COLUMN])
         else:
             checker.check(f"row {index}", row, sound)
     kept, bad_rows = checker.finish(name, skip)
-    audio = _with_found_files(audio, kept)
+    if audio_column is not None:
+        kept_columns = [_with_found_files(audio, kept), *kept_columns]
     if not bad_rows:
         columns = datasets.Dataset.from_dict(checker.columns(kept))
-        return datasets.concatenate_datasets([audio, columns], axis=1), bad_rows
+        return datasets.concatenate_datasets([*kept_columns, columns], axis=1), bad_rows
     # Columns are joined before rows are selected, because selecting first would copy embedded sounds. The joined
     # columns need a value for rows that are left out as well: any will do.
     row_at = {row.number: row for row in kept}
-    columns = datasets.Dataset.from_dict(checker.columns(row_at.get(index, kept[0]) for index in range(len(audio))))
-    return datasets.concatenate_datasets([audio, columns], axis=1).select(list(row_at)), bad_rows
+    columns = datasets.Dataset.from_dict(checker.columns(row_at.get(index, kept[0]) for index in range(len(dataset))))
+    return datasets.concatenate_datasets([*kept_columns, columns], axis=1).select(list(row_at)), bad_rows
 
 
 def _with_found_files(audio: datasets.Dataset, kept: Sequence[CheckedRow]) -> datasets.Dataset:

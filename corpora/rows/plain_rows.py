@@ -39,7 +39,7 @@ class CheckedRows(Sequence[dict[str, Any]]):
             return [self[number] for number in range(len(self))[index]]
         row = self._kept[index]
         sound = row.path if row.path is not None else sound_of(self._source[row.number])
-        return {"audio": sound, **self.without_audio[index]}
+        return ({} if sound is None else {"audio": sound}) | self.without_audio[index] | row.vectors
 
     def count_longer(self, seconds: float) -> int:
         """Count the recordings that are longer than `seconds`."""
@@ -47,11 +47,13 @@ class CheckedRows(Sequence[dict[str, Any]]):
 
     def as_dataset(self) -> datasets.Dataset:
         """The rows as `load_rows` returns them. Samples become WAV files in memory, without loss for 32-bit floats."""
-        audio = [_undecoded(row["audio"]) for row in self]
-        columns = {name: [row[name] for row in self.without_audio] for name in self.without_audio[0]}
-        return datasets.Dataset.from_dict({"audio": audio, **columns}).cast_column(
-            "audio", datasets.Audio(decode=False)
-        )
+        rows = list(self)
+        names = dict.fromkeys(name for row in rows for name in row)
+        columns = {name: [row.get(name) for row in rows] for name in names}
+        if "audio" not in columns:
+            return datasets.Dataset.from_dict(columns)
+        columns["audio"] = [None if sound is None else _undecoded(sound) for sound in columns["audio"]]
+        return datasets.Dataset.from_dict(columns).cast_column("audio", datasets.Audio(decode=False))
 
 
 def check_plain_rows(rows: Any, checker: RowChecker, skip: bool) -> tuple[CheckedRows, list[BadRow]]:

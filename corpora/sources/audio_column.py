@@ -75,7 +75,12 @@ def undecoded(dataset: datasets.Dataset, column: str, folders: Sequence[Path] = 
 
 
 def audio_alone(dataset: datasets.Dataset, column: str) -> datasets.Dataset:
-    """Return a data set with nothing but a column of recordings, which is called `audio` and is undecoded.
+    """Return a data set with nothing but a column of recordings, which is called `audio` and is undecoded."""
+    return undecoded(columns_alone(dataset, [column]), column).rename_columns({column: "audio"})
+
+
+def columns_alone(dataset: datasets.Dataset, columns: Sequence[str]) -> datasets.Dataset:
+    """Return a data set with nothing but some columns, which can be joined with others.
 
     `select_columns` leaves empty parts in a table that was joined of several columns (`add_column`), and such a table
     cannot be joined again.
@@ -83,12 +88,11 @@ def audio_alone(dataset: datasets.Dataset, column: str) -> datasets.Dataset:
     if isinstance(dataset.data, ConcatenationTable):
         # Joining applies the order that `select` and `shuffle` only note.
         numbers = datasets.Dataset.from_dict({"__number__": range(len(dataset))})
-        table = datasets.concatenate_datasets([dataset, numbers], axis=1).data.select([column])
+        table = datasets.concatenate_datasets([dataset, numbers], axis=1).data.select(list(columns))
         parts = [[part for part in group if part.num_columns] for group in table.blocks]
-        features = datasets.Features({column: dataset.features[column]})
+        features = datasets.Features({column: dataset.features[column] for column in columns})
         dataset = datasets.Dataset(ConcatenationTable.from_blocks(parts), datasets.DatasetInfo(features=features))
-    dataset = undecoded(dataset.select_columns(column), column)
-    return dataset.rename_columns({column: "audio"})
+    return dataset.select_columns(list(columns))
 
 
 _STRUCT = {"bytes": datasets.Value("binary"), "path": datasets.Value("string")}

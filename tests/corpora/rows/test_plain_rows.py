@@ -1,6 +1,7 @@
 """Rows in lists, generators, data frames and data sets of torch."""
 
 import io
+import json
 import unicodedata
 from pathlib import Path
 
@@ -184,3 +185,29 @@ def test_names_in_another_unicode_form(tmp_path, written, kind):
     if kind != "metadata.jsonl":
         with pytest.raises(ValueError, match="the `audio_id` 'caf\u00e9' is that of row 0 already"):
             load_rows([rows[0] | {"audio_id": unicodedata.normalize(form, "café")} for form in ("NFC", "NFD")])
+
+
+CAPTIONS_ONLY = [
+    {"captions": {"eng_Latn": ["a dog"], "fra_Latn": ["un chien"]}, "teacher_embedding": [0.6, 0.8]},
+    {"captions": {"eng_Latn": ["rain"], "fra_Latn": ["la pluie"]}, "teacher_embedding": [1.0, 0.0]},
+]
+
+
+@pytest.mark.parametrize("form", ["rows", "dataset", "file"])
+def test_rows_without_sounds(form, tmp_path):
+    """They are taken where a run needs no sound; vectors stay, also when the rows are checked again."""
+    rows = CAPTIONS_ONLY
+    if form == "dataset":
+        rows = datasets.Dataset.from_list(CAPTIONS_ONLY)
+    elif form == "file":
+        rows = tmp_path / "captions.jsonl"
+        rows.write_text("".join(json.dumps(row) + "\n" for row in CAPTIONS_ONLY))
+    with pytest.raises(ValueError, match="no recording|no column audio"):
+        check_rows(rows, ["en", "fr"])
+    checked = check_rows(rows, ["en", "fr"], needs_sound=False)
+    again = check_rows(checked, ["en", "fr"], needs_sound=False)
+    for found in (checked, again, load_rows(checked, languages=["en", "fr"], needs_sound=False)):
+        assert [set(row) for row in found] == [{"audio_id", "group_id", "captions", "teacher_embedding"}] * 2
+        assert [row["captions"] for row in found] == [row["captions"] for row in CAPTIONS_ONLY]
+        assert [row["teacher_embedding"] for row in found] == [[0.6, 0.8], [1.0, 0.0]]
+        assert len({row["audio_id"] for row in found}) == 2
