@@ -18,6 +18,7 @@ from .metadata import model_card_data
 from .origin import has_sonar_weights, model_license
 from .results import RESULTS_NAME, Results, as_list, evaluation_size, model_languages, write_results
 from .tables import results_table
+from .taught import as_code, embedding_space_text, listed, teacher_license_text
 
 
 DEFAULT_TITLE = "ATRI model"
@@ -28,6 +29,8 @@ _TRAINING_TITLES = {
     "anchor_language": "anchor language",
     "languages_per_step": "languages per step",
     "ranking_weight": "weight of the ranking divergence",
+    "distill_weight": "weight of the squared distance to the teacher",
+    "teach_audio": "term between audio and texts",
     "num_train_clips": "training clips",
     "steps": "optimizer steps",
     "best_step": "step of the best model, which is this one",
@@ -40,6 +43,8 @@ _TRAINING_TITLES = {
     "precision": "precision",
     "seed": "seed",
 }
+
+_TAUGHT_TITLES = {"num_train_clips": "training rows", "batch_size": "rows per step"}  # which may have no sound
 
 _ADAPTER_NOTE = " It is an adapter: loading it needs `peft` and downloads the base model by its name."
 
@@ -58,23 +63,29 @@ def make_model_card(results: Results, path: str, title: str = DEFAULT_TITLE) -> 
     languages = model_languages(results)
     model = results.get("model", {})
     captions = _captions(languages)
+    maker = model.get("audio_embedded_by")
     sections = {
         "Languages": ", ".join(f"{language_name(code)} (`{code}`)" for code in languages),
+        "Embedding space": embedding_space_text(results),
         "Training": _training(results),
         "Evaluation": _evaluation(results),
         "Limits": _limits(results),
         "License": _license(results),
         "Carbon": _carbon(results),
     }
-    content = read_template("model_card.md").substitute(
-        title=title,
+    use = read_template("use_sounds.md" if maker is None else "use_stored_embeddings.md").substitute(
         path=path,
-        in_languages=_in_languages(len(languages)),
-        adapter=_ADAPTER_NOTE if "adapter" in model else "",
         captions="\n".join(f'    "{code}": "{caption}",' for code, caption in captions.items()),
         first_language=next(iter(captions)),
         first_caption=next(iter(captions.values())),
-        audio_shape=f"2, {model.get('projection_dim', 'projection_dim')}",
+        width=model.get("projection_dim", "projection_dim"),
+        **({} if maker is None else {"maker": maker}),
+    )
+    content = read_template("model_card.md").substitute(
+        title=title,
+        intro=_intro(len(languages), maker),
+        adapter=_ADAPTER_NOTE if "adapter" in model else "",
+        use=use,
         sections=join_sections(sections),
     )
     return ModelCard(f"---\n{model_card_data(results, title).to_yaml()}\n---\n\n{content}")
@@ -132,8 +143,15 @@ def join_sections(sections: dict[str, str]) -> str:
     return "".join(f"\n## {heading}\n\n{text}\n" for heading, text in sections.items() if text)
 
 
-def _in_languages(count: int) -> str:
-    return {0: "", 1: " in one language"}.get(count, f" in {count} languages")
+def _intro(num_languages: int, maker: str | None) -> str:
+    in_languages = {0: "", 1: " in one language"}.get(num_languages, f" in {num_languages} languages")
+    encoder = "[ATRI](https://arxiv.org/abs/2502.14627) audio-text dual encoder"
+    if maker is None:
+        return f"An {encoder}. It finds sounds by captions{in_languages}, and captions by sounds."
+    return (
+        f"The text side of an {encoder}. It embeds captions{in_languages}, to search sounds\n"
+        f"by their embeddings, which {as_code(maker)} has made."
+    )
 
 
 def _captions(languages: list[str]) -> dict[str, str]:
@@ -144,10 +162,13 @@ def _captions(languages: list[str]) -> dict[str, str]:
 
 def _training(results: Results) -> str:
     training, model, data = results.get("training", {}), results.get("model", {}), results.get("data", {})
-    known = {name: value for name, value in training.items() if value is not None}
-    facts = [f"- {title}: {_short(known[name])}" for name, title in _TRAINING_TITLES.items() if name in known]
+    known = {name: value for name, value in training.items() if value not in (None, "none")}
+    titles = _TRAINING_TITLES | (_TAUGHT_TITLES if "teacher" in known else {})
+    facts = [f"- {title}: {_short(known[name])}" for name, title in titles.items() if name in known]
     if adapter := model.get("adapter"):
         facts.append("- adapter: " + ", ".join(f"{name} {_short(value)}" for name, value in adapter.items()))
+    if held := training.get("hold_languages"):
+        facts.append(f"- held languages: {listed([language_name(code) for code in held])}")
     if left_out := training.get("left_out"):
         facts.append(f"- rows left out: {_counted(left_out)}")
     if frozen := training.get("frozen"):
@@ -231,15 +252,16 @@ def _limits(results: Results) -> str:
 
 
 def _license(results: Results) -> str:
-    name = model_license(results)
+    name, of_teacher = model_license(results), teacher_license_text(results)
     if name is None:
-        return ""
+        return of_teacher
     if not has_sonar_weights(results):
-        return f"`{name}`."
-    return (
+        return f"`{name}`. {of_teacher}".rstrip()
+    text = (
         f"`{name}`: the text tower was made from the weights of [SONAR](https://huggingface.co/facebook/SONAR). They "
         "are published under this license, so it also applies to this model. Commercial use is not allowed."
     )
+    return f"{text} {of_teacher}".rstrip()
 
 
 def _carbon(results: Results) -> str:

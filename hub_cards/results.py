@@ -64,6 +64,8 @@ class ModelFacts(TypedDict, total=False):
     weights_from: str | list[str] | None  #: Names of the checkpoints that the weights were converted from.
     base_model: str | list[str] | None  #: Hub ids of the models that this one is based on.
     license: str | None  #: License id of the weights, as the Hub spells it.
+    #: Name of the model that embeds the sounds, of a model without an audio tower.
+    audio_embedded_by: str
 
 
 class Conversion(TypedDict, total=False):
@@ -128,6 +130,15 @@ class TrainingFacts(TypedDict, total=False):
     runtime_s: float  #: Duration of training, in seconds.
 
 
+class Teaching(TypedDict, total=False):
+    """What `atri teach` measured of the teacher, or of the distance to it."""
+
+    #: Text-to-audio R@1 of the anchor's captions as the teacher embeds them, on the set of `metrics`.
+    teacher_recall: float
+    held_back_captions: int  #: Number of captions in each language that were held back from training.
+    held_back_cosine: dict[str, float]  #: Mean cosine of these to the teacher's embedding, by language code.
+
+
 class Device(TypedDict):
     """The device that the figures were computed on."""
 
@@ -164,6 +175,7 @@ class Results(TypedDict, total=False):
     model: ModelFacts
     conversion: Conversion
     training: TrainingFacts
+    teaching: Teaching
     environment: Environment
     emissions: Emissions
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from transformers import TrainerState
 from transformers.trainer_utils import unwrap_peft_model
 
+from modeling_atri.configuration_atri import AtriEmbeddedAudioConfig
 from modeling_atri.corpora.rows.bad_rows import BadRow, count_kinds
 from modeling_atri.hub_cards.origin import with_origin
 from modeling_atri.hub_cards.results import Emissions, EvaluatedOn, ModelFacts, Results, TrainingFacts
@@ -41,6 +42,9 @@ def model_facts(model: "AtriModel | PeftModel") -> ModelFacts:
     facts = ModelFacts(num_parameters=sum(parameter.numel() for parameter in parameters))
     if name := unwrap_peft_model(model).config._name_or_path:  # empty for models from scratch and from local towers
         facts["initialized_from"] = name
+    audio = unwrap_peft_model(model).config.audio_config
+    if isinstance(audio, AtriEmbeddedAudioConfig):
+        facts["audio_embedded_by"] = audio.source or "another model"
     if (adapter := adapter_facts(model)) is not None:
         facts["adapter"] = adapter
         facts["num_trained_parameters"] = sum(one.numel() for one in parameters if one.requires_grad)

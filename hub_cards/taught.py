@@ -1,0 +1,105 @@
+"""What a card says of a model that was taught: whose space it embeds in, what taught it, and what stays valid."""
+
+from collections.abc import Sequence
+
+from modeling_atri.languages_atri import language_name
+
+from .results import Results, TeacherFacts
+from .tables import counted
+
+
+# The taught model has the audio side of teachers of these kinds. Other teachers have none.
+_WITH_AUDIO_SIDE = ("self", "atri", "clap", "pe_audio")
+
+
+def embedding_space_text(results: Results) -> str:
+    """Say whose embedding space a model has and what that means for stored embeddings; `""` if nothing is known."""
+    parts = []
+    if teacher := results.get("training", {}).get("teacher"):
+        parts += [_lesson(results, teacher), _what_stays_valid(results, teacher), measured_text(results)]
+    if (maker := results.get("model", {}).get("audio_embedded_by")) is not None:
+        parts.append(
+            f"This model has no audio tower: it searches the embeddings of sounds that {as_code(maker)} has made."
+        )
+    return "\n\n".join(part for part in parts if part)
+
+
+def teacher_name(results: Results) -> str:
+    """The teacher as a card names it."""
+    teacher = results.get("training", {}).get("teacher") or TeacherFacts()
+    kind, name = teacher.get("kind"), teacher.get("name")
+    if kind == "column":
+        return f"the vectors in the column {as_code(name)} of the training data" if name else "the given vectors"
+    if kind == "self" or name is None:
+        start = results.get("model", {}).get("initialized_from")
+        return as_code(start) if start and start != "scratch" else "the model that training started from"
+    return as_code(name)
+
+
+def teacher_license_text(results: Results) -> str:
+    """Say under which license the teacher is published; `""` if there is none or it is not known."""
+    license = (results.get("training", {}).get("teacher") or {}).get("license")
+    return f"The teacher, {teacher_name(results)}, is published under `{license}`." if license else ""
+
+
+def measured_text(results: Results) -> str:
+    """Say what was measured of the teacher, or of the distance to it; `""` if nothing was."""
+    teaching = results.get("teaching", {})
+    anchor = _anchor(results)
+    if (recall := teaching.get("teacher_recall")) is not None:
+        return (
+            f"On the evaluation set, {anchor} captions as the teacher embeds them reach {100 * recall:.1f} % "
+            "text-to-audio R@1."
+        )
+    if not (cosines := teaching.get("held_back_cosine")):
+        return ""
+    shown = ", ".join(f"{language_name(code)} {cosine:.3f}" for code, cosine in cosines.items())
+    count = counted(teaching["held_back_captions"], "caption")
+    return f"Mean cosine to the teacher's {anchor} embedding, on {count} held back from training: {shown}."
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names as a sentence lists them: `A`, `A and B`, `A, B and C`."""
+    return " and ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)
+
+
+def as_code(name: str) -> str:
+    """A name in Markdown's typewriter face."""
+    return f"`{name}`"
+
+
+def _lesson(results: Results, teacher: TeacherFacts) -> str:
+    """Whose space it is, and what was taught from what."""
+    model, training = results.get("model", {}), results.get("training", {})
+    name, anchor = teacher_name(results), _anchor(results)
+    width = model.get("projection_dim") or teacher.get("width")
+    size = f" ({width} numbers, L2-normalised)" if width else ""
+    count = teacher.get("num_captions")
+    captions = counted(count, f"{anchor} caption") if count else f"{anchor} captions"
+    audio = training.get("teach_audio") or "none"
+    sounds = "No sound was used." if audio == "none" else f"Frozen embeddings of sounds took part ({audio.upper()})."
+    text = (
+        f"The embeddings are in the space of {name}{size}. The text side was taught to give a caption in any of the "
+        f"languages above the embedding that {name} gives to its {anchor} version. It learned from {captions} and "
+        f"their translations. {sounds}"
+    )
+    if held := training.get("hold_languages"):
+        text += f" Held as they were: {listed([language_name(code) for code in held])}."
+    return text
+
+
+def _what_stays_valid(results: Results, teacher: TeacherFacts) -> str:
+    name = teacher_name(results)
+    if teacher.get("kind") in _WITH_AUDIO_SIDE:
+        return (
+            f"The audio side is that of {name}, and training did not change it. Audio embeddings that {name} has "
+            "made, such as those of an archive, stay valid: this model searches them in all the languages above."
+        )
+    return (
+        f"Embeddings in the space of {name} stay valid, because training did not change that space: this model "
+        "searches them in all the languages above."
+    )
+
+
+def _anchor(results: Results) -> str:
+    return language_name(results.get("training", {}).get("anchor_language") or "eng_Latn")
