@@ -31,8 +31,8 @@ logger = logging.getLogger(__name__)
 
 MAX_PROBLEMS_SHOWN = 20
 
-# Columns of vectors that rows keep: of the recording, and of the anchor's captions by the teacher of `teach`.
-VECTOR_COLUMNS = ("audio_embedding", "teacher_embedding")
+# Columns of vectors that rows keep: of the anchor's captions by the teacher of `teach`.
+VECTOR_COLUMNS = ("teacher_embedding",)
 
 
 @dataclass
@@ -93,11 +93,22 @@ class RowChecker:
         checked = CheckedRow(place, name or path_of(sound), number=len(self._rows))
         checked.vectors = {name: row[name] for name in VECTOR_COLUMNS if row.get(name) is not None}
         self._check_recording(sound, checked)
+        if is_missing(row.get("audio_id")) and not checked.name and not checked.problems:
+            checked.content_id = id_of_content(sound) if _is_sound(sound) else f"row {checked.number}"
+        self._check_texts(row, checked)
+
+    def check_texts(self, place: str, row: Mapping[str, Any], number: int, problems: list[Problem]) -> None:
+        """Check a row without a recording, which has a number and may have problems already."""
+        self._check_texts(row, CheckedRow(place, number=number, problems=problems))
+
+    def note_languages(self, languages: Iterable[str]) -> None:
+        """Note languages in which other rows have captions."""
+        self._seen.update(dict.fromkeys(languages))
+
+    def _check_texts(self, row: Mapping[str, Any], checked: CheckedRow) -> None:
         problems = checked.problems
         if not is_missing(row.get("audio_id")):
             checked.audio_id = _checked_id(row, "audio_id", problems)
-        elif not checked.name and not problems:
-            checked.content_id = id_of_content(sound) if _is_sound(sound) else f"row {checked.number}"
         captions = resolve_captions(row, self.languages, problems)
         if self.languages is None and captions:
             self.languages = list(captions)
@@ -132,12 +143,13 @@ class RowChecker:
         """Note that the content at a place is not a row."""
         self._rows.append(CheckedRow(place, problems=[Problem(WRONG_LINE, text)]))
 
-    def finish(self, source: str, skip: bool) -> tuple[list[CheckedRow], list[BadRow]]:
+    def finish(self, source: str, skip: bool, num_right: int = 0) -> tuple[list[CheckedRow], list[BadRow]]:
         """Check the rows together, and fill in ids and groups that default to file names.
 
         Args:
             source: Name of the source, for messages.
             skip: Leave wrong rows out instead of raising.
+            num_right (*optional*): Number of other rows, which are known to be right.
 
         Returns:
             The rows that are right, and those that are left out.
@@ -151,7 +163,7 @@ class RowChecker:
                 "%s: captions in %s are left out, because the first row has none; name the `languages` that you want.",
                 *(source, ", ".join(others)),
             )
-        missing = self._report_missing_languages()
+        missing = self._report_missing_languages(num_right > 0)
         if self.languages is None:
             for row in self._rows:
                 if row.captions == {} and not row.problems:
@@ -164,10 +176,10 @@ class RowChecker:
             there = f", because captions are in {', '.join(self._seen)}" if self._seen else ""
             everywhere = f"every row: captions are missing in {', '.join(missing)}; leave the language out{there}"
             raise _wrong_rows_error(source, len(self._rows), [everywhere, *_lines(wrong)])
-        if wrong and not (skip and kept):
+        if wrong and not (skip and (kept or num_right)):
             title = f"{source} has no row that can be used" if skip else source
             raise _wrong_rows_error(title, len(wrong), _lines(wrong))
-        if not kept:
+        if not (kept or num_right):
             raise ValueError(f"{source} holds no rows.")
         return kept, [row.as_bad_row() for row in wrong]
 
@@ -180,13 +192,14 @@ class RowChecker:
             "group_id": [row.group_id for row in rows],
         }
 
-    def _report_missing_languages(self) -> list[str]:
+    def _report_missing_languages(self, others_have_all: bool) -> list[str]:
         """Report rows that lack a language which others have. Returns the languages that all rows lack."""
         present = [row.captions for row in self._rows if row.captions is not None]
         if not present:
             return []
         languages = self.languages or []
         nowhere = [code for code in languages if not any(code in captions for captions in present)]
+        nowhere = [] if others_have_all else nowhere
         for row in self._rows:
             missing = [code for code in languages if code not in nowhere and code not in (row.captions or {})]
             if row.captions is not None and missing:
@@ -205,7 +218,7 @@ def _is_sound(sound: Any) -> bool:
 def _fill_in_ids(rows: Sequence[CheckedRow]) -> None:
     """Fill in ids and groups that default to file names or contents, and report ids that occur twice."""
     unnamed = [row for row in rows if row.audio_id is None and row.name]
-    for row, audio_id in zip(unnamed, _ids_of_files([row.name or "" for row in unnamed]), strict=True):
+    for row, audio_id in zip(unnamed, ids_of_files([row.name or "" for row in unnamed]), strict=True):
         row.audio_id = audio_id
     counts: dict[str, int] = {}
     for row in rows:
@@ -227,7 +240,7 @@ def _fill_in_ids(rows: Sequence[CheckedRow]) -> None:
             row.problems.append(Problem(DUPLICATE_ID, text))
 
 
-def _ids_of_files(names: list[str]) -> list[str]:
+def ids_of_files(names: list[str]) -> list[str]:
     """File names without suffix, or with it where two names differ only there.
 
     Absolute paths begin below the folder that all of them share. The separator is `/`, also in names from Windows.

@@ -1,17 +1,28 @@
 """Load rows from wherever they are, and check them."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import repeat
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import datasets
 import pyarrow
 
+from modeling_atri.audio_inputs_atri import path_of
+from modeling_atri.embedding_store.vectors import StoredVectors, open_vectors
 from modeling_atri.languages_atri import resolve_languages
 
-from ..sources.audio_column import AUDIO_COLUMNS, FORMS, audio_alone, audio_name, columns_alone, find_audio_column
+from ..sources.audio_column import (
+    AUDIO_COLUMNS,
+    FORMS,
+    NO_AUDIO,
+    audio_alone,
+    audio_name,
+    columns_alone,
+    find_audio_column,
+)
 from ..sources.layout import METADATA_FILES
 from ..sources.metadata import METADATA_ADVICE, read_file_rows
 from ..sources.opening import open_source, pick_split
@@ -19,8 +30,11 @@ from ..sources.raw_rows import PROBLEM_COLUMN
 from .bad_rows import BadRow, describe
 from .captions import CAPTIONS_ADVICE, caption_columns
 from .checks import VECTOR_COLUMNS, CheckedRow, RowChecker
-from .plain_rows import CheckedRows, check_plain_rows
+from .lookup import EMBEDDING_COLUMN
+from .plain_rows import CheckedRows, as_sequence, check_plain_rows, sound_of
 from .recordings import audio_sources, is_url
+from .row_blocks import soundless_table
+from .soundless_rows import check_soundless_rows
 
 
 logger = logging.getLogger(__name__)
@@ -35,9 +49,14 @@ def load_rows(
     languages: Sequence[str] | None = None,
     group_column: str | None = None,
     left_out: list[BadRow] | None = None,
+    audio_embeddings: str | PathLike | StoredVectors | None = None,
     needs_sound: bool = True,
 ) -> datasets.Dataset:
     """Load rows and check them. Recordings are not decoded: only their headers are read.
+
+    Rows may have an `audio_embedding` in the place of a recording: a list of numbers, or the id of an embedding in the
+    store `audio_embeddings`. With a store, rows without an `audio_embedding` are found by their `audio_id`, or else by
+    the name of their recording, which is not read. Embeddings stay on disk until a row is used.
 
     Args:
         source: A folder with a `metadata.jsonl` (or with a subfolder `split` that has one), a `.jsonl` or `.json`
@@ -50,34 +69,53 @@ def load_rows(
             `group_id` where a row has it, else every row is its own group.
         left_out (`list`, *optional*): If given, wrong rows are added to this list instead of raising an error, and one
             warning says how many there are of each kind.
-        needs_sound (`bool`, *optional*, defaults to `True`): Whether a row without a recording is wrong. The objective
-            `teach` needs none. If no row has one, there is no column `audio`.
+        audio_embeddings (`str`, `Path` or `StoredVectors`, *optional*): Store of the embeddings of the rows, as in
+            `open_vectors`.
+        needs_sound (`bool`, *optional*, defaults to `True`): Whether a row without a recording or an embedding is
+            wrong. The objective `teach` needs none. If no row has one, there is no column `audio`.
 
     Returns:
-        `datasets.Dataset`: Rows as [`Row`] describes them, with exactly the columns `audio`, `audio_id`, `captions`
-        and `group_id`, and the vectors `audio_embedding` and `teacher_embedding` if there are any. `audio_id` defaults
-        to the recording's `file_name` without its suffix; the suffix is kept where two names differ only there. Of
-        absolute paths, it is the part below the folder that all of them share.
+        `datasets.Dataset`: Rows as [`Row`] describes them, with exactly the columns `audio` or `audio_embedding`,
+        `audio_id`, `captions` and `group_id`, and `teacher_embedding` if there is any. `audio_id` defaults to the
+        recording's `file_name` without its suffix; the suffix is kept where two names differ only there. Of absolute
+        paths, it is the part below the folder that all of them share.
 
     Raises:
         ValueError: If the source is not found or not understood, or any row is wrong. A recording is wrong if it is
-            missing, unreadable or shorter than 0.15 s. The error shows the first 20 problems, each with its line
-            number, and the number of problems. With `left_out`, only if no row is right, or a language is missing in
-            every row.
+            missing, unreadable or shorter than 0.15 s; an embedding if the store does not have it, its width is not
+            that of the others, it is zero or not finite, or the row has a recording as well. The error shows the first
+            20 problems, each with its line number, and the number of problems. With `left_out`, only if no row is
+            right, or a language is missing in every row.
     """
     checker, skip = RowChecker(_codes(languages), group_column, needs_sound), left_out is not None
-    name = "the data set"
+    store = audio_embeddings
+    if store is not None and not isinstance(store, StoredVectors):
+        store = open_vectors(store)
+    name, places = "the data set", None
     if isinstance(source, (str, Path)):
-        name, source, split = str(source), open_source(str(source), split), None
+        opened = open_source(str(source), split, audio_column=None if store is None else NO_AUDIO)
+        name, source, split = str(source), opened, None
     if isinstance(source, Path):
         name = str(source)
-        rows, bad_rows = _load_file(source, checker, skip)
-    elif isinstance(source, (datasets.Dataset, datasets.DatasetDict)):
-        rows, bad_rows = _load_dataset(pick_split(source, split), checker, skip, name)
-    else:
+        if store is not None or _begins_without_sound(source, needs_sound):
+            source, places = _read_soundless(source)
+    elif not isinstance(source, (datasets.Dataset, datasets.DatasetDict)):
         name = "the list of rows"
         if split is not None:
             raise ValueError(f"Only data sets have splits, but this is a {type(source).__name__}. Leave out `split`.")
+        source = as_sequence(source)
+        if store is not None or _is_soundless(source, needs_sound):
+            source = _dataset_of(source)
+    if isinstance(source, Path):
+        rows, bad_rows = _load_file(source, checker, skip)
+    elif isinstance(source, (datasets.Dataset, datasets.DatasetDict)):
+        dataset = pick_split(source, split)
+        if store is not None or _has_embeddings(dataset) or not (needs_sound or find_audio_column(dataset.features)):
+            place_of = "row {}".format if places is None else places.__getitem__
+            rows, bad_rows = check_soundless_rows(dataset, checker, skip, name, store, place_of)
+        else:
+            rows, bad_rows = _load_dataset(dataset, checker, skip, name)
+    else:
         checked, bad_rows = check_plain_rows(source, checker, skip)
         rows = checked.as_dataset()
     _report(name, bad_rows, len(rows), left_out)
@@ -99,17 +137,19 @@ def check_rows(
         languages, group_column, left_out, needs_sound: As for `load_rows`.
 
     Returns:
-        A `datasets.Dataset` for a data set or the name of one, and `CheckedRows` for other rows.
+        A `datasets.Dataset` for a data set or the name of one, and for rows without recordings; `CheckedRows` for
+        other rows.
 
     Raises:
         ValueError: as `load_rows` does.
     """
     if isinstance(rows, CheckedRows):
         return rows
-    if isinstance(rows, (str, Path, datasets.Dataset, datasets.DatasetDict)):
-        return load_rows(
-            rows, languages=languages, group_column=group_column, left_out=left_out, needs_sound=needs_sound
-        )
+    if not isinstance(rows, (str, Path, datasets.Dataset, datasets.DatasetDict)):
+        rows = as_sequence(rows)
+    if isinstance(rows, (str, Path, datasets.Dataset, datasets.DatasetDict)) or _is_soundless(rows, needs_sound):
+        options = {"group_column": group_column, "left_out": left_out, "needs_sound": needs_sound}
+        return load_rows(rows, languages=languages, **options)
     checker = RowChecker(_codes(languages), group_column, needs_sound)
     checked, bad_rows = check_plain_rows(rows, checker, left_out is not None)
     _report("the list of rows", bad_rows, len(checked), left_out)
@@ -146,6 +186,52 @@ def _caption_names(row: dict[str, Any]) -> set[str]:
     if isinstance(row.get("captions"), dict):
         return set()
     return {name for names in caption_columns(tuple(row)).values() for name in names}
+
+
+def _is_soundless(rows: Any, needs_sound: bool) -> bool:
+    """Whether plain rows have embeddings, or, where no audio is needed, nothing but captions."""
+    mappings = [row for row in map(rows.__getitem__, range(len(rows))) if isinstance(row, Mapping)]
+    if any(row.get(EMBEDDING_COLUMN) is not None for row in mappings):
+        return True
+    return not needs_sound and all(sound_of(row) is None for row in mappings)
+
+
+def _begins_without_sound(path: Path, needs_sound: bool) -> bool:
+    """The same of the first row of a file."""
+    first = next((row for _, row, problem in read_file_rows(path) if problem is None), {})
+    return first.get(EMBEDDING_COLUMN) is not None or not (needs_sound or audio_name(first))
+
+
+def _has_embeddings(dataset: datasets.Dataset) -> bool:
+    if EMBEDDING_COLUMN not in dataset.column_names:
+        return False
+    return not pyarrow.types.is_null(dataset.data.schema.field(EMBEDDING_COLUMN).type)
+
+
+def _dataset_of(rows: Any) -> datasets.Dataset:
+    """Plain rows that have no recordings, or whose recordings are not used."""
+    numbered = (rows[number] for number in range(len(rows)))
+    sounds_by_name = ((_named_sound(row) if isinstance(row, Mapping) else row, None) for row in numbered)
+    return datasets.Dataset(soundless_table(sounds_by_name))
+
+
+def _named_sound(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row with the name of its recording in place of the recording."""
+    sound = sound_of(row)
+    others = {column: value for column, value in row.items() if column not in AUDIO_COLUMNS}
+    return others if sound is None else {"audio": path_of(sound) or "a recording", **others}
+
+
+def _read_soundless(path: Path) -> tuple[datasets.Dataset, list[str]]:
+    """The rows of a file as they are, and the place of each."""
+    places: list[str] = []
+
+    def rows() -> Iterator[tuple[dict[str, Any], str | None]]:
+        for place, row, problem in read_file_rows(path):
+            places.append(place)
+            yield row, problem
+
+    return datasets.Dataset(soundless_table(rows())), places
 
 
 def _load_file(path: Path, checker: RowChecker, skip: bool) -> tuple[datasets.Dataset, list[BadRow]]:

@@ -2,6 +2,8 @@
 
 from typing import NotRequired, TypedDict
 
+import numpy as np
+
 
 class UndecodedAudio(TypedDict):
     """A recording as `datasets.Audio(decode=False)` gives it. At least one of the two is set.
@@ -23,7 +25,10 @@ class Row(TypedDict):
     the recording in `file_name` (a path relative to the folder) and have no `audio`.
 
     Args:
-        audio (`UndecodedAudio`): The recording, undecoded.
+        audio (`UndecodedAudio`): The recording, undecoded. A row with an embedding, or with captions alone for the
+            objective `teach`, has none.
+        audio_embedding (`np.ndarray` of shape `(width,)` or list of `float`): The embedding of the recording, in its
+            place. In the data it may also be the id of the embedding in a store.
         audio_id (`str`): Name of the recording, unique in the data set.
         captions (`dict[str, list[str]]`): Captions by FLORES-200 code of their language. They are parallel:
             `captions[l][c]` says the same in every language `l`.
@@ -31,7 +36,8 @@ class Row(TypedDict):
             positives of one another. [`load_rows`] fills in `audio_id` where a row has no group.
     """
 
-    audio: UndecodedAudio
+    audio: NotRequired[UndecodedAudio]
+    audio_embedding: NotRequired[np.ndarray | list[float]]
     audio_id: str
     captions: dict[str, list[str]]
     group_id: NotRequired[str]

@@ -28,7 +28,8 @@ def open_source(
         split (*optional*): Split, or parts and sums of splits as `datasets` writes them: `train[:10%]`, `train+test`.
             Needed where there are several.
         subset (*optional*): Configuration. Needed where there are several. It can also follow the name after a colon.
-        audio_column (*optional*): Column of the recordings. By default, `find_audio_column` finds it.
+        audio_column (*optional*): Column of the recordings. By default, `find_audio_column` finds it. With `NO_AUDIO`,
+            names of recordings stay as they are.
 
     Returns:
         The path of a file of rows, or a data set. Its recordings are undecoded, and the paths of those that are not

@@ -8,7 +8,7 @@ from typing import Any
 import datasets
 import pyarrow as pa
 
-from .audio_column import AUDIO_COLUMNS, audio_name, undecoded
+from .audio_column import AUDIO_COLUMNS, NO_AUDIO, audio_name, undecoded
 from .metadata import read_file_rows
 
 
@@ -22,6 +22,7 @@ def rows_of_files(paths: Sequence[Path], audio_column: str | None = None) -> dat
     Args:
         paths: Files that `read_file_rows` reads.
         audio_column (*optional*): Column of the recordings. By default, the first of `AUDIO_COLUMNS` that a row has.
+            With `NO_AUDIO`, the rows stay as they are.
 
     Raises:
         ValueError: if a file cannot be read, or all of them hold no rows.
@@ -29,10 +30,13 @@ def rows_of_files(paths: Sequence[Path], audio_column: str | None = None) -> dat
     rows: list[dict[str, Any]] = []
     for path in paths:
         for place, row, problem in read_file_rows(path):
+            fault = problem and f"{path.name}, {place}: {problem}"
+            if audio_column == NO_AUDIO:
+                rows.append(row | {PROBLEM_COLUMN: fault})
+                continue
             name = audio_name(row) if audio_column is None else row.get(audio_column)
             file = str(path.parent / name) if isinstance(name, str) and name else None
             other = {column: value for column, value in row.items() if column not in AUDIO_COLUMNS}
-            fault = problem and f"{path.name}, {place}: {problem}"
             rows.append({audio_column or "audio": file} | other | {PROBLEM_COLUMN: fault})
     if not rows:
         raise ValueError(f"{' and '.join(map(str, paths))}: there are no rows.")

@@ -1,0 +1,73 @@
+"""Rows whose audio embeddings are in a store: each is looked up when its row is used."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import datasets
+import numpy as np
+import pyarrow as pa
+
+from modeling_atri.embedding_store.facts import StoreFacts
+from modeling_atri.embedding_store.vector_tables import vectors_of
+from modeling_atri.embedding_store.vectors import StoredVectors, lengths_of
+
+
+EMBEDDING_COLUMN = "audio_embedding"
+
+
+class EmbeddingFacts(NamedTuple):
+    """What all embeddings of a set of rows have in common.
+
+    Args:
+        name: how messages name their origin.
+        width: length of a vector in numbers.
+        shortest, longest: the least and the greatest Euclidean length of a vector.
+        made_by: the model that made them, as far as it is known.
+    """
+
+    name: str
+    width: int
+    shortest: float
+    longest: float
+    made_by: StoreFacts
+
+
+@dataclass(frozen=True)
+class EmbeddingLookup:
+    """Replaces numbers of rows in a store by the vectors, as a transform of a `datasets.Dataset`."""
+
+    store: StoredVectors
+    facts: EmbeddingFacts
+
+    def __call__(self, batch: dict[str, list[Any]]) -> dict[str, Any]:
+        if EMBEDDING_COLUMN not in batch:
+            return batch
+        return batch | {EMBEDDING_COLUMN: list(self.store[np.asarray(batch[EMBEDDING_COLUMN], dtype=np.int64)])}
+
+
+def lookup_of(rows: Any) -> EmbeddingLookup | None:
+    """The lookup of rows that `load_rows` returned for a store; None for other rows."""
+    if not isinstance(rows, datasets.Dataset):
+        return None
+    transform = rows.format["format_kwargs"].get("transform")
+    return transform if isinstance(transform, EmbeddingLookup) else None
+
+
+def embedding_facts(rows: Any) -> EmbeddingFacts | None:
+    """What the embeddings of checked rows have in common; None if the rows hold recordings or only captions."""
+    if lookup := lookup_of(rows):
+        return lookup.facts
+    if not isinstance(rows, datasets.Dataset) or EMBEDDING_COLUMN not in rows.column_names:
+        return None
+    width = len(rows[0][EMBEDDING_COLUMN])
+    lengths = np.concatenate([lengths_of(vectors_of(column, width)) for column in vector_columns(rows)])
+    return EmbeddingFacts("the rows", width, float(lengths.min()), float(lengths.max()), StoreFacts())
+
+
+def vector_columns(rows: datasets.Dataset) -> Iterator[pa.Array]:
+    """The embeddings that rows hold themselves, some at a time, as Arrow lists."""
+    light = rows.select_columns([EMBEDDING_COLUMN]).with_format("arrow")
+    for table in light.iter(batch_size=4096):
+        for chunk in table[EMBEDDING_COLUMN].chunks:
+            yield chunk if pa.types.is_floating(chunk.type.value_type) else chunk.cast(pa.list_(pa.float32()))
