@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 
 
 if TYPE_CHECKING:
+    from .audio_tower_atri import AtriAudioTower as AtriAudioTower
     from .base_model_atri import AtriPreTrainedModel as AtriPreTrainedModel
     from .ced_model_atri import AtriAudioModel as AtriAudioModel
     from .configuration_atri import AtriAudioConfig as AtriAudioConfig
@@ -38,8 +39,16 @@ if TYPE_CHECKING:
         AtriZeroShotAudioClassificationPipeline as AtriZeroShotAudioClassificationPipeline,
     )
     from .processing_atri import AtriProcessor as AtriProcessor
+    from .window_features_atri import AtriWindowFeatureExtractor as AtriWindowFeatureExtractor
+    from .window_features_atri import describe_windows as describe_windows
 
-_AUTO_CLASS_MODULES = ("configuration_atri", "feature_extraction_atri", "processing_atri", "modeling_atri")
+_AUTO_CLASS_MODULES = (
+    "configuration_atri",
+    "feature_extraction_atri",
+    "window_features_atri",
+    "processing_atri",
+    "modeling_atri",
+)
 _LIGHT_NAMES = ("AtriAudioConfig", "AtriConfig", "AtriEmbeddedAudioConfig", "load_embeddings")  # they need no torch
 
 _load, _names = lazy_names(__name__, __file__)

@@ -9,6 +9,8 @@ from transformers import CONFIG_MAPPING, AutoConfig
 from transformers.configuration_utils import PreTrainedConfig, SubConfigSpec
 from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME, auto_docstring
 
+from .audio_encoders_atri import audio_part, audio_width
+
 
 PAPER_TEMPERATURE = 0.07  # tau of the softmax in ATRI (Yin et al., ACL 2025)
 
@@ -212,6 +214,8 @@ class AtriConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs):
         if isinstance(self.audio_config, dict):
             self.audio_config = _audio_config_of(self.audio_config)
+        if self.audio_config is not None:
+            self.audio_config = audio_part(self.audio_config)
         if isinstance(self.text_config, dict) and self.text_config.get("model_type", "m2m_100") == "m2m_100":
             self.text_config = {**self.sub_configs_defaults["text_config"].init_kwargs, **self.text_config}
         if not IS_REMOTE_CODE:
@@ -222,10 +226,10 @@ class AtriConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
         if self.projection_dim < 1:
             raise ValueError(f"`projection_dim` must be at least 1, got {self.projection_dim}.")
-        if not self.has_audio_head and self.projection_dim != self.audio_config.hidden_size:
+        if not self.has_audio_head and self.projection_dim != audio_width(self.audio_config):
             raise ValueError(
                 f"Without an audio head, `projection_dim` ({self.projection_dim}) must be the width of the audio "
-                f"tower ({self.audio_config.hidden_size})."
+                f"tower ({audio_width(self.audio_config)})."
             )
 
     def to_dict(self) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from transformers.modeling_utils import PreTrainedModel
 from transformers.processing_utils import Unpack
 from transformers.utils import ModelOutput, TransformersKwargs, auto_docstring, can_return_tuple
 
+from .audio_encoders_atri import audio_width
 from .audio_tower_atri import AtriAudioTower, build_audio_model
 from .base_model_atri import MODEL_OPTIONS, AtriLogitScale, AtriPreTrainedModel, check_inputs, masked_mean
 from .ced_model_atri import AtriAudioModel
@@ -87,7 +88,7 @@ class AtriModel(AtriPreTrainedModel):
         self.max_text_tokens = max_text_tokens(self.text_model)  # longer captions are cut
         self._text_options = MODEL_OPTIONS | signature(self.text_model.forward).parameters.keys()
         if config.has_audio_head:
-            self.audio_projection = AtriProjectionHead(config.audio_config.hidden_size, config.projection_dim)
+            self.audio_projection = AtriProjectionHead(audio_width(config.audio_config), config.projection_dim)
         else:
             self.audio_projection = nn.Identity()
         self.text_projection = AtriProjectionHead(config.text_config.hidden_size, config.projection_dim)

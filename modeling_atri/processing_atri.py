@@ -12,8 +12,8 @@ from transformers.processing_utils import AudioKwargs, ProcessingKwargs, Process
 from transformers.utils import TensorType
 
 from .audio_inputs_atri import AudioInput
+from .clip_features_atri import as_columns
 from .configuration_atri import IS_REMOTE_CODE, AtriConfig
-from .feature_extraction_atri import as_columns
 from .languages_atri import ATRI_LANGUAGES, is_language_code, one_language_each, resolve_language
 from .text_tokens_atri import pad, tokenize
 

@@ -174,7 +174,7 @@ def expected(doors) -> dict[int, np.ndarray]:
     for rate in RATES:
         mono = (stereo(rate) / 32768).mean(axis=0).astype(np.float32)
         waveform = torch.from_numpy(soxr.resample(mono, rate, MODEL_RATE, quality="HQ"))
-        features = doors.processor.feature_extractor._log_mel(waveform)[None]
+        features = doors.processor.feature_extractor.extract_waveform(waveform)[None]
         with torch.no_grad():
             embeddings[rate] = doors.model.get_audio_features(features).pooler_output[0].numpy()
     return embeddings

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoFeatureExtractor, DataCollatorWithPadding
 
-from modeling_atri import AtriFeatureExtractor, feature_extraction_atri
+from modeling_atri import AtriFeatureExtractor, clip_features_atri, feature_extraction_atri
 
 
 CLIPS = (
@@ -311,7 +311,7 @@ def test_another_sampling_rate(extractor):
 
 def test_no_sampling_rate_warns(extractor, monkeypatch):
     warnings = []
-    monkeypatch.setattr(feature_extraction_atri.logger, "warning_once", warnings.append)
+    monkeypatch.setattr(clip_features_atri.logger, "warning_once", warnings.append)
     extractor(noise(3000), sampling_rate=16000)
     assert not warnings
     extractor(noise(3000))

@@ -1,0 +1,138 @@
+"""What is known of the audio encoders of transformers from their configurations: width, windows and input."""
+
+from dataclasses import dataclass
+
+from transformers.configuration_utils import PreTrainedConfig
+
+
+# Longest window of an encoder that takes waveforms of any length, in seconds. wav2vec 2.0 and its relatives were
+# pretrained on crops of 15.6 s (base) or 20 s (large) and fine-tuned on utterances of up to 35 s, and the memory of
+# attention grows with the square of the length. Whisper's windows have this length too.
+WINDOW_SECONDS = 30
+
+_WAVEFORM_TYPES = (
+    "data2vec-audio",
+    "hubert",
+    "sew",
+    "sew-d",
+    "unispeech",
+    "unispeech-sat",
+    "wav2vec2",
+    "wav2vec2-conformer",
+    "wavlm",
+)
+_WHISPER_TYPES = ("whisper", "audioflamingo3_encoder", "glmasr_encoder", "qwen2_audio_encoder", "voxtral_encoder")
+AUDIO_ENCODER_TYPES = (
+    "audio-spectrogram-transformer",
+    "clap_audio_model",
+    "pe_audio_encoder",
+    "wav2vec2-bert",
+    *_WHISPER_TYPES,
+    *_WAVEFORM_TYPES,
+)
+
+# Axes of an encoder's input, from the rows and columns of a window: b = batch, t = rows, f = columns, 1 = one.
+INPUT_LAYOUTS = ("btf", "bft", "b1tf", "b1ft", "bt", "b1t")
+
+
+@dataclass(frozen=True)
+class EncoderWindows:
+    """How an encoder takes sound.
+
+    Attributes:
+        layout: axes of its input, one of `INPUT_LAYOUTS`.
+        frames: rows of a full window: frames of a spectrogram, or samples of a waveform.
+        is_fixed: whether every window has exactly `frames` rows. Otherwise, windows may be shorter.
+        step: a window that is not fixed is filled up to a multiple of so many rows.
+    """
+
+    layout: str
+    frames: int
+    is_fixed: bool
+    step: int = 1
+
+    def rows(self, covered: int) -> int:
+        """Rows that the encoder gets of a window whose sound covers so many."""
+        return self.frames if self.is_fixed else -(-covered // self.step) * self.step
+
+
+def audio_part(config: PreTrainedConfig) -> PreTrainedConfig:
+    """The audio encoder's configuration in that of a whole model, such as `ClapConfig`; others are returned as is."""
+    part = getattr(config, "audio_config", None)
+    return part if isinstance(part, PreTrainedConfig) and config.model_type not in AUDIO_ENCODER_TYPES else config
+
+
+def audio_width(config: PreTrainedConfig) -> int:
+    """Width of an audio tower's embeddings.
+
+    Raises:
+        ValueError: the configuration does not say it.
+    """
+    names = ["hidden_size", "d_model", "embed_dim"]
+    if getattr(config, "add_adapter", False):  # of wav2vec2 and its relatives
+        names.insert(0, "output_hidden_size")
+    nested = getattr(config, "encoder_kwargs", None) or {}  # Dasheng keeps the settings of its encoder there
+    for name in names:
+        width = getattr(config, name, nested.get(name))
+        if isinstance(width, int):
+            return width
+    raise ValueError(
+        f"`audio_config` is of type {config.model_type!r} and has no `hidden_size`, the width of the encoder's last "
+        "hidden states. Set it: `config.hidden_size = ...`."
+    )
+
+
+def encoder_windows(config: PreTrainedConfig) -> EncoderWindows:
+    """How the encoder of a configuration takes sound.
+
+    `window_frames`, `input_layout` and `has_fixed_windows` of the configuration come before what is known of its type.
+    They are needed where another type of model comes from a repository's own code.
+
+    Raises:
+        ValueError: the type is unknown and one of these is missing, or a value is not allowed.
+    """
+    known = _known_windows(config)
+    layout = getattr(config, "input_layout", known and known.layout)
+    frames = getattr(config, "window_frames", known and known.frames)
+    is_fixed = getattr(config, "has_fixed_windows", known.is_fixed if known else False)
+    if layout is None or frames is None:
+        raise ValueError(
+            f"`audio_config` is of type {config.model_type!r}, whose input is not known. Set `window_frames` (rows of "
+            f"a window), `input_layout` (one of {', '.join(INPUT_LAYOUTS)}) and, where all windows have this length, "
+            "`has_fixed_windows=True` in it. `describe_windows(config, feature_extractor)` does so."
+        )
+    if layout not in INPUT_LAYOUTS or not isinstance(frames, int) or frames < 1:
+        raise ValueError(
+            f"`window_frames` must be a positive number and `input_layout` one of {', '.join(INPUT_LAYOUTS)}; "
+            f"`audio_config` has {frames!r} and {layout!r}."
+        )
+    return EncoderWindows(layout, frames, is_fixed, known.step if known else 1)
+
+
+def _known_windows(config: PreTrainedConfig) -> EncoderWindows | None:
+    kind = config.model_type
+    if kind == "clap_audio_model":
+        return EncoderWindows("b1tf", 1001, is_fixed=True)  # 10 s in steps of 10 ms, as all CLAP was trained
+    if kind == "audio-spectrogram-transformer":
+        return EncoderWindows("btf", config.max_length, is_fixed=True)
+    if kind in _WHISPER_TYPES:
+        return EncoderWindows("bft", 2 * config.max_source_positions, is_fixed=True)  # a convolution halves them
+    if kind in _WAVEFORM_TYPES:
+        return EncoderWindows("bt", WINDOW_SECONDS * 16_000, is_fixed=False)
+    if kind == "wav2vec2-bert":
+        return EncoderWindows("btf", WINDOW_SECONDS * 50 - 1, is_fixed=False)  # two frames of 25 ms, every 20 ms
+    if kind == "pe_audio_encoder":
+        step = config.dac_config.hop_length  # samples of one frame of the codec
+        return EncoderWindows("b1t", WINDOW_SECONDS * 48_000 // step * step, is_fixed=False, step=step)
+    return None
+
+
+__all__ = [
+    "AUDIO_ENCODER_TYPES",
+    "INPUT_LAYOUTS",
+    "WINDOW_SECONDS",
+    "EncoderWindows",
+    "audio_part",
+    "audio_width",
+    "encoder_windows",
+]

@@ -1,0 +1,294 @@
+"""Sounds as the feature extractor of an audio model takes them, in windows of the model's length."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoFeatureExtractor
+from transformers.configuration_utils import PreTrainedConfig
+from transformers.feature_extraction_sequence_utils import SequenceFeatureExtractor
+from transformers.models.auto.feature_extraction_auto import feature_extractor_class_from_name
+
+from .audio_encoders_atri import INPUT_LAYOUTS, WINDOW_SECONDS, EncoderWindows, encoder_windows
+from .audio_inputs_atri import MIN_SECONDS
+from .clip_features_atri import AtriClipExtractor
+from .configuration_atri import IS_REMOTE_CODE
+
+
+# Window of an extractor that is not known here, in seconds: the length of AudioSet's clips.
+_UNKNOWN_WINDOW_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """How clips are cut for one kind of extractor, in samples.
+
+    Attributes:
+        windows: what the encoder gets.
+        num_samples: length of a full window.
+        hop: samples of one row.
+        overhang: a row is covered by sound if it begins so many samples before the end.
+        min_rest: a rest of a clip that is shorter gives no row, and is left out.
+    """
+
+    windows: EncoderWindows
+    num_samples: int
+    hop: float = 1
+    overhang: int = 0
+    min_rest: int = 1
+
+
+class AtriWindowFeatureExtractor(AtriClipExtractor):
+    r"""
+    The feature extractor of an audio model of transformers, for clips of any length.
+
+    A clip is cut into windows of the model's length, one after the other and without overlap, and each goes through
+    the model's own extractor alone. The extractor fills the last window up as the model was trained to have it: CLAP's
+    repeats it, Whisper's adds silence up to 30 s, AST's adds frames of zeros. Models that take waveforms of any length
+    (wav2vec2 and its relatives, PE-Audio) get windows of up to `window_seconds`, the last one as short as it is.
+    Nothing is drawn at random: a window is never longer than the model takes, so that no part of it is cut out, and
+    the fusion of CLAP's longer clips is not used.
+
+    Args:
+        feature_extractor: the model's feature extractor, or its settings as a `dict`.
+        window_seconds (`float`, *optional*): length of a window, for models that take any length. Default: 30 s for
+            waveforms, 10 s for an extractor of a repository's own code. It must be the length that the model was
+            described with, see `describe_windows`.
+        min_num_samples (`int`, *optional*): shortest clip accepted, in samples. Default: 0.15 s.
+
+    Example:
+
+    ```python
+    >>> import numpy as np
+    >>> from transformers import ClapFeatureExtractor
+    >>> from modeling_atri import AtriWindowFeatureExtractor
+
+    >>> feature_extractor = AtriWindowFeatureExtractor(ClapFeatureExtractor(truncation="rand_trunc"))
+    >>> waveform = np.sin(2 * np.pi * 440 * np.arange(15 * 48000) / 48000).astype(np.float32)
+    >>> inputs = feature_extractor(waveform, sampling_rate=48000, return_tensors="pt")
+    >>> inputs["input_features"].shape  # 15 s are two windows of 10 s, of 1001 frames each
+    torch.Size([1, 2002, 64])
+    ```
+    """
+
+    def __init__(
+        self,
+        feature_extractor: SequenceFeatureExtractor | Mapping[str, Any],
+        window_seconds: float | None = None,
+        min_num_samples: int | None = None,
+        **kwargs,
+    ):
+        extractor = _extractor_of(feature_extractor)
+        rate = extractor.sampling_rate
+        super().__init__(feature_size=1, sampling_rate=rate, padding_value=0.0, return_attention_mask=True)
+        for name, value in kwargs.items():
+            setattr(self, name, value)
+        if getattr(extractor, "dither", 0):
+            raise ValueError(
+                f"The {type(extractor).__name__} adds random noise (`dither` is {extractor.dither}), so that a clip "
+                "has a new embedding each time. Set its `dither` to 0.0."
+            )
+        self.feature_extractor = extractor
+        self.window_seconds = window_seconds
+        self.min_num_samples = min_num_samples or math.ceil(MIN_SECONDS * rate)
+        self._rule = _rule_of(extractor, window_seconds, self.min_num_samples)
+        self.feature_size = self._rows(torch.zeros(self._rule.num_samples)).shape[1]
+
+    @property
+    def windows(self) -> EncoderWindows:
+        """What the model gets; `describe_windows` compares it with the model's configuration."""
+        return self._rule.windows
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings that are saved: those of the wrapped extractor, and how clips are cut."""
+        saved = {
+            name: getattr(self, name)
+            for name in ("window_seconds", "min_num_samples", "auto_map")
+            if hasattr(self, name)
+        }
+        own = {"feature_extractor_type": type(self).__name__, "feature_extractor": self.feature_extractor.to_dict()}
+        return own | saved
+
+    def spans(self, num_samples: int) -> list[tuple[int, int]]:
+        """First and last sample (exclusive) of the windows of a clip."""
+        starts = range(0, num_samples, self._rule.num_samples)
+        spans = [(start, min(start + self._rule.num_samples, num_samples)) for start in starts]
+        if len(spans) > 1 and num_samples - spans[-1][0] < self._rule.min_rest:
+            spans.pop()
+        return spans
+
+    def num_frames(self, num_samples: int) -> int:
+        """Rows of a clip of `num_samples` samples."""
+        spans = self.spans(num_samples)
+        full, last = len(spans) - 1, spans[-1][1] - spans[-1][0]
+        if self.windows.is_fixed:
+            return len(spans) * self.windows.frames
+        return full * self.windows.frames + len(self._rows(torch.zeros(last)))
+
+    def extract_waveform(self, waveform: Tensor) -> Tensor:
+        """Rows of all windows of a clip, `(rows, feature_size + 1)`; the last column is 1 where sound covers a row."""
+        return torch.cat([self._window(waveform[start:stop]) for start, stop in self.spans(len(waveform))])
+
+    def _window(self, samples: Tensor) -> Tensor:
+        rows = self._rows(samples)
+        covered = min(len(rows), math.ceil((len(samples) - self._rule.overhang) / self._rule.hop))
+        mask = (torch.arange(len(rows)) < covered).to(rows.dtype)
+        return torch.cat([rows, mask[:, None]], dim=1)
+
+    def _rows(self, samples: Tensor) -> Tensor:
+        """What the wrapped extractor makes of one window, `(rows, feature_size)`."""
+        batch = _extract(self.feature_extractor, samples)
+        rows = _to_rows(_features_of(batch)[0], self.windows.layout)
+        if not self.windows.is_fixed and "attention_mask" in batch:
+            rows = rows[batch["attention_mask"][0].bool()]
+        return rows
+
+    def pad_features(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Stack clips of shape `(rows, feature_size + 1)` and several lengths.
+
+        Returns `input_features` of shape `(clips, longest, feature_size)` and `input_features_mask`, int64 of shape
+        `(clips, longest)`.
+        """
+        stacked = torch.nn.utils.rnn.pad_sequence(list(features), batch_first=True)
+        return stacked[..., :-1].contiguous(), stacked[..., -1].long()
+
+    def own_frames(self, clip: Tensor, mask: Tensor, index: int) -> Tensor:
+        """The rows of a clip's windows without padding, with the column of the mask."""
+        if not mask.any():
+            raise ValueError(f"The `input_features_mask` of clip {index} is 0 on all rows.")
+        covered = mask.nonzero()[-1].item() + 1
+        full, rest = divmod(covered - 1, self.windows.frames)
+        rows = full * self.windows.frames + self.windows.rows(rest + 1)
+        return torch.cat([clip, mask[:, None].to(clip.dtype)], dim=1)[:rows]
+
+    def is_silent(self, features: Tensor) -> bool:
+        """Whether all rows of a clip that its sound covers are equal, because all samples are zero or nearly so."""
+        low, high = torch.aminmax(features[features[:, -1] == 1][:, :-1])
+        return bool(low == high)
+
+
+def describe_windows(config: PreTrainedConfig, feature_extractor: AtriWindowFeatureExtractor) -> None:
+    """Write into an audio configuration how the feature extractor cuts clips, where that is not known of its type."""
+    wanted = feature_extractor.windows
+    values = {"window_frames": wanted.frames, "input_layout": wanted.layout, "has_fixed_windows": wanted.is_fixed}
+    try:
+        known = encoder_windows(config)
+    except ValueError:
+        known = None
+    if known != wanted:
+        for name, value in values.items():
+            setattr(config, name, value)
+
+
+def _extractor_of(feature_extractor: SequenceFeatureExtractor | Mapping[str, Any]) -> SequenceFeatureExtractor:
+    if isinstance(feature_extractor, AtriClipExtractor):
+        raise ValueError(f"A {type(feature_extractor).__name__} already takes clips of any length; use it as it is.")
+    if not isinstance(feature_extractor, Mapping):
+        return feature_extractor
+    name = feature_extractor.get("feature_extractor_type")
+    extractor_class = feature_extractor_class_from_name(name) if name else None
+    if extractor_class is None:
+        raise ValueError(
+            f"`feature_extractor` is of type {name!r}, which transformers does not know. If it is code of a "
+            "repository, load the processor with `trust_remote_code=True`."
+        )
+    return extractor_class.from_dict(dict(feature_extractor))
+
+
+def _rule_of(extractor: Any, window_seconds: float | None, min_num_samples: int) -> _Rule:
+    """How clips are cut for an extractor."""
+    kind, rate = type(extractor).__name__, extractor.sampling_rate
+    if kind == "ClapFeatureExtractor":
+        samples, hop = extractor.nb_max_samples, extractor.hop_length
+        return _fixed(kind, window_seconds, _Rule(EncoderWindows("b1tf", samples // hop + 1, True), samples, hop))
+    if kind == "WhisperFeatureExtractor":
+        windows = EncoderWindows("bft", extractor.nb_max_frames, True)
+        return _fixed(kind, window_seconds, _Rule(windows, extractor.n_samples, extractor.hop_length))
+    if kind == "ASTFeatureExtractor":
+        # Frames of 400 samples every 160 samples, and none that reaches over the end.
+        windows = EncoderWindows("btf", extractor.max_length, True)
+        samples = 400 + 160 * (extractor.max_length - 1)
+        return _fixed(kind, window_seconds, _Rule(windows, samples, hop=160, overhang=399, min_rest=400))
+    samples = round((window_seconds or WINDOW_SECONDS) * rate)
+    if kind == "Wav2Vec2FeatureExtractor":
+        # One state of wav2vec2 and its relatives needs 400 samples.
+        return _Rule(EncoderWindows("bt", samples, is_fixed=False), samples, min_rest=400)
+    if kind == "PeAudioFeatureExtractor":
+        samples = samples // extractor.hop_length * extractor.hop_length
+        return _Rule(EncoderWindows("b1t", samples, is_fixed=False, step=extractor.hop_length), samples)
+    if kind == "SeamlessM4TFeatureExtractor":  # pairs of such frames
+        frames = (1 + (samples - 400) // 160) // 2
+        return _Rule(EncoderWindows("btf", frames, is_fixed=False), samples, min_rest=560)
+    return _probed_rule(extractor, window_seconds, min_num_samples)
+
+
+def _probed_rule(extractor: Any, window_seconds: float | None, min_num_samples: int) -> _Rule:
+    """How clips are cut for an extractor that is not known, from what it makes of one and of two seconds of sound."""
+    rate = extractor.sampling_rate
+    shapes = []
+    for seconds in (1, 2):
+        sound = torch.sin(torch.arange(seconds * rate) * (2 * math.pi * 440 / rate))
+        shapes.append(tuple(_features_of(_extract(extractor, sound)).shape[1:]))
+    grows = [first != second for first, second in zip(*shapes, strict=True)]
+    is_fixed = not any(grows)
+    axis = shapes[0].index(max(shapes[0])) if is_fixed else grows.index(True)
+    names = ["t" if index == axis else "f" for index in range(len(grows))]
+    names = ["1" if name == "f" and size == 1 else name for name, size in zip(names, shapes[0], strict=True)]
+    layout = "b" + "".join(names)
+    if layout not in INPUT_LAYOUTS:
+        raise ValueError(
+            f"The {type(extractor).__name__} makes features of the shapes {shapes[0]} and {shapes[1]} of one and two "
+            f"seconds of sound. A window must have one of the layouts {', '.join(INPUT_LAYOUTS)} (b: batch, t: time, "
+            "f: bins)."
+        )
+    if is_fixed and window_seconds is None:
+        raise ValueError(
+            f"All windows of the {type(extractor).__name__} have {shapes[0][axis]} frames. Pass `window_seconds`, the "
+            "length of sound that they hold."
+        )
+    samples = round((window_seconds or _UNKNOWN_WINDOW_SECONDS) * rate)
+    if is_fixed:
+        frames = shapes[0][axis]
+        return _Rule(EncoderWindows(layout, frames, True), samples, hop=samples / frames, min_rest=min_num_samples)
+    frames = _features_of(_extract(extractor, torch.zeros(samples))).shape[1 + axis]
+    return _Rule(EncoderWindows(layout, frames, is_fixed=False), samples, min_rest=min_num_samples)
+
+
+def _extract(extractor: Any, samples: Tensor) -> Mapping[str, Any]:
+    return extractor(samples.numpy(), sampling_rate=extractor.sampling_rate, return_tensors="pt")
+
+
+def _features_of(batch: Mapping[str, Any]) -> Tensor:
+    """The features in the output of an extractor, float32, with the axis of the batch."""
+    for name in ("input_features", "input_values"):
+        if name in batch:
+            return torch.as_tensor(batch[name]).float()
+    raise ValueError(f"The model's feature extractor returns {sorted(batch)}, no `input_features` or `input_values`.")
+
+
+def _to_rows(features: Tensor, layout: str) -> Tensor:
+    """One window without the axis of the batch, as `(rows, columns)`; the reverse of what the tower does."""
+    rows = features[0] if "1" in layout else features  # of CLAP's four channels, which are equal, one
+    if "f" not in layout:
+        return rows[:, None]
+    return rows.T if layout.endswith("ft") else rows
+
+
+def _fixed(kind: str, window_seconds: float | None, rule: _Rule) -> _Rule:
+    if window_seconds is not None:
+        raise ValueError(
+            f"`window_seconds` is for models that take any length, but all windows of a {kind} have the length that "
+            f"is set in it ({rule.num_samples} samples). Leave it out."
+        )
+    return rule
+
+
+AtriWindowFeatureExtractor.register_for_auto_class()
+if not IS_REMOTE_CODE:
+    # transformers looks a saved class up among those that are registered, each for a configuration. Any key will do.
+    AutoFeatureExtractor.register(AtriWindowFeatureExtractor, AtriWindowFeatureExtractor, exist_ok=True)
+
+__all__ = ["AtriWindowFeatureExtractor", "describe_windows"]
