@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 
@@ -19,7 +19,38 @@ from .tokenizer import train_tokenizer
 
 
 @dataclass
-class ScratchArguments:
+class ScratchTextArguments:
+    """Sizes of a text tower that is trained from scratch. With the defaults, it learns fast on two CPU cores."""
+
+    text_hidden_size: PositiveCount = option(128, "From scratch: width of the text tower.")
+    text_layers: PositiveCount = option(2, "From scratch: blocks of the text tower.")
+    text_heads: PositiveCount = option(4, "From scratch: attention heads, text tower.")
+    text_dropout: Dropout = option(0.1, "From scratch: dropout in the text tower.")
+    vocab_size: Annotated[int, Bounds("[1, 1000000]")] = option(
+        4000, "From scratch: tokens, learned from the training captions."
+    )
+
+    def __post_init__(self):
+        check_options(self)
+
+    def text_config(self, vocab_size: int) -> dict[str, Any]:
+        """The configuration of a text tower of these sizes with `vocab_size` tokens."""
+        return {
+            "model_type": "m2m_100",
+            "vocab_size": vocab_size,
+            "d_model": self.text_hidden_size,
+            "encoder_layers": self.text_layers,
+            "encoder_attention_heads": self.text_heads,
+            "encoder_ffn_dim": 4 * self.text_hidden_size,
+            "dropout": self.text_dropout,
+            "attention_dropout": self.text_dropout,
+            "activation_dropout": 0.0,
+            "init_std": self.text_hidden_size**-0.5,  # with 0.02, positions would dominate embeddings
+        }
+
+
+@dataclass
+class ScratchArguments(ScratchTextArguments):
     """Sizes of a model that is trained from scratch. With the defaults, it learns fast on two CPU cores."""
 
     audio_hidden_size: PositiveCount = option(128, "From scratch: width of the audio tower.")
@@ -33,18 +64,11 @@ class ScratchArguments:
             "help": "From scratch: mel bins and frames of a patch. CED has 16 16; full-height patches learn faster."
         },
     )
-    text_hidden_size: PositiveCount = option(128, "From scratch: width of the text tower.")
-    text_layers: PositiveCount = option(2, "From scratch: blocks of the text tower.")
-    text_heads: PositiveCount = option(4, "From scratch: attention heads, text tower.")
-    text_dropout: Dropout = option(0.1, "From scratch: dropout in the text tower.")
-    vocab_size: Annotated[int, Bounds("[1, 1000000]")] = option(
-        4000, "From scratch: tokens, learned from the training captions."
-    )
     projection_dim: PositiveCount = option(128, "From scratch: width of the embeddings.")
     temperature: Positive = option(0.07, "From scratch: initial softmax temperature.")
 
     def __post_init__(self):
-        check_options(self)
+        super().__post_init__()
         if len(self.patch_size) != 2 or min(self.patch_size) < 1:
             raise ValueError(f"`patch_size` must be two positive numbers (mel bins, frames); got {self.patch_size}.")
 
@@ -60,18 +84,7 @@ class ScratchArguments:
                 "drop_path_rate": self.audio_drop_path,
                 "patch_size": list(self.patch_size),
             },
-            text_config={
-                "model_type": "m2m_100",
-                "vocab_size": vocab_size,
-                "d_model": self.text_hidden_size,
-                "encoder_layers": self.text_layers,
-                "encoder_attention_heads": self.text_heads,
-                "encoder_ffn_dim": 4 * self.text_hidden_size,
-                "dropout": self.text_dropout,
-                "attention_dropout": self.text_dropout,
-                "activation_dropout": 0.0,
-                "init_std": self.text_hidden_size**-0.5,  # with 0.02, positions would dominate embeddings
-            },
+            text_config=self.text_config(vocab_size),
             projection_dim=self.projection_dim,
             logit_scale_init_value=-math.log(self.temperature),
         )
