@@ -32,10 +32,10 @@ from typing import Any
 from shared.options import ROUNDS, SEED, option_parser
 from training_step.step import TrainingStep
 
-from modeling_atri.trainer.objectives import OBJECTIVES, find_objective
+from modeling_atri.trainer.objectives import JOINT_OBJECTIVES, find_objective
 
 
-BY_LANGUAGE = [name for name, objective in OBJECTIVES.items() if objective.pair_weights is not None]
+BY_LANGUAGE = [name for name in JOINT_OBJECTIVES if find_objective(name).pair_weights is not None]
 ALL_LANGUAGES = 8
 LARGE_BATCH = 1024
 MEMORY_BOUND, TIME_BOUND, CHUNKS_TIME_BOUND = "<= 1.05", "<= 1.05", "<= 1.35"

@@ -21,7 +21,7 @@ from modeling_atri.bounds import (
     option,
 )
 from modeling_atri.hub_cards.figures import BEST_MODEL_FIGURE, CONSISTENCY_TITLES, figure_names, is_lower_better
-from modeling_atri.languages_atri import ATRI_LANGUAGES
+from modeling_atri.languages_atri import ATRI_LANGUAGES, resolve_languages
 
 from .checks.engines import check_chosen_engine, check_processes
 from .checks.options import check_refused_options, check_trackers
@@ -32,6 +32,7 @@ from .objectives import OBJECTIVES, find_objective, names_where
 
 logger = logging.getLogger(__name__)
 
+TEACH_AUDIO = ["akcl", "kcl", "none"]
 METRIC_SCHEDULERS = ("reduce_lr_on_plateau", "greedy")  # their rate follows `metric_for_best_model`
 
 
@@ -84,10 +85,12 @@ class AtriTrainingArguments(TrainingArguments):
         default_factory=lambda: list(ATRI_LANGUAGES),
         metadata={"help": "Languages to train and evaluate: FLORES-200 codes, ISO 639 codes or English names."},
     )
-    anchor_language: str = option("eng_Latn", "Anchor language of akcl, of cacl, and of the consistency metrics.")
+    anchor_language: str = option(
+        "eng_Latn", "Anchor language of akcl, cacl and teach, and of the consistency metrics."
+    )
     languages_per_step: int | None = option(
         None,
-        "kcl and akcl: number of languages in a step, drawn once a batch. The loss is then an unbiased "
+        "kcl, akcl and teach: number of languages in a step, drawn once a batch. The loss is then an unbiased "
         "estimate at a fraction of the text cost. The anchor of akcl is always one of them. Default: all.",
     )
     akcl_weight: Fraction = option(0.5, "akcl: weight of the audio-text terms; the text-text terms have the rest.")
@@ -97,10 +100,31 @@ class AtriTrainingArguments(TrainingArguments):
         "Jensen-Shannon divergence, in nats). With languages_per_step, the term covers only the languages drawn "
         "for the step, so it is a biased estimate of the term over all languages. 0 leaves it out.",
     )
+    teacher: str | None = option(
+        None,
+        "teach: model whose text embeddings of the anchor's captions are learnt: folder or Hub id of an ATRI, CLAP, "
+        "PE-Audio or sentence-transformers model. Default: the column teacher_embedding of the training data, or "
+        "without one the model itself as it is at the start.",
+    )
+    distill_weight: NonNegative = option(
+        1.0, "teach: weight of the mean squared distance of each caption to the teacher's embedding."
+    )
+    teach_audio: str = option(
+        "akcl",
+        "teach: what is added where the training data have sounds or their embeddings. kcl: every language with the "
+        "frozen audio. akcl: half of that, and half with the teacher's embeddings as negatives of one another. none: "
+        "nothing.",
+        choices=TEACH_AUDIO,
+    )
+    hold_languages: list[str] | None = option(
+        None,
+        "teach: languages that the model knows already and is to keep as they are. Their captions learn the model's "
+        "own embeddings at the start, in place of the teacher's.",
+    )
     embed_regularization: bool = option(False, "mlclap: add ml-clap's regulariser of the embeddings.")
     exact_step: bool = option(
         True,
-        "kcl and akcl: compute the gradient language by language. It is the same gradient, in the memory "
+        "kcl, akcl and teach: compute the gradient language by language. It is the same gradient, in the memory "
         "of one language (akcl: two). With ranking_weight, all embeddings are needed together, so the captions of "
         "all languages but one are encoded twice, unless the text tower is frozen. False keeps the activations of "
         "all languages at once.",
@@ -199,6 +223,7 @@ class AtriTrainingArguments(TrainingArguments):
         draws = self.language_draws  # checks that objective, languages and anchor fit together
         self.languages, self.anchor_language = list(draws.languages), draws.anchor
         self._check_objective_options()
+        self._check_teaching()
         self._check_adapter()
         check_chosen_engine(self)  # before the parent sets it up
         check_refused_options(self)
@@ -230,14 +255,40 @@ class AtriTrainingArguments(TrainingArguments):
             raise ValueError(f"`embed_regularization` belongs to {owners}; the objective is {objective.name}.")
         if self.ranking_weight == 0:
             return
-        if objective.draws_per_clip:
-            owners = names_where(lambda one: not one.draws_per_clip)
+        if objective.draws_per_clip or objective.has_teacher:
+            owners = names_where(lambda one: not (one.draws_per_clip or one.has_teacher))
             raise ValueError(
                 f"`ranking_weight` compares the languages of a step, so it belongs to {owners}; the objective is "
                 f"{objective.name}."
             )
         if objective.num_drawn(len(self.languages), self.languages_per_step) < 2:
             raise ValueError("`ranking_weight` compares languages, so a step needs two or more of them.")
+
+    def _check_teaching(self) -> None:
+        objective = find_objective(self.objective)
+        if not objective.has_teacher:
+            for name in ("teacher", "distill_weight", "teach_audio", "hold_languages"):
+                if getattr(self, name) not in (None, type(self).__dataclass_fields__[name].default):
+                    owners = names_where(lambda one: one.has_teacher)
+                    raise ValueError(f"`{name}` belongs to {owners}; the objective is {objective.name}.")
+            return
+        changes = [name for name in ("mix_probability", "patch_dropout", "audio_learning_rate") if getattr(self, name)]
+        if changes or self.augmentation is not None:
+            raise ValueError(
+                f"{self.objective} leaves the audio side as it is and embeds every clip once, whole: leave out "
+                f"{' and '.join(f'`{name}`' for name in changes) or 'the augmentation'}."
+            )
+        if self.distill_weight == 0 and self.teach_audio == "none":
+            raise ValueError("With `distill_weight` 0 and `teach_audio` 'none' there is no loss. Give one of them.")
+        if self.hold_languages is not None:
+            self.hold_languages = resolve_languages(self.hold_languages)
+            others = [code for code in self.languages if code != self.anchor_language]
+            if wrong := [code for code in self.hold_languages if code not in others]:
+                raise ValueError(
+                    f"`hold_languages` has {', '.join(wrong)}, but only languages of the run other than the anchor "
+                    f"can be held: {', '.join(others) or 'there are none'}. Their captions are needed, so add them "
+                    "to `languages`."
+                )
 
     def _check_adapter(self) -> None:
         if self.lora_rank is None:

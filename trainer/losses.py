@@ -150,6 +150,102 @@ def akcl_weights(
     return [(weight / total, 0.0) if k == anchor else other for k in range(num_drawn)]
 
 
+def teach_loss(
+    audio_embeds: Tensor | None,
+    text_embeds: Tensor,
+    teacher_embeds: Tensor,
+    scale: Tensor | float,
+    ids: Tensor | None = None,
+    distill_weight: float = 1.0,
+    audio_term: str = "akcl",
+    shard: Shard | None = None,
+) -> Tensor:
+    """Teaching: the captions of all languages learn the embeddings that a frozen teacher gives to the anchor's.
+
+    Let e be the teacher's embeddings of the N captions in the anchor language, a those of the clips by the frozen
+    audio side, and t_k those of the captions in language k, of K languages including the anchor. The loss is
+    `distill_weight / K sum_k 1/N sum_n |t_kn - e_n|^2 + audio term`, where the audio term is
+
+    - `"kcl"`: `1/K sum_k A(a, t_k)`,
+    - `"akcl"`: `1/(2K) sum_k A(a, t_k) + 1/(2K) sum_k A(e, t_k)`,
+    - `"none"`, or no `audio_embeds`: 0,
+
+    and A is the symmetric InfoNCE of `info_nce_loss`. The sum over any draw of languages that is uniform and without
+    replacement is an unbiased estimate of that over all. This objective is this project's own. Its first term is that
+    of sentence distillation (Reimers and Gurevych 2020, https://arxiv.org/abs/2004.09813).
+
+    Args:
+        audio_embeds (`torch.Tensor` of shape `(N, D)`, *optional*): L2-normalised. None if the rows have no sounds.
+        text_embeds (`torch.Tensor` of shape `(K, N, D)`): L2-normalised; row k holds the N captions in language k.
+        teacher_embeds (`torch.Tensor` of shape `(N, D)` or `(K, N, D)`): L2-normalised e. With K rows, row k replaces
+            e in the terms of language k.
+        scale (`torch.Tensor` or `float`): Inverse temperature, 1 / tau.
+        ids (`torch.Tensor` of shape `(N,)`, *optional*): Items with equal id are positives of one another, in A only.
+        distill_weight (`float`, *optional*, defaults to 1.0): Weight of the squared distances, at least 0.
+        audio_term (`str`, *optional*, defaults to `"akcl"`): `"akcl"`, `"kcl"` or `"none"`.
+        shard (`Shard`, *optional*): This process's place in a batch that is spread over several processes. The
+            distances need its own rows only.
+
+    Returns:
+        `torch.Tensor` of shape `()`.
+
+    Raises:
+        ValueError: The audio term is unknown, or the shapes do not fit together.
+    """
+    _check_languages(text_embeds, minimum=1)
+    targets = teacher_targets(teacher_embeds, text_embeds)
+    weights = teach_weights(len(text_embeds), audio_term, has_audio=audio_embeds is not None)
+    loss = text_embeds.new_zeros(())
+    for text, target, (audio_weight, teacher_weight) in zip(text_embeds, targets, weights, strict=True):
+        loss = loss + distill_weight / len(text_embeds) * squared_distance(text, target, shard)
+        if audio_embeds is not None and audio_weight > 0:
+            loss = loss + audio_weight * info_nce_loss(audio_embeds, text, scale, ids, shard)
+        if teacher_weight > 0:
+            loss = loss + teacher_weight * info_nce_loss(target, text, scale, ids, shard)
+    return loss
+
+
+def teach_weights(num_drawn: int, audio_term: str, has_audio: bool = True) -> list[tuple[float, float]]:
+    """Weights of A(audio, text_k) and A(teacher, text_k) in `teach_loss`, for each of `num_drawn` languages.
+
+    Raises:
+        ValueError: The audio term is unknown.
+    """
+    shares = {"akcl": (0.5, 0.5), "kcl": (1.0, 0.0), "none": (0.0, 0.0)}
+    if audio_term not in shares:
+        raise ValueError(f"The audio term must be 'akcl', 'kcl' or 'none'; got {audio_term!r}.")
+    of_audio, of_teacher = shares[audio_term if has_audio else "none"]
+    return [(of_audio / num_drawn, of_teacher / num_drawn)] * num_drawn
+
+
+def teacher_targets(teacher_embeds: Tensor, text_embeds: Tensor) -> Tensor:
+    """The teacher's embeddings for each language, `(K, N, D)`, like the captions' `text_embeds`.
+
+    Raises:
+        ValueError: The shapes do not fit together.
+    """
+    targets = teacher_embeds if teacher_embeds.ndim == 3 else teacher_embeds.expand(len(text_embeds), -1, -1)
+    if targets.shape != text_embeds.shape:
+        raise ValueError(
+            f"The teacher's embeddings must have the shape {tuple(text_embeds.shape[1:])}, or for each language its "
+            f"own, {tuple(text_embeds.shape)}; got {tuple(teacher_embeds.shape)}."
+        )
+    return targets
+
+
+def squared_distance(text_embeds: Tensor, targets: Tensor, shard: Shard | None = None) -> Tensor:
+    """The mean over the rows of `|text - target|^2`, both `(N, D)`, in at least float32.
+
+    Under several processes, the mean of the results over the processes is the mean over all rows.
+    """
+    check_same_shape(text_embeds=text_embeds, targets=targets)
+    with torch.autocast(text_embeds.device.type, enabled=False):
+        total = (at_least_float32(text_embeds) - at_least_float32(targets)).square().sum()
+    if shard is None:
+        return total / len(text_embeds)
+    return total * shard.world_size / len(shard.gather(targets.detach()[:, :1]))
+
+
 def ranking_divergence(
     audio_embeds: Tensor, text_embeds: Tensor, scale: Tensor | float, shard: Shard | None = None
 ) -> Tensor:

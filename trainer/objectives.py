@@ -24,6 +24,8 @@ class LossInputs:
             without an anchor.
         num_languages (`int`): Number of languages of the run.
         options (`dict`): Values of the training arguments that the objective names in `Objective.options`.
+        teacher (`torch.Tensor` of shape `(N, D)` or `(K, N, D)`, *optional*): Embeddings of the anchor's captions by
+            the teacher, for an objective that has one; or those that each language learns.
     """
 
     scale: "Tensor | float"
@@ -32,9 +34,10 @@ class LossInputs:
     anchor: int | None
     num_languages: int
     options: Mapping[str, Any] = field(default_factory=dict)
+    teacher: "Tensor | None" = None
 
 
-Loss = Callable[["Tensor", "Tensor", LossInputs], "Tensor"]
+Loss = Callable[[Any, "Tensor", LossInputs], "Tensor"]
 PairWeights = Callable[[int, int | None, int, Mapping[str, Any]], list[tuple[float, float]]]
 
 
@@ -47,7 +50,8 @@ class Objective:
         title (`str`): Name for people, in cards and plots.
         summary (`str`): One sentence for the help of the command line.
         loss (`Callable`): Takes the audio embeddings `(N, D)`, the caption embeddings `(K, N, D)` of the K languages
-            of the step, and `LossInputs`; returns a scalar.
+            of the step, and `LossInputs`; returns a scalar. The audio embeddings are None if the rows have no sounds,
+            which only an objective with a teacher allows.
         draws_per_clip (`bool`): True if one language is drawn for each clip. False if the languages are drawn once for
             the whole batch, `languages_per_step` of them, or all.
         has_anchor (`bool`): Whether the anchor language is part of every draw, in addition to the language of a clip,
@@ -58,6 +62,9 @@ class Objective:
             weights a step can go language by language. Without them all embeddings are needed together, and the
             diagnostics take the audio-text terms to weigh the same.
         options (`tuple[str]`): Names of the training arguments that the loss takes.
+        has_teacher (`bool`): Whether the captions learn from a frozen teacher. Then the audio side is frozen, rows
+            need no sound, and the teacher's embeddings take the place of `text_anchor` in `pair_weights`. The option
+            `distill_weight` adds the mean over the languages of the squared distance to the teacher.
     """
 
     name: str
@@ -68,6 +75,7 @@ class Objective:
     has_anchor: bool
     pair_weights: PairWeights | None = None
     options: tuple[str, ...] = ()
+    has_teacher: bool = False
 
     @property
     def fewest_languages(self) -> int:
@@ -135,6 +143,23 @@ def _mlclap(audio: "Tensor", text: "Tensor", inputs: LossInputs) -> "Tensor":
     return mlclap_loss(audio, text[0], inputs.scale, inputs.ids, regularization, inputs.shard)
 
 
+def _teach(audio: "Tensor | None", text: "Tensor", inputs: LossInputs) -> "Tensor":
+    from .losses import teach_loss
+
+    weight, audio_term = inputs.options["distill_weight"], inputs.options["teach_audio"]
+    return teach_loss(
+        audio, text, cast(Any, inputs.teacher), inputs.scale, inputs.ids, weight, audio_term, inputs.shard
+    )
+
+
+def _teach_weights(
+    num_drawn: int, anchor: int | None, num_languages: int, options: Mapping[str, Any]
+) -> list[tuple[float, float]]:
+    from .losses import teach_weights
+
+    return teach_weights(num_drawn, options["teach_audio"])
+
+
 OBJECTIVES: dict[str, Objective] = {
     objective.name: objective
     for objective in (
@@ -174,8 +199,20 @@ OBJECTIVES: dict[str, Objective] = {
             has_anchor=False,
             options=("embed_regularization",),
         ),
+        Objective(
+            name="teach",
+            title="Teaching",
+            summary="the captions of all languages learn a frozen teacher's embeddings of the anchor's captions",
+            loss=_teach,
+            draws_per_clip=False,
+            has_anchor=False,
+            pair_weights=_teach_weights,
+            options=("distill_weight", "teach_audio"),
+            has_teacher=True,
+        ),
     )
 }
+JOINT_OBJECTIVES = [name for name, one in OBJECTIVES.items() if not one.has_teacher]  # train audio and text together
 FULL_OBJECTIVE = "kcl"  # trains every clip on all languages with equal weights; the diagnostics compare others with it
 
 
@@ -191,19 +228,20 @@ def find_objective(name: str) -> Objective:
 
 
 def names_where(condition: Callable[[Objective], bool]) -> str:
-    """Names of the objectives that fulfil a condition, for error messages: "kcl and akcl"."""
-    return " and ".join(name for name, objective in OBJECTIVES.items() if condition(objective))
+    """Names of the objectives that fulfil a condition, for error messages: "kcl, akcl and teach"."""
+    *others, last = [name for name, objective in OBJECTIVES.items() if condition(objective)]
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def objective_loss(
-    name: str, audio_embeds: "Tensor", text_embeds: "Tensor", inputs: LossInputs, ranking_weight: float = 0.0
+    name: str, audio_embeds: "Tensor | None", text_embeds: "Tensor", inputs: LossInputs, ranking_weight: float = 0.0
 ) -> "Tensor":
     """The loss of an objective, plus `ranking_weight` times [`ranking_divergence`].
 
     The embeddings are L2-normalised: clips `(N, D)`, and captions `(K, N, D)` in the languages of the step.
     """
     loss = find_objective(name).loss(audio_embeds, text_embeds, inputs)
-    if ranking_weight > 0:
+    if ranking_weight > 0 and audio_embeds is not None:
         from .losses import ranking_divergence
 
         loss = loss + ranking_weight * ranking_divergence(audio_embeds, text_embeds, inputs.scale, inputs.shard)

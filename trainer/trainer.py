@@ -35,14 +35,20 @@ from .objectives import LossInputs, find_objective, objective_loss
 from .run.bad_rows import bad_row_explained
 from .run.checkpoints import full_disk_explained, remove_unfinished_saves, resolve_checkpoint
 from .run.divergence import TrainingDivergedError
+from .run.manifest import read_manifest
 from .run.progress import brief_callback
 from .run.search import callback_attributes, check_search, default_objective, trial_arguments
-from .step.batch import BatchEncoder, exact_backward, joint_backward
+from .step.batch import BatchEncoder, exact_backward, joint_backward, language_targets
 from .step.distributed import average_gradients, batch_shard, told_by_main
+from .teach.preparing import LessonMaker
+from .teach.teachers import Teacher
 
 
 if TYPE_CHECKING:
     from peft import PeftModel
+
+
+_SOUNDS = ("input_features", "input_features_mask", "audio_embeds")  # inputs of the model
 
 
 class _SetEpoch(TrainerCallback):
@@ -56,7 +62,7 @@ class _SetEpoch(TrainerCallback):
 
 
 class AtriTrainer(EvaluatingTrainer):
-    """Trains an [`AtriModel`] with KCL, anchored KCL, CACL or ML-CLAP, and evaluates it in every language.
+    """Trains an [`AtriModel`] with KCL, anchored KCL, CACL, ML-CLAP or a teacher, and evaluates it in every language.
 
     The class adds data, optimizer and steps to its base classes: [`ResumableTrainer`] (checkpoints),
     [`PublishingTrainer`] (cards and pushes) and [`EvaluatingTrainer`] (evaluation and results).
@@ -71,7 +77,8 @@ class AtriTrainer(EvaluatingTrainer):
         train_dataset (*optional*): Rows with `audio`, `audio_id`, `captions` and optional `group_id`, as `load_rows`
             returns them, or rows of any kind that it takes, such as a list of dicts. They are checked first, and
             faulty rows are reported together. With `on_bad_row="skip"`, faulty rows are left out, and a clip that
-            cannot be decoded is replaced by another clip, drawn for the clip and epoch.
+            cannot be decoded is replaced by another clip, drawn for the clip and epoch. For the objective `teach`,
+            rows may have `audio_embedding` in the place of `audio`, or neither, and `teacher_embedding`.
         eval_dataset (*optional*): The same for evaluation, or a dict of several sets.
         data_collator (*optional*): A function of a list of rows that returns a batch as [`AtriDataCollator`] does.
             Default: an [`AtriDataCollator`] made from the arguments.
@@ -80,6 +87,8 @@ class AtriTrainer(EvaluatingTrainer):
         model_init (callable, *optional*): In place of `model`, a function that returns a new model, without an
             argument or with the trial of a search (None outside of one). It is called when the trainer is made, and
             at the beginning of every training, after the random generators were seeded.
+        teacher ([`~trainer.teach.teachers.Teacher`], *optional*): Teacher of the objective `teach`, in place of the
+            arguments' `teacher`, for example one that was loaded with `trust_remote_code`.
         kwargs: Further arguments of [`~transformers.Trainer`], except `compute_metrics`, `compute_loss_func` and
             `preprocess_logits_for_metrics`.
 
@@ -106,6 +115,7 @@ class AtriTrainer(EvaluatingTrainer):
         data_collator: Callable[[Sequence[dict]], dict[str, Any]] | None = None,
         facts: Results | None = None,
         model_init: Callable[..., "AtriModel | PeftModel"] | None = None,
+        teacher: Teacher | None = None,
         **kwargs,
     ):
         processor = _one_of(processor, kwargs.pop("processing_class", None))
@@ -118,6 +128,7 @@ class AtriTrainer(EvaluatingTrainer):
         eval_sets = eval_dataset.values() if isinstance(eval_dataset, dict) else [eval_dataset]
         report_captions([train_dataset, *eval_sets], processor, args)
         self._text_cache: TextCache | None = None
+        self._teacher = teacher
         self._is_trained = train_dataset is not None
         self._own_collator = data_collator is None
         self._search_args: AtriTrainingArguments | None = None
@@ -219,8 +230,9 @@ class AtriTrainer(EvaluatingTrainer):
         args, num_workers = self.args, self.args.dataloader_num_workers
         self._batch_sampler = self._epoch_batches()
         seed, has_stand_ins = self.data_seed, args.on_bad_row == "skip"
+        rows = self.train_dataset if self.lessons is None else self.lessons.rows
         return DataLoader(
-            DrawnRows(self.train_dataset, args.mix_probability, seed, has_stand_ins),
+            DrawnRows(rows, args.mix_probability, seed, has_stand_ins),
             batch_sampler=self._batch_sampler,
             collate_fn=self.data_collator,
             num_workers=num_workers,
@@ -329,6 +341,7 @@ class AtriTrainer(EvaluatingTrainer):
         """Train the model, which `model_init` has made by now, as the parent does."""
         if resume_from_checkpoint is None:
             self.set_mel_statistics()
+            self._make_lessons()
         return super()._inner_training_loop(batch_size, args, resume_from_checkpoint, trial, ignore_keys_for_eval)
 
     def hyperparameter_search(
@@ -392,8 +405,32 @@ class AtriTrainer(EvaluatingTrainer):
     def _get_output_dir(self, trial: Any) -> str:
         return str(self.args.output_dir)  # the arguments of a trial have its own folder
 
+    def _make_lessons(self, checkpoint: str | None = None) -> None:
+        """Make what a run of `teach` trains on, from the model as it is before its first step or at a checkpoint."""
+        if not self._has_teacher:
+            return
+        known = read_manifest(Path(checkpoint)).get("teacher") if checkpoint else None
+        rng = random_stream(self.data_seed, EXCERPT)
+        maker = LessonMaker(
+            self.args,
+            self.atri_model,
+            self.processor,
+            self.train_dataset,
+            read_clip=lambda audio: self.feature_cache.excerpt(audio, None, rng),
+            states=self._text_states if self.args.text_cache_dir else None,
+            teacher=self._teacher,
+        )
+        self.lessons = maker.make(known)
+        self._run_facts["teacher"] = self.lessons.teacher["fingerprint"]
+
+    @property
+    def _has_teacher(self) -> bool:
+        return find_objective(self.args.objective).has_teacher
+
     def set_mel_statistics(self) -> None:
         """Compute the mel statistics of a model that has none, and fill the augmentation's masks with their mean."""
+        if self._has_teacher:  # its audio side stays as it is
+            return
         mel_norm = self.atri_model.audio_model.mel_norm
         if self.train_dataset is not None:
             part = (self.args.process_index, self.args.world_size)
@@ -407,6 +444,7 @@ class AtriTrainer(EvaluatingTrainer):
             self.data_collator.mask_level = mel_norm.running_mean.detach().cpu().float()
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        self._make_lessons(resume_from_checkpoint)
         if self._has_own_adapter:
             load_adapter_weights(self.atri_model, resume_from_checkpoint)
         else:
@@ -433,7 +471,7 @@ class AtriTrainer(EvaluatingTrainer):
         if not (self._is_exact or self.args.is_chunked):
             return super().training_step(model, inputs, num_items_in_batch)
         model.train()
-        self._rest_frozen_text()
+        self._rest_frozen_parts()
         if self.optimizer is not None:
             self.optimizer.train()  # as Trainer does before every step, for schedule-free optimizers
         inputs = self._prepare_inputs(inputs)
@@ -459,8 +497,16 @@ class AtriTrainer(EvaluatingTrainer):
         if not goes_by_language:
             return joint_backward(encoder, inputs, self.compute_loss_from_embeddings, backward, num_batches)
         anchor = args.language_draws.anchor_row(inputs["languages"])
-        weights = find_objective(args.objective).weigh(num_languages, anchor, len(args.languages), args.loss_options)
-        return exact_backward(encoder, inputs, weights, anchor, backward, num_batches)
+        options = self._loss_options
+        weights = find_objective(args.objective).weigh(num_languages, anchor, len(args.languages), options)
+        distill_weight = options.get("distill_weight", 0.0)
+        return exact_backward(encoder, inputs, weights, anchor, backward, num_batches, distill_weight)
+
+    @property
+    def _loss_options(self) -> dict[str, Any]:
+        """The options of the loss. The audio term is that of the rows, which may have no sounds."""
+        options = self.args.loss_options
+        return options if self.lessons is None else options | {"teach_audio": self.lessons.audio_term}
 
     def compute_loss(
         self,
@@ -470,11 +516,10 @@ class AtriTrainer(EvaluatingTrainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor | tuple[Tensor, Any]:
         """Compute the loss of a batch whose clips, and captions in all languages, are encoded at once."""
-        self._rest_frozen_text()
+        self._rest_frozen_parts()
         num_languages, num_clips, _ = inputs["input_ids"].shape
         outputs = model(
-            input_features=inputs["input_features"],
-            input_features_mask=inputs["input_features_mask"],
+            **{name: inputs[name] for name in _SOUNDS if name in inputs},
             **self._caption_inputs(inputs["input_ids"].flatten(0, 1), inputs["attention_mask"].flatten(0, 1)),
         )
         text_embeds = outputs.text_embeds.view(num_languages, num_clips, -1)
@@ -482,7 +527,7 @@ class AtriTrainer(EvaluatingTrainer):
         return (loss, outputs) if return_outputs else loss
 
     def compute_loss_from_embeddings(
-        self, audio_embeds: Tensor, text_embeds: Tensor, inputs: dict[str, Any]
+        self, audio_embeds: Tensor | None, text_embeds: Tensor, inputs: dict[str, Any]
     ) -> Tensor:
         """Compute the loss of the objective from the embeddings of a batch. Override it to train with another loss.
 
@@ -491,7 +536,8 @@ class AtriTrainer(EvaluatingTrainer):
         the term of `ranking_weight`; add `ranking_divergence` to it if you need the term.
 
         Args:
-            audio_embeds (`torch.Tensor` of shape `(N, D)`): Embeddings of this process's clips, L2-normalised.
+            audio_embeds (`torch.Tensor` of shape `(N, D)`): Embeddings of this process's clips, L2-normalised. None
+                for the objective `teach` if rows have no sounds.
             text_embeds (`torch.Tensor` of shape `(K, N, D)`): Embeddings of their captions, L2-normalised.
                 `inputs["languages"]` has the language of each.
             inputs (`dict`): The batch, as the collator makes it.
@@ -499,19 +545,26 @@ class AtriTrainer(EvaluatingTrainer):
         Returns:
             `torch.Tensor` of shape `()`. Training minimises its mean over the processes.
         """
-        args = self.args
+        args, targets = self.args, language_targets(inputs)
         others = LossInputs(
             scale=self.atri_model.logit_scale.exp(),
             ids=inputs["group_ids"],
-            shard=batch_shard(len(audio_embeds), audio_embeds.device),
+            shard=batch_shard(text_embeds.shape[1], text_embeds.device),
             anchor=args.language_draws.anchor_row(inputs["languages"]),
             num_languages=len(args.languages),
-            options=args.loss_options,
+            options=self._loss_options,
+            teacher=None if targets is None else torch.stack(targets),
         )
         return objective_loss(args.objective, audio_embeds, text_embeds, others, args.ranking_weight)
 
-    def _rest_frozen_text(self) -> None:
-        """Turn off the dropout of a frozen text tower, so that its outputs equal those in its cache."""
+    def _rest_frozen_parts(self) -> None:
+        """Turn off the dropout of a frozen text tower, so that its outputs equal those in its cache.
+
+        With a teacher, nothing of the audio side may change, not even the statistics of a BatchNorm.
+        """
+        if self._has_teacher:
+            self.atri_model.audio_model.eval()
+            self.atri_model.audio_projection.eval()
         text_model = self.atri_model.text_model
         if text_model.training and is_frozen(text_model):
             text_model.eval()
@@ -520,9 +573,13 @@ class AtriTrainer(EvaluatingTrainer):
         """Arguments of the model for captions `(n, tokens)`: their tokens, or with a cache their pooled states."""
         if self.args.text_cache_dir is None:
             return _trimmed(input_ids, attention_mask)
+        return {"text_pooler_output": self._text_states(input_ids, attention_mask)}
+
+    def _text_states(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """The pooled states of captions `(n, tokens)`, from the cache on disk."""
         if self._text_cache is None:
             self._text_cache = TextCache(self.atri_model, self.args.text_cache_dir)
-        return {"text_pooler_output": self._text_cache(input_ids, attention_mask, self._train_batch_size)}
+        return self._text_cache(input_ids, attention_mask, self._train_batch_size)
 
     # Saving
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from modeling_atri.bounds import Bounds, Positive, PositiveCount, check_options, option
 from modeling_atri.corpora.soundscapes.combinations import NUM_HELDOUT
 from modeling_atri.corpora.soundscapes.scenes import MAX_DURATION_S, MIN_DURATION_S, Split
-from modeling_atri.trainer.objectives import OBJECTIVES
+from modeling_atri.trainer.objectives import JOINT_OBJECTIVES
 
 from ..options import parse_options
 
@@ -44,7 +44,7 @@ class QuickstartArguments:
     """Options of `atri quickstart`."""
 
     output_dir: str = option("quickstart", "Folder for model, results and sounds.")
-    objective: str = option("akcl", "Training objective; see `atri train --help`.", choices=OBJECTIVES.keys())
+    objective: str = option("akcl", "Training objective; see `atri train --help`.", choices=JOINT_OBJECTIVES)
     num_train: Annotated[int, Bounds("[2, inf)")] = option(1500, "Scenes to train on.")
     num_heldout: Annotated[int, Bounds(f"[1, {NUM_HELDOUT}]")] = option(
         100, "Scenes to evaluate on. Their combinations of sounds are not in the training scenes."

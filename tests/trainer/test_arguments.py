@@ -72,7 +72,7 @@ def test_augmentation(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"objective": "clap"}, "`objective` must be 'kcl', 'akcl', 'cacl' or 'mlclap'; got 'clap'"),
+        ({"objective": "clap"}, "`objective` must be 'kcl', 'akcl', 'cacl', 'mlclap' or 'teach'; got 'clap'"),
         ({"languages": []}, "`languages` must name each language once and at least one; got []"),
         ({"languages": ["en", "eng_Latn"]}, "must name each language once and at least one"),
         ({"languages": "en"}, "`languages` must be a list of languages; got 'en'"),

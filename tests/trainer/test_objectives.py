@@ -1,5 +1,7 @@
 """The table of objectives: its entries agree with the losses, and a new objective is one entry and one loss."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -59,16 +61,21 @@ def test_weights_of_pairs_add_up_to_the_loss(name):
     objective, ids = OBJECTIVES[name], torch.tensor([0, 1, 2, 0, 3])
     audio, text = embeddings(3)
     anchor, options = (1 if objective.has_anchor else None), {"akcl_weight": 0.3}
+    options |= {"distill_weight": 0.0, "teach_audio": "akcl"}
+    teacher = text[2].roll(1, 0) if objective.has_teacher else None
     total = torch.zeros(())
     for k, (audio_weight, anchor_weight) in enumerate(objective.weigh(3, anchor, 8, options)):
         total = total + audio_weight * info_nce_loss(audio, text[k], 10.0, ids)
         if anchor is not None and k != anchor:
             total = total + anchor_weight * info_nce_loss(text[anchor], text[k], 10.0, ids)
-    torch.testing.assert_close(total, objective_loss(name, audio, text, inputs_of(options, anchor, 8)))
+        if teacher is not None:
+            total = total + anchor_weight * info_nce_loss(teacher, text[k], 10.0, ids)
+    inputs = replace(inputs_of(options, anchor, 8), teacher=teacher)
+    torch.testing.assert_close(total, objective_loss(name, audio, text, inputs))
 
 
 def test_an_objective_that_is_not_in_the_table():
-    with pytest.raises(ValueError, match="Unknown objective 'clap'; choose one of kcl, akcl, cacl, mlclap."):
+    with pytest.raises(ValueError, match="Unknown objective 'clap'; choose one of kcl, akcl, cacl, mlclap, teach."):
         find_objective("clap")
 
 
@@ -156,7 +163,9 @@ def test_a_fifth_objective_has_the_checks_of_the_others(fifth, tmp_path):
     with pytest.raises(ValueError, match=f"belongs to mlclap; the objective is {fifth}"):
         make_arguments(tmp_path, objective=fifth, embed_regularization=True)
     if fifth == "ray":
-        with pytest.raises(ValueError, match="is for kcl and akcl; ray draws two languages a clip by definition"):
+        with pytest.raises(
+            ValueError, match="is for kcl, akcl and teach; ray draws two languages a clip by definition"
+        ):
             make_arguments(tmp_path, objective=fifth, languages_per_step=2)
 
 

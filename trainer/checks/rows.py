@@ -15,13 +15,14 @@ from modeling_atri.processing_atri import AtriProcessor
 
 from ..arguments import AtriTrainingArguments
 from ..data.unknown_captions import sample_captions, warn_of_unknown_captions
+from ..objectives import find_objective
 
 
 logger = logging.getLogger(__name__)
 
 
 def checked_rows(rows: Any, args: AtriTrainingArguments, name: str, left_out: dict[str, list[BadRow]]) -> Any:
-    """Check rows of any kind, as `load_rows` does.
+    """Check rows of any kind, as `load_rows` does. Rows to train on need no sound if the objective has a teacher.
 
     Args:
         rows: Rows, a dict of several sets, whose names then begin with `name`, or None.
@@ -47,12 +48,13 @@ def checked_rows(rows: Any, args: AtriTrainingArguments, name: str, left_out: di
     if rows is None:
         return None
     found = left_out[name] if args.on_bad_row == "skip" else None
-    return check_rows(rows, args.languages, group_column=args.group_column, left_out=found)
+    needs_sound = name != "train" or not find_objective(args.objective).has_teacher
+    return check_rows(rows, args.languages, group_column=args.group_column, left_out=found, needs_sound=needs_sound)
 
 
 def report_excerpts(rows: Any, args: AtriTrainingArguments) -> None:
     """Warn how many training clips `max_audio_seconds` shortens, if their lengths are known."""
-    if rows is None or args.max_audio_seconds is None:
+    if rows is None or args.max_audio_seconds is None or find_objective(args.objective).has_teacher:
         return
     is_plain = isinstance(rows, CheckedRows)
     count = rows.count_longer(args.max_audio_seconds) if is_plain else count_longer(rows, args.max_audio_seconds)

@@ -1,7 +1,7 @@
 """Make a training batch of rows of a dataset."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -14,9 +14,12 @@ from modeling_atri.audio_inputs_atri import path_of
 from modeling_atri.corpora.rows.bad_rows import MISSING_LANGUAGE, MISSING_RECORDING, BadRow, BadRowError, kind_of
 from modeling_atri.corpora.rows.captions import captions_of
 from modeling_atri.corpora.rows.plain_rows import sound_of
+from modeling_atri.embedded_audio_atri import AtriEmbeddingExtractor
 from modeling_atri.processing_atri import AtriProcessor
 from modeling_atri.threads_atri import map_in_threads
 
+from ..objectives import find_objective
+from ..teach.taught_rows import teacher_vectors
 from .augmentation import Augmentation, mix
 from .batches import group_of
 from .draws import AUGMENTATION, EXCERPT, Draw, LanguageDraws, random_stream
@@ -75,26 +78,29 @@ class AtriDataCollator:
                 be used.
 
         Returns:
-            A dict with, in this order, `input_features` (N, frames, mel bins) float32, `input_features_mask`
-            (N, frames), `input_ids` and `attention_mask` (K, N, tokens), `item_ids` and `group_ids` (N,), int64, and
-            `languages`, K lists of N codes. If other rows took the place of some, the batch describes those that took
-            it, and has `left_out`, a list of `BadRow`.
+            A dict with, in this order, `input_features` (N, frames, mel bins) float32 and `input_features_mask`
+            (N, frames), or `audio_embeds` (N, D) float32 if rows have finished embeddings in the place of sounds;
+            `input_ids` and `attention_mask` (K, N, tokens), `item_ids` and `group_ids` (N,), int64, and `languages`, K
+            lists of N codes. For the objective `teach`, whose rows need no sounds, it also has `teacher_embeds` (N, D)
+            float32, the teacher's embedding of each row's caption in the anchor language, and `held_embeds`, the same
+            of the model itself by held language. If other rows took the place of some, the batch describes those that
+            took it, and has `left_out`, a list of `BadRow`.
 
         Raises:
             BadRowError: A row has no caption in a language of the step (with `stand_ins`: in any language), or its
                 recording is silent or cannot be read, and no other row can take its place, or only copies of one clip
                 can. It is a `ValueError`, and its message names the row.
         """
-        slots = [_Slot(_named(row, index)) for index, row in enumerate(rows)]
+        needs_sound = not find_objective(self.draws.objective).has_teacher
+        slots = [_Slot(_named(row, index, needs_sound)) for index, row in enumerate(rows)]
         clips = map_in_threads(self._fill, slots)
         if len(rows) > 1 and len({row["draw"].item for row, _ in clips}) == 1:
             clips = self._with_another_clip(clips, slots)
         rows, features = zip(*clips, strict=True)
-        input_features, input_features_mask = self.processor.feature_extractor.pad_features(features)
         languages = self.draws.languages_of([row["draw"] for row in rows])
         batch = {
-            "input_features": input_features,
-            "input_features_mask": input_features_mask,
+            **self._sounds(rows, features),
+            **self._lessons(rows),
             **self._tokens(rows, languages),
             "item_ids": torch.tensor([row["draw"].item for row in rows]),
             "group_ids": torch.tensor([_number(group_of(row)) for row in rows]),
@@ -103,7 +109,7 @@ class AtriDataCollator:
         left_out = [bad_row for slot in slots for bad_row in slot.left_out]
         return batch | {"left_out": left_out} if left_out else batch
 
-    def _fill(self, slot: "_Slot") -> tuple[dict, Tensor]:
+    def _fill(self, slot: "_Slot") -> tuple[dict, Tensor | None]:
         """The first row of a slot that can be used, and its features."""
         for row in slot.rows:
             try:
@@ -117,7 +123,9 @@ class AtriDataCollator:
         first = slot.left_out[0]
         raise BadRowError(f"No recording of the training data can be used; the first: {first.reason}", first.kind)
 
-    def _with_another_clip(self, clips: list[tuple[dict, Tensor]], slots: list["_Slot"]) -> list[tuple[dict, Tensor]]:
+    def _with_another_clip(
+        self, clips: list[tuple[dict, Tensor | None]], slots: list["_Slot"]
+    ) -> list[tuple[dict, Tensor | None]]:
         """Replace the last stand-in of a batch that holds copies of one clip, from which nothing can be learnt."""
         place = max((place for place, slot in enumerate(slots) if slot.left_out), default=None)
         if place is None:  # no row was replaced, so the caller asked for copies
@@ -134,7 +142,48 @@ class AtriDataCollator:
             ) from None
         return [*clips[:place], other, *clips[place + 1 :]]
 
-    def _features(self, row: dict) -> Tensor:
+    def _sounds(self, rows: Sequence[dict], features: Sequence[Tensor | None]) -> dict[str, Tensor]:
+        """What the batch has of the rows' sounds: their features, finished embeddings, or nothing."""
+        found = [one for one in features if one is not None]
+        if not found:
+            return {}
+        if len(found) < len(rows):
+            name = _name(next(row for row, one in zip(rows, features, strict=True) if one is None))
+            raise BadRowError(
+                f"Row {name!r} has no sound, but other rows of the batch have. Give sounds to all rows or to none.",
+                MISSING_RECORDING,
+            )
+        if found[0].ndim == 1:
+            return {"audio_embeds": torch.stack(found)}
+        input_features, input_features_mask = self.processor.feature_extractor.pad_features(found)
+        return {"input_features": input_features, "input_features_mask": input_features_mask}
+
+    def _lessons(self, rows: Sequence[dict]) -> dict[str, Any]:
+        """What the captions of a batch learn from the teacher, for an objective that has one."""
+        if not find_objective(self.draws.objective).has_teacher:
+            return {}
+        batch: dict[str, Any] = {"teacher_embeds": self._drawn(rows, teacher_vectors)}
+        if held := rows[0].get("held_embeddings"):
+            batch["held_embeds"] = {
+                code: self._drawn(rows, lambda row, code=code: row["held_embeddings"][code]) for code in held
+            }
+        return batch
+
+    def _drawn(self, rows: Sequence[dict], vectors_of: Callable[[dict], np.ndarray]) -> Tensor:
+        """Of each row's vectors, the one of its drawn caption, `(N, D)`."""
+        drawn = []
+        for row in rows:
+            vectors = vectors_of(row)
+            drawn.append(vectors[self.draws.caption_index(len(vectors), row["draw"]) if len(vectors) > 1 else 0])
+        return torch.from_numpy(np.stack(drawn))
+
+    def _features(self, row: dict) -> Tensor | None:
+        if row.get("problem") is not None:
+            raise BadRowError(row["problem"].text, row["problem"].kind)
+        if row.get("audio_embedding") is not None:
+            return self._embedded(row)
+        if row["audio"] is None:
+            return None
         draw = row["draw"]
         excerpt_rng = random_stream(self.seed, EXCERPT, draw.epoch, draw.item)
         features = self._read(row["audio"], f"Row {_name(row)!r}", excerpt_rng)
@@ -143,6 +192,12 @@ class AtriDataCollator:
         if other is not None:
             features = mix(features, other, gain_db=rng.uniform(*_MIX_GAIN_DB))
         return features if self.augmentation is None else self.augmentation(features, rng, self.mask_level)
+
+    def _embedded(self, row: dict) -> Tensor:
+        """The embedding in the place of a sound: `(1, D)` for a model without an audio tower, or finished, `(D,)`."""
+        if isinstance(self.processor.feature_extractor, AtriEmbeddingExtractor):
+            return self.processor.feature_extractor.extract_clip(row["audio_embedding"], name=f"Row {_name(row)!r}")
+        return torch.as_tensor(np.asarray(row["audio_embedding"], dtype=np.float32))
 
     def _mixed_in(self, row: dict, rng: np.random.Generator) -> Tensor | None:
         """Features of the clip to mix in. None without one, or if a run that skips bad rows cannot read it."""
@@ -189,10 +244,10 @@ def _name(row: dict) -> Any:
     return row.get("audio_id", row["draw"].item)
 
 
-def _named(row: dict, index: int) -> dict:
+def _named(row: dict, index: int, needs_sound: bool = True) -> dict:
     """A row with a draw, its recording and an id, also if it was not checked before."""
     sound = sound_of(row)
-    if sound is None:
+    if sound is None and needs_sound and row.get("audio_embedding") is None:
         raise BadRowError(f"Row {row.get('audio_id', index)!r} has no `audio`.", MISSING_RECORDING)
     audio_id = row.get("audio_id")
     audio_id = (path_of(sound) or f"row {index}") if audio_id is None else audio_id

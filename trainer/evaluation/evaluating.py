@@ -27,6 +27,7 @@ from ..data.collator import AtriDataCollator
 from ..data.feature_cache import FeatureCache
 from ..publishing.pushing import PublishingTrainer
 from ..publishing.results import complete_results, evaluation_facts, model_facts, training_facts
+from ..teach.preparing import Lessons
 from .retrieval import (
     RetrievalEmbeddings,
     RetrievalSet,
@@ -59,6 +60,7 @@ class EvaluatingTrainer(PublishingTrainer):
     ):
         self.processor, self.feature_cache = processor, feature_cache
         self.left_out, self.bad_rows, self.facts = left_out, bad_rows, facts.copy()
+        self.lessons: Lessons | None = None  # of the objective `teach`
         self.embedding_listeners: list[Callable[[str, RetrievalSet, RetrievalEmbeddings], None]] = []
         self._measured: dict[str, tuple[TrainingFacts, Results]] = {}  # state of training and results, by prefix
         super().__init__(processing_class=processor, **kwargs)
@@ -233,4 +235,6 @@ class EvaluatingTrainer(PublishingTrainer):
             patch_dropout=self.atri_model.audio_model.config.patch_dropout,
             data_seed=self.data_seed,
             best_is_loaded=self.args.load_best_model_at_end and not self.is_in_train,
+            teacher=None if self.lessons is None else self.lessons.teacher,
+            teach_audio=None if self.lessons is None else self.lessons.audio_term,
         )

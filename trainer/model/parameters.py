@@ -12,6 +12,7 @@ from modeling_atri.modeling_atri import AtriModel
 
 from ..arguments import AtriTrainingArguments
 from ..data.text_cache import check_cacheable
+from ..objectives import find_objective
 from .adapters import add_text_lora, check_adapter, check_base_on_hub, check_folder, has_adapter
 
 
@@ -29,6 +30,9 @@ def prepare_model(model: "AtriModel | PeftModel", args: AtriTrainingArguments, i
     """
     base = unwrap_peft_model(model)
     freeze(base, audio=args.freeze_audio, text=args.freeze_text)
+    if find_objective(args.objective).has_teacher:
+        for part in (base.audio_model, base.audio_projection, base.learned_logit_scale):
+            part.requires_grad_(False)
     if args.patch_dropout is not None:
         base.audio_model.config.patch_dropout = args.patch_dropout
     if args.lora_rank is not None:

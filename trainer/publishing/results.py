@@ -10,7 +10,7 @@ from transformers.trainer_utils import unwrap_peft_model
 from modeling_atri.configuration_atri import AtriEmbeddedAudioConfig
 from modeling_atri.corpora.rows.bad_rows import BadRow, count_kinds
 from modeling_atri.hub_cards.origin import with_origin
-from modeling_atri.hub_cards.results import Emissions, EvaluatedOn, ModelFacts, Results, TrainingFacts
+from modeling_atri.hub_cards.results import Emissions, EvaluatedOn, ModelFacts, Results, TeacherFacts, TrainingFacts
 from modeling_atri.modeling_atri import AtriModel
 
 from ..arguments import AtriTrainingArguments
@@ -61,20 +61,28 @@ def training_facts(
     patch_dropout: float,
     data_seed: int,
     best_is_loaded: bool,
+    teacher: TeacherFacts | None = None,
+    teach_audio: str | None = None,
 ) -> TrainingFacts:
     """Describe how far training has come, and the arguments that shape its outcome. See [`TrainingFacts`].
 
     `train_batch_size` counts the clips of one process. `best_is_loaded` says whether the model is the best of the run.
+    `teacher` and `teach_audio` are of the lessons of `teach`, as they were made.
     """
+    objective = find_objective(args.objective)
     return {
         "objective": args.objective,
-        "anchor_language": args.anchor_language if find_objective(args.objective).has_anchor else None,
+        "anchor_language": args.anchor_language if objective.has_anchor or objective.has_teacher else None,
         "akcl_weight": args.loss_options.get("akcl_weight"),
         "ranking_weight": args.ranking_weight or None,
+        "teacher": teacher,
+        "distill_weight": args.loss_options.get("distill_weight"),
+        "teach_audio": teach_audio or args.loss_options.get("teach_audio"),
+        "hold_languages": args.hold_languages,
         "languages": args.languages,
         "languages_per_step": args.languages_per_step,
         "caption_choice": args.caption_choice,
-        "frozen": [tower for tower in ("audio", "text") if getattr(args, f"freeze_{tower}")],
+        "frozen": _frozen_towers(args),
         "num_train_clips": num_train_clips,
         "left_out": count_kinds(left_out) or None,
         "max_audio_seconds": args.max_audio_seconds,
@@ -96,6 +104,11 @@ def training_facts(
         "seed": args.seed,
         "data_seed": data_seed,
     }
+
+
+def _frozen_towers(args: AtriTrainingArguments) -> list[str]:
+    is_frozen = {"audio": args.freeze_audio or find_objective(args.objective).has_teacher, "text": args.freeze_text}
+    return [tower for tower, is_so in is_frozen.items() if is_so]
 
 
 def complete_results(

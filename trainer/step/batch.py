@@ -1,6 +1,6 @@
 """Forward and backward of one batch: language by language, or all languages together in chunks."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from modeling_atri.loss_atri import info_nce_loss
 from modeling_atri.modeling_atri import AtriModel
 
+from ..losses import squared_distance
 from ..model.adapters import is_frozen
 from .cached import CachedEmbeddings
 from .distributed import batch_shard
@@ -25,8 +26,18 @@ class BatchEncoder:
     audio_chunk_size: int | None = None
     text_chunk_size: int | None = None
 
-    def clips(self, input_features: Tensor, mask: Tensor) -> CachedEmbeddings:
-        """Embeddings of clips `(N, frames, mel bins)` with their mask `(N, frames)`."""
+    def clips(self, inputs: Mapping[str, Any]) -> CachedEmbeddings | None:
+        """Embeddings of the clips of a batch; None if it has no sounds.
+
+        It has `input_features` `(N, frames, mel bins)` with their mask `(N, frames)`, or finished `audio_embeds`
+        `(N, D)`.
+        """
+        if "audio_embeds" in inputs:
+            finished = inputs["audio_embeds"]
+            return CachedEmbeddings(lambda rows: finished[rows], len(finished), finished.device, encodes_twice=False)
+        if "input_features" not in inputs:
+            return None
+        input_features, mask = inputs["input_features"], inputs["input_features_mask"]
 
         def encode(rows: slice) -> Tensor:
             longest = int(mask[rows].sum(dim=1).max())
@@ -53,7 +64,7 @@ class BatchEncoder:
 def joint_backward(
     encoder: BatchEncoder,
     inputs: dict[str, Any],
-    loss_of: Callable[[Tensor, Tensor, dict[str, Any]], Tensor],
+    loss_of: Callable[[Tensor | None, Tensor, dict[str, Any]], Tensor],
     backward: Callable[[Tensor], None],
     num_batches: int = 1,
 ) -> Tensor:
@@ -62,7 +73,8 @@ def joint_backward(
     Args:
         encoder: Encodes the batch.
         inputs: The batch, as the collator makes it.
-        loss_of: Takes the embeddings of the clips `(N, D)` and of their captions `(K, N, D)`, and `inputs`.
+        loss_of: Takes the embeddings of the clips `(N, D)`, None without clips, and of their captions `(K, N, D)`, and
+            `inputs`.
         backward: Runs backward from a scalar, which it may scale.
         num_batches: Batches whose gradients are accumulated. The loss is divided by it.
 
@@ -70,12 +82,14 @@ def joint_backward(
         The loss, detached.
     """
     num_languages, num_clips, _ = inputs["input_ids"].shape
-    audio = encoder.clips(inputs["input_features"], inputs["input_features_mask"])
+    audio = encoder.clips(inputs)
     text = encoder.captions(inputs["input_ids"].flatten(0, 1), inputs["attention_mask"].flatten(0, 1))
-    loss = loss_of(audio.leaf, text.leaf.view(num_languages, num_clips, -1), inputs) / num_batches
+    clips = None if audio is None else audio.leaf
+    loss = loss_of(clips, text.leaf.view(num_languages, num_clips, -1), inputs) / num_batches
     backward(loss)
     text.backward()
-    audio.backward()
+    if audio is not None:
+        audio.backward()
     return loss.detach()
 
 
@@ -86,10 +100,13 @@ def exact_backward(
     anchor: int | None,
     backward: Callable[[Tensor], None],
     num_batches: int = 1,
+    distill_weight: float = 0.0,
 ) -> Tensor:
     """Accumulate the gradient of a weighted sum of InfoNCE terms, with a chunk of one language in memory.
 
-    Arguments are as in [`joint_backward`] and [`language_by_language_backward`]. Returns the loss, detached.
+    Arguments are as in [`joint_backward`] and [`language_by_language_backward`]. In a batch with `teacher_embeds`, the
+    second weights are those of A(teacher, text_k), and `distill_weight` that of the mean over the languages of the
+    squared distance to the teacher. Returns the loss, detached.
     """
     input_ids, attention_mask, ids = inputs["input_ids"], inputs["attention_mask"], inputs["group_ids"]
     shard = batch_shard(input_ids.shape[1], input_ids.device)
@@ -97,11 +114,30 @@ def exact_backward(
     def pair_loss(x: Tensor, y: Tensor) -> Tensor:
         return info_nce_loss(x, y, encoder.atri_model.logit_scale.exp(), ids, shard) / num_batches
 
+    def language_loss(k: int, captions: Tensor) -> Tensor:
+        distance = squared_distance(captions, targets[k], shard)
+        loss = distill_weight / len(weights) * distance / num_batches
+        return loss + weights[k][1] * pair_loss(targets[k], captions) if weights[k][1] > 0 else loss
+
+    targets = language_targets(inputs)
     return language_by_language_backward(
-        lambda: encoder.clips(inputs["input_features"], inputs["input_features_mask"]),
+        lambda: encoder.clips(inputs),
         lambda k: encoder.captions(input_ids[k], attention_mask[k]),
         pair_loss,
         weights,
         backward,
         anchor,
+        None if targets is None else language_loss,
     )
+
+
+def language_targets(inputs: Mapping[str, Any]) -> list[Tensor] | None:
+    """What the captions of each language of a batch learn, K times `(N, D)`; None without a teacher.
+
+    It is the teacher's embedding of the anchor's caption, or in a language of `held_embeds` that of the model itself
+    at its start.
+    """
+    if "teacher_embeds" not in inputs:
+        return None
+    held = inputs.get("held_embeds", {})
+    return [held.get(languages[0], inputs["teacher_embeds"]) for languages in inputs["languages"]]

@@ -8,44 +8,55 @@ from .cached import CachedEmbeddings
 
 
 def language_by_language_backward(
-    encode_audio: Callable[[], CachedEmbeddings],
+    encode_audio: Callable[[], CachedEmbeddings | None],
     encode_captions: Callable[[int], CachedEmbeddings],
     pair_loss: Callable[[Tensor, Tensor], Tensor],
     weights: Sequence[tuple[float, float]],
     backward: Callable[[Tensor], None],
     anchor: int | None = None,
+    language_loss: Callable[[int, Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Accumulate the gradient of `sum_k a_k L(audio, text_k) + sum_{k != anchor} b_k L(text_anchor, text_k)`.
+
+    A third sum may follow, `sum_k F(k, text_k)`, of terms that depend on one language alone, such as its distance to a
+    frozen teacher.
 
     The step encodes the audio and the anchor first. For each language it computes the terms with detached copies of
     these (leaves) and runs backward at once, which frees the language's activations and adds to the gradients of the
     leaves. In the end the leaves' gradients run backward through the captions of the anchor and the audio.
 
     Args:
-        encode_audio: Returns the audio embeddings, `(N, D)`.
+        encode_audio: Returns the audio embeddings, `(N, D)`. None leaves out the first sum.
         encode_captions: Returns the caption embeddings of the k-th language, `(N, D)`.
         pair_loss: The loss between two views of the items.
         weights: `(a_k, b_k)` of each language. b_k of the anchor is not used.
         backward: Runs backward from a scalar, which it may scale (mixed precision, gradient accumulation).
         anchor: Index of the anchor language. None leaves out the second sum, as in KCL.
+        language_loss: F, the term of the k-th language, from k and its caption embeddings. None leaves out the third.
 
     Returns:
         The value of the sum, detached.
     """
     audio = encode_audio()
     anchor_captions = None if anchor is None else encode_captions(anchor)
-    total = audio.leaf.new_zeros(())
+    total: Tensor | float = 0.0
     for k, (audio_weight, anchor_weight) in enumerate(weights):
         captions = anchor_captions if k == anchor else encode_captions(k)
-        loss = audio_weight * pair_loss(audio.leaf, captions.leaf)
+        terms = []
+        if audio is not None:
+            terms.append(audio_weight * pair_loss(audio.leaf, captions.leaf))
         if anchor is not None and k != anchor:
-            loss = loss + anchor_weight * pair_loss(anchor_captions.leaf, captions.leaf)
+            terms.append(anchor_weight * pair_loss(anchor_captions.leaf, captions.leaf))
+        if language_loss is not None:
+            terms.append(language_loss(k, captions.leaf))
+        loss = sum(terms[1:], start=terms[0])
         backward(loss)
         total = total + loss.detach()
         if k != anchor:
             captions.backward()
-        del captions, loss  # frees the graph of this language before the next is built
+        del captions, loss, terms  # frees the graph of this language before the next is built
     if anchor_captions is not None:
         anchor_captions.backward()
-    audio.backward()
+    if audio is not None:
+        audio.backward()
     return total

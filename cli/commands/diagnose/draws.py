@@ -10,7 +10,7 @@ from modeling_atri.bounds import PositiveCount, check_options, option
 from modeling_atri.hub_cards.tables import counted
 from modeling_atri.languages_atri import ATRI_LANGUAGES, resolve_language, resolve_languages
 from modeling_atri.trainer.data.draws import CAPTION_CHOICES, LanguageDraws
-from modeling_atri.trainer.objectives import OBJECTIVES, find_objective
+from modeling_atri.trainer.objectives import JOINT_OBJECTIVES, find_objective
 
 from ...loading import DATA_HELP, data_name
 from ...options import parse_options
@@ -43,7 +43,7 @@ class DrawsArguments:
     train_split: str | None = option(None, "Split (or subfolder).")
     objective: list[str] = field(
         default_factory=lambda: ["mlclap", "cacl", "kcl"],
-        metadata={"help": "Objectives to compare.", "choices": OBJECTIVES.keys()},
+        metadata={"help": "Objectives to compare.", "choices": JOINT_OBJECTIVES},
     )
     languages: list[str] | None = option(
         None,

@@ -115,7 +115,7 @@ def test_languages_as_people_and_yaml_write_them(languages):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"objective": "clap"}, "Unknown objective 'clap'; choose one of kcl, akcl, cacl, mlclap."),
+        ({"objective": "clap"}, "Unknown objective 'clap'; choose one of kcl, akcl, cacl, mlclap, teach."),
         ({"languages": []}, "`languages` must name each language once and at least one; got []"),
         ({"languages": ["en", "eng_Latn"]}, "must name each language once and at least one"),
         ({"languages": "en"}, "`languages` must be a list of languages; got 'en'"),
@@ -124,7 +124,10 @@ def test_languages_as_people_and_yaml_write_them(languages):
         ({"languages": ["en"]}, "akcl compares languages and needs at least two; got ['eng_Latn']"),
         ({"per_step": 1}, "`languages_per_step` must be a whole number between 2 and the number of languages (8)"),
         ({"objective": "kcl", "per_step": 9}, "the number of languages (8) for kcl, or None; got 9"),
-        ({"objective": "cacl", "per_step": 2}, "is for kcl and akcl; cacl draws two languages a clip by definition"),
+        (
+            {"objective": "cacl", "per_step": 2},
+            "is for kcl, akcl and teach; cacl draws two languages a clip by definition",
+        ),
         ({"objective": "mlclap", "per_step": 1}, "mlclap draws one language a clip by definition"),
         ({"caption_choice": "last"}, "`caption_choice` must be 'random' or 'first'; got 'last'"),
     ],

@@ -1,0 +1,183 @@
+"""What happens before the first step of `teach`: the teacher is chosen, and its and the clips' embeddings are made."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from modeling_atri.corpora.rows.bad_rows import Problem, kind_of
+from modeling_atri.encode.encoding import encode_audio
+from modeling_atri.encode.fingerprints import audio_fingerprint
+from modeling_atri.hub_cards.results import TeacherFacts
+from modeling_atri.modeling_atri import AtriModel
+from modeling_atri.processing_atri import AtriProcessor
+
+from ..arguments import AtriTrainingArguments
+from ..data.batches import without_audio
+from .tables import KeyedTable, caption_table, digests, read_facts, write_table
+from .taught_rows import TaughtRows, captions_in, check_teacher_column
+from .teachers import COLUMN, SELF, TEACHER_COLUMN, Teacher, load_teacher, model_teacher
+
+
+FOLDER = "teaching"  # in the output folder of a run
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """What a run of `teach` trains on.
+
+    Args:
+        rows: Rows with the embeddings that a step needs.
+        audio_term: The audio term of the loss, `"none"` if the rows have no sounds.
+        teacher: Facts of the teacher.
+    """
+
+    rows: TaughtRows
+    audio_term: str
+    teacher: TeacherFacts
+
+
+@dataclass(frozen=True)
+class LessonMaker:
+    """Makes the lessons of a run. Tables that are in its output folder already are used again.
+
+    Args:
+        args: Arguments of the run.
+        model, processor: The model at its start.
+        rows: Checked rows.
+        read_clip: Returns the features of a clip.
+        states: Returns the pooled states of tokens, as a [`TextCache`] does. None runs the text tower.
+        teacher: A teacher that is given in place of the arguments' `teacher`.
+    """
+
+    args: AtriTrainingArguments
+    model: AtriModel
+    processor: AtriProcessor
+    rows: Sequence[dict]
+    read_clip: Callable[[Any], Tensor]
+    states: Callable[[Tensor, Tensor], Tensor] | None = None
+    teacher: Teacher | None = None
+
+    @property
+    def _part(self) -> tuple[int, int]:
+        return self.args.process_index, self.args.world_size
+
+    @property
+    def _shows_progress(self) -> bool:
+        return self.args.process_index == 0 and not self.args.disable_tqdm
+
+    def make(self, resumed: str | None = None) -> Lessons:
+        """Make the lessons.
+
+        Args:
+            resumed (`str`, *optional*): Fingerprint of the teacher of the run that is resumed.
+
+        Raises:
+            ValueError: The teacher does not fit the model or the rows, or is not that of the run that is resumed.
+        """
+        args, first = self.args, self.rows[0]
+        has_sounds = first.get("audio") is not None or first.get("audio_embedding") is not None
+        audio_term = args.teach_audio if has_sounds else "none"
+        if audio_term == "none" and args.distill_weight == 0:
+            raise ValueError(
+                "With `distill_weight` 0, the captions learn from sounds alone, but the training rows have none. Add "
+                "sounds or their embeddings, or raise `distill_weight`."
+            )
+        clips = self._clip_table() if audio_term != "none" and first.get("audio") is not None else None
+        table, facts = self._teach_column() if TEACHER_COLUMN in first else self._teach(resumed)
+        if resumed is not None and facts["fingerprint"] != resumed:
+            raise ValueError(
+                f"The run was taught by another teacher than {facts['name']!r} (fingerprint {facts['fingerprint']}, "
+                f"was {resumed}). Resume it with the teacher that it began with, or start a new run in another "
+                "`output_dir`."
+            )
+        held = {code: self._held_table(code, resumed is not None) for code in args.hold_languages or ()}
+        rows = TaughtRows(self.rows, args.anchor_language, table, held, clips, uses_audio=audio_term != "none")
+        return Lessons(rows, audio_term, facts)
+
+    def _teach(self, resumed: str | None) -> tuple[KeyedTable, TeacherFacts]:
+        """The table of a teacher that is a model."""
+        anchor, path = self.args.anchor_language, self._path("teacher")
+        if anchor not in self.args.languages:
+            raise ValueError(
+                f"The teacher embeds captions in the anchor language {anchor}, but `languages` are "
+                f"{', '.join(self.args.languages)}. Add {anchor} to them, choose another `anchor_language`, or give "
+                f"the teacher's vectors in the column `{TEACHER_COLUMN}`."
+            )
+        teacher = self.teacher
+        if teacher is None and self.args.teacher is not None:
+            teacher = load_teacher(self.args.teacher, anchor, device=self.args.device)
+        if teacher is None:
+            teacher = self._model_itself(anchor)
+        width = self.model.config.projection_dim
+        if teacher.width != width:
+            raise ValueError(
+                f"The teacher {teacher.name!r} gives embeddings of {teacher.width} numbers, but the model's have "
+                f"{width} (`projection_dim`). Use a model whose audio side has the teacher's width."
+            )
+        # The weights of the model itself are those of the checkpoint now, but the table is of its start.
+        known = read_facts(path)
+        trusts_file = teacher.kind == SELF and known.get("kind") == SELF and known.get("fingerprint") == resumed
+        table = self._captions(path, anchor, teacher, trusts_file)
+        facts = teacher.facts(len(table))
+        return table, facts | {"fingerprint": table.facts["fingerprint"]}
+
+    def _teach_column(self) -> tuple[None, TeacherFacts]:
+        """The teacher's vectors that the rows have themselves."""
+        if self.teacher is not None or self.args.teacher is not None:
+            raise ValueError(
+                f"The training rows have a column `{TEACHER_COLUMN}`, and a `teacher` is named as well. Leave one out."
+            )
+        width = self.model.config.projection_dim
+        fingerprint, count = check_teacher_column(self.rows, width, self.args.languages[0])
+        return None, TeacherFacts(
+            name=TEACHER_COLUMN, kind=COLUMN, width=width, fingerprint=fingerprint, num_captions=count
+        )
+
+    def _held_table(self, language: str, is_resumed: bool) -> KeyedTable:
+        """The model's own embeddings of the captions in a language at its start."""
+        return self._captions(self._path(f"held_{language}"), language, self._model_itself(language), is_resumed)
+
+    def _captions(self, path: Path, language: str, teacher: Teacher, trusts_file: bool) -> KeyedTable:
+        captions = partial(captions_in, self.rows, language)
+        return caption_table(path, captions, teacher, self._part, self._shows_progress, trusts_file)
+
+    def _model_itself(self, language: str) -> Teacher:
+        return model_teacher(self.model, self.processor, language, states=self.states)
+
+    def _clip_table(self) -> KeyedTable:
+        """The embeddings of the rows' sounds by the frozen audio side."""
+        path, fingerprint = self._path("clips"), audio_fingerprint(self.model, self.processor)
+        ids = [str(row["audio_id"]) for row in without_audio(self.rows)]
+        known = read_facts(path)
+        if known.get("fingerprint") == fingerprint:
+            table = KeyedTable(path)
+            if table.has_all(digests([name for name in ids if name not in known["problems"]])):
+                return table
+        rank, world_size = self._part
+        own = np.array_split(np.arange(len(ids)), world_size)[rank].tolist()
+        names = [f"Row {ids[index]!r}" for index in own]
+
+        def write(file: Path) -> tuple[np.ndarray, dict[str, Problem]]:
+            options: dict[str, Any] = {"batch_size": self.args.per_device_eval_batch_size, "out": file, "names": names}
+            options |= {"progress": self._shows_progress, "read_features": self.read_clip}
+            if self.args.on_bad_row != "skip":
+                encode_audio(self.model, self.processor, self._sounds(own), **options)
+                return digests(ids[index] for index in own), {}
+            _, failures = encode_audio(self.model, self.processor, self._sounds(own), on_error="skip", **options)
+            problems = {ids[own[one.index]]: Problem(kind_of(one.error), one.reason) for one in failures}
+            return digests(ids[index] for index in own if ids[index] not in problems), problems
+
+        facts = {"kind": "audio", "model": self.model.config._name_or_path, "fingerprint": fingerprint}
+        return write_table(path, write, facts, self._part)
+
+    def _sounds(self, indices: Sequence[int]) -> Iterator[Any]:
+        for index in indices:
+            yield self.rows[index]["audio"]
+
+    def _path(self, name: str) -> Path:
+        return Path(str(self.args.output_dir)) / FOLDER / f"{name}.npy"
