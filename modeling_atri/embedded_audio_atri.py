@@ -11,6 +11,7 @@ from transformers.feature_extraction_utils import BatchFeature, FeatureExtractio
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils import TensorType, auto_docstring
 
+from .audio_inputs_atri import is_recording, name_of_sound
 from .base_model_atri import MODEL_OPTIONS, AtriPreTrainedModel, check_inputs
 from .configuration_atri import IS_REMOTE_CODE, AtriEmbeddedAudioConfig
 
@@ -60,29 +61,43 @@ class AtriEmbeddingExtractor(FeatureExtractionMixin):
     """
 
     model_input_names = ["input_features", "input_features_mask"]
+    sampling_rate = None  # it reads no sound
 
     def __init__(self, feature_size: int = 512, source: str | None = None, **kwargs):
         super().__init__(**kwargs)
         self.feature_size = feature_size
         self.source = source
 
+    @property
+    def takes(self) -> str:
+        """A sentence for people who pass a sound: what the model takes in its place."""
+        of_model = f" that {self.source} makes" if self.source else ""
+        return (
+            f"This model has no audio tower. Pass the embedding{of_model} of the sound instead, a vector of "
+            f"{self.feature_size} numbers."
+        )
+
     def extract_clip(
         self, clip: Any, pad_short: bool = False, name: str = "the clip", source_rate: int | None = None
     ) -> Tensor:
-        """One embedding, checked, as `(1, feature_size)`, float32."""
-        if isinstance(clip, (str, bytes, Mapping)):
-            of_model = f" of {self.source}" if self.source else ""
-            raise ValueError(
-                f"Cannot use {name}: this model has no audio tower. Pass the embedding{of_model} of the sound, a "
-                f"vector of {self.feature_size} numbers."
-            )
-        vector = torch.as_tensor(np.asarray(clip, dtype=np.float32))
-        if vector.shape != (self.feature_size,) or not torch.isfinite(vector).all():
-            raise ValueError(
-                f"Cannot use {name}: an embedding must be {self.feature_size} finite numbers; got the shape "
-                f"{tuple(vector.shape)}."
-            )
+        """One embedding, checked, as `(1, feature_size)`, float32.
+
+        Raises:
+            ValueError: it is a sound, or it is not `feature_size` finite numbers.
+        """
+        if is_recording(clip) or source_rate is not None:
+            raise ValueError(f"Cannot use {name_of_sound(clip, name)}. {self.takes}")
+        vector = clip.detach().float().cpu() if isinstance(clip, Tensor) else np.asarray(clip)
+        if np.shape(vector) != (self.feature_size,):
+            raise ValueError(f"Cannot use {name} of shape {tuple(np.shape(vector))}. {self.takes}")
+        vector = torch.as_tensor(np.array(vector, dtype=np.float32))
+        if not torch.isfinite(vector).all():
+            raise ValueError(f"Cannot use {name}: the embedding holds NaN or infinity.")
         return vector[None]
+
+    def num_frames(self, num_samples: int) -> int:
+        """Frames of a clip: an embedding is one, however long the sound was."""
+        return 1
 
     def pad_features(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Stack embeddings to `input_features` `(clips, 1, feature_size)` and `input_features_mask` `(clips, 1)`."""
@@ -93,10 +108,42 @@ class AtriEmbeddingExtractor(FeatureExtractionMixin):
         """Whether an embedding says nothing, because all of its numbers are zero."""
         return not bool(features.any())
 
-    def __call__(self, raw_speech: Any, return_tensors: str | TensorType | None = None, **kwargs) -> BatchFeature:
-        """Stack embeddings: one vector, a list of vectors, or an array of shape `(clips, feature_size)`."""
-        vectors = raw_speech if np.ndim(raw_speech[0]) else [raw_speech]
-        features = [self.extract_clip(vector, name=f"Clip {index}") for index, vector in enumerate(vectors)]
+    def __call__(
+        self,
+        raw_speech: Any,
+        sampling_rate: int | None = None,
+        padding: bool | str = True,
+        pad_short: bool = False,
+        return_tensors: str | TensorType | None = None,
+        **kwargs,
+    ) -> BatchFeature:
+        """Stack embeddings: one vector, a list of vectors, or an array of shape `(clips, feature_size)`.
+
+        Arguments for sounds (`sampling_rate`) are refused; `padding` and `pad_short` have no effect.
+
+        Raises:
+            ValueError: an input is a sound, or it is not `feature_size` finite numbers.
+        """
+        is_one = is_recording(raw_speech) or np.ndim(raw_speech[0]) == 0 and not is_recording(raw_speech[0])
+        vectors = [raw_speech] if is_one else raw_speech
+        features = [
+            self.extract_clip(vector, name=f"Clip {index}", source_rate=sampling_rate)
+            for index, vector in enumerate(vectors)
+        ]
+        batch = dict(zip(self.model_input_names, self.pad_features(features), strict=True))
+        return BatchFeature(batch, tensor_type=return_tensors or TensorType.NUMPY)
+
+    def pad(
+        self,
+        processed_features: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+        padding: bool | str = True,
+        return_tensors: str | TensorType | None = None,
+        **kwargs,
+    ) -> BatchFeature:
+        """Stack what calls returned for single embeddings, as collators of transformers do."""
+        items = processed_features
+        clips = items["input_features"] if isinstance(items, Mapping) else [item["input_features"] for item in items]
+        features = [torch.as_tensor(np.asarray(clip), dtype=torch.float32).reshape(1, -1) for clip in clips]
         batch = dict(zip(self.model_input_names, self.pad_features(features), strict=True))
         return BatchFeature(batch, tensor_type=return_tensors or TensorType.NUMPY)
 

@@ -21,15 +21,21 @@ from .clip_reader import AudioFailure
 
 # So many batches are read ahead and sorted by length, so that little of a batch is padding.
 BATCHES_AHEAD = 16
-# A clip of up to 1012 frames, about 10 s, which CED sees at once, counts once for the batch size; a longer one counts
-# as often as it has that many frames. The same holds for captions of 128 tokens.
-FRAMES_PER_UNIT = 1012
+# A clip that the audio tower sees at once counts once for the batch size; a longer one counts as often as it has that
+# many frames. The same holds for captions of 128 tokens.
+_CED_FRAMES_PER_UNIT = 1012
 _TOKENS_PER_UNIT = 128
 
 
-def weigh(features: Tensor | AudioFailure) -> int:
+def frames_per_unit(feature_extractor: Any) -> int:
+    """Frames of a clip that counts once for the batch size: a window of the tower, with CED about 10 s."""
+    windows = getattr(feature_extractor, "windows", None)
+    return _CED_FRAMES_PER_UNIT if windows is None else windows.frames
+
+
+def weigh(features: Tensor | AudioFailure, unit: int) -> int:
     """How often a clip counts for the batch size."""
-    return 1 if isinstance(features, AudioFailure) else max(1, -(-len(features) // FRAMES_PER_UNIT))
+    return 1 if isinstance(features, AudioFailure) else max(1, -(-len(features) // unit))
 
 
 def collect(blocks: Iterable[np.ndarray], width: int, out: str | PathLike | None) -> np.ndarray:
@@ -57,17 +63,19 @@ def audio_blocks(
     bar: tqdm,
 ) -> Iterator[np.ndarray]:
     """Embeddings of the clips that `reader` yields, some at a time. Clips that could not be read go to `failures`."""
-    windows = _Windows(reader, batch_size)
+    extractor = processor.feature_extractor
+    unit = frames_per_unit(extractor)
+    windows = _Windows(reader, batch_size, unit)
     for window in windows:
         failures.extend(item for item in window if isinstance(item, AudioFailure))
         clips = [item for item in window if not isinstance(item, AudioFailure)]
         bar.update(len(window) - len(clips))
         embeddings = np.empty((len(clips), model.config.projection_dim), dtype=np.float32)
-        for rows in _batches([len(clip) for clip in clips], batch_size, FRAMES_PER_UNIT):
-            if isinstance(model, nn.Module) and weigh(clips[rows[0]]) > batch_size:
-                batch = _embed_in_pieces(model, clips[rows[0]], batch_size)
+        for rows in _batches([len(clip) for clip in clips], batch_size, unit):
+            features, mask = extractor.pad_features([clips[row] for row in rows])
+            if isinstance(model, nn.Module) and weigh(clips[rows[0]], unit) > batch_size:
+                batch = _embed_in_pieces(model, features, mask, batch_size * unit)
             else:
-                features, mask = processor.feature_extractor.pad_features([clips[row] for row in rows])
                 inputs = {"input_features": features.to(model.device), "input_features_mask": mask.to(model.device)}
                 batch = model.get_audio_features(**inputs).pooler_output
             embeddings[rows] = batch.float().cpu().numpy()
@@ -113,8 +121,9 @@ class _Windows:
     begins soon.
     """
 
-    def __init__(self, reader: ReadAhead[Any, Tensor | AudioFailure], batch_size: int):
+    def __init__(self, reader: ReadAhead[Any, Tensor | AudioFailure], batch_size: int, unit: int):
         self._reader = reader
+        self._unit = unit
         self._limit = batch_size
         self._max_limit = batch_size * BATCHES_AHEAD
         self._gathered: list[Tensor | AudioFailure] = []
@@ -137,22 +146,29 @@ class _Windows:
             except StopIteration:
                 return
             self._gathered.append(item)
-            self._weight += weigh(item)
+            self._weight += weigh(item, self._unit)
 
 
-def _embed_in_pieces(model: Any, features: Tensor, max_units: int) -> Tensor:
-    """Embedding of one long clip, `(1, projection_dim)`: the mean over its chunks, computed piece by piece.
+def _embed_in_pieces(model: Any, features: Tensor, mask: Tensor, max_frames: int) -> Tensor:
+    """Embedding of one long clip, `(1, projection_dim)`, computed piece by piece: a mean over pieces of whole windows.
 
-    A piece has whole chunks, and the last piece has at least two. The last chunk of a clip is padded with zeros that
-    count, but a chunk alone would have them masked.
+    The last piece has at least two windows. CED fills up the last window of a clip with zeros that count, but masks
+    those of a clip that is a single window.
     """
-    size = model.config.audio_config.max_frames
-    num_chunks = -(-len(features) // size)
-    num_pieces = -(-num_chunks // max(2, max_units * FRAMES_PER_UNIT // size))
-    bounds = [piece * num_chunks // num_pieces for piece in range(num_pieces + 1)]
+    size, weights = _windows_of(model, mask)
+    num_pieces = -(-len(weights) // max(2, max_frames // size))
+    bounds = [piece * len(weights) // num_pieces for piece in range(num_pieces + 1)]
     mean = torch.zeros(())
     for first, last in pairwise(bounds):
-        piece = features[None, first * size : last * size].to(model.device)
-        pooled = model.audio_model(piece).pooler_output
-        mean = mean + pooled.float() * ((last - first) / num_chunks)
+        rows = slice(first * size, last * size)
+        pooled = model.audio_model(features[:, rows].to(model.device), mask[:, rows].to(model.device)).pooler_output
+        mean = mean + pooled.float() * (sum(weights[first:last]) / sum(weights))
     return F.normalize(model.audio_projection(mean.to(pooled.dtype)), dim=-1)
+
+
+def _windows_of(model: Any, mask: Tensor) -> tuple[int, list[int]]:
+    """Frames of a window of the audio tower, and the weights of one clip's windows in its embedding."""
+    windows = getattr(model.audio_model, "windows", None)
+    size = model.config.audio_config.max_frames if windows is None else windows.frames
+    covered = [int(part.sum()) for part in mask[0].split(size)]
+    return size, [1] * len(covered) if windows is None else covered  # CED averages its windows with equal weights

@@ -1,4 +1,4 @@
-"""One clip to log-mel features, named in every error."""
+"""One clip to features, named in every error."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,7 +8,6 @@ from torch import Tensor
 from transformers.utils import logging
 
 from ..audio_inputs_atri import name_of_sound, path_of, read_sound
-from ..feature_extraction_atri import AtriFeatureExtractor
 
 
 logger = logging.get_logger(__name__)
@@ -35,7 +34,7 @@ class AudioFailure:
 class ClipReader:
     """Reads one clip, as the arguments of `encode_audio` say."""
 
-    feature_extractor: AtriFeatureExtractor
+    feature_extractor: Any
     sampling_rate: int | None
     pad_short: bool
     read_features: Callable[[Any], Tensor] | None
@@ -43,7 +42,7 @@ class ClipReader:
     skip: bool  # log a clip that cannot be read and return an `AudioFailure`, instead of raising
 
     def __call__(self, numbered: tuple[int, Any]) -> Tensor | AudioFailure:
-        """Log-mel features of a clip with its number, of shape `(frames, mel bins)`, or the reason why it has none."""
+        """Features of a clip with its number, of shape `(frames, columns)`, or the reason why it has none."""
         index, audio = numbered
         if isinstance(audio, Mapping) and "audio" in audio:  # a row of a data set
             audio = audio["audio"]
@@ -64,5 +63,8 @@ class ClipReader:
     def _read(self, audio: Any, name: str) -> Tensor:
         if self.read_features is not None:
             return self.read_features(audio)
-        waveform = read_sound(audio, self.feature_extractor.sampling_rate, self.sampling_rate, name)
-        return self.feature_extractor.extract_clip(waveform, self.pad_short, name_of_sound(audio, name))
+        extractor = self.feature_extractor
+        if extractor.sampling_rate is None:  # it takes embeddings
+            return extractor.extract_clip(audio, name=name, source_rate=self.sampling_rate)
+        waveform = read_sound(audio, extractor.sampling_rate, self.sampling_rate, name)
+        return extractor.extract_clip(waveform, self.pad_short, name_of_sound(audio, name))

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from functools import partial
 from itertools import repeat
 from os import PathLike
 from typing import Any, Literal, overload
@@ -17,7 +18,7 @@ from ..languages_atri import one_language_each
 from ..modeling_atri import AtriModel
 from ..processing_atri import AtriProcessor
 from ..threads_atri import ReadAhead, default_num_workers
-from .batches import BATCHES_AHEAD, audio_blocks, collect, text_blocks, weigh
+from .batches import BATCHES_AHEAD, audio_blocks, collect, frames_per_unit, text_blocks, weigh
 from .clip_reader import AudioFailure, ClipReader
 
 
@@ -55,13 +56,15 @@ def encode_audio(
             long clips in pieces.
         processor (`AtriProcessor`): the processor of the model.
         audios: clips of any length, in any form that [`~audio_io.load_audio`] takes, or rows that hold one as
-            `audio`; a list, a generator or a column of a data set.
+            `audio`; a list, a generator or a column of a data set. For a model without an audio tower: stored
+            embeddings, vectors of the width that it takes.
         sampling_rate (`int`, *optional*): sampling rate of waveforms, in Hz. Files carry their own.
-        batch_size (`int`, *optional*, defaults to 16): clips of up to 10 s per forward pass, and fewer longer ones.
+        batch_size (`int`, *optional*, defaults to 16): clips per forward pass of up to one window of the audio tower
+            (10 s with CED, CLAP and AST, 30 s with Whisper and wav2vec2), and fewer longer ones.
         pad_short (`bool`, *optional*, defaults to `False`): zero-pad clips below 0.15 s instead of raising.
         progress (`bool`, *optional*, defaults to `False`): show a progress bar.
-        read_features (*optional*): takes a clip and returns its log-mel features of shape `(frames, mel bins)`,
-            instead of decoding it here; called from several threads at once.
+        read_features (*optional*): takes a clip and returns its features as `feature_extractor.extract_clip` does,
+            of shape `(frames, columns)`, instead of decoding it here; called from several threads at once.
         names (list of `str`, *optional*): what errors call the clips. Default: their paths or numbers.
         num_workers (`int`, *optional*): threads that decode; 0 decodes between the forward passes. Default: one for
             each core this process may use except one, from 1 to 16. The embeddings do not depend on it.
@@ -92,7 +95,8 @@ def encode_audio(
     skip = on_error == "skip"
     read = ClipReader(processor.feature_extractor, sampling_rate, pad_short, read_features, names, skip)
     num_ahead, max_weight = batch_size + 2 * num_workers, batch_size * BATCHES_AHEAD
-    reader = ReadAhead(read, enumerate(audios), num_workers, num_ahead, weigh, max_weight)
+    weigh_clip = partial(weigh, unit=frames_per_unit(processor.feature_extractor))
+    reader = ReadAhead(read, enumerate(audios), num_workers, num_ahead, weigh_clip, max_weight)
     with in_eval_mode(model), torch.inference_mode(), _bar("clips", audios, progress) as bar, reader:
         blocks = audio_blocks(model, processor, reader, batch_size, failures, bar)
         embeddings = collect(blocks, model.config.projection_dim, out)
