@@ -124,7 +124,7 @@ class AtriEmbeddingExtractor(FeatureExtractionMixin):
         Raises:
             ValueError: an input is a sound, or it is not `feature_size` finite numbers.
         """
-        is_one = is_recording(raw_speech) or np.ndim(raw_speech[0]) == 0 and not is_recording(raw_speech[0])
+        is_one = is_recording(raw_speech) or (np.ndim(raw_speech[0]) == 0 and not is_recording(raw_speech[0]))
         vectors = [raw_speech] if is_one else raw_speech
         features = [
             self.extract_clip(vector, name=f"Clip {index}", source_rate=sampling_rate)

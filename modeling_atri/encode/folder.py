@@ -14,7 +14,6 @@ from tqdm.auto import tqdm
 from ..audio_inputs_atri import load_audio
 from ..audio_io.discovery import FoundSound, SoundSearch, search_folder
 from ..embedding_store.store import Clip, EmbeddingStore, read_parts
-from ..feature_extraction_atri import AtriFeatureExtractor
 from ..files import normalized_name, write_json_lines, written_whole
 from ..modeling_atri import AtriModel
 from ..processing_atri import AtriProcessor
@@ -92,14 +91,16 @@ def encode_folder(
         `FolderSummary`.
 
     Raises:
-        ValueError: there is no such folder or no sound file in it, `out` holds embeddings of another model, or an
-            argument is wrong.
+        ValueError: there is no such folder or no sound file in it, `out` holds embeddings of another model, the model
+            has no audio tower, or an argument is wrong.
         OSError: `folder` cannot be searched, or the disk is full.
     """
     if format not in ("parquet", "npy"):
         raise ValueError(f"`format` must be 'parquet' or 'npy', got {format!r}.")
     if part_size < 1:
         raise ValueError(f"`part_size` must be at least 1, got {part_size}.")
+    if processor.feature_extractor.sampling_rate is None:
+        raise ValueError(processor.feature_extractor.takes)
     out, began = Path(out), time.perf_counter()
     search = search_folder(folder)
     if search.problems and on_error == "raise":
@@ -163,7 +164,7 @@ def _parts(ids: list[str], stored: Collection[str], part_size: int) -> Iterator[
 class _FileReader:
     """Reads features and records how long the sounds are; called from several threads."""
 
-    feature_extractor: AtriFeatureExtractor
+    feature_extractor: Any
     pad_short: bool
     bar: tqdm
     durations_s: dict[Path, float] = field(default_factory=dict)
