@@ -5,7 +5,15 @@ from typing import TYPE_CHECKING
 
 from modeling_atri.bounds import option
 
-from .loading import DATA_HELP, SPLIT_HELP, check_device, load_model
+from .loading import (
+    DATA_HELP,
+    EMBEDDING_COLUMNS_HELP,
+    EMBEDDINGS_HELP,
+    SPLIT_HELP,
+    check_device,
+    load_model,
+    open_embeddings,
+)
 
 
 if TYPE_CHECKING:
@@ -21,6 +29,8 @@ class EmbeddingArguments:
     model: str = field(metadata={"help": "Folder or Hub id of the model."})
     data: str = field(metadata={"help": DATA_HELP})
     split: str | None = option(None, f"{SPLIT_HELP}.")
+    audio_embeddings: str | None = option(None, EMBEDDINGS_HELP)
+    embedding_columns: list[str] | None = option(None, EMBEDDING_COLUMNS_HELP)
     languages: list[str] | None = option(None, "Languages of captions. Default: those of the first row.")
     batch_size: int = option(16, "Clips or captions in each forward pass.")
     device: str = option("cpu", "Device to compute on, e.g. cpu or cuda.")
@@ -45,14 +55,17 @@ def embed_data(
         ValueError: Model, data or device do not exist, or rows cannot be used.
     """
     from modeling_atri.corpora.rows.load import load_rows
+    from modeling_atri.trainer.checks.embeddings import check_sounds
     from modeling_atri.trainer.data.feature_cache import FeatureCache
     from modeling_atri.trainer.evaluation.retrieval import RetrievalSet, embed_retrieval_set, leave_out_unreadable
 
     check_device(args.device)
     skips, left_out = args.on_bad_row == "skip", []
     options = {"languages": args.languages, "group_column": group_column, "left_out": left_out if skips else None}
-    rows = load_rows(args.data, args.split, **options)
+    store = open_embeddings(args.audio_embeddings, args.embedding_columns)
+    rows = load_rows(args.data, args.split, audio_embeddings=store, **options)
     model, processor = load_model(args.model)
+    check_sounds(rows, model, processor)
     retrieval_set = RetrievalSet.from_rows(rows, list(rows[0]["captions"]))
     embeddings = embed_retrieval_set(
         model.to(args.device).eval(),

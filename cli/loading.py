@@ -10,6 +10,7 @@ from modeling_atri.sources import check_source, nearest_path, parse_hub_dataset,
 
 if TYPE_CHECKING:
     from modeling_atri import AtriModel, AtriProcessor
+    from modeling_atri.embedding_store import StoredVectors
 
 
 DATA_HELP = (
@@ -17,7 +18,32 @@ DATA_HELP = (
     "archives; a pattern of such files ('shards/*.tar'); a folder of save_to_disk; or a Hub dataset (owner/name, "
     "owner/name:subset, hf://datasets/owner/name/files)."
 )
+EMBEDDINGS_HELP = (
+    "Embeddings in the place of the recordings, found by audio_id or by the names of the recordings: a folder of "
+    "`atri encode`, a .npy file with ids beside it, or parquet files with an id and a vector column."
+)
+EMBEDDING_COLUMNS_HELP = (
+    "Columns of ids and of vectors in the parquet files of --audio_embeddings. Default: those with a usual name, or "
+    "the only ones of their type."
+)
 SPLIT_HELP = "Split, subfolder or part of a split (train[:10%%], train+validation)"
+
+
+def open_embeddings(path: str | None, columns: list[str] | None) -> "StoredVectors | None":
+    """Open the embeddings that `--audio_embeddings` and `--embedding_columns` name; None without them.
+
+    Raises:
+        ValueError: there are none, or the columns are not two.
+    """
+    from modeling_atri.embedding_store import open_vectors
+
+    if path is None:
+        if columns:
+            raise ValueError("--embedding_columns are columns of --audio_embeddings: name these, too.")
+        return None
+    if columns and len(columns) != 2:
+        raise ValueError(f"--embedding_columns must be two, that of ids and that of vectors; got {' '.join(columns)}.")
+    return open_vectors(path, *(columns or ()))
 
 
 def load_model(path: str) -> "tuple[AtriModel, AtriProcessor]":

@@ -123,6 +123,9 @@ class AtriEmbeddedAudioConfig(PreTrainedConfig):
         Name of the model that made them, for people.
     fingerprint (`str`, *optional*):
         What identifies that model in an embedding store, see [`~encode.audio_fingerprint`].
+    normalized (`bool`, *optional*):
+        Whether the embeddings have length 1. Embeddings of another kind are refused if the model has an audio head;
+        without one, the model normalises them. Default: not known.
     """
 
     model_type = "atri_embedded_audio"
@@ -131,6 +134,7 @@ class AtriEmbeddedAudioConfig(PreTrainedConfig):
     hidden_size: int = 512
     source: str | None = None
     fingerprint: str | None = None
+    normalized: bool | None = None
 
     def __post_init__(self, **kwargs):
         super().__post_init__(**kwargs)

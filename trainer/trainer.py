@@ -18,6 +18,7 @@ from modeling_atri.modeling_atri import AtriModel
 from modeling_atri.processing_atri import AtriProcessor
 
 from .arguments import AtriTrainingArguments
+from .checks.embeddings import check_sounds, refuse_options_of_sounds
 from .checks.engines import check_engine
 from .checks.optimizers import check_optimizer
 from .checks.options import REFUSED_ARGUMENTS
@@ -75,10 +76,11 @@ class AtriTrainer(EvaluatingTrainer):
         processor ([`AtriProcessor`]): Processor of the model, which is saved with every checkpoint. It may also be
             given as `processing_class`, its name in [`~transformers.Trainer`].
         train_dataset (*optional*): Rows with `audio`, `audio_id`, `captions` and optional `group_id`, as `load_rows`
-            returns them, or rows of any kind that it takes, such as a list of dicts. They are checked first, and
-            faulty rows are reported together. With `on_bad_row="skip"`, faulty rows are left out, and a clip that
-            cannot be decoded is replaced by another clip, drawn for the clip and epoch. For the objective `teach`,
-            rows may have `audio_embedding` in the place of `audio`, or neither, and `teacher_embedding`.
+            returns them, or rows of any kind that it takes, such as a list of dicts. They may have `audio_embedding`
+            in the place of `audio`. They are checked first, and faulty rows are reported together. With
+            `on_bad_row="skip"`, faulty rows are left out, and a clip that cannot be decoded is replaced by another
+            clip, drawn for the clip and epoch. For the objective `teach`, rows may have neither, and
+            `teacher_embedding`.
         eval_dataset (*optional*): The same for evaluation, or a dict of several sets.
         data_collator (*optional*): A function of a list of rows that returns a batch as [`AtriDataCollator`] does.
             Default: an [`AtriDataCollator`] made from the arguments.
@@ -124,6 +126,7 @@ class AtriTrainer(EvaluatingTrainer):
         left_out: dict[str, list[BadRow]] = {}
         train_dataset = checked_rows(train_dataset, args, "train", left_out)
         eval_dataset = checked_rows(eval_dataset, args, "eval", left_out)
+        refuse_options_of_sounds(train_dataset, args)
         report_excerpts(train_dataset, args)
         eval_sets = eval_dataset.values() if isinstance(eval_dataset, dict) else [eval_dataset]
         report_captions([train_dataset, *eval_sets], processor, args)
@@ -133,6 +136,7 @@ class AtriTrainer(EvaluatingTrainer):
         self._own_collator = data_collator is None
         self._search_args: AtriTrainingArguments | None = None
         self.processor = processor
+        self._sets = [train_dataset, *eval_sets]
         if model is not None:
             args = self._prepared_for(model, args)
         feature_cache = FeatureCache(processor.feature_extractor, args.feature_cache_dir)
@@ -187,6 +191,8 @@ class AtriTrainer(EvaluatingTrainer):
         """Freeze parts of a model, add an adapter, and return the arguments that fit the model."""
         check_tokenizer(self.processor, unwrap_peft_model(model), args.languages)
         prepare_model(model, args, self._is_trained)
+        for rows in self._sets:
+            check_sounds(rows, unwrap_peft_model(model), self.processor, self._is_trained)
         if self._is_trained and leaves_out_layers(model) and args.ddp_find_unused_parameters is None:
             # Each process leaves out other layers. Without this, which Trainer turns off for activation checkpointing,
             # the processes would wait for each other's gradients for ever.
@@ -429,9 +435,9 @@ class AtriTrainer(EvaluatingTrainer):
 
     def set_mel_statistics(self) -> None:
         """Compute the mel statistics of a model that has none, and fill the augmentation's masks with their mean."""
-        if self._has_teacher:  # its audio side stays as it is
+        mel_norm = getattr(self.atri_model.audio_model, "mel_norm", None)
+        if mel_norm is None or self._has_teacher:  # another tower than CED, or an audio side that stays as it is
             return
-        mel_norm = self.atri_model.audio_model.mel_norm
         if self.train_dataset is not None:
             part = (self.args.process_index, self.args.world_size)
             seed, seconds, skips = self.data_seed, self.args.max_audio_seconds, self.args.on_bad_row == "skip"

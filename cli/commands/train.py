@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 from modeling_atri.bounds import option
 from modeling_atri.hub_cards.results import DataNames
 
-from ..loading import DATA_HELP, SPLIT_HELP, data_name, hub_id, load_model
+from ..loading import (
+    DATA_HELP,
+    EMBEDDING_COLUMNS_HELP,
+    EMBEDDINGS_HELP,
+    SPLIT_HELP,
+    data_name,
+    hub_id,
+    load_model,
+    open_embeddings,
+)
 from ..options import parse_options
 from ..outputs import check_output_folder
 
@@ -41,8 +50,12 @@ examples:
   atri train --train_data clips/train --eval_data clips/dev --languages en fr --output_dir runs/first
   atri train --model runs/first --train_data more_clips --output_dir runs/second --objective kcl --bf16
   atri train --model runs/first --train_data more_clips --output_dir runs/lora --lora_rank 16
+  atri train --train_data rows.jsonl --audio_embeddings embeddings --output_dir runs/stored
   atri train --config run.yaml --seed 2
   atri train --config run.yaml --resume_from_checkpoint true
+
+With --audio_embeddings, or with lists of numbers as audio_embedding in the rows, no recording is read. A model from
+scratch then has no audio tower; another model must be the one that made the embeddings, or have none either.
 
 Without --languages, the data must have all eight languages of the paper. Without --model, a small model is trained
 from scratch, with a default learning rate of 1e-3. With --model, the default is the paper's 5e-6, and 1e-4 for the
@@ -63,6 +76,8 @@ class DataArguments:
     train_split: str | None = option(None, f"{SPLIT_HELP} to train on.")
     eval_data: str | None = option(None, "Data to evaluate on, of the same kinds. Default: no evaluation.")
     eval_split: str | None = option(None, f"{SPLIT_HELP} to evaluate on.")
+    audio_embeddings: str | None = option(None, EMBEDDINGS_HELP)
+    embedding_columns: list[str] | None = option(None, EMBEDDING_COLUMNS_HELP)
     model: str | None = option(
         None, "Folder or Hub id of the model to start from. Default: a small model from scratch."
     )
@@ -121,7 +136,11 @@ def train(data: DataArguments, sizes: "ScratchArguments", args: "AtriTrainingArg
     name = args.resume_from_checkpoint
     wanted = {"true": True, "false": None}.get(str(name).lower(), name)
     checkpoint = told_by_main(lambda: resolve_checkpoint(wanted, Path(args.output_dir)))
-    options = {"languages": args.languages, "group_column": args.group_column}
+    options = {
+        "languages": args.languages,
+        "group_column": args.group_column,
+        "audio_embeddings": open_embeddings(data.audio_embeddings, data.embedding_columns),
+    }
     left_out: dict[str, list] = {"train": [], "eval": []}
     takers = left_out if args.on_bad_row == "skip" else dict.fromkeys(left_out)
     train_rows = load_rows(data.train_data, data.train_split, left_out=takers["train"], **options)
@@ -150,11 +169,13 @@ def _load_or_make_model(
     A run from scratch is resumed with the model of its checkpoint, because a tokenizer that is learned from other
     captions would not fit.
     """
+    from modeling_atri.corpora.rows.lookup import embedding_facts
     from modeling_atri.trainer.model.adapters import has_adapter, train_adapter
     from modeling_atri.trainer.scratch.model import caption_texts, model_from_scratch
 
     if source is None:
-        return model_from_scratch(caption_texts(rows, args.languages), args.languages, sizes, args.seed)
+        captions, embeddings = caption_texts(rows, args.languages), embedding_facts(rows)
+        return model_from_scratch(captions, args.languages, sizes, args.seed, embeddings)
     model, processor = load_model(source)
     if has_adapter(model):
         train_adapter(model)

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from modeling_atri.embedding_store.facts import StoreFacts
 from modeling_atri.embedding_store.vector_tables import vectors_of
-from modeling_atri.embedding_store.vectors import StoredVectors, lengths_of
+from modeling_atri.embedding_store.vectors import StoredVectors, are_unit, lengths_of
 
 
 EMBEDDING_COLUMN = "audio_embedding"
@@ -31,6 +31,11 @@ class EmbeddingFacts(NamedTuple):
     shortest: float
     longest: float
     made_by: StoreFacts
+
+    @property
+    def normalized(self) -> bool:
+        """Whether all vectors have length 1."""
+        return bool(are_unit(self.shortest) and are_unit(self.longest))
 
 
 @dataclass(frozen=True)

@@ -149,7 +149,7 @@ def lengths_of(vectors: np.ndarray) -> np.ndarray:
     return lengths
 
 
-def are_unit(lengths: np.ndarray) -> np.ndarray:
+def are_unit(lengths: Any) -> Any:
     """Which of these lengths are those of L2-normalised vectors, which half precision rounds a little."""
     return np.abs(lengths - 1) <= _UNIT_TOLERANCE
 

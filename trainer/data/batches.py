@@ -7,6 +7,7 @@ import datasets
 import numpy as np
 from torch.utils.data import Dataset, Sampler
 
+from modeling_atri.corpora.rows.lookup import EMBEDDING_COLUMN
 from modeling_atri.corpora.rows.plain_rows import CheckedRows
 
 from .draws import MIX, ORDER, STAND_IN, Draw, random_stream
@@ -121,9 +122,13 @@ def group_of(row: dict) -> str:
 
 
 def without_audio(rows: Sequence[dict]) -> Sequence[dict]:
-    """Drop the sounds of a `datasets.Dataset` or of `CheckedRows`, so that iterating over rows does not read them."""
+    """Drop the sounds, or their embeddings, of a `datasets.Dataset` or of `CheckedRows`.
+
+    Iterating over rows then does not read them.
+    """
     if isinstance(rows, CheckedRows):
         return rows.without_audio
     if not isinstance(rows, datasets.Dataset):
         return rows
-    return rows.select_columns([name for name in rows.column_names if name != "audio"])
+    kept = [name for name in rows.column_names if name not in ("audio", EMBEDDING_COLUMN)]
+    return rows.with_format(None).select_columns(kept)

@@ -22,6 +22,7 @@ from modeling_atri.modeling_atri import AtriModel
 from modeling_atri.processing_atri import AtriProcessor
 
 from ..arguments import AtriTrainingArguments
+from ..checks.embeddings import check_sounds
 from ..checks.rows import checked_rows, report_captions
 from ..data.collator import AtriDataCollator
 from ..data.feature_cache import FeatureCache
@@ -131,6 +132,7 @@ class EvaluatingTrainer(PublishingTrainer):
         if not isinstance(given, str):
             left_out: dict[str, list[BadRow]] = {}
             rows = checked_rows(given, self.args, "given", left_out)
+            check_sounds(rows, self.atri_model, self.processor)
             report_captions([rows], self.processor, self.args)
             return rows, left_out["given"]
         if not isinstance(self.eval_dataset, dict) or given not in self.eval_dataset:
@@ -232,7 +234,7 @@ class EvaluatingTrainer(PublishingTrainer):
             train_batch_size=self._train_batch_size,
             num_train_clips=None if self.train_dataset is None else len(self.train_dataset),
             left_out=self.bad_rows.rows(),
-            patch_dropout=self.atri_model.audio_model.config.patch_dropout,
+            patch_dropout=getattr(self.atri_model.audio_model.config, "patch_dropout", 0.0),
             data_seed=self.data_seed,
             best_is_loaded=self.args.load_best_model_at_end and not self.is_in_train,
             teacher=None if self.lessons is None else self.lessons.teacher,

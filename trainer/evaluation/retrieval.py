@@ -5,11 +5,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import datasets
 import numpy as np
+import torch
 from torch import Tensor
 
 from modeling_atri.corpora.rows.bad_rows import (
     MISSING_LANGUAGE,
+    MISSING_RECORDING,
     UNEQUAL_CAPTIONS,
     BadRow,
     BadRowError,
@@ -17,8 +20,12 @@ from modeling_atri.corpora.rows.bad_rows import (
     kind_of,
 )
 from modeling_atri.corpora.rows.captions import as_list, captions_of, resolve_captions
+from modeling_atri.corpora.rows.lookup import EMBEDDING_COLUMN
 from modeling_atri.corpora.rows.plain_rows import as_sequence, sound_of
+from modeling_atri.corpora.sources.audio_column import AUDIO_COLUMNS
+from modeling_atri.embedded_audio_atri import AtriEmbeddingExtractor
 from modeling_atri.encode.encoding import encode_audio, encode_text
+from modeling_atri.eval_mode_atri import in_eval_mode
 from modeling_atri.languages_atri import resolve_language
 from modeling_atri.modeling_atri import AtriModel
 from modeling_atri.processing_atri import AtriProcessor
@@ -26,6 +33,9 @@ from modeling_atri.processing_atri import AtriProcessor
 from ..data.batches import group_of, without_audio
 from ..data.unknown_captions import warn_of_unknown_captions
 from ..metrics import multilingual_metrics
+
+
+_EMBEDDINGS_AT_ONCE = 1024
 
 
 @dataclass(frozen=True)
@@ -38,6 +48,8 @@ class RetrievalSet:
         positives (list): For each caption the rows of the clips that it fits.
         audio_ids (sequence of `str`, *optional*): Ids of the clips, for errors.
         owners (list of `int`, *optional*): For each caption the row of the clip that it was written for.
+        are_embedded (`bool`, *optional*, defaults to `False`): Whether the clips are embeddings, of shape `(width,)`,
+            in the place of recordings.
     """
 
     audios: Sequence[Any]
@@ -45,6 +57,7 @@ class RetrievalSet:
     positives: list[list[int]]
     audio_ids: Sequence[str] | None = None
     owners: list[int] | None = None
+    are_embedded: bool = False
 
     @classmethod
     def from_rows(cls, rows: Sequence[dict], languages: Sequence[str]) -> "RetrievalSet":
@@ -73,7 +86,22 @@ class RetrievalSet:
             num_captions = len(of_row[languages[0]])
             positives += [group] * num_captions
             owners += [index] * num_captions
-        return cls(_Clips(rows, range(len(rows))), captions, positives, audio_ids, owners)
+        columns = _columns(rows)
+        are_embedded = EMBEDDING_COLUMN in columns
+        if columns and not are_embedded and not columns & set(AUDIO_COLUMNS):
+            raise BadRowError(
+                "The rows have neither recordings nor embeddings. Evaluation compares clips and captions, so it needs "
+                "one of them for every row.",
+                MISSING_RECORDING,
+            )
+        return cls(_Clips(rows, range(len(rows))), captions, positives, audio_ids, owners, are_embedded)
+
+
+def _columns(rows: Sequence[dict]) -> set[str]:
+    """The columns of rows, as far as they are known without reading a recording."""
+    if isinstance(rows, datasets.Dataset):
+        return set(rows.column_names)
+    return {name for name, value in rows[0].items() if value is not None} if type(rows) is list and rows else set()
 
 
 def _parallel_captions(row: dict, languages: Sequence[str], name: Any) -> dict[str, list[str]]:
@@ -89,7 +117,7 @@ def _parallel_captions(row: dict, languages: Sequence[str], name: Any) -> dict[s
 
 
 class _Clips(Sequence):
-    """Recordings of chosen rows. Each is read only when it is used, so that embedded sounds stay on disk."""
+    """Recordings or embeddings of chosen rows. Each is read only when it is used, so that the others stay on disk."""
 
     def __init__(self, rows: Sequence[dict], indices: Sequence[int]):
         self._rows, self._indices = rows, indices
@@ -100,7 +128,9 @@ class _Clips(Sequence):
     def __getitem__(self, index: int | slice) -> Any:
         if isinstance(index, slice):
             return _Clips(self._rows, self._indices[index])
-        return sound_of(self._rows[self._indices[index]])
+        row = self._rows[self._indices[index]]
+        embedding = row.get(EMBEDDING_COLUMN)
+        return sound_of(row) if embedding is None else embedding
 
     def select(self, places: Sequence[int]) -> "_Clips":
         return _Clips(self._rows, [self._indices[place] for place in places])
@@ -160,7 +190,9 @@ def embed_retrieval_set(
     own_clips = retrieval_set.audios[rank::world_size]
     encode_clips = partial(encode_audio, model, processor, own_clips, read_features=read_features, names=names)
     unreadable = {}
-    if skip_unreadable:
+    if retrieval_set.are_embedded:
+        audio = _embed_stored(model, processor, own_clips, names)
+    elif skip_unreadable:
         readable, failures = encode_clips(on_error="skip", **options)
         unreadable = {
             rank + failure.index * world_size: Problem(kind_of(failure.error), failure.reason) for failure in failures
@@ -174,6 +206,29 @@ def embed_retrieval_set(
         for language, captions in retrieval_set.captions.items()
     }
     return RetrievalEmbeddings(audio, text, unreadable)
+
+
+def _embed_stored(
+    model: AtriModel, processor: AtriProcessor, clips: Sequence[Any], names: Sequence[str] | None
+) -> np.ndarray:
+    """Embeddings of clips that are embeddings: as a model without an audio tower makes them, else as they are."""
+    extractor, width = processor.feature_extractor, model.config.projection_dim
+    is_finished = not isinstance(extractor, AtriEmbeddingExtractor)
+    extractor = AtriEmbeddingExtractor(width) if is_finished else extractor
+    parts = [np.empty((0, width), dtype=np.float32)]
+    with in_eval_mode(model), torch.inference_mode():
+        for start in range(0, len(clips), _EMBEDDINGS_AT_ONCE):
+            places = range(start, min(start + _EMBEDDINGS_AT_ONCE, len(clips)))
+            names_of = [f"the embedding of {names[place]}" if names else f"Clip {place}" for place in places]
+            found = [
+                extractor.extract_clip(clips[place], name=name) for place, name in zip(places, names_of, strict=True)
+            ]
+            features, _ = extractor.pad_features(found)
+            if is_finished:
+                parts.append(features[:, 0].numpy())
+            else:
+                parts.append(model.get_audio_features(features.to(model.device)).pooler_output.float().cpu().numpy())
+    return np.concatenate(parts)
 
 
 def join_embeddings(parts: Sequence[RetrievalEmbeddings]) -> RetrievalEmbeddings:
@@ -218,6 +273,7 @@ def leave_out_unreadable(
         [[place_of[clip] for clip in retrieval_set.positives[number] if clip in place_of] for number in captions],
         [retrieval_set.audio_ids[index] for index in kept],
         [place_of[retrieval_set.owners[number]] for number in captions],
+        retrieval_set.are_embedded,
     )
     smaller = RetrievalEmbeddings(
         embeddings.audio[kept], {code: text[captions] for code, text in embeddings.text.items()}

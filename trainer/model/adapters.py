@@ -144,8 +144,8 @@ def check_adapter(model: "AtriModel | PeftModel", trains_text: bool = True) -> N
     names = {name: name for name in model.state_dict()}
     saved = set(_adapter_state(model, names).values())
     lost = [name for name in trained if name not in saved]
-    mel_norm = unwrap_peft_model(model).audio_model.mel_norm
-    if not mel_norm.is_set:
+    mel_norm = getattr(unwrap_peft_model(model).audio_model, "mel_norm", None)
+    if mel_norm is not None and not mel_norm.is_set:
         # PEFT keeps the original of a part that is trained beside an adapter.
         statistics = [name for name in names if name.endswith(_MEL_STATISTICS) and ".original_module." not in name]
         lost += [name for name in statistics if name not in saved]

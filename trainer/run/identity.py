@@ -14,6 +14,7 @@ from modeling_atri.corpora.rows.plain_rows import CheckedRows
 
 from ..arguments import AtriTrainingArguments
 from ..data.batches import without_audio
+from .arrow_digest import arrow_digest
 from .manifest import read_manifest
 
 
@@ -49,6 +50,8 @@ def data_digest(rows: Sequence[dict]) -> str | None:
     """Digest of ids, captions and groups in their order; None if reading a row may decode its recording."""
     if not isinstance(rows, (list, tuple, datasets.Dataset, CheckedRows)):
         return None
+    if isinstance(rows, datasets.Dataset) and "audio" not in rows.column_names:  # perhaps millions of rows
+        return arrow_digest(without_audio(rows).select_columns(_COLUMNS))
     digest = hashlib.blake2b(digest_size=16)
     for row in without_audio(rows):
         digest.update(json.dumps([row.get(name) for name in _COLUMNS], sort_keys=True, default=repr).encode())

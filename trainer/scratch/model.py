@@ -5,11 +5,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
+import datasets
 import torch
 
 from modeling_atri.bounds import Bounds, Dropout, Positive, PositiveCount, check_options, option
-from modeling_atri.configuration_atri import AtriConfig
+from modeling_atri.configuration_atri import AtriConfig, AtriEmbeddedAudioConfig
 from modeling_atri.corpora.rows.captions import clean_captions, resolve_captions
+from modeling_atri.corpora.rows.lookup import EmbeddingFacts
+from modeling_atri.embedded_audio_atri import AtriEmbeddingExtractor
 from modeling_atri.feature_extraction_atri import AtriFeatureExtractor
 from modeling_atri.modeling_atri import AtriModel
 from modeling_atri.processing_atri import AtriProcessor
@@ -72,18 +75,19 @@ class ScratchArguments(ScratchTextArguments):
         if len(self.patch_size) != 2 or min(self.patch_size) < 1:
             raise ValueError(f"`patch_size` must be two positive numbers (mel bins, frames); got {self.patch_size}.")
 
-    def config(self, vocab_size: int) -> AtriConfig:
-        """The configuration of a model of these sizes with `vocab_size` tokens."""
+    def config(self, vocab_size: int, audio_config: AtriEmbeddedAudioConfig | None = None) -> AtriConfig:
+        """The configuration of a model of these sizes with `vocab_size` tokens, and with this audio tower if given."""
+        sizes_of_audio = {
+            "hidden_size": self.audio_hidden_size,
+            "intermediate_size": 4 * self.audio_hidden_size,
+            "num_hidden_layers": self.audio_layers,
+            "num_attention_heads": self.audio_heads,
+            "hidden_dropout": self.audio_dropout,
+            "drop_path_rate": self.audio_drop_path,
+            "patch_size": list(self.patch_size),
+        }
         return AtriConfig(
-            audio_config={
-                "hidden_size": self.audio_hidden_size,
-                "intermediate_size": 4 * self.audio_hidden_size,
-                "num_hidden_layers": self.audio_layers,
-                "num_attention_heads": self.audio_heads,
-                "hidden_dropout": self.audio_dropout,
-                "drop_path_rate": self.audio_drop_path,
-                "patch_size": list(self.patch_size),
-            },
+            audio_config=audio_config or sizes_of_audio,
             text_config=self.text_config(vocab_size),
             projection_dim=self.projection_dim,
             logit_scale_init_value=-math.log(self.temperature),
@@ -92,14 +96,29 @@ class ScratchArguments(ScratchTextArguments):
 
 def caption_texts(rows: Sequence[dict], languages: Sequence[str]) -> Iterable[str]:
     """All captions of rows from `load_rows`, row by row and language by language."""
+    if isinstance(rows, datasets.Dataset) and "audio" not in rows.column_names and _are_lists(rows, languages):
+        for table in rows.with_format("arrow").select_columns(["captions"]).iter(batch_size=2**12):
+            for captions in table["captions"].to_pylist():
+                yield from (text for code in languages for text in captions[code])
+        return
     for row in without_audio(rows):
         found = resolve_captions(row, languages, problems=[]) or {}
         for language in [code for code in languages if code in found]:
             yield from clean_captions({language: found[language]}, problems=[])[language]
 
 
+def _are_lists(rows: datasets.Dataset, languages: Sequence[str]) -> bool:
+    """Whether all captions are lists by code, as `load_rows` returns them. Then millions of rows are read fast."""
+    captions = rows.features.get("captions")
+    return isinstance(captions, dict) and all(isinstance(captions.get(code), datasets.List) for code in languages)
+
+
 def model_from_scratch(
-    captions: Iterable[str], languages: Sequence[str], sizes: ScratchArguments, seed: int
+    captions: Iterable[str],
+    languages: Sequence[str],
+    sizes: ScratchArguments,
+    seed: int,
+    embeddings: EmbeddingFacts | None = None,
 ) -> tuple[AtriModel, AtriProcessor]:
     """Make a model with random weights, and a processor whose tokenizer is trained from captions.
 
@@ -108,8 +127,19 @@ def model_from_scratch(
         languages: languages that get a code in the tokenizer.
         sizes (`ScratchArguments`): sizes of the model.
         seed: seed of the weights.
+        embeddings (`EmbeddingFacts`, *optional*): the embeddings that rows have in the place of recordings. The model
+            then has no audio tower, but a head that takes them.
     """
     tokenizer = train_tokenizer(captions, languages, vocab_size=sizes.vocab_size)
     torch.manual_seed(seed)
-    model = AtriModel(sizes.config(len(tokenizer)))
-    return model, AtriProcessor(AtriFeatureExtractor(), tokenizer)
+    if embeddings is None:
+        return AtriModel(sizes.config(len(tokenizer))), AtriProcessor(AtriFeatureExtractor(), tokenizer)
+    made_by = embeddings.made_by
+    audio = AtriEmbeddedAudioConfig(
+        hidden_size=embeddings.width,
+        source=made_by.model,
+        fingerprint=made_by.fingerprint,
+        normalized=embeddings.normalized,
+    )
+    model = AtriModel(sizes.config(len(tokenizer), audio))
+    return model, AtriProcessor(AtriEmbeddingExtractor(embeddings.width, made_by.model), tokenizer)
