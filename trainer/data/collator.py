@@ -11,7 +11,14 @@ import torch
 from torch import Tensor
 
 from modeling_atri.audio_inputs_atri import path_of
-from modeling_atri.corpora.rows.bad_rows import MISSING_LANGUAGE, MISSING_RECORDING, BadRow, BadRowError, kind_of
+from modeling_atri.corpora.rows.bad_rows import (
+    MISSING_LANGUAGE,
+    MISSING_RECORDING,
+    WRONG_EMBEDDING,
+    BadRow,
+    BadRowError,
+    kind_of,
+)
 from modeling_atri.corpora.rows.captions import captions_of
 from modeling_atri.corpora.rows.plain_rows import sound_of
 from modeling_atri.embedded_audio_atri import AtriEmbeddingExtractor
@@ -182,7 +189,7 @@ class AtriDataCollator:
             raise BadRowError(row["problem"].text, row["problem"].kind)
         if row.get("audio_embedding") is not None:
             return self._embedded(row)
-        if row["audio"] is None:
+        if row.get("audio") is None:
             return None
         draw = row["draw"]
         excerpt_rng = random_stream(self.seed, EXCERPT, draw.epoch, draw.item)
@@ -195,9 +202,16 @@ class AtriDataCollator:
 
     def _embedded(self, row: dict) -> Tensor:
         """The embedding in the place of a sound: `(1, D)` for a model without an audio tower, or finished, `(D,)`."""
-        if isinstance(self.processor.feature_extractor, AtriEmbeddingExtractor):
-            return self.processor.feature_extractor.extract_clip(row["audio_embedding"], name=f"Row {_name(row)!r}")
-        return torch.as_tensor(np.asarray(row["audio_embedding"], dtype=np.float32))
+        extractor, vector = self.processor.feature_extractor, row["audio_embedding"]
+        is_finished = not isinstance(extractor, AtriEmbeddingExtractor)
+        try:
+            extractor = AtriEmbeddingExtractor(np.size(vector)) if is_finished else extractor
+            features = extractor.extract_clip(vector, name=f"the `audio_embedding` of row {_name(row)!r}")
+        except ValueError as error:
+            raise BadRowError(str(error), WRONG_EMBEDDING) from error
+        if extractor.is_silent(features):
+            raise BadRowError(f"The `audio_embedding` of row {_name(row)!r} is zero.", WRONG_EMBEDDING)
+        return features[0] if is_finished else features
 
     def _mixed_in(self, row: dict, rng: np.random.Generator) -> Tensor | None:
         """Features of the clip to mix in. None without one, or if a run that skips bad rows cannot read it."""

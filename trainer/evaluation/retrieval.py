@@ -101,7 +101,11 @@ def _columns(rows: Sequence[dict]) -> set[str]:
     """The columns of rows, as far as they are known without reading a recording."""
     if isinstance(rows, datasets.Dataset):
         return set(rows.column_names)
-    return {name for name, value in rows[0].items() if value is not None} if type(rows) is list and rows else set()
+    return (
+        {name for name, value in rows[0].items() if value is not None}
+        if type(rows) in (list, tuple) and rows
+        else set()
+    )
 
 
 def _parallel_captions(row: dict, languages: Sequence[str], name: Any) -> dict[str, list[str]]:
