@@ -2,10 +2,9 @@
 
 `python -m tests.helpers.faults kill FOLDER [KILLS] [SEED]` kills runs of every case at random points with SIGKILL,
 KILLS times or more (20) and each case at least once, resumes each from its last checkpoint, and compares what they
-leave with runs that nobody stopped, bit for bit. `... places FOLDER` breaks runs at chosen places, and writes down
-what was found. `... full FOLDER` saves until there is no room.
+leave with runs that nobody stopped, bit for bit. `... full FOLDER` saves until there is no room.
 
-Every run is a process of its own, forked once everything is imported.
+Every run is a process of its own, forked once everything is imported. `break_at_places` breaks runs at chosen places.
 """
 
 import gc
@@ -30,7 +29,7 @@ from modeling_atri import AtriModel
 from modeling_atri.trainer import AtriTrainer
 from modeling_atri.trainer.run.checkpoints import SavingError, checkpoints
 from modeling_atri.trainer.run.manifest import checkpoint_fault
-from tests.helpers.tiny import tiny_config
+from tests.helpers.tiny import tiny_config, tiny_processor
 from tests.helpers.training import make_arguments, make_rows, make_trainer
 
 
@@ -407,6 +406,9 @@ PLACES = {part.__name__: part for part in (inside_a_checkpoint, full_disk, *_MUL
 
 
 def break_at_places(folder: Path) -> None:
+    """Write down in `found.json` what was found in each of `PLACES`."""
+    tiny_processor()  # what trains its tokenizer is done once
+    gc.freeze()
     found = {}
     for name, part in PLACES.items():
         (folder / name).mkdir(parents=True)
@@ -416,13 +418,12 @@ def break_at_places(folder: Path) -> None:
 
 def main(kind: str, folder: str, num_kills: str = "20", seed: str = "0") -> None:
     torch.set_num_threads(1)
+    tiny_processor()
     gc.freeze()
     if kind == "kill":
         kill_randomly(Path(folder), int(num_kills), int(seed))
-    elif kind == "full":
-        fill(Path(folder))
     else:
-        break_at_places(Path(folder))
+        fill(Path(folder))
 
 
 if __name__ == "__main__":

@@ -12,15 +12,18 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.faults import break_at_places
+from tests.helpers.forks import check_call
+
 
 pytestmark = pytest.mark.heavy
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory, repository_root) -> dict:
+def found(tmp_path_factory) -> dict:
     """What `faults.py` found where it broke runs at chosen places."""
     folder = tmp_path_factory.mktemp("places")
-    run_faults("places", str(folder), root=repository_root)
+    check_call(break_at_places, folder)
     return json.loads((folder / "found.json").read_text())
 
 
