@@ -1,8 +1,8 @@
-"""What `test_sharding.py` runs as a script (`sharded.py FILE`): training steps with FSDP in two processes."""
+"""What `test_sharding.py` runs: training steps with FSDP in two processes."""
 
 import os
 import socket
-import sys
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -41,7 +41,7 @@ def shard(model: AtriModel) -> AtriModel:
     return fully_shard(model)
 
 
-def train_sharded(rank: int, file: str) -> None:
+def train_sharded(rank: int, file: Path) -> None:
     """Train on this process's batches; the first process saves the weights."""
     dist.init_process_group("gloo", rank=rank, world_size=2)
     torch.set_num_threads(1)
@@ -60,9 +60,10 @@ def train_sharded(rank: int, file: str) -> None:
     dist.destroy_process_group()
 
 
-if __name__ == "__main__":
+def run_processes(file: Path) -> None:
+    """Train in two processes."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    torch.multiprocessing.start_processes(train_sharded, (sys.argv[1],), nprocs=2, start_method="fork")
+    torch.multiprocessing.start_processes(train_sharded, (file,), nprocs=2, start_method="fork")

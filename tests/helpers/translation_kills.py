@@ -1,15 +1,12 @@
 """`atri translate`, killed with SIGKILL at random points and started again until it has come to its end.
 
-`python -m tests.helpers.translation_kills FOLDER KILLS SEED` translates FOLDER/data with FOLDER/model to
-FOLDER/whole without a stop, and to FOLDER/killed with KILLS of them, and prints as JSON how many lines of the journal
-each kill found. Every run is a process of its own, forked once everything is imported.
+Every run is a process of its own, forked once everything is imported.
 """
 
 import json
 import os
 import random
 import signal
-import sys
 import time
 from importlib import import_module
 from pathlib import Path
@@ -39,7 +36,14 @@ def has_ended(process: int) -> bool:
     return os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
-def run(folder: Path, num_kills: int, seed: int) -> list[int]:
+def run(folder: Path, num_kills: int, seed: int) -> None:
+    """Translate FOLDER/data with FOLDER/model to FOLDER/whole without a stop, and to FOLDER/killed with some.
+
+    Print, as JSON, how many lines of the journal each kill found.
+    """
+    for module in ("modeling_atri.cli.report", "modeling_atri.corpora.translation.translate"):
+        import_module(module)
+    import_module("transformers.models.m2m_100.modeling_m2m_100")
     assert os.waitpid(start(folder, "whole"), 0)[1] == 0
     journal, draw, found = folder / "killed" / JOURNAL_NAME, random.Random(seed), []
     step = round(1.6 * num_lines(folder / "whole" / JOURNAL_NAME) / num_kills)
@@ -55,11 +59,4 @@ def run(folder: Path, num_kills: int, seed: int) -> list[int]:
             break  # it had come to its end
         found.append(num_lines(journal))
     assert os.waitpid(start(folder, "killed"), 0)[1] == 0
-    return found
-
-
-if __name__ == "__main__":
-    for module in ("modeling_atri.cli.report", "modeling_atri.corpora.translation.translate"):
-        import_module(module)
-    import_module("transformers.models.m2m_100.modeling_m2m_100")
-    print(json.dumps(run(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))))
+    print(json.dumps(found))

@@ -1,15 +1,11 @@
 """FSDP (`fully_shard`) in two processes makes the same steps as a plain model."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
 from modeling_atri import AtriModel
 from tests.helpers import sharded
+from tests.helpers.forks import check_call
 from tests.helpers.tiny import tiny_model
 
 
@@ -17,19 +13,10 @@ pytestmark = pytest.mark.heavy
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory, repository_root) -> dict[str, dict]:
+def found(tmp_path_factory) -> dict[str, dict]:
     """What the two processes saved."""
     file = tmp_path_factory.mktemp("sharded") / "found.pt"
-    path = os.pathsep.join([str(repository_root), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
-    ended = subprocess.run(
-        [sys.executable, str(Path(sharded.__file__)), str(file)],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path},
-        cwd=repository_root,
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
-    assert ended.returncode == 0, ended.stderr[-8000:]
+    check_call(sharded.run_processes, file)
     return torch.load(file)
 
 

@@ -1,17 +1,17 @@
 """`atri encode` on a folder of sounds, also killed in the middle."""
 
 import json
-import subprocess
-import sys
+import os
+import signal
 
 import numpy as np
 import pytest
 import soundfile
-import torch
 
 from modeling_atri.cli.main import main
 from modeling_atri.embedding_store.store import load_embeddings
 from modeling_atri.encode.encoding import encode_audio
+from tests.helpers.forks import call
 from tests.helpers.tiny import tiny_model, tiny_processor
 
 
@@ -67,33 +67,22 @@ def test_what_to_install_is_said_once_for_all_files(folders, tmp_path, capsys, m
     assert shown[8] == "10 files can be read after `pip install 'modeling_atri[av]'`."
 
 
-# Kills itself the moment before the third part gets its name.
-KILLED = """
-import os
-import signal
-import sys
-import torch
-from modeling_atri.cli.main import main
+def encode_and_die(argv: list[str]) -> None:
+    """Run the command, and kill the process the moment before the third part gets its name."""
+    rename = os.replace
 
-rename = os.replace
+    def rename_or_die(source, target):
+        if str(target).endswith("00002.parquet"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        rename(source, target)
 
-
-def rename_or_die(source, target):
-    if str(target).endswith("00002.parquet"):
-        os.kill(os.getpid(), signal.SIGKILL)
-    rename(source, target)
-
-
-os.replace = rename_or_die
-torch.set_num_threads(int(sys.argv[1]))
-main(sys.argv[2:])
-"""
+    os.replace = rename_or_die
+    main(argv)
 
 
 def test_a_killed_run_goes_on_to_the_same_bits(folders, tmp_path):
     killed, whole = tmp_path / "killed", tmp_path / "whole"
-    command = [sys.executable, "-c", KILLED, str(torch.get_num_threads()), *arguments(folders, killed)]
-    assert subprocess.run(command, capture_output=True).returncode == -9
+    assert call(encode_and_die, arguments(folders, killed)).status == -signal.SIGKILL
     left = sorted(path.name for path in (killed / "embeddings").iterdir())
     assert left[0].startswith(".00002.parquet.")
     assert left[1:] == ["00000.parquet", "00001.parquet"]

@@ -1,8 +1,6 @@
 """`atri translate` with a tiny NLLB, also killed in the middle."""
 
 import json
-import subprocess
-import sys
 from collections import Counter
 
 import pytest
@@ -16,6 +14,8 @@ from modeling_atri.corpora.rows.bad_rows import read_bad_rows
 from modeling_atri.corpora.translation.journal import hash_text
 from modeling_atri.corpora.translation.translate import TranslationSummary
 from modeling_atri.trainer import load_rows
+from tests.helpers import translation_kills
+from tests.helpers.forks import check_call
 from tests.helpers.tiny import tiny_model, tiny_processor, tiny_tokenizer
 from tests.helpers.translation import english_captions, learn, tiny_nllb, tiny_t5, tiny_t5_tokenizer, write_data
 
@@ -158,14 +158,11 @@ def test_sentence_transformers_can_score(folder, tmp_path):
 
 
 def test_killed_runs_go_on_to_the_same_bytes(folder, tmp_path):
-    captions = english_captions(24)
+    captions = english_captions(16)
     write_data(tmp_path / "data", captions)
     (tmp_path / "model").symlink_to(folder / "model")
-    command = [sys.executable, "-m", "tests.helpers.translation_kills", str(tmp_path), "8", "0"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert len(set(found)) > 3, found
+    found = json.loads(check_call(translation_kills.run, tmp_path, 5, 0).splitlines()[-1])
+    assert len(set(found)) > 2, found
     files = {
         name: {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("whole", "killed")
     }

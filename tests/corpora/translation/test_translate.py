@@ -285,8 +285,8 @@ def test_the_card(data, tmp_path):
 # Stops
 
 
-@pytest.mark.parametrize("stop_at", [0, 1, 5, 9])
-@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])  # of the batch's bytes that were written
+# `share` is of the batch's bytes that were written.
+@pytest.mark.parametrize(("stop_at", "share"), [(0, 0.0), (0, 0.4), (1, 1.0), (5, 0.4), (9, 1.0)])
 def test_a_stopped_run_goes_on_to_the_same_bytes(tmp_path, monkeypatch, stop_at, share):
     data = write_data(tmp_path / "data", english_captions(12))
     options = {"languages": ["fr", "ja"], "batch_size": 4, "license": "cc-by-nc-4.0"}

@@ -1,4 +1,4 @@
-"""One export for all tests of this folder: tracing a model takes seconds."""
+"""One export for all tests of this folder: tracing a model takes seconds, with every layer more."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from tests.helpers.tiny import tiny_model, tiny_processor
 
 @pytest.fixture(scope="session")
 def model() -> AtriModel:
-    return tiny_model()
+    return tiny_model(num_hidden_layers=1)
 
 
 @pytest.fixture(scope="session")
