@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..sources.raw_rows import PROBLEM_COLUMN, row_table
+from .checks import VECTOR_COLUMNS
 from .lookup import EMBEDDING_COLUMN
 
 
@@ -44,8 +45,18 @@ def _without_embeddings(table: pa.Table) -> pa.Table:
 
 def _as_row(row: Any, problem: str | None) -> dict[str, Any]:
     if isinstance(row, Mapping):
-        return dict(row) if problem is None else {**row, PROBLEM_COLUMN: problem}
+        vectors = {name: _nested(row[name]) for name in VECTOR_COLUMNS if row.get(name) is not None}
+        return {**row, **vectors} if problem is None else {**row, **vectors, PROBLEM_COLUMN: problem}
     return {PROBLEM_COLUMN: f"a row must be a dict, but this is a {type(row).__name__}"}
+
+
+def _nested(vectors: Any) -> Any:
+    """A vector, or a list of several, as a list of lists, so that a column can have both; others as they are."""
+    try:
+        found = np.asarray(vectors, dtype=np.float64)
+    except (TypeError, ValueError):
+        return vectors
+    return np.atleast_2d(found).tolist() if found.ndim in (1, 2) else vectors
 
 
 def _kind(embedding: Any) -> pa.DataType | None:

@@ -66,6 +66,8 @@ CASES = {
     },
     "mlclap": {"objective": "mlclap", "embed_regularization": True},
     "from scratch": {"objective": "kcl", "from_scratch": True},
+    "teach": {"objective": "teach", "num_groups": 4, "hold_languages": ["fr"], **TEN_STEPS},
+    "teach at once, captions alone": {"objective": "teach", "exact_step": False, "has_sounds": False},
     "text cache": {"objective": "kcl", "freeze_text": True, "text_cache_dir": "states"},
 }
 if is_peft_available():
@@ -94,8 +96,11 @@ def run_case(name: str, folder: Path, world_size: int) -> dict[str, Any]:
         model = AtriModel.from_pretrained(folder / "base")
     if "text_cache_dir" in options:
         options["text_cache_dir"] = str(folder / options["text_cache_dir"])
+    rows = make_rows(NUM_CLIPS, num_groups=num_groups)
+    if not options.pop("has_sounds", True):
+        rows = [{key: row[key] for key in row if key != "audio"} for row in rows]
     args = make_arguments(folder, per_device_train_batch_size=BATCH_SIZE // world_size, **options)
-    trainer, recorder = train(args, make_rows(NUM_CLIPS, num_groups=num_groups), model)
+    trainer, recorder = train(args, rows, model)
     check_processes(trainer, world_size)
     held_out = trainer.embed(RetrievalSet.from_rows(make_rows(5, num_captions=1, seed=1), LANGUAGES))
     return {

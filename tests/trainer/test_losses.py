@@ -10,7 +10,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from modeling_atri.loss_atri import Shard, info_nce_loss
-from modeling_atri.trainer.losses import akcl_loss, akcl_weights, cacl_loss, kcl_loss, mlclap_loss, ranking_divergence
+from modeling_atri.trainer.losses import (
+    akcl_loss,
+    akcl_weights,
+    cacl_loss,
+    kcl_loss,
+    mlclap_loss,
+    ranking_divergence,
+    teach_loss,
+)
 
 
 def embeddings(*shape: int) -> Tensor:
@@ -138,6 +146,35 @@ def test_akcl_equals_the_plain_formula(anchor, weight):
     assert_equal_with_gradients(loss, plain_akcl(audio, text, 6.0, anchor, weight), (audio, text))
 
 
+@pytest.mark.parametrize("audio_term", ["akcl", "kcl", "none"])
+@pytest.mark.parametrize("of_languages", [False, True], ids=["one teacher", "a teacher of each language"])
+def test_teaching_equals_the_plain_formula(audio_term, of_languages):
+    audio, text, scale = embeddings(5, 4), embeddings(3, 5, 4), torch.tensor(3.0, dtype=torch.float64)
+    teacher = embeddings(3, 5, 4).detach() if of_languages else embeddings(5, 4).detach()
+    expected = torch.zeros((), dtype=torch.float64)
+    for k in range(3):
+        own = teacher[k] if of_languages else teacher
+        for n in range(5):
+            expected = expected + 0.7 * sum((text[k, n, d] - own[n, d]) ** 2 for d in range(4)) / 15
+        if audio_term == "kcl":
+            expected = expected + plain_pair(audio, text[k], 3.0) / 3
+        if audio_term == "akcl":
+            expected = expected + (plain_pair(audio, text[k], 3.0) + plain_pair(own, text[k], 3.0)) / 6
+    loss = teach_loss(audio, text, teacher, scale, distill_weight=0.7, audio_term=audio_term)
+    leaves = (text,) if audio_term == "none" else (audio, text)
+    assert_equal_with_gradients(loss, expected, leaves)
+
+
+def test_teaching_without_sounds_is_distillation():
+    text, teacher = embeddings(2, 5, 4), embeddings(5, 4).detach()
+    loss = teach_loss(None, text, teacher, 10.0)
+    torch.testing.assert_close(loss, (2 - 2 * (text * teacher).sum(-1)).mean())  # of unit vectors
+    with pytest.raises(ValueError, match=r"must have the shape \(5, 4\), or for each language its own, \(2, 5, 4\)"):
+        teach_loss(None, text, teacher[1:], 10.0)
+    with pytest.raises(ValueError, match="must be 'akcl', 'kcl' or 'none'; got 'cacl'"):
+        teach_loss(None, text, teacher, 10.0, audio_term="cacl")
+
+
 def test_akcl_takes_ids_in_every_term():
     audio, text, ids = embeddings(4, 5), embeddings(2, 4, 5), torch.tensor([0, 1, 0, 2])
     terms = [info_nce_loss(audio, text[0], 6.0, ids), info_nce_loss(audio, text[1], 6.0, ids)]
@@ -222,9 +259,10 @@ def test_ranking_divergence_known_by_hand():
 
 
 @pytest.mark.parametrize("counts", [(2, 2), (3, 1)])
-@pytest.mark.parametrize("objective", ["kcl", "cacl", "mlclap", "akcl", "rankings"])
+@pytest.mark.parametrize("objective", ["kcl", "cacl", "mlclap", "akcl", "rankings", "teach"])
 def test_mean_over_processes_is_the_whole_batch(objective, counts):
     audio, text, ids = embeddings(4, 5), embeddings(3, 4, 5), torch.tensor([0, 1, 1, 2])
+    teacher = embeddings(4, 5).detach()
 
     def loss_of(audio: Tensor, text: Tensor, ids: Tensor, shard: Shard | None) -> Tensor:
         if objective == "kcl":
@@ -235,9 +273,14 @@ def test_mean_over_processes_is_the_whole_batch(objective, counts):
             return mlclap_loss(audio, text[0], 6.0, ids, embed_regularization=True, shard=shard)
         if objective == "rankings":
             return ranking_divergence(audio, text, 6.0, shard)
+        if objective == "teach":
+            own = teacher if shard is None else teacher[shard.offset : shard.offset + len(audio)]
+            return teach_loss(audio, text, own, 6.0, ids, 0.7, shard=shard)
         return akcl_loss(audio, text, 6.0, ids, anchor=1, shard=shard)
 
-    whole = {"audio": audio, "ids": ids} | {f"text {k}": text[k] for k in range(3)}
+    whole = {"audio": audio, "ids": ids, "teacher": teacher, "counted rows": teacher[:, :1]} | {
+        f"text {k}": text[k] for k in range(3)
+    }
     losses = []
     for rank, count in enumerate(counts):
         rows = slice(sum(counts[:rank]), sum(counts[:rank]) + count)
