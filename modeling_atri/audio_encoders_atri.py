@@ -59,7 +59,9 @@ class EncoderWindows:
 def audio_part(config: PreTrainedConfig) -> PreTrainedConfig:
     """The audio encoder's configuration in that of a whole model, such as `ClapConfig`; others are returned as is."""
     part = getattr(config, "audio_config", None)
-    return part if isinstance(part, PreTrainedConfig) and config.model_type not in AUDIO_ENCODER_TYPES else config
+    if not isinstance(part, PreTrainedConfig) or config.model_type in AUDIO_ENCODER_TYPES:
+        return config
+    return audio_part(part)  # PE-AV has a model of sounds and texts in it
 
 
 def audio_width(config: PreTrainedConfig) -> int:

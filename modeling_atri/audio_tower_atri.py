@@ -46,7 +46,7 @@ class AtriAudioTower(AtriPreTrainedModel):
     def __init__(self, config: PreTrainedConfig):
         if getattr(config, "apply_spec_augment", False):
             config.apply_spec_augment = False
-        windows, encoder = encoder_windows(config), _build_encoder(config)  # which settles the kind of attention
+        encoder, windows = _build_encoder(config), encoder_windows(config)  # the encoder settles the kind of attention
         super().__init__(config)
         self.windows = windows
         self.encoder = encoder

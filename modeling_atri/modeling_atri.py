@@ -136,13 +136,15 @@ class AtriModel(AtriPreTrainedModel):
 
         Args:
             audio_name_or_path (`str` or `os.PathLike`): CED, as Hub id (`mispeech/ced-base`, `-small`, `-mini`,
-                `-tiny`), folder or file; or a folder that holds an [`AtriAudioModel`] or [`AtriModel`].
+                `-tiny`), folder or file; another audio model of transformers, of which the encoder is taken (CLAP,
+                AST, Whisper, wav2vec2, ...), as Hub id or folder; or an [`AtriModel`] or its audio tower.
             text_name_or_path (`str` or `os.PathLike`): SONAR, as Hub id (`cointegrated/SONAR_200_text_encoder`),
                 folder, or file in fairseq2's naming; or any encoder that `AutoModel` knows, as Hub id or folder.
             projection_dim (`int`, *optional*, defaults to 1024): width of the shared embedding space.
             dtype (`torch.dtype` or `str`, *optional*, defaults to float32): dtype of all weights of the model.
             audio_revision, text_revision (`str`, *optional*, defaults to `"main"`): branch, tag or commit on the Hub.
-            hub_kwargs: `token`, `cache_dir`, `local_files_only` for both towers, as in `from_pretrained`.
+            hub_kwargs: `token`, `cache_dir`, `local_files_only` for both towers, as in `from_pretrained`, and
+                `trust_remote_code` for an audio model whose code is a part of its repository.
 
         Raises:
             ValueError: there is no such file or folder, it is another kind of model, or weights are missing, unknown

@@ -28,6 +28,11 @@ def build_text_model(config: PreTrainedConfig) -> PreTrainedModel:
             f"`text_config` is of type {config.model_type!r}, a decoder or an encoder-decoder whose encoder cannot be "
             "loaded alone. Use an encoder such as bert, xlm-roberta, modernbert, t5, or m2m_100 (SONAR, NLLB)."
         )
+    if type(config) not in auto_class._model_mapping and not getattr(config, "auto_map", None):
+        raise ValueError(
+            f"`text_config` is of type {config.model_type!r}, of which transformers has no encoder of text. Use one "
+            "such as bert, xlm-roberta, modernbert, t5, or m2m_100 (SONAR, NLLB)."
+        )
     text_model = auto_class.from_config(config)
     if text_model.main_input_name != "input_ids":
         raise ValueError(

@@ -94,18 +94,28 @@ def load_weights(
     name_or_path: str,
     config: PreTrainedConfig,
     wanted: set[str],
+    state_dict: dict[str, Tensor] | None = None,
     **hub_kwargs: Any,
 ) -> dict[str, Tensor]:
     """Load the weights named in `wanted` with the `from_pretrained` of their model, and check that all are there.
+
+    `from_pretrained` gives weights their names of today. `state_dict` are weights that were read before.
 
     Raises:
         ValueError: wanted weights are missing or of the wrong shape; `from_pretrained` would initialize them anew.
     """
     with quiet_transformers():
         model, info = model_class.from_pretrained(
-            name_or_path, config=config, output_loading_info=True, ignore_mismatched_sizes=True, **hub_kwargs
+            None if state_dict else name_or_path,
+            config=config,
+            state_dict=state_dict,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            **hub_kwargs,
         )
-    problems = [f"missing {key}" for key in sorted(info["missing_keys"] & wanted)]
+    loaded = model.state_dict()
+    learned = {key for key in wanted if loaded[key].is_floating_point()}  # the class computes indices and counts
+    problems = [f"missing {key}" for key in sorted(info["missing_keys"] & learned)]
     problems += [
         f"{key} is {tuple(found)}, not {tuple(expected)}"
         for key, found, expected in sorted(info["mismatched_keys"])
@@ -118,8 +128,7 @@ def load_weights(
         )
     if unused := sorted(info["unexpected_keys"]):
         logger.warning(f"{len(unused)} weights in {name_or_path} are not of the encoder: {shorten(unused)}.")
-    state_dict = model.state_dict()
-    return {key: state_dict[key] for key in wanted}
+    return {key: loaded[key] for key in wanted}
 
 
 @contextmanager

@@ -34,10 +34,13 @@ def load_and_join_towers(
     token: str | bool | None = None,
     cache_dir: str | os.PathLike | None = None,
     local_files_only: bool = False,
+    trust_remote_code: bool = False,
 ) -> Model:
     """Load both towers and join them, as documented in `AtriModel.from_audio_text_pretrained`."""
     hub_kwargs = {"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
-    audio = load_audio_tower(audio_name_or_path, revision=audio_revision, **hub_kwargs)
+    audio = load_audio_tower(
+        audio_name_or_path, trust_remote_code=trust_remote_code, revision=audio_revision, **hub_kwargs
+    )
     text = load_text_tower(text_name_or_path, revision=text_revision, **hub_kwargs)
     return join_towers(model_class, audio, text, projection_dim, dtype)
 

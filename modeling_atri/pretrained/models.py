@@ -4,12 +4,14 @@ import os
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedConfig
 
+from ..configuration_atri import AtriAudioConfig, AtriConfig
 from ..feature_extraction_atri import AtriFeatureExtractor
 from ..modeling_atri import AtriModel
 from ..processing_atri import AtriProcessor
 from ..sources import check_source
+from .audio_encoders import load_window_extractor
 from .checkpoints import naming_source, read_checkpoint
 from .joining import build_model
 from .state_dicts import convert_mlclap_state_dict
@@ -51,7 +53,12 @@ def from_mlclap_checkpoint(
 
 
 def make_processor(
-    tokenizer_name_or_path: str | os.PathLike, normalize_text: bool = False, **hub_kwargs: Any
+    tokenizer_name_or_path: str | os.PathLike,
+    normalize_text: bool = False,
+    audio: str | os.PathLike | None = None,
+    trust_remote_code: bool = False,
+    audio_revision: str = "main",
+    **hub_kwargs: Any,
 ) -> AtriProcessor:
     """Make the `AtriProcessor` of a model whose text tower was trained with this tokenizer.
 
@@ -60,13 +67,42 @@ def make_processor(
             `facebook/nllb-200-distilled-600M`.
         normalize_text (`bool`, *optional*, defaults to `False`): lower-case captions and strip punctuation, as
             ML-CLAP needs it.
-        hub_kwargs: `revision`, `token`, `cache_dir`, `local_files_only`, as in `from_pretrained`.
+        audio (`str` or `os.PathLike`, *optional*): the model that the audio tower was loaded from. Default: CED.
+        trust_remote_code (`bool`, *optional*, defaults to `False`): run the feature extractor that is a part of the
+            audio model's repository.
+        audio_revision (`str`, *optional*, defaults to `"main"`): branch, tag or commit of the audio model.
+        hub_kwargs: `revision` of the tokenizer, `token`, `cache_dir`, `local_files_only`, as in `from_pretrained`.
 
     Raises:
-        ValueError: there is no such folder, or the tokenizer puts the language code last.
+        ValueError: there is no such folder, the tokenizer puts the language code last, or the audio model comes
+            without the settings of its feature extractor.
         OSError: the Hub repository does not exist or cannot be reached.
     """
     tokenizer_name_or_path = check_source(tokenizer_name_or_path, "file or folder", needs_owner=False)
     with naming_source(tokenizer_name_or_path):
         tokenizer = AutoTokenizer.from_pretrained(tokenizer_name_or_path, **hub_kwargs)
-    return AtriProcessor(AtriFeatureExtractor(), tokenizer, normalize_text=normalize_text)
+    extractor = make_feature_extractor(audio, trust_remote_code, **hub_kwargs | {"revision": audio_revision})
+    return AtriProcessor(extractor, tokenizer, normalize_text=normalize_text)
+
+
+def make_feature_extractor(
+    audio: str | os.PathLike | None = None, trust_remote_code: bool = False, **hub_kwargs: Any
+) -> Any:
+    """Make the feature extractor of the audio tower that `load_audio_tower` loads under the same name; see there.
+
+    Returns:
+        `AtriFeatureExtractor` for CED, otherwise an `AtriWindowFeatureExtractor` with the settings of the audio model,
+        or the extractor of a saved `AtriModel`.
+    """
+    if audio is None:
+        return AtriFeatureExtractor()
+    audio = check_source(audio, "file or folder", needs_owner=False)
+    if os.path.isfile(audio):
+        return AtriFeatureExtractor()
+    with naming_source(audio):
+        model_type = PreTrainedConfig.get_config_dict(audio, **hub_kwargs)[0].get("model_type")
+        if model_type == AtriConfig.model_type:
+            return AtriProcessor.from_pretrained(audio, **hub_kwargs).feature_extractor
+    if model_type in ("ced", AtriAudioConfig.model_type):
+        return AtriFeatureExtractor()
+    return load_window_extractor(audio, trust_remote_code, **hub_kwargs)

@@ -1,4 +1,4 @@
-"""Pretrained towers: CED for audio; SONAR, or another encoder of transformers, for text."""
+"""Pretrained towers: CED or another encoder of transformers for audio; SONAR or another one for text."""
 
 import os
 from dataclasses import dataclass
@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, PreTrainedConfig
 
-from ..configuration_atri import AtriAudioConfig
+from ..audio_encoders_atri import audio_part
+from ..configuration_atri import AtriAudioConfig, AtriConfig, AtriEmbeddedAudioConfig
 from ..sources import check_source, public_name
 from ..text_model_atri import build_text_model
+from .audio_encoders import load_audio_encoder, load_saved_encoder
 from .checkpoints import load_weights, naming_source, read_checkpoint, read_weights
 from .state_dicts import (
     convert_ced_state_dict,
@@ -32,19 +34,24 @@ class Tower:
     state_dict: dict[str, Tensor]
 
 
-def load_audio_tower(name_or_path: str | os.PathLike, heads: int | None = None, **hub_kwargs: Any) -> Tower:
-    """Load CED, or an audio tower that this package saved.
+def load_audio_tower(
+    name_or_path: str | os.PathLike, heads: int | None = None, trust_remote_code: bool = False, **hub_kwargs: Any
+) -> Tower:
+    """Load CED, another audio encoder of transformers, or the audio tower of a model that this package saved.
 
     Args:
-        name_or_path: a weight file of CED in either naming; a folder or Hub id of `CedForAudioClassification` or
-            `CedModel` (`mispeech/ced-tiny`, `-mini`, `-small`, `-base`); or one of `AtriAudioModel` or `AtriModel`.
-        heads (`int`, *optional*): number of attention heads. Default: from `config.json`, otherwise that of the
-            published model of this width.
+        name_or_path: a weight file of CED in either naming; or a folder or Hub id of CED (`mispeech/ced-tiny`,
+            `-mini`, `-small`, `-base`), of an audio model of transformers (CLAP, AST, Whisper, wav2vec2, HuBERT,
+            WavLM, PE-Audio, ...), of which the encoder is taken, or of an `AtriModel` or its audio tower.
+        heads (`int`, *optional*): number of attention heads of CED. Default: from `config.json`, otherwise that of
+            the published model of this width.
+        trust_remote_code (`bool`, *optional*, defaults to `False`): run the code of a repository that brings its own
+            model.
         hub_kwargs: `revision`, `token`, `cache_dir`, `local_files_only`, as in `from_pretrained`.
 
     Raises:
-        ValueError: there is no such file or folder, it is another kind of model, or its weights are missing, unknown,
-            or of the wrong shape.
+        ValueError: there is no such file or folder, it is not an audio model, or its weights are missing, unknown, or
+            of the wrong shape.
         OSError: the Hub repository does not exist or cannot be reached.
     """
     name_or_path = check_source(name_or_path, "file or folder", needs_owner=False)
@@ -55,24 +62,24 @@ def load_audio_tower(name_or_path: str | os.PathLike, heads: int | None = None, 
     with naming_source(name_or_path):
         published, _ = PreTrainedConfig.get_config_dict(name_or_path, **hub_kwargs)
         model_type = published.get("model_type")
-    if model_type in ("atri_audio_model", "atri"):
-        config = AtriAudioConfig.from_pretrained(name_or_path, **hub_kwargs)
-        tower = Tower(config, select_audio_state_dict(read_weights(name_or_path, **hub_kwargs), config))
+    if model_type in (AtriConfig.model_type, AtriAudioConfig.model_type):
+        tower = _saved_tower(name_or_path, model_type, **hub_kwargs)
     elif model_type == "ced":
         _check_ced_features(published, name_or_path)
         heads = published.get("num_heads") if heads is None else heads
         tower = Tower(*convert_ced_state_dict(read_weights(name_or_path, **hub_kwargs), heads))
         _set_max_frames(tower.config, published.get("target_length", tower.config.max_frames), name_or_path)
+    elif heads is not None:
+        raise ValueError(_heads_are_known(name_or_path, heads))
     else:
-        raise ValueError(
-            f"{name_or_path} is of type {model_type!r}; the audio tower must be CED (mispeech/ced-base is of type "
-            "'ced') or a saved AtriAudioModel or AtriModel."
-        )
+        tower = Tower(*load_audio_encoder(name_or_path, trust_remote_code, **hub_kwargs))
     tower.config.name_or_path = public_name(name_or_path)
     return tower
 
 
-def load_text_tower(name_or_path: str | os.PathLike, heads: int | None = None, **hub_kwargs: Any) -> Tower:
+def load_text_tower(
+    name_or_path: str | os.PathLike, heads: int | None = None, trust_remote_code: bool = False, **hub_kwargs: Any
+) -> Tower:
     """Load SONAR, or another text encoder of transformers.
 
     Args:
@@ -81,6 +88,8 @@ def load_text_tower(name_or_path: str | os.PathLike, heads: int | None = None, *
             or any encoder that `AutoModel` knows, which is loaded without its pooler.
         heads (`int`, *optional*): number of attention heads, for files alone: a folder has it in `config.json`.
             Default: that of the published model of this width.
+        trust_remote_code (`bool`, *optional*, defaults to `False`): read a configuration by its repository's code. A
+            text tower itself must be a class of transformers.
         hub_kwargs: `revision`, `token`, `cache_dir`, `local_files_only`, as in `from_pretrained`.
 
     Raises:
@@ -94,10 +103,12 @@ def load_text_tower(name_or_path: str | os.PathLike, heads: int | None = None, *
         tower.config.name_or_path = "SONAR"
         return tower
     with naming_source(name_or_path):
-        config = AutoConfig.from_pretrained(name_or_path, **hub_kwargs)
+        config = AutoConfig.from_pretrained(name_or_path, trust_remote_code=trust_remote_code, **hub_kwargs)
     if heads is not None:
+        raise ValueError(_heads_are_known(name_or_path, heads))
+    if audio_part(config) is not config:
         raise ValueError(
-            f"The attention heads of {name_or_path} are in its config.json; do not pass {heads} for them."
+            f"{name_or_path} is of type {config.model_type!r}, a whole model of sounds and texts. Name a text encoder."
         )
     if config.model_type == "m2m_100":
         state_dict = convert_m2m100_state_dict(read_weights(name_or_path, **hub_kwargs), config)
@@ -107,6 +118,24 @@ def load_text_tower(name_or_path: str | os.PathLike, heads: int | None = None, *
         state_dict = load_weights(type(encoder), name_or_path, config, set(encoder.state_dict()), **hub_kwargs)
     config.name_or_path = public_name(name_or_path)
     return Tower(config, state_dict)
+
+
+def _saved_tower(name_or_path: str, model_type: str, **hub_kwargs: Any) -> Tower:
+    """The audio tower of a saved `AtriModel`, or a saved CED tower."""
+    if model_type == AtriAudioConfig.model_type:
+        config = AtriAudioConfig.from_pretrained(name_or_path, **hub_kwargs)
+    else:
+        config = AtriConfig.from_pretrained(name_or_path, **hub_kwargs).audio_config
+    if config.model_type == AtriEmbeddedAudioConfig.model_type:
+        return Tower(config, {})
+    state_dict = read_weights(name_or_path, **hub_kwargs)
+    if config.model_type == AtriAudioConfig.model_type:
+        return Tower(config, select_audio_state_dict(state_dict, config))
+    return Tower(config, load_saved_encoder(config, state_dict, name_or_path))
+
+
+def _heads_are_known(name_or_path: str, heads: int) -> str:
+    return f"The attention heads of {name_or_path} are in its config.json; do not pass {heads} for them."
 
 
 def _check_ced_features(published: dict[str, Any], name_or_path: str) -> None:

@@ -365,13 +365,13 @@ def test_keys_of_a_saved_audio_tower_that_do_not_fit_are_named(tmp_path, towers)
 
 def test_other_models_are_refused_by_name(tmp_path, towers):
     BertConfig(**SMALL).save_pretrained(tmp_path / "bert")
-    with pytest.raises(ValueError, match="is of type 'bert'; the audio tower must be CED"):
+    with pytest.raises(ValueError, match="bert cannot be the audio tower: .* 'bert', which reads input_ids, not"):
         load_audio_tower(tmp_path / "bert")
     GPT2Config(n_layer=1).save_pretrained(tmp_path / "gpt2")
     with pytest.raises(ValueError, match="`text_config` is of type 'gpt2', a decoder"):
         load_text_tower(tmp_path / "gpt2")
     AtriConfig().save_pretrained(tmp_path / "atri")
-    with pytest.raises(ValueError, match="which reads input_features, not text"):
+    with pytest.raises(ValueError, match="is of type 'atri', a whole model of sounds and texts. Name a text"):
         load_text_tower(tmp_path / "atri")
     with pytest.raises(ValueError, match="keys are not CED's: embed_tokens.weight"):
         load_audio_tower(towers[1] / "model.safetensors")
