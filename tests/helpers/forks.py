@@ -2,8 +2,10 @@
 
 import multiprocessing
 import os
+import sys
 import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 
@@ -42,6 +44,20 @@ def check_call(function: Callable[..., None], *args: Any, timeout: float = 280.0
     ended = call(function, *args, timeout=timeout)
     assert ended.status == 0, ended.said[-8000:]
     return ended.said
+
+
+def run_program(program: str, *arguments: str, folder: Path) -> str:
+    """Run the text of a program, as `call` does, in a folder; what it wrote.
+
+    Nothing of this repository is imported for it.
+    """
+    return check_call(_run_program, program, arguments, folder)
+
+
+def _run_program(program: str, arguments: tuple[str, ...], folder: Path) -> None:
+    os.chdir(folder)
+    sys.argv = ["-c", *arguments]
+    exec(compile(program, "<program>", "exec"), {"__name__": "__main__"})
 
 
 def _run(log: str, environment: dict[str, str], function: Callable[..., None], args: tuple[Any, ...]) -> None:

@@ -1,18 +1,15 @@
 """Auto classes where this package is installed: before it is imported, after, and with remote code in between."""
 
 import json
-import os
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoProcessor, AutoTokenizer, NllbTokenizer
 
 from modeling_atri import AtriAudioConfig, AtriAudioModel, AtriConfig, AtriFeatureExtractor, AtriModel, AtriProcessor
+from tests.helpers.forks import run_program
 from tests.helpers.tiny import CAPTIONS, tiny_config, tiny_model, tiny_processor
 
 
@@ -74,21 +71,6 @@ def test_settings_of_the_processor_pass_through(folder):
     assert torch.equal(processor(text=caption)["input_ids"], expected)
 
 
-def run_python(program: str, *arguments: Any) -> dict[str, Any]:
-    """What a program prints as its last line, JSON, in a process that imports this package only when told to."""
-    result = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-        stdin=subprocess.DEVNULL,  # nobody answers transformers' question whether to run the folder's code
-        env=os.environ | {"HF_MODULES_CACHE": str(arguments[-1])},
-    )
-    assert result.returncode == 0, result.stderr[-4000:]
-    return json.loads(result.stdout.splitlines()[-1])
-
-
 @pytest.mark.heavy
 def test_before_and_after_the_package_is_imported(folder, tmp_path):
     program = """
@@ -124,7 +106,7 @@ def test_before_and_after_the_package_is_imported(folder, tmp_path):
         ]
         print("\\n" + json.dumps(facts))  # after transformers' question, which ends without a newline
     """
-    facts = run_python(program, folder, tmp_path / "modules")
+    facts = json.loads(run_program(textwrap.dedent(program), str(folder), folder=tmp_path).splitlines()[-1])
     assert "trust_remote_code=True" in facts["not imported"]
     assert facts["imported by remote code"] == []
     assert facts["remote"].startswith("transformers_modules.")

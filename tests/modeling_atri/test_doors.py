@@ -3,9 +3,6 @@
 import inspect
 import io
 import json
-import os
-import subprocess
-import sys
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -26,6 +23,7 @@ from modeling_atri.mteb import AtriMtebEncoder
 from modeling_atri.trainer.data.collator import AtriDataCollator
 from modeling_atri.trainer.data.draws import LanguageDraws
 from modeling_atri.trainer.data.feature_cache import FeatureCache
+from tests.helpers.forks import run_program
 from tests.helpers.tiny import CAPTIONS, tiny_model, tiny_processor
 
 
@@ -314,16 +312,7 @@ json.dump([found, reasons], open(output, "w"))
 def test_without_the_package(doors, files, expected, tmp_path):
     functions = "\n".join(map(inspect.getsource, (stereo, forms_with_rate, refused)))
     arguments = [doors.folder, str(tmp_path / "found.json"), json.dumps(RATES), *files.values()]
-    done = subprocess.run(
-        [sys.executable, "-c", REMOTE_PROGRAM.replace("FUNCTIONS", functions), *arguments],
-        cwd=tmp_path,
-        env={**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
+    run_program(REMOTE_PROGRAM.replace("FUNCTIONS", functions), *arguments, folder=tmp_path)
     found, reasons = json.loads((tmp_path / "found.json").read_text())
     assert set(found) == {f"{form} {rate}" for form in FORMS for rate in RATES}
     for name, embeddings in found.items():
