@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from importlib import import_module
 from inspect import Parameter, signature
+from os import PathLike
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.auto.modeling_auto import MODEL_MAPPING
 from transformers.utils import can_return_tuple
@@ -17,6 +18,7 @@ from .audio_encoders_atri import AUDIO_ENCODER_TYPES, encoder_windows
 from .base_model_atri import MODEL_OPTIONS, AtriPreTrainedModel, check_inputs
 from .ced_model_atri import AtriAudioModel
 from .embedded_audio_atri import AtriEmbeddedAudioModel
+from .remote_towers_atri import HUB_ARGUMENTS, UnloadedAudioConfig
 
 
 # Encoders that `AutoModel` does not make of their configuration, with their modules in transformers.
@@ -44,14 +46,39 @@ class AtriAudioTower(AtriPreTrainedModel):
     input_modalities = ("audio",)
 
     def __init__(self, config: PreTrainedConfig):
-        if getattr(config, "apply_spec_augment", False):
+        if hasattr(config, "mask_time_prob"):
             config.apply_spec_augment = False
-        encoder, windows = _build_encoder(config), encoder_windows(config)  # the encoder settles the kind of attention
+        encoder = _build_encoder(config)  # before, because it settles the kind of attention in the configuration
         super().__init__(config)
-        self.windows = windows
+        self.windows = encoder_windows(config)
         self.encoder = encoder
         self._options = _options_of(self.encoder)
         self.post_init()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | PathLike,
+        *args: Any,
+        config: PreTrainedConfig | None = None,
+        **kwargs,
+    ) -> "AtriAudioTower":
+        """Load a tower that was saved, or any checkpoint of an audio encoder's own class."""
+        trust = kwargs.pop("trust_remote_code", None)
+        if config is None:
+            hub_arguments = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
+            config = AutoConfig.from_pretrained(
+                pretrained_model_name_or_path, trust_remote_code=trust, **hub_arguments
+            )
+        with torch.device("meta"):
+            tower = cls(config)
+        encoder_class = type(tower.encoder)
+        tower.encoder = encoder_class.from_pretrained(pretrained_model_name_or_path, *args, config=config, **kwargs)
+        return tower.eval()
+
+    def save_pretrained(self, save_directory: str | PathLike, **kwargs: Any) -> None:
+        """Save the encoder as its own class does, so that it can also be loaded with that."""
+        self.encoder.save_pretrained(save_directory, **kwargs)
 
     def get_correct_attn_implementation(self, requested_attention: str | None, is_init_check: bool = False) -> str:
         owner = self.encoder if "encoder" in self._modules else super()
@@ -191,6 +218,11 @@ class AtriAudioTower(AtriPreTrainedModel):
 
 def _build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
     """Build the encoder of an audio configuration with random weights."""
+    if config.model_type == UnloadedAudioConfig.model_type:
+        raise ValueError(
+            f"The audio encoder is of type {config.values['model_type']!r}, whose code is a part of the repository. "
+            "Read that code. If you trust it, load the model with `trust_remote_code=True`."
+        )
     if config.model_type in _ENCODER_CLASSES:
         module, name = _ENCODER_CLASSES[config.model_type]
         return getattr(import_module(f"transformers.models.{module}"), name)._from_config(config)

@@ -2,6 +2,8 @@
 
 import copy
 import math
+from importlib import import_module
+from os import PathLike
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
@@ -10,6 +12,7 @@ from transformers.configuration_utils import PreTrainedConfig, SubConfigSpec
 from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME, auto_docstring
 
 from .audio_encoders_atri import audio_part, audio_width
+from .remote_towers_atri import UnloadedAudioConfig, code_of, load_audio_config, references_to, save_code_beside
 
 
 PAPER_TEMPERATURE = 0.07  # tau of the softmax in ATRI (Yin et al., ACL 2025)
@@ -230,11 +233,21 @@ class AtriConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
         if self.projection_dim < 1:
             raise ValueError(f"`projection_dim` must be at least 1, got {self.projection_dim}.")
-        if not self.has_audio_head and self.projection_dim != audio_width(self.audio_config):
+        is_loaded = self.audio_config.model_type != UnloadedAudioConfig.model_type
+        if is_loaded and not self.has_audio_head and self.projection_dim != audio_width(self.audio_config):
             raise ValueError(
                 f"Without an audio head, `projection_dim` ({self.projection_dim}) must be the width of the audio "
                 f"tower ({audio_width(self.audio_config)})."
             )
+
+    def to_json_file(self, json_file_path: str | PathLike, use_diff: bool = True) -> None:
+        """Save as JSON, with the code of an audio encoder that came from a repository beside it."""
+        model_class = None if self.audio_config.model_type in OWN_AUDIO_CONFIGS else _model_class(self.audio_config)
+        code = code_of([type(self.audio_config), model_class])
+        if self.audio_config.model_type not in OWN_AUDIO_CONFIGS and code:
+            self.audio_config.auto_map = references_to(code)
+            save_code_beside(json_file_path, code)
+        super().to_json_file(json_file_path, use_diff)
 
     def to_dict(self) -> dict[str, Any]:
         output = super().to_dict()
@@ -248,12 +261,19 @@ def _audio_config_of(values: dict[str, Any]) -> PreTrainedConfig:
     model_type = values.get("model_type", AtriAudioConfig.model_type)
     if model_type in OWN_AUDIO_CONFIGS:
         return OWN_AUDIO_CONFIGS[model_type](**values)
+    if model_type not in CONFIG_MAPPING and "AutoConfig" in values.get("auto_map", {}):
+        return load_audio_config(values)
     if model_type not in CONFIG_MAPPING:
         raise ValueError(
             f"`audio_config` is of type {model_type!r}, which transformers does not know. Use an audio encoder of "
             "transformers, or load the repository that defines this type with `trust_remote_code=True`."
         )
     return CONFIG_MAPPING[model_type](**values)
+
+
+def _model_class(config: PreTrainedConfig) -> type | None:
+    """The class that `AutoModel` makes of a configuration, where it is known."""
+    return import_module("transformers.models.auto.modeling_auto").MODEL_MAPPING.get(type(config), None)
 
 
 AtriAudioConfig.register_for_auto_class()

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AutoModel
+from transformers import AutoModel, PreTrainedConfig
 from transformers.core_model_loading import ConversionOps, WeightConverter
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.modeling_utils import PreTrainedModel
@@ -24,6 +24,7 @@ from .configuration_atri import IS_REMOTE_CODE, LOGIT_SCALE, AtriConfig
 from .embedded_audio_atri import AtriEmbeddedAudioModel
 from .loss_atri import info_nce_loss
 from .pipelines_atri import register_pipelines
+from .remote_towers_atri import HUB_ARGUMENTS, UnloadedAudioConfig, load_audio_config, trusting
 from .text_model_atri import build_text_model, cut_captions, max_text_tokens
 
 
@@ -169,6 +170,27 @@ class AtriModel(AtriPreTrainedModel):
             text_revision=text_revision,
             **hub_kwargs,
         )
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | PathLike,
+        *model_args: Any,
+        config: PreTrainedConfig | str | PathLike | None = None,
+        trust_remote_code: bool | None = None,
+        **kwargs: Any,
+    ) -> "AtriModel":
+        """Same as in transformers. `trust_remote_code=True` allows an audio encoder that is code of the repository."""
+        if trust_remote_code:
+            hub_arguments = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
+            found = config
+            if not isinstance(config, PreTrainedConfig):
+                found = cls.config_class.from_pretrained(config or pretrained_model_name_or_path, **hub_arguments)
+            if found.audio_config.model_type == UnloadedAudioConfig.model_type:
+                config = found
+                with trusting(pretrained_model_name_or_path, hub_arguments):
+                    config.audio_config = load_audio_config(found.audio_config.values)
+        return super().from_pretrained(pretrained_model_name_or_path, *model_args, config=config, **kwargs)
 
     @staticmethod
     def _load_pretrained_model(model, state_dict, checkpoint_files, load_config, *args, **kwargs):

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
+from os import PathLike
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from .audio_inputs_atri import AudioInput
 from .clip_features_atri import as_columns
 from .configuration_atri import IS_REMOTE_CODE, AtriConfig
 from .languages_atri import ATRI_LANGUAGES, is_language_code, one_language_each, resolve_language
+from .remote_towers_atri import trusting
 from .text_tokens_atri import pad, tokenize
 
 
@@ -237,6 +239,22 @@ class AtriProcessor(ProcessorMixin):
         text = {name: text[name] for name in _TEXT_ARGUMENTS if name in text}
         audio = {name: audio[name] for name in _AUDIO_ARGUMENTS if name in audio}
         return text, audio, TensorType(return_tensors)
+
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | PathLike, *args: Any, trust_remote_code: bool | None = None, **kwargs
+    ) -> "AtriProcessor":
+        """Same as in transformers. `trust_remote_code=True` also loads an extractor that is code of the repository."""
+        if not trust_remote_code:
+            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        with trusting(pretrained_model_name_or_path, kwargs):
+            return super().from_pretrained(pretrained_model_name_or_path, *args, trust_remote_code=True, **kwargs)
+
+    def to_json_file(self, json_file_path: str | PathLike, *args: Any, **kwargs: Any) -> None:
+        """Save as JSON, with the code of an extractor that came from a repository beside it."""
+        super().to_json_file(json_file_path, *args, **kwargs)
+        if hasattr(self.feature_extractor, "save_code_beside"):
+            self.feature_extractor.save_code_beside(json_file_path)
 
     def save_pretrained(self, save_directory, push_to_hub: bool = False, **kwargs) -> list[str]:
         files = super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)

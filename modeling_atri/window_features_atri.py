@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from .audio_encoders_atri import INPUT_LAYOUTS, WINDOW_SECONDS, EncoderWindows, 
 from .audio_inputs_atri import MIN_SECONDS
 from .clip_features_atri import AtriClipExtractor
 from .configuration_atri import IS_REMOTE_CODE
+from .remote_towers_atri import code_of, load_class, references_to, save_code_beside, trusting
 
 
 # Window of an extractor that is not known here, in seconds: the length of AudioSet's clips.
@@ -109,8 +111,30 @@ class AtriWindowFeatureExtractor(AtriClipExtractor):
             for name in ("window_seconds", "min_num_samples", "auto_map")
             if hasattr(self, name)
         }
-        own = {"feature_extractor_type": type(self).__name__, "feature_extractor": self.feature_extractor.to_dict()}
+        wrapped = self.feature_extractor.to_dict()
+        if code := code_of([type(self.feature_extractor)]):
+            wrapped["auto_map"] = references_to(code)
+        own = {"feature_extractor_type": type(self).__name__, "feature_extractor": wrapped}
         return own | saved
+
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | PathLike, trust_remote_code: bool | None = None, **kwargs: Any
+    ) -> "AtriWindowFeatureExtractor":
+        """Same as in transformers. `trust_remote_code=True` also loads an extractor that is code of the repository."""
+        if not trust_remote_code and not IS_REMOTE_CODE:
+            return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+        with trusting(pretrained_model_name_or_path, kwargs):
+            return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+
+    def to_json_file(self, json_file_path: str | PathLike) -> None:
+        """Save as JSON, with the code of an extractor that came from a repository beside it."""
+        super().to_json_file(json_file_path)
+        self.save_code_beside(json_file_path)
+
+    def save_code_beside(self, json_file: str | PathLike) -> None:
+        """Copy the code of an extractor that came from a repository into the folder of a file that names it."""
+        save_code_beside(json_file, code_of([type(self.feature_extractor)]))
 
     def spans(self, num_samples: int) -> list[tuple[int, int]]:
         """First and last sample (exclusive) of the windows of a clip."""
@@ -190,6 +214,11 @@ def _extractor_of(feature_extractor: SequenceFeatureExtractor | Mapping[str, Any
         return feature_extractor
     name = feature_extractor.get("feature_extractor_type")
     extractor_class = feature_extractor_class_from_name(name) if name else None
+    if extractor_class is None and (reference := feature_extractor.get("auto_map", {}).get("AutoFeatureExtractor")):
+        loaded = load_class(reference)
+        extractor_class = loaded and loaded[0]
+        if extractor_class is not None:
+            extractor_class.register_for_auto_class()
     if extractor_class is None:
         raise ValueError(
             f"`feature_extractor` is of type {name!r}, which transformers does not know. If it is code of a "
