@@ -229,7 +229,9 @@ def tower_config(tower: Tower) -> PreTrainedConfig:
 def tower_model(tower: Tower, **overrides: Any) -> AtriModel:
     text_config = tiny_config().text_config.to_dict()
     settings: dict[str, Any] = {"audio_config": tower_config(tower), "text_config": text_config, "projection_dim": 12}
-    return randomise(AtriModel(AtriConfig(**settings | overrides)))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return randomise(AtriModel(AtriConfig(**settings | overrides)))
 
 
 def tower_processor(tower: Tower) -> AtriProcessor:

@@ -83,9 +83,8 @@ def test_saved_with_its_code_and_loaded_again(pair, saved, auto_class, tmp_path)
     for part in (model, processor):
         part.save_pretrained(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {path.name for path in saved.iterdir()}
-    assert torch.equal(
-        embeddings(AtriModel.from_pretrained(tmp_path, trust_remote_code=True), processor), embeddings(*pair)
-    )
+    again = AtriModel.from_pretrained(tmp_path, trust_remote_code=True)
+    assert torch.equal(embeddings(again, processor), embeddings(*pair))
 
 
 @pytest.mark.parametrize("auto_class", [AutoModel, AtriModel, AutoProcessor, AtriProcessor, AutoFeatureExtractor])
@@ -108,7 +107,7 @@ def test_an_encoder_that_is_not_described_is_refused(repository):
 
 @pytest.mark.heavy
 def test_without_the_package(pair, saved, tmp_path):
-    """A folder with the code of CLAP's tower, and one with that of a repository, for people who have transformers only."""
+    """A model with CLAP's tower, and one with that of a repository, where people have transformers only."""
     clap = TOWERS["clap"]
     for part in (tower_model(clap), tower_processor(clap)):
         part.save_pretrained(tmp_path / "clap")
@@ -116,10 +115,11 @@ def test_without_the_package(pair, saved, tmp_path):
         part.save_pretrained(tmp_path / "toy")
     clips = {f"clip{index}": clip for index, clip in enumerate(CLIPS)}
     np.savez(tmp_path / "inputs.npz", **clips)
+    (tmp_path / "site-packages").mkdir()
     run_bare(CLIENT, link_packages(tmp_path / "site-packages", ["numpy", "torch", "transformers"]), tmp_path)
     numbers = np.load(tmp_path / "numbers.npz")
     np.testing.assert_allclose(numbers["toy"], embeddings(*pair), atol=1e-6)
-    audio = [{"array": clip, "sampling_rate": 48_000} for clip in CLIPS]
     with torch.no_grad():
-        expected = tower_model(clap).get_audio_features(**tower_processor(clap)(audio=audio)).pooler_output
+        inputs = tower_processor(clap)(audio=CLIPS, sampling_rate=48_000)
+        expected = tower_model(clap).get_audio_features(**inputs).pooler_output
     np.testing.assert_allclose(numbers["clap"], expected, atol=1e-6)
