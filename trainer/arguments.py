@@ -150,6 +150,11 @@ class AtriTrainingArguments(TrainingArguments):
         None, "Column whose equal values make clips positives of one another (default: group_id, else audio_id)."
     )
     freeze_audio: bool = option(False, "Do not train the audio tower. Its projection is trained.")
+    freeze_audio_head: bool = option(
+        False,
+        "Do not train the projection of the audio tower. With freeze_audio, embeddings of the model itself can then "
+        "stand in the place of recordings.",
+    )
     freeze_text: bool = option(
         False, "Do not train the text tower, and run it without dropout. Its projection is trained."
     )

@@ -30,6 +30,8 @@ def prepare_model(model: "AtriModel | PeftModel", args: AtriTrainingArguments, i
     """
     base = unwrap_peft_model(model)
     freeze(base, audio=args.freeze_audio, text=args.freeze_text)
+    if args.freeze_audio_head:
+        base.audio_projection.requires_grad_(False)
     if find_objective(args.objective).has_teacher:
         for part in (base.audio_model, base.audio_projection, base.learned_logit_scale):
             part.requires_grad_(False)
