@@ -115,7 +115,8 @@ class VectorTable:
 
     def _batches(self, path: Path, column: str, size: int) -> Iterator[pa.RecordBatch]:
         try:
-            with pq.ParquetFile(path) as file:
+            # Without a buffer, whole groups of rows would be read at once, and some files are a single group.
+            with pq.ParquetFile(path, pre_buffer=False, buffer_size=2**20) as file:
                 yield from file.iter_batches(size, columns=[column])
         except (pa.ArrowException, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:  # of the disk, not of the content

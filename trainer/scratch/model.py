@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import datasets
+import numpy as np
 import torch
 
 from modeling_atri.bounds import Bounds, Dropout, Positive, PositiveCount, check_options, option
@@ -19,6 +20,9 @@ from modeling_atri.processing_atri import AtriProcessor
 
 from ..data.batches import without_audio
 from .tokenizer import train_tokenizer
+
+
+_MOST_ROWS = 100_000  # that a tokenizer is learned from; more would take minutes
 
 
 @dataclass
@@ -95,8 +99,13 @@ class ScratchArguments(ScratchTextArguments):
 
 
 def caption_texts(rows: Sequence[dict], languages: Sequence[str]) -> Iterable[str]:
-    """All captions of rows from `load_rows`, row by row and language by language."""
+    """All captions of rows from `load_rows`, row by row and language by language.
+
+    Of more than 100,000 rows without recordings, so many are taken, evenly spread.
+    """
     if isinstance(rows, datasets.Dataset) and "audio" not in rows.column_names and _are_lists(rows, languages):
+        if len(rows) > _MOST_ROWS:
+            rows = rows.select(np.linspace(0, len(rows) - 1, _MOST_ROWS).astype(int))
         for table in rows.with_format("arrow").select_columns(["captions"]).iter(batch_size=2**12):
             for captions in table["captions"].to_pylist():
                 yield from (text for code in languages for text in captions[code])
