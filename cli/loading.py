@@ -3,7 +3,7 @@
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from modeling_atri.sources import check_source, nearest_path, parse_hub_dataset, public_name
 
@@ -11,6 +11,7 @@ from modeling_atri.sources import check_source, nearest_path, parse_hub_dataset,
 if TYPE_CHECKING:
     from modeling_atri import AtriModel, AtriProcessor
     from modeling_atri.embedding_store import StoredVectors
+    from modeling_atri.hub_cards.results import DataNames
 
 
 DATA_HELP = (
@@ -159,3 +160,15 @@ def hub_id(source: str | None) -> str | None:
     """The id of a data set on the Hub; None for a path."""
     found = None if source is None else parse_hub_dataset(source)
     return None if found is None else found.repo
+
+
+def data_names(data: Any, group_column: str | None) -> "DataNames":
+    """The names of the data of a run, from the options `train_data`, `eval_data` and their splits."""
+    names = {
+        "train": data_name(data.train_data, data.train_split),
+        "train_hub_id": hub_id(data.train_data),
+        "eval": data_name(data.eval_data, data.eval_split),
+        "eval_hub_id": hub_id(data.eval_data),
+        "group_column": group_column,
+    }
+    return {fact: name for fact, name in names.items() if name is not None}

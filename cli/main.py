@@ -16,6 +16,7 @@ _HELP = {
     "prepare": "turn AudioCaps, Clotho, WavCaps and other corpora into folders to train and test on",
     "translate": "translate the captions of a folder into other languages with NLLB-200 or MADLAD-400",
     "train": "train or fine-tune a model on a folder of recordings or a Hub dataset",
+    "teach": "teach languages to a model that knows one, from parallel captions; its audio embeddings stay valid",
     "convert": "make a model from the released weights of CED, SONAR or ML-CLAP",
     "evaluate": "measure retrieval and consistency of a model on a folder of recordings or a Hub dataset",
     "diagnose": "measure the errors that ATRI's theory describes, on draws, on a model, or on two runs",

@@ -23,9 +23,7 @@ def save_run(trainer: AtriTrainer) -> Results | None:
         if results is not None:
             write_model_card(results, folder)
             print_results(results)
-        for name in ("train",) if results is None else ("train", "eval"):
-            path = Path(folder) / f"{name}_{LEFT_OUT_NAME}"
-            print_left_out(read_bad_rows(path), name, path)
+        print_left_outs(folder, ("train",) if results is None else ("train", "eval"))
         saved = "model and processor" if results is None else "model, processor, results and model card"
         print(f"\nSaved {saved} to {folder}.")
     if trainer.args.push_to_hub:
@@ -33,6 +31,13 @@ def save_run(trainer: AtriTrainer) -> Results | None:
         if trainer.is_world_process_zero():
             print(f"Pushed to {trainer.hub_model_id}.")
     return results
+
+
+def print_left_outs(folder: str, names: Sequence[str]) -> None:
+    """Print the tables of the rows that a run left out of its sets."""
+    for name in names:
+        path = Path(folder) / f"{name}_{LEFT_OUT_NAME}"
+        print_left_out(read_bad_rows(path), name, path)
 
 
 def print_left_out(bad_rows: Sequence[BadRow], name: str, path: Path | None) -> None:

@@ -22,6 +22,11 @@ def build_text_model(config: PreTrainedConfig) -> PreTrainedModel:
     """
     if config.model_type == "m2m_100":
         return PackedM2M100Encoder._from_config(config)
+    if "text_config" in config.sub_configs:
+        raise ValueError(
+            f"`text_config` is of type {config.model_type!r}, a model of texts and other inputs, whose text encoder "
+            "cannot be loaded alone. Use an encoder such as bert, xlm-roberta, modernbert, or m2m_100 (SONAR, NLLB)."
+        )
     auto_class = AutoModelForTextEncoding if type(config) in AutoModelForTextEncoding._model_mapping else AutoModel
     if (auto_class is AutoModel and config.is_encoder_decoder) or _is_decoder(config):
         raise ValueError(

@@ -7,15 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modeling_atri.bounds import option
-from modeling_atri.hub_cards.results import DataNames
 
 from ..loading import (
     DATA_HELP,
     EMBEDDING_COLUMNS_HELP,
     EMBEDDINGS_HELP,
     SPLIT_HELP,
-    data_name,
-    hub_id,
+    data_names,
     load_model,
     open_embeddings,
 )
@@ -148,7 +146,7 @@ def train(data: DataArguments, sizes: "ScratchArguments", args: "AtriTrainingArg
     if data.eval_data:
         eval_rows = load_rows(data.eval_data, data.eval_split, left_out=takers["eval"], **options)
     model, processor = _load_or_make_model(data.model or checkpoint, train_rows, sizes, args)
-    facts = {"data": _data_names(data, args.group_column)}
+    facts = {"data": data_names(data, args.group_column)}
     if data.model is None:
         facts["model"] = {"initialized_from": "scratch"}
     args = copy(args)
@@ -180,14 +178,3 @@ def _load_or_make_model(
     if has_adapter(model):
         train_adapter(model)
     return model, processor
-
-
-def _data_names(data: DataArguments, group_column: str | None) -> DataNames:
-    names = {
-        "train": data_name(data.train_data, data.train_split),
-        "train_hub_id": hub_id(data.train_data),
-        "eval": data_name(data.eval_data, data.eval_split),
-        "eval_hub_id": hub_id(data.eval_data),
-        "group_column": group_column,
-    }
-    return {fact: name for fact, name in names.items() if name is not None}

@@ -23,6 +23,7 @@ import soundfile
 from modeling_atri.cli.habits import own_name
 from modeling_atri.cli.main import COMMANDS, main
 from tests.helpers.local_hub import LocalHub
+from tests.helpers.taught import write_captions, write_clap, write_text_encoder
 from tests.helpers.tiny import CAPTIONS, tiny_model, tiny_processor
 
 
@@ -42,6 +43,12 @@ NOT_RUN = "# Needs"
 # Small enough for a test; from scratch, the model would have 3 M parameters and train for ten epochs.
 SHORT_RUN = "--max_steps 2 --use_cpu true"
 SMALL_MODEL = "--audio_hidden_size 24 --text_hidden_size 16 --audio_heads 3 --text_heads 2"
+# Names on the Hub, and what is there for them in a test.
+STAND_INS = {
+    "me/atri-first": "tester/atri-first",
+    "laion/larger_clap_general": "tiny_clap",
+    "cointegrated/SONAR_200_text_encoder": "tiny_encoder",
+}
 # Pages whose commands other tests run, in order and on stand-ins of the real data.
 RUN_ELSEWHERE = {"examples/README.md", "examples/reproduce_atri/README.md", "benchmarks/README.md", "CONTRIBUTING.md"}
 
@@ -73,7 +80,12 @@ def prose_of(page: str) -> str:
 
 
 def command_lines(page: str) -> list[str]:
-    return [line for block in blocks_of(page, "bash") for line in block.text.splitlines()]
+    return [line for block in blocks_of(page, "bash") for line in lines_of(block.text)]
+
+
+def lines_of(text: str) -> list[str]:
+    """The lines of a shell; one that ends in a backslash goes on in the next."""
+    return text.replace("\\\n", " ").splitlines()
 
 
 def atri_words(line: str) -> list[str] | None:
@@ -204,6 +216,9 @@ def template(tmp_path_factory) -> Path:
     tiny_processor().save_pretrained(folder / "quickstart")
     shutil.copytree(folder / "quickstart", folder / "runs" / "first")
     write_clips(folder / "quickstart" / "sounds", 3)
+    write_clap(folder / STAND_INS["laion/larger_clap_general"])
+    write_text_encoder(folder / STAND_INS["cointegrated/SONAR_200_text_encoder"])
+    write_captions(folder / "captions.jsonl")
     for split, count in {"train": 6, "dev": 4}.items():
         write_clips(folder / "clips" / split, count)
     return folder
@@ -213,6 +228,8 @@ def run_line(line: str) -> None:
     words = atri_words(line)
     if words[0] == "train":
         words += shlex.split(SHORT_RUN if "--model" in words else f"{SHORT_RUN} {SMALL_MODEL}")
+    if words[0] == "teach":
+        words += shlex.split(SHORT_RUN)
     assert main(words) == 0, line
 
 
@@ -238,11 +255,13 @@ def test_a_walk_through_the_page(page, template, tmp_path, monkeypatch, capsys):
     with LocalHub() as hub:
         hub.connect(monkeypatch)
         for block in all_blocks(page):
-            text = block.text.replace("me/atri-first", "tester/atri-first")
+            text = block.text
+            for name, stand_in in STAND_INS.items():
+                text = text.replace(name, stand_in)
             if block.kind == "python" and block.runs:
                 exec(compile(text, page, "exec"), names)
             elif block.kind == "bash" and block.runs:
-                for line in text.splitlines():
+                for line in lines_of(text):
                     if atri_words(line) is not None:
                         run_line(line)
         pushed = {name: repo.files() for name, repo in hub.repos.items()}

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import soundfile
 
-from modeling_atri import AtriModel
+from modeling_atri import AtriModel, AtriProcessor
 from modeling_atri.encode.encoding import encode_audio, encode_text
 from modeling_atri.languages_atri import language_name
 from modeling_atri.pipelines_atri import HYPOTHESIS_TEMPLATES
 from modeling_atri.trainer import load_rows
 from modeling_atri.trainer.evaluation.retrieval import RetrievalSet, embed_retrieval_set, retrieval_table
 from tests.helpers.local_hub import LocalHub
+from tests.helpers.taught import write_captions, write_clap, write_text_encoder
 from tests.helpers.tiny import CAPTIONS, tiny_model, tiny_processor
 
 
@@ -117,6 +118,24 @@ def test_finetune_on_folder_trains_and_saves(run, model_folder, sounds, tmp_path
     line = re.search(r"^mean_text_to_audio_R@1\s+(\S+) -> (\S+)$", capsys.readouterr().out, re.MULTILINE)
     assert line
     assert line[2] == f"{figures['mean_text_to_audio_R@1']:.3f}"
+
+
+def test_teach_clap_leaves_the_audio_embeddings_as_they_are(run, sounds, tmp_path, capsys):
+    write_clap(tmp_path / "clap")
+    write_text_encoder(tmp_path / "encoder")
+    write_captions(tmp_path / "captions.jsonl")
+    names = [sounds / name for name in NAMES]
+    run(
+        *("teach_clap.py", tmp_path / "clap", tmp_path / "encoder", tmp_path / "captions.jsonl", "--sounds", *names),
+        *("--max_steps", "30", "--learning_rate", "1e-2", "--output_dir", tmp_path / "run"),
+    )
+    *figures, outcome = capsys.readouterr().out.splitlines()[-3:]
+    assert outcome == "audio embeddings before and after: equal bit for bit"
+    assert [line.split("  ")[1:] for line in figures] == [["eng_Latn", "dog barks"], ["fra_Latn", "chien aboie"]]
+    model, processor = AtriModel.from_pretrained(tmp_path / "run"), AtriProcessor.from_pretrained(tmp_path / "run")
+    english, french = encode_text(model, processor, ["dog barks", "chien aboie"], ["en", "fr"])
+    assert figures[1].split("  ")[0] == f"{english @ french:.3f}"
+    assert "## Embedding space" in (tmp_path / "run" / "README.md").read_text(encoding="utf-8")
 
 
 def test_zero_shot_asks_in_every_language(run, model_folder, sounds, capsys):

@@ -115,6 +115,27 @@ def train_adapter(model: "AtriModel | PeftModel") -> None:
         model.set_adapter(model.active_adapter)  # type: ignore[arg-type]
 
 
+def merge_adapter(model: AtriModel) -> None:
+    """Merge the adapter of a model into its weights, in place, so that it is a whole model as before the adapter.
+
+    Raises:
+        ValueError: The model has no adapter.
+    """
+    if not has_adapter(model):
+        raise ValueError("The model has no adapter to merge.")
+    from peft.tuners.tuners_utils import BaseTunerLayer
+    from peft.utils import ModulesToSaveWrapper
+
+    for name, module in list(model.named_modules()):
+        if isinstance(module, BaseTunerLayer):
+            module.merge()
+            model.set_submodule(name, module.get_base_layer())
+        elif isinstance(module, ModulesToSaveWrapper):
+            model.set_submodule(name, module.modules_to_save[module.active_adapters[0]])
+    del model.peft_config
+    model._hf_peft_config_loaded = False  # noqa: SLF001 - transformers would save an adapter
+
+
 def has_adapter(model: nn.Module) -> bool:
     """Whether a module of `model` has an adapter of PEFT, active or not."""
     if not is_peft_available():
