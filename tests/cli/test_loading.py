@@ -34,7 +34,7 @@ LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize
 @pytest.mark.parametrize(
     "name, content, message",
     [
-        ("config.json", None, "has no config.json. It holds audio_inputs_atri.py, "),
+        ("config.json", None, "has no config.json. It holds audio_encoders_atri.py, "),
         ("config.json", b"{broken", "config.json cannot be read: Expecting property name"),
         ("config.json", b"", "config.json cannot be read: Expecting value"),
         ("config.json", b"\xff\xfe", "config.json cannot be read: 'utf-8' codec can't decode"),
