@@ -29,6 +29,7 @@ SELF, COLUMN = "self", "column"
 TEACHER_COLUMN = "teacher_embedding"
 _BATCH_SIZE = 64
 _SENTENCE_TRANSFORMERS_FILE = "modules.json"
+_UNIMPORTANT = ("_name_or_path", "architectures", "dtype", "transformers_version")
 _KINDS = "an AtriModel, a CLAP or PE-Audio model of transformers, or a model of sentence-transformers"
 
 
@@ -130,7 +131,7 @@ def model_teacher(
     source = name or model.config._name_or_path or None
     side = nn.ModuleList([model.text_model, model.text_projection])
     settings = {name: getattr(processor, name) for name in ("normalize_text", "max_text_length")}
-    settings |= {"language": language, "config": _without_name(model.config.text_config)}
+    settings |= {"language": language, "config": _settings(model.config.text_config)}
     return Teacher(
         name=public_name(source) if source else "scratch",
         kind="atri" if name else SELF,
@@ -154,7 +155,12 @@ def _pe_audio_teacher(name: str, device: Any) -> Teacher:
 
     model = PeAudioModel.from_pretrained(name).to(device or "cpu")
     side = nn.ModuleList([model.text_model, model.text_audio_head])
-    return _tower_teacher(name, "pe_audio", model, side, lambda tokens: model.get_text_audio_embeds(**tokens))
+
+    def embed(tokens: dict[str, Tensor]) -> Tensor:  # `get_text_audio_embeds` of transformers 5.23 fails
+        states = model.text_model(**tokens, output_hidden_states=True, return_dict=True).hidden_states[-1]
+        return model.text_audio_head(states[:, 0])
+
+    return _tower_teacher(name, "pe_audio", model, side, embed)
 
 
 _TOWERS = {"clap": _clap_teacher, "pe_audio": _pe_audio_teacher}
@@ -182,7 +188,7 @@ def _tower_teacher(
         name=public_name(name),
         kind=kind,
         width=encode(["width"]).shape[1],
-        fingerprint=_fingerprint(side, tokenizer, {"config": _without_name(model.config.text_config)}),
+        fingerprint=_fingerprint(side, tokenizer, {"config": _settings(model.config.text_config)}),
         encode=encode,
         license=origin_facts(name).get("license"),
     )
@@ -229,10 +235,9 @@ def _longest_text(config: Any) -> int:
     return positions - config.pad_token_id - 1 if starts_late else positions
 
 
-def _without_name(config: Any) -> dict[str, Any]:
-    return {
-        key: value for key, value in config.to_dict().items() if key not in ("_name_or_path", "transformers_version")
-    }
+def _settings(config: Any) -> dict[str, Any]:
+    """A configuration without what says nothing about the embeddings, and differs once a model has been saved."""
+    return {key: value for key, value in config.to_dict().items() if key not in _UNIMPORTANT}
 
 
 def _fingerprint(side: nn.Module, tokenizer: Any, settings: dict[str, Any]) -> str:

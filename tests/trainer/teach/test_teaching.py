@@ -10,10 +10,12 @@ import torch.nn.functional as F
 
 from modeling_atri import AtriModel
 from modeling_atri.encode.encoding import encode_audio, encode_text
+from modeling_atri.trainer import AtriTrainer
 from modeling_atri.trainer.losses import teach_loss
 from modeling_atri.trainer.teach.preparing import FOLDER
 from modeling_atri.trainer.teach.teachers import model_teacher
 from tests.helpers.tiny import tiny_model, tiny_processor
+from tests.helpers.towers import TOWERS, tower_model, tower_processor
 from tests.helpers.training import (
     LANGUAGES,
     assert_same_gradients,
@@ -120,6 +122,31 @@ def test_audio_embeddings_are_the_same_bits_before_and_after(tmp_path):
     assert np.array_equal(encode_audio(again, processor, sounds), before)
     (clips,) = tmp_path.glob(f"{FOLDER}/clips.npy")
     np.testing.assert_allclose(np.load(clips), before, atol=1e-6)
+
+
+def test_the_statistics_of_a_clap_tower_stay_as_they_are(tmp_path):
+    """Its BatchNorm would follow the batches in training mode, if sounds are run in a step by another collator."""
+    model, processor = tower_model(TOWERS["clap"]), tower_processor(TOWERS["clap"])
+    rows = rows_of(True)
+    sounds = [row["audio"] for row in rows]
+    before, weights = encode_audio(model, processor, sounds), {k: v.clone() for k, v in model.state_dict().items()}
+    assert any(name.endswith("running_mean") for name in weights)
+    trainer = AtriTrainer(model, teach_arguments(tmp_path, exact_step=False), processor, rows)
+    own = trainer.data_collator
+
+    def with_features(batch_rows: list) -> dict:
+        batch = own(batch_rows)
+        items = batch["item_ids"].tolist()
+        features = [processor.feature_extractor.extract_clip(rows[item]["audio"]) for item in items]
+        batch["input_features"], batch["input_features_mask"] = processor.feature_extractor.pad_features(features)
+        del batch["audio_embeds"]
+        return batch
+
+    trainer.data_collator = with_features
+    trainer.train()
+    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, weights[name])}
+    assert {name.split(".")[0] for name in changed} == {"text_model", "text_projection"}
+    assert np.array_equal(encode_audio(model, processor, sounds), before)
 
 
 def test_the_languages_come_to_the_teacher(tmp_path):
