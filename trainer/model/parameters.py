@@ -1,6 +1,7 @@
 """Chooses the trained parameters and their learning rates."""
 
 from collections.abc import Collection
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -8,9 +9,11 @@ from torch import nn
 from transformers import set_seed
 from transformers.trainer_utils import unwrap_peft_model
 
+from modeling_atri.configuration_atri import AtriAudioConfig
 from modeling_atri.modeling_atri import AtriModel
 
 from ..arguments import AtriTrainingArguments
+from ..data.augmentation import Augmentation
 from ..data.text_cache import check_cacheable
 from ..objectives import find_objective
 from .adapters import add_text_lora, check_adapter, check_base_on_hub, check_folder, has_adapter
@@ -35,6 +38,7 @@ def prepare_model(model: "AtriModel | PeftModel", args: AtriTrainingArguments, i
     if find_objective(args.objective).has_teacher:
         for part in (base.audio_model, base.audio_projection, base.learned_logit_scale):
             part.requires_grad_(False)
+    check_audio_options(base, args)
     if args.patch_dropout is not None:
         base.audio_model.config.patch_dropout = args.patch_dropout
     if args.lora_rank is not None:
@@ -49,6 +53,21 @@ def prepare_model(model: "AtriModel | PeftModel", args: AtriTrainingArguments, i
     check_folder(model, args.output_dir)
     if args.text_cache_dir is not None:
         check_cacheable(base)
+
+
+def check_audio_options(model: AtriModel, args: AtriTrainingArguments) -> None:
+    """Raise a ValueError for options that only work with the patches and log-mel features of CED."""
+    kind = model.config.audio_config.model_type
+    if kind == AtriAudioConfig.model_type:
+        return
+    found = [name for name in ("patch_dropout", "mix_probability") if getattr(args, name)]
+    found += [item.name for item in fields(Augmentation) if getattr(args, item.name) != item.default]
+    if found:
+        raise ValueError(
+            f"The audio tower is of type {kind!r}, but {' and '.join(f'`{name}`' for name in found)} change the "
+            f"patches or the log-mel features in decibels that only CED ({AtriAudioConfig.model_type!r}) has. Leave "
+            "them out, or change the sound files themselves."
+        )
 
 
 def leaves_out_layers(model: "AtriModel | PeftModel") -> bool:

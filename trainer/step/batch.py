@@ -39,8 +39,12 @@ class BatchEncoder:
             return None
         input_features, mask = inputs["input_features"], inputs["input_features_mask"]
 
+        windows = getattr(self.atri_model.audio_model, "windows", None)
+        unit = 1 if windows is None else windows.frames  # windows stay whole, since their filling belongs to them
+
         def encode(rows: slice) -> Tensor:
-            longest = int(mask[rows].sum(dim=1).max())
+            last = int(mask[rows].any(dim=0).nonzero()[-1]) + 1
+            longest = -(-last // unit) * unit
             chunk = {"input_features": input_features[rows, :longest], "input_features_mask": mask[rows, :longest]}
             return self.model(**chunk).audio_embeds
 
