@@ -253,6 +253,11 @@ def _limits(results: Results) -> str:
 
 def _license(results: Results) -> str:
     name, of_teacher = model_license(results), teacher_license_text(results)
+    parts = results.get("model", {}).get("source_licenses", {})
+    if name is None and parts:
+        known = {part: "not known" if given is None else as_code(given) for part, given in parts.items()}
+        found = "; ".join(f"{as_code(part)}: {given}" for part, given in known.items())
+        return f"The weights were made from others, whose licenses apply: {found}. {of_teacher}".rstrip()
     if name is None:
         return of_teacher
     if not has_sonar_weights(results):

@@ -16,6 +16,22 @@ from .results import ModelFacts, Results, as_list, read_results
 
 SONAR_LICENSE = "cc-by-nc-4.0"
 
+# Licenses of published weights, as their cards on the Hub give them, for when these cannot be reached. The cards of
+# WavLM give none.
+_LICENSES = {
+    r"laion/(clap-htsat|larger_clap)\w*-?\w*": "apache-2.0",
+    r"lukewys/laion_clap": "cc0-1.0",
+    r"MIT/ast-finetuned-audioset-[\d.-]+(v2)?": "bsd-3-clause",
+    r"openai/whisper-(tiny|base|small|medium|large)[\w.-]*": "apache-2.0",
+    r"facebook/wav2vec2-(base|large)(-960h)?": "apache-2.0",
+    r"facebook/hubert-(base|large|xlarge)-l[sl]\w+": "apache-2.0",
+    r"facebook/pe-av-(small|base|large)": "apache-2.0",
+    r"CED|mispeech/ced-(tiny|mini|small|base)": "apache-2.0",
+    r"mispeech/GLAP": "apache-2.0",
+    r"FacebookAI/xlm-roberta-(base|large)": "mit",
+    r"facebook/nllb-200-[\w.-]+": SONAR_LICENSE,
+}
+
 # SONAR's text encoder, as the Hub names it.
 _SONAR = re.compile(r"(^|/)SONAR(_|$)")
 # Files and folders of SONAR, or of ML-CLAP, whose text tower is a fine-tuned SONAR. Users may have renamed them.
@@ -33,6 +49,7 @@ def with_origin(model: ModelFacts, towers: Sequence[str]) -> ModelFacts:
         model |= {"initialized_from": " and ".join(names), "weights_from": names}
         if hub_ids := [name for name in names if is_hub_id(name)]:
             model["base_model"] = hub_ids
+        model["source_licenses"] = {name: weights_license(name) for name in names}
     return model
 
 
@@ -59,10 +76,27 @@ def origin_facts(name: str | None) -> ModelFacts:
             "weights_from": saved.get("weights_from"),
             "base_model": as_list(card.base_model) or saved.get("base_model"),
             "license": card.license or model_license(results),
+            "source_licenses": saved.get("source_licenses"),
         }
     elif is_hub_id(name):
         facts |= _hub_facts(name)
     return cast(ModelFacts, {key: value for key, value in facts.items() if value})
+
+
+def weights_license(name: str) -> str | None:
+    """License of published weights: that of the card in their folder or on the Hub, or one that is known here.
+
+    Args:
+        name (`str`): Folder, Hub id, or the name of a project (`"CED"`, `"SONAR"`).
+
+    Returns:
+        License id as the Hub spells it; None if it is not known.
+    """
+    license = origin_facts(name).get("license")
+    if license is None and not Path(name).exists():
+        known = (value for pattern, value in _LICENSES.items() if re.fullmatch(pattern, name))
+        license = SONAR_LICENSE if _SONAR.search(name) or name == "ML-CLAP" else next(known, None)
+    return license
 
 
 def _hub_facts(repo_id: str) -> dict[str, Any]:
@@ -93,9 +127,10 @@ def model_license(results: Results) -> str | None:
     Raises:
         ValueError: The results give another license than SONAR's weights allow.
     """
-    given = results.get("model", {}).get("license")
+    model = results.get("model", {})
+    given, parts = model.get("license"), set(model.get("source_licenses", {}).values())
     if not has_sonar_weights(results):
-        return given
+        return given or (parts.pop() if len(parts) == 1 else None)
     if given not in (None, SONAR_LICENSE):
         raise ValueError(
             f"The license {given!r} was given, but the text tower holds weights made from SONAR's, which are "

@@ -64,6 +64,7 @@ class ModelFacts(TypedDict, total=False):
     weights_from: str | list[str] | None  #: Names of the checkpoints that the weights were converted from.
     base_model: str | list[str] | None  #: Hub ids of the models that this one is based on.
     license: str | None  #: License id of the weights, as the Hub spells it.
+    source_licenses: dict[str, str | None]  #: License of each of `weights_from`; None where it is not known.
     #: Name of the model that embeds the sounds, of a model without an audio tower.
     audio_embedded_by: str
 
@@ -72,8 +73,12 @@ class Conversion(TypedDict, total=False):
     """Sources that `atri convert` read."""
 
     mlclap: str | None  #: Name of the ML-CLAP checkpoint.
-    ced: str | None  #: Name of the audio tower.
-    sonar: str | None  #: Name of the text tower.
+    clap: str | None  #: Name of the CLAP model whose audio side was kept.
+    archive: str | None  #: Name of the stored embeddings that the model is for.
+    audio: str | None  #: Name of the audio tower. In conversions with `--ced`, it is `ced`.
+    text: str | None  #: Name of the text tower. In conversions with `--sonar`, it is `sonar`.
+    ced: str | None  #: See `audio`.
+    sonar: str | None  #: See `text`.
     tokenizer: str | None  #: Name of the tokenizer.
     fresh: list[str]  #: Parts that no source had weights for, so they are untrained.
     seed: int  #: Seed of the fresh parts.

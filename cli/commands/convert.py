@@ -1,4 +1,4 @@
-"""`atri convert`: turn weights of CED, SONAR and ML-CLAP into a folder that `from_pretrained` reads."""
+"""`atri convert`: turn weights of other projects into a folder that `from_pretrained` reads."""
 
 import json
 import logging
@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modeling_atri.audio_encoders_atri import audio_width
 from modeling_atri.bounds import Positive, PositiveCount, check_options, option
+from modeling_atri.configuration_atri import AtriEmbeddedAudioConfig
 from modeling_atri.files import files_in, folder_written_whole
 from modeling_atri.hub_cards.results import RESULTS_NAME, write_results
 from modeling_atri.sources import is_hub_id, public_name
@@ -29,21 +31,29 @@ DESCRIPTION = """\
 Make an ATRI model and its processor from the weights of other projects, and save them to output_dir. The result is
 loaded, trained and pushed like every other model.
 
-The weights are either a released ML-CLAP checkpoint, or an audio tower (CED) and a text tower (SONAR or another
-encoder), each as a file, a folder or a Hub id. With two towers, the projection heads are new: train them.
+The weights are a released ML-CLAP checkpoint, or a text tower (SONAR or another encoder) and one of
+  --audio    an audio tower (CED, or the encoder of any audio model of transformers); both projection heads are new
+  --clap     a CLAP model: its audio tower, audio head and temperature are kept, so audio embeddings stay what they are
+  --archive  stored embeddings of sounds: the model has no audio tower and embeds texts for this archive
+each as a file, a folder or a Hub id. Train the new heads, for example with `atri train` or `atri teach`.
 
 examples:
   atri convert --mlclap pretrain.pt --tokenizer facebook/nllb-200-distilled-600M mlclap/
-  atri convert --ced mispeech/ced-base --sonar cointegrated/SONAR_200_text_encoder towers/
-  atri convert --ced audiotransformer_base.pt --sonar sonar_text_encoder.pt \\
+  atri convert --audio mispeech/ced-base --text cointegrated/SONAR_200_text_encoder towers/
+  atri convert --clap laion/clap-htsat-unfused --text FacebookAI/xlm-roberta-base clap/
+  atri convert --archive embeddings/ --text FacebookAI/xlm-roberta-base archive/
+  atri convert --audio audiotransformer_base.pt --text sonar_text_encoder.pt \\
       --tokenizer facebook/nllb-200-distilled-600M towers/
 
 If a weight is missing, unknown or of the wrong shape, the error names it, and nothing is written. Files are read
 without running code that they contain. Models with SONAR's weights inherit their license, cc-by-nc-4.0.
 """
 
-# Option -> project, in the order in which the sources are listed.
-_PROJECTS = {"mlclap": "ML-CLAP", "ced": "CED", "sonar": "SONAR"}
+# Option -> project of a file, in the order in which the sources are listed.
+_PROJECTS = {"mlclap": "ML-CLAP", "clap": "CLAP", "audio": "CED", "ced": "CED", "text": "SONAR", "sonar": "SONAR"}
+_SOURCES = ("mlclap", "clap", "archive", "audio", "ced", "text", "sonar")
+_FRESH = {"audio": ["audio_projection", "text_projection", "logit_scale"], "clap": ["text_projection"]}
+_FRESH |= {"archive": ["text_projection", "logit_scale"], "mlclap": []}
 
 
 @dataclass
@@ -52,39 +62,77 @@ class ConvertArguments:
 
     output_dir: str = field(metadata={"help": "Folder to write model and processor to.", "positional": True})
     mlclap: str | None = option(None, "File of an ML-CLAP checkpoint.")
-    ced: str | None = option(None, "Audio tower: file, folder or Hub id of CED, or a saved AtriAudioModel.")
-    sonar: str | None = option(None, "Text tower: file of SONAR, or folder or Hub id of SONAR or another encoder.")
-    tokenizer: str | None = option(None, "Folder or Hub id. Default: that of --sonar, unless it is a file.")
+    audio: str | None = option(
+        None,
+        "Audio tower: file of CED, or folder or Hub id of CED, of another audio model (CLAP, AST, Whisper, wav2vec2, "
+        "HuBERT, WavLM, PE-Audio, ...) or of a saved ATRI model.",
+    )
+    text: str | None = option(None, "Text tower: file of SONAR, or folder or Hub id of SONAR or another encoder.")
+    clap: str | None = option(None, "Folder or Hub id of a CLAP model whose audio side is kept.")
+    archive: str | None = option(
+        None, "Stored embeddings of sounds: a folder of `atri encode`, a .npy file with ids, or parquet files."
+    )
+    ced: str | None = option(None, "Same as --audio.")
+    sonar: str | None = option(None, "Same as --text.")
+    tokenizer: str | None = option(None, "Folder or Hub id. Default: that of --text, unless it is a file.")
+    without_audio_tower: bool = option(
+        False, "Save the text side alone, to search embeddings that the audio side makes elsewhere or has made."
+    )
+    trust_remote_code: bool = option(False, "Run the code of an audio model that is a part of its repository.")
     audio_heads: PositiveCount | None = option(None, "Attention heads of CED. Default: those published for its width.")
     text_heads: PositiveCount | None = option(None, "Attention heads of SONAR from a file. Default: those published.")
     projection_dim: PositiveCount | None = option(
-        None, "Width of the embedding space under new heads. Default: 1024. ML-CLAP has its own."
+        None, "Width of the embedding space under two new heads. Default: 1024. The other sources have their own."
     )
     temperature: Positive | None = option(
         None,
         "Softmax temperature to continue training with, e.g. the paper's 0.07. Default: the temperature "
-        "in ML-CLAP's checkpoint, or 0.07 under new heads.",
+        "in the checkpoint of ML-CLAP or CLAP, otherwise 0.07.",
     )
     seed: int = option(0, "Seed of the new projection heads.")
     overwrite: bool = option(False, "Write into a folder that holds other files than an earlier conversion.")
 
     def __post_init__(self):
         check_options(self)
-        given = [f"--{name}" for name in _PROJECTS if getattr(self, name) is not None]
-        if given not in (["--mlclap"], ["--ced", "--sonar"]):
-            raise ValueError(f"Pass either --mlclap, or both --ced and --sonar; got {' '.join(given) or 'none'}.")
-        if self.mlclap is not None and self.projection_dim is not None:
-            raise ValueError("--projection_dim is for new heads; the heads of ML-CLAP are in its checkpoint.")
-        if self.tokenizer is None and (self.sonar is None or os.path.isfile(self.sonar)):
+        for name, other in (("audio", "ced"), ("text", "sonar")):
+            if getattr(self, name) is not None and getattr(self, other) is not None:
+                raise ValueError(f"--{name} and --{other} are two names of one option. Pass one of them.")
+        kinds = [name for name in _FRESH if self.source(name) is not None]
+        if kinds == ["clap"] and self.source("text") is None:
+            raise ValueError(
+                "--clap needs a text tower: pass --text. CLAP's own text tower cannot be kept, because it embeds a "
+                "text by its first token and an ATRI model by the mean over all tokens. To teach another text tower "
+                "what CLAP's own one knows, use `atri teach --teacher`."
+            )
+        if len(kinds) != 1 or (self.source("text") is None) != (kinds == ["mlclap"]):
+            given = " ".join(f"--{name}" for name in _SOURCES if getattr(self, name) is not None)
+            raise ValueError(
+                f"Pass either --mlclap, or --text and one of --audio, --clap and --archive; got {given or 'none'}."
+            )
+        (self.kind,) = kinds
+        if self.kind != "audio" and self.projection_dim is not None:
+            raise ValueError(
+                f"--projection_dim is for two new heads; --{self.kind} has an embedding space of its own width."
+            )
+        if self.kind in ("clap", "archive") and self.audio_heads is not None:
+            raise ValueError(f"--audio_heads is for the audio tower CED; --{self.kind} does not need it.")
+        if self.kind == "archive" and self.without_audio_tower:
+            raise ValueError("With --archive, the model has no audio tower anyway. Leave out --without_audio_tower.")
+        if self.tokenizer is None and (self.kind == "mlclap" or os.path.isfile(str(self.source("text")))):
             raise ValueError(
                 "Name the text tower's tokenizer with --tokenizer; ML-CLAP and SONAR use the tokenizer of "
                 "facebook/nllb-200-distilled-600M."
             )
 
+    def source(self, name: str) -> str | None:
+        """What was given for a part, by either of its names."""
+        other = {"audio": self.ced, "text": self.sonar}.get(name)
+        return getattr(self, name) if other is None else other
+
     @property
     def sources(self) -> dict[str, str]:
         """The sources that were given: option -> file, folder or Hub id."""
-        names = (*_PROJECTS, "tokenizer")
+        names = (*_SOURCES, "tokenizer")
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
 
@@ -101,13 +149,8 @@ def convert(args: ConvertArguments) -> dict[str, Any]:
     check_output(folder, args.overwrite)
     if args.mlclap is not None and not os.path.isfile(args.mlclap):  # before the Hub is asked for the tokenizer
         raise ValueError(f"There is no file {args.mlclap!r}. Name a released checkpoint of ML-CLAP.")
-    from modeling_atri.pretrained import make_processor
-
     with _printed_log():
-        tokenizer = args.tokenizer or args.sonar
-        processor = make_processor(tokenizer, normalize_text=args.mlclap is not None)
-        print(f"{tokenizer}: {len(processor.tokenizer)} tokens")
-        model = _make_model(args)
+        model, processor = _make_model(args)
     check_vocabulary(model, processor)
     processor.limit_text_length(model.max_text_tokens)
     facts = _facts(args, model)
@@ -123,51 +166,92 @@ def convert(args: ConvertArguments) -> dict[str, Any]:
     return facts
 
 
-def _make_model(args: ConvertArguments) -> "AtriModel":
+def _make_model(args: ConvertArguments) -> "tuple[AtriModel, AtriProcessor]":
     import torch
 
-    from modeling_atri import AtriModel
-    from modeling_atri.pretrained import from_mlclap_checkpoint, load_audio_tower, load_text_tower
+    from modeling_atri import AtriModel, AtriProcessor, pretrained
+    from modeling_atri.embedded_audio_atri import AtriEmbeddingExtractor
+    from modeling_atri.embedding_store import open_vectors
     from modeling_atri.pretrained.joining import join_towers
 
+    vectors = None if args.archive is None else open_vectors(args.archive)
+    tokenizer = str(args.tokenizer or args.source("text"))
+    processor = pretrained.make_processor(
+        tokenizer,
+        normalize_text=args.kind == "mlclap",
+        audio=args.source("audio") or args.clap,
+        trust_remote_code=args.trust_remote_code,
+    )
+    print(f"{tokenizer}: {len(processor.tokenizer)} tokens")
     if args.mlclap is not None:
-        model = from_mlclap_checkpoint(args.mlclap, args.audio_heads, args.text_heads)
+        model = pretrained.from_mlclap_checkpoint(args.mlclap, args.audio_heads, args.text_heads)
     else:
-        audio, text = load_audio_tower(args.ced, args.audio_heads), load_text_tower(args.sonar, args.text_heads)
+        audio = args.source("audio")
+        trust = {"trust_remote_code": args.trust_remote_code}
+        tower = None if audio is None else pretrained.load_audio_tower(audio, args.audio_heads, **trust)
+        text = pretrained.load_text_tower(str(args.source("text")), args.text_heads)
         torch.manual_seed(args.seed)
-        model = join_towers(AtriModel, audio, text, args.projection_dim or 1024)
+        if tower is not None:
+            model = join_towers(AtriModel, tower, text, args.projection_dim or 1024)
+        elif vectors is None:
+            model = pretrained.from_clap_pretrained(str(args.clap), text)
+        else:
+            maker, fingerprint = vectors.facts
+            source = maker or public_name(str(args.archive))
+            model = pretrained.from_text_pretrained(text, vectors.width, source=source, fingerprint=fingerprint)
+            processor = AtriProcessor(AtriEmbeddingExtractor(vectors.width, source), processor.tokenizer)
     if args.temperature is not None:
         model.config.logit_scale_init_value = -math.log(args.temperature)
         model.logit_scale.data.fill_(model.config.logit_scale_init_value)
-    return model
+    if args.without_audio_tower:
+        model, processor = pretrained.without_audio_tower(model, processor)
+    return model, processor
 
 
 def _print_model(model: "AtriModel") -> None:
     for name, tower in {"audio": model.audio_model, "text": model.text_model}.items():
         config = tower.config
+        if name == "audio" and _maker(model) is not None:
+            print(f"audio tower: none; the model takes embeddings of {config.hidden_size} numbers by {_maker(model)}")
+            continue
+        width = audio_width(config) if name == "audio" else config.hidden_size
         print(
-            f"{name} tower: {config.model_type}, {config.hidden_size} wide, {len(tower.state_dict())} tensors, "
+            f"{name} tower: {config.model_type}, {width} wide, {len(tower.state_dict())} tensors, "
             f"{tower.num_parameters():,} parameters"
         )
     print(f"model: {len(model.state_dict())} tensors, {model.num_parameters():,} parameters")
 
 
+def _maker(model: "AtriModel") -> str | None:
+    """The model that embeds the sounds, of a model without an audio tower; None for others."""
+    config = model.config.audio_config
+    return (config.source or "another model") if config.model_type == AtriEmbeddedAudioConfig.model_type else None
+
+
 def _facts(args: ConvertArguments, model: "AtriModel") -> dict[str, Any]:
     """How the model was made, for its card; without the local parts of paths."""
     from modeling_atri.hub_cards.environment import describe_environment
+    from modeling_atri.hub_cards.origin import weights_license
 
     weights = {name: source for name, source in args.sources.items() if name in _PROJECTS}
     base_model = [source for source in weights.values() if is_hub_id(source, needs_owner=False)]
-    fresh = {} if args.mlclap else {"fresh": ["audio_projection", "text_projection", "logit_scale"], "seed": args.seed}
+    fresh = {"fresh": _FRESH[args.kind], "seed": args.seed} if _FRESH[args.kind] else {}
+    if fresh and args.without_audio_tower:
+        fresh["fresh"] = [part for part in _FRESH[args.kind] if part != "audio_projection"]
+    maker = _maker(model)
+    # The name of a file says little about its content, so its project is named instead.
+    names = {
+        source: _PROJECTS[name] if os.path.isfile(source) else public_name(source) for name, source in weights.items()
+    }
+    licenses = {name: weights_license(name if os.path.isfile(source) else source) for source, name in names.items()}
     return {
         "model": {
             "num_parameters": model.num_parameters(),
             "projection_dim": model.config.projection_dim,
-            # The name of a file says little about its content, so its project is named instead.
-            "weights_from": [
-                _PROJECTS[name] if os.path.isfile(source) else public_name(source) for name, source in weights.items()
-            ],
+            "weights_from": list(names.values()),
+            "source_licenses": licenses,
             **({"base_model": base_model} if base_model else {}),
+            **({} if maker is None else {"audio_embedded_by": maker}),
         },
         "conversion": {
             **{name: public_name(source) for name, source in args.sources.items()},

@@ -71,6 +71,8 @@ def build_model(
 ) -> Model:
     """Build a model from a state dict, without copies of tensors that have the right dtype; draw missing weights."""
     with quiet_transformers():
-        return model_class.from_pretrained(
+        model = model_class.from_pretrained(
             None, config=config, state_dict=state_dict, dtype=torch.float32 if dtype is None else dtype
         )
+    model.config.name_or_path = ""  # transformers has made the text "None" of it
+    return model

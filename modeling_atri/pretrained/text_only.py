@@ -47,6 +47,7 @@ def without_audio_tower(
         hidden_size=config.projection_dim,
         source=source,
         fingerprint=audio_fingerprint(model, processor),
+        normalized=True,
     )
     state_dict = {
         name: value.clone() for name, value in model.state_dict().items() if not name.startswith(_AUDIO_PARTS)

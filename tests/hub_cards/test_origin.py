@@ -3,7 +3,7 @@
 import pytest
 
 from modeling_atri.hub_cards import publish
-from modeling_atri.hub_cards.origin import origin_facts, with_origin
+from modeling_atri.hub_cards.origin import model_license, origin_facts, weights_license, with_origin
 from tests.helpers.local_hub import LocalHub
 from tests.helpers.tiny import tiny_model, tiny_processor
 
@@ -47,6 +47,39 @@ def test_towers_are_the_origin_where_no_other_is_known(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     towers = ["tester/towers", "SONAR", "SONAR"]
     known = {"initialized_from": "tester/towers and SONAR", "weights_from": ["tester/towers", "SONAR"]}
+    known |= {"source_licenses": {"tester/towers": None, "SONAR": "cc-by-nc-4.0"}}
     assert with_origin({"projection_dim": 4}, towers) == {"projection_dim": 4, "base_model": ["tester/towers"]} | known
     assert with_origin({"initialized_from": "scratch"}, towers) == {"initialized_from": "scratch"}
     assert with_origin({}, []) == {}
+
+
+@pytest.mark.parametrize(
+    "name, license",
+    [
+        ("laion/clap-htsat-unfused", "apache-2.0"),
+        ("laion/larger_clap_music_and_speech", "apache-2.0"),
+        ("MIT/ast-finetuned-audioset-10-10-0.4593", "bsd-3-clause"),
+        ("openai/whisper-large-v3", "apache-2.0"),
+        ("facebook/wav2vec2-base", "apache-2.0"),
+        ("cointegrated/SONAR_200_text_encoder", "cc-by-nc-4.0"),
+        ("CED", "apache-2.0"),
+        ("microsoft/wavlm-base-plus", None),
+        ("someone/whisper-large-v3", None),
+    ],
+)
+def test_licenses_of_published_weights(monkeypatch, name, license):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert weights_license(name) == license
+
+
+def test_the_card_of_a_folder_says_its_license(tmp_path):
+    assert weights_license(str(tmp_path)) is None
+    (tmp_path / "README.md").write_text("---\nlicense: mit\n---\n# Card\n")
+    assert weights_license(str(tmp_path)) == "mit"
+
+
+def test_a_license_that_all_sources_share_is_that_of_the_model():
+    shared = {"a/b": "mit", "c/d": "mit"}
+    assert model_license({"model": {"source_licenses": shared}}) == "mit"
+    assert model_license({"model": {"source_licenses": {"a/b": "mit", "c/d": None}}}) is None
+    assert model_license({"model": {"source_licenses": shared, "license": "apache-2.0"}}) == "apache-2.0"

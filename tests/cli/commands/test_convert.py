@@ -14,10 +14,13 @@ from safetensors.torch import load_file
 
 from modeling_atri import AtriFeatureExtractor, AtriModel, AtriProcessor
 from modeling_atri.cli.main import main
+from modeling_atri.encode import audio_fingerprint
+from modeling_atri.hub_cards import make_model_card
 from modeling_atri.pretrained.state_dicts import convert_sonar_state_dict
 from tests.helpers import SCRIPTS
 from tests.helpers.published import ced_state_dict, mlclap_state_dict, save_folder, sonar_state_dict
-from tests.helpers.tiny import tiny_tokenizer
+from tests.helpers.tiny import tiny_model, tiny_tokenizer
+from tests.helpers.towers import TOWERS, randomise, whole_clap
 
 
 pytestmark = pytest.mark.heavy
@@ -201,6 +204,67 @@ def test_the_output_is_named_where_one_likes(mlclap, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+# CLAP, other audio models and archives
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory) -> Path:
+    """Folders of a small CLAP and of a small text tower with its tokenizer: `clap/`, `text/`."""
+    folder = tmp_path_factory.mktemp("published")
+    torch.manual_seed(0)
+    randomise(whole_clap(TOWERS["clap"].config())).save_pretrained(folder / "clap")
+    TOWERS["clap"].extractor().save_pretrained(folder / "clap")
+    (folder / "clap" / "README.md").write_text("---\nlicense: cc0-1.0\n---\n# CLAP\n")
+    tiny_model().text_model.save_pretrained(folder / "text")
+    tiny_tokenizer().save_pretrained(folder / "text")
+    return folder
+
+
+def test_clap_keeps_its_audio_side(published, tmp_path, capsys):
+    words = ["--clap", str(published / "clap"), "--text", str(published / "text")]
+    assert main(["convert", *words, str(tmp_path / "whole")]) == 0
+    assert "audio tower: clap_audio_model, 16 wide" in capsys.readouterr().out
+    assert main(["convert", *words, "--without_audio_tower", str(tmp_path / "light")]) == 0
+    assert "audio tower: none; the model takes embeddings of 12 numbers by clap" in capsys.readouterr().out
+    whole, light = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "light"))
+    theirs = load_file(published / "clap" / "model.safetensors")
+    assert torch.equal(whole["audio_projection.fc1.weight"], theirs["audio_projection.linear1.weight"])
+    assert torch.equal(whole["learned_logit_scale.weight"], theirs["logit_scale_a"].reshape(1))
+    assert light.keys() == {name for name in whole if not name.startswith("audio")}
+    assert all(torch.equal(value, whole[name]) for name, value in light.items())
+    facts = json.loads((tmp_path / "light" / "atri_results.json").read_text())
+    assert facts["model"]["weights_from"] == ["clap", "text"]
+    assert facts["model"]["source_licenses"] == {"clap": "cc0-1.0", "text": None}
+    assert facts["model"]["audio_embedded_by"] == "clap"
+    assert facts["conversion"]["fresh"] == ["text_projection"]
+    processors = [AtriProcessor.from_pretrained(tmp_path / name) for name in ("whole", "light")]
+    fingerprint = audio_fingerprint(AtriModel.from_pretrained(tmp_path / "whole"), processors[0])
+    assert AtriModel.from_pretrained(tmp_path / "light").config.audio_config.fingerprint == fingerprint
+    assert [processor.feature_extractor.feature_size for processor in processors] == [16, 12]
+    card = str(make_model_card(facts, "someone/light"))
+    assert "whose licenses apply: `clap`: `cc0-1.0`; `text`: not known." in card
+
+
+def test_an_audio_model_under_new_heads(published, tmp_path, capsys):
+    words = ["--audio", str(published / "clap"), "--text", str(published / "text"), "--projection_dim", "4"]
+    assert main(["convert", *words, str(tmp_path / "out")]) == 0
+    model = AtriModel.from_pretrained(tmp_path / "out")
+    assert (model.config.projection_dim, model.config.audio_config.model_type) == (4, "clap_audio_model")
+    assert main(["convert", *words, "--audio", str(published / "text"), str(tmp_path / "none")]) == 2
+    assert "text has no preprocessor_config.json" in capsys.readouterr().err
+
+
+def test_a_model_for_an_archive(published, tmp_path, capsys):
+    np.save(tmp_path / "a.npy", np.eye(3, 9, dtype=np.float32))
+    (tmp_path / "a.ids.json").write_text('["x", "y", "z"]')
+    words = ["--archive", str(tmp_path / "a.npy"), "--text", str(published / "text")]
+    assert main(["convert", *words, str(tmp_path / "out")]) == 0
+    model, processor = (cls.from_pretrained(tmp_path / "out") for cls in (AtriModel, AtriProcessor))
+    assert (model.config.projection_dim, model.config.has_audio_head) == (9, False)
+    assert processor.feature_extractor.feature_size == 9
+    assert "embeddings of 9 numbers by a.npy" in capsys.readouterr().out
+
+
 # Whole or not at all
 
 
@@ -276,14 +340,26 @@ def test_a_tokenizer_of_more_tokens_than_the_text_tower_knows(mlclap, tmp_path, 
 @pytest.mark.parametrize(
     "argv, message",
     [
-        (["out"], "Pass either --mlclap, or both --ced and --sonar; got none."),
+        (["out"], "Pass either --mlclap, or --text and one of --audio, --clap and --archive; got none."),
         (["--ced", "a.pt", "out"], "got --ced."),
         (["--mlclap", "a.pt", "--sonar", "b.pt", "out"], "got --mlclap --sonar."),
         (["--mlclap", "a.pt", "out"], "Name the text tower's tokenizer with --tokenizer"),
         (
             ["--mlclap", "a.pt", "--projection_dim", "8", "--tokenizer", "t", "out"],
-            "projection_dim is for new heads",
+            "--projection_dim is for two new heads; --mlclap has",
         ),
+        (["--audio", "a", "--ced", "a", "--text", "b", "out"], "--audio and --ced are two names of one option"),
+        (
+            ["--clap", "a/b", "out"],
+            "own text tower cannot be kept, because it embeds a text by its first token",
+        ),
+        (["--clap", "a/b", "--audio", "c/d", "--text", "e/f", "out"], "got --clap --audio --text."),
+        (
+            ["--clap", "a/b", "--text", "e/f", "--projection_dim", "4", "out"],
+            "--clap has an embedding space of",
+        ),
+        (["--clap", "a/b", "--text", "e/f", "--audio_heads", "4", "out"], "--clap does not need it"),
+        (["--archive", "a", "--text", "e/f", "--without_audio_tower", "out"], "has no audio tower anyway"),
         (["--mlclap", "a.pt", "--tokenizer", "t"], "required: output_dir"),
         (["--mlclap", "a.pt", "--tokenizer", "t", "out", "more"], "Unknown options: 'more'"),
         (["--mlclap", "a.pt", "--tokenizer", "owner/tokenizer", "out"], "There is no file 'a.pt'"),
