@@ -29,6 +29,7 @@ from ..objectives import find_objective
 from ..teach.taught_rows import teacher_vectors
 from .augmentation import Augmentation, mix
 from .batches import group_of
+from .caption_tokens import CaptionTokens
 from .draws import AUGMENTATION, EXCERPT, Draw, LanguageDraws, random_stream
 from .feature_cache import FeatureCache
 
@@ -70,6 +71,7 @@ class AtriDataCollator:
     def __post_init__(self):
         if self.feature_cache is None:
             self.feature_cache = FeatureCache(self.processor.feature_extractor)
+        self._caption_tokens = CaptionTokens(self.processor)
 
     @property
     def seed(self) -> int:
@@ -234,7 +236,7 @@ class AtriDataCollator:
         """`input_ids` and `attention_mask`, `(K, N, tokens)`, of each row's caption in its languages `(K, N)`."""
         of_rows = [self._captions(row, codes) for row, codes in zip(rows, zip(*languages, strict=True), strict=True)]
         by_language = [caption for captions in zip(*of_rows, strict=True) for caption in captions]
-        tokens = self.processor(text=by_language, language=list(chain.from_iterable(languages)))
+        tokens = self._caption_tokens(by_language, list(chain.from_iterable(languages)))
         shape = (len(languages), len(rows), -1)
         return {name: tokens[name].view(shape) for name in ("input_ids", "attention_mask")}
 

@@ -1,35 +1,13 @@
 """A run of a few steps on made-up scenes."""
 
 import dataclasses
-import json
-from pathlib import Path
 
-import numpy as np
 import pytest
-import soundfile
 
 from modeling_atri import AtriModel
-from modeling_atri.languages_atri import ATRI_LANGUAGES
-from tests.helpers.tiny import CAPTIONS
 
 
 pytestmark = pytest.mark.heavy
-
-
-@pytest.fixture
-def scenes(tmp_path: Path) -> Path:
-    """One batch of scenes for training, 4 for evaluation: half a second of noise, and a caption in each language."""
-    rng = np.random.default_rng(0)
-    for part, count in (("train", 32), ("dev", 4)):
-        folder = tmp_path / "scenes" / part
-        folder.mkdir(parents=True)
-        lines = []
-        for number in range(count):
-            soundfile.write(folder / f"{number}.wav", rng.normal(scale=0.1, size=8000), 16000)
-            captions = {language: [f"{CAPTIONS[language]} {number}"] for language in ATRI_LANGUAGES}
-            lines.append(json.dumps({"file_name": f"{number}.wav", "captions": captions, "triple": str(number)}))
-        (folder / "metadata.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    return tmp_path / "scenes"
 
 
 def short(name: str, steps: int = 1):

@@ -1,0 +1,1 @@
+"""The runs of `teaching.py`, the text encoder that some of them use, and the report."""
