@@ -11,6 +11,7 @@ from itertools import chain
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
@@ -89,7 +90,7 @@ def pad(
     columns = torch.arange(width)
     mask = columns < lengths[:, None] if side == "right" else columns >= width - lengths[:, None]
     input_ids = torch.full(mask.shape, 0 if tokenizer.pad_token_id is None else tokenizer.pad_token_id)
-    input_ids[mask] = torch.tensor(list(chain.from_iterable(rows)))
+    input_ids[mask] = torch.from_numpy(np.fromiter(chain.from_iterable(rows), np.int64, int(lengths.sum())))
     return {"input_ids": input_ids, "attention_mask": mask.long()}
 
 

@@ -48,7 +48,11 @@ def train_and_measure(cell: Cell, seed: int, data: Path, work: Path) -> dict[str
         model, processor = AtriModel.from_pretrained(teacher), AtriProcessor.from_pretrained(teacher)
     else:
         model, processor = make_model(cell.text, train, sizes, seed)
-    of_run = {"seed": seed, "languages": LANGUAGES, "feature_cache_dir": str(work / "features")}
+    of_run: dict[str, Any] = {"seed": seed, "languages": LANGUAGES}
+    if cell.is_taught:
+        del settings["max_audio_seconds"], settings["patch_dropout"]  # no sound is read
+    else:
+        of_run["feature_cache_dir"] = str(work / "features")
     if cell.text == "use":
         of_run["text_cache_dir"] = str(work / "text_states")
     args = AtriTrainingArguments(str(output), **settings | of_run | cell.options)

@@ -262,7 +262,7 @@ def _name(row: dict) -> Any:
 
 def _named(row: dict, index: int, needs_sound: bool = True) -> dict:
     """A row with a draw, its recording and an id, also if it was not checked before."""
-    sound = sound_of(row)
+    sound = sound_of(row) if needs_sound else row.get("audio")
     if sound is None and needs_sound and row.get("audio_embedding") is None:
         raise BadRowError(f"Row {row.get('audio_id', index)!r} has no `audio`.", MISSING_RECORDING)
     audio_id = row.get("audio_id")

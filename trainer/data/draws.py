@@ -6,6 +6,7 @@ batch. All processes, any number of data loader workers, and a resumed run there
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -130,7 +131,7 @@ class LanguageDraws:
         """Index of the caption of this clip in this epoch. It is the same in every language: captions are parallel."""
         if self.caption_choice == "first":
             return 0
-        return int(self._rng(_CAPTION, draw).integers(num_captions))
+        return _drawn_caption(self.seed, draw.epoch, draw.item, num_captions)
 
     def anchor_row(self, languages: Sequence[Sequence[str]]) -> int | None:
         """Row of the anchor among the languages `(K, N)` of a batch. None for an objective without an anchor."""
@@ -140,3 +141,8 @@ class LanguageDraws:
 
     def _rng(self, kind: int, draw: Draw) -> np.random.Generator:
         return random_stream(self.seed, kind, draw.epoch, draw.item)
+
+
+@lru_cache(maxsize=4096)  # a batch asks for the captions of a row, and for the teacher's embedding of one
+def _drawn_caption(seed: int, epoch: int, item: int, num_captions: int) -> int:
+    return int(random_stream(seed, _CAPTION, epoch, item).integers(num_captions))

@@ -193,5 +193,6 @@ def _keys(input_ids: Tensor, attention_mask: Tensor) -> tuple[list[bytes], np.nd
 def _fingerprint(model: AtriModel) -> str:
     """A name for this text tower: its configuration and all of its weights."""
     config = model.config.text_config.to_dict()
-    config.pop("_name_or_path", None)
+    for name in ("_name_or_path", "architectures", "dtype", "transformers_version"):  # changed by saving and loading
+        config.pop(name, None)
     return weights_fingerprint(model.text_model, {"version": __version__, "config": config})

@@ -63,6 +63,7 @@ class EvaluatingTrainer(PublishingTrainer):
         self.left_out, self.bad_rows, self.facts = left_out, bad_rows, facts.copy()
         self.lessons: Lessons | None = None  # of the objective `teach`
         self.embedding_listeners: list[Callable[[str, RetrievalSet, RetrievalEmbeddings], None]] = []
+        self._unwrapped: tuple[Any, AtriModel] | None = None  # the model, with and without its wrappers
         self._measured: dict[str, tuple[TrainingFacts, Results]] = {}  # state of training and results, by prefix
         super().__init__(processing_class=processor, **kwargs)
 
@@ -74,7 +75,9 @@ class EvaluatingTrainer(PublishingTrainer):
                 "The models of the trials were released at the end of the search. Train with the best "
                 "hyperparameters, or load the model of a trial's folder."
             )
-        return unwrap_peft_model(self.accelerator.unwrap_model(self.model))
+        if self._unwrapped is None or self._unwrapped[0] is not self.model:  # it looks through all modules
+            self._unwrapped = self.model, unwrap_peft_model(self.accelerator.unwrap_model(self.model))
+        return self._unwrapped[1]
 
     @property
     def data_seed(self) -> int:

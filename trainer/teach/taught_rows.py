@@ -9,6 +9,7 @@ import datasets
 import numpy as np
 
 from modeling_atri.corpora.rows.bad_rows import Problem
+from modeling_atri.corpora.rows.captions import captions_of
 from modeling_atri.corpora.rows.plain_rows import CheckedRows
 
 from ..data.batches import without_audio
@@ -17,6 +18,7 @@ from .teachers import TEACHER_COLUMN
 
 
 _ROWS_AT_ONCE = 1000
+_MAX_REMEMBERED = 10_000  # rows: about 100 MB with five captions in eight languages
 
 
 class TaughtRows(Sequence[dict[str, Any]]):
@@ -24,7 +26,8 @@ class TaughtRows(Sequence[dict[str, Any]]):
 
     A row has `teacher_embedding`, the teacher's embeddings of its captions in the anchor language, `(captions, D)`;
     `held_embeddings`, the same of the model itself for each held language; and, if the rows have sounds,
-    `audio_embedding` in the place of `audio`. Where a sound could not be read, it has the `problem` instead.
+    `audio_embedding` in the place of `audio`. Where a sound could not be read, it has the `problem` instead. The first
+    rows that are asked for are remembered, since reading and checking rows takes longer than a step on cached states.
 
     Args:
         rows: Checked rows.
@@ -49,11 +52,20 @@ class TaughtRows(Sequence[dict[str, Any]]):
         self._uses_audio = uses_audio
         problems = {} if clips is None else clips.facts["problems"]
         self._problems = {name: Problem(*problem) for name, problem in problems.items()}
+        self._remembered: dict[int, dict[str, Any]] = {}
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def __getitem__(self, index: Any) -> Any:
+        row = self._remembered.get(index)
+        if row is None:
+            row = self._read(index)
+            if len(self._remembered) < _MAX_REMEMBERED:
+                self._remembered[index] = row
+        return row.copy()
+
+    def _read(self, index: int) -> dict[str, Any]:
         row = {name: value for name, value in self._rows[index].items() if name != "audio"}
         captions = row["captions"]
         if self._teacher is not None:
@@ -65,6 +77,7 @@ class TaughtRows(Sequence[dict[str, Any]]):
             row["problem"] = self._problems[row["audio_id"]]
         elif self._clips is not None:
             (row["audio_embedding"],) = self._clips[[row["audio_id"]]]
+        row["captions"] = captions_of(row, [code for code, texts in captions.items() if texts], row["audio_id"])
         return row
 
 
