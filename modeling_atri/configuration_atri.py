@@ -242,11 +242,11 @@ class AtriConfig(PreTrainedConfig):
 
     def to_json_file(self, json_file_path: str | PathLike, use_diff: bool = True) -> None:
         """Save as JSON, with the code of an audio encoder that came from a repository beside it."""
-        model_class = None if self.audio_config.model_type in OWN_AUDIO_CONFIGS else _model_class(self.audio_config)
-        code = code_of([type(self.audio_config), model_class])
-        if self.audio_config.model_type not in OWN_AUDIO_CONFIGS and code:
-            self.audio_config.auto_map = references_to(code)
-            save_code_beside(json_file_path, code)
+        audio_config: Any = self.audio_config
+        if audio_config.model_type not in OWN_AUDIO_CONFIGS:
+            if code := code_of([type(audio_config), _model_class(audio_config)]):
+                audio_config.auto_map = references_to(code)
+                save_code_beside(json_file_path, code)
         super().to_json_file(json_file_path, use_diff)
 
     def to_dict(self) -> dict[str, Any]:

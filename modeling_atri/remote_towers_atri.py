@@ -40,7 +40,7 @@ def trusting(source: str | PathLike, hub_arguments: Mapping[str, Any]) -> Iterat
         _trusted.reset(token)
 
 
-def load_class(reference: str) -> tuple[type, str] | None:
+def load_class(reference: str) -> tuple[Any, str] | None:
     """Load a class of the trusted repository, such as `modeling_dasheng.DashengModel`; None if none is trusted.
 
     Returns the class and the name of its repository.
@@ -69,7 +69,9 @@ def code_of(classes: Iterable[type | None]) -> dict[str, type]:
 
     As in transformers, these are the classes of repositories and those that `register_for_auto_class` was called on.
     """
-    others = [owner for owner in classes if owner is not None and not owner.__module__.startswith("transformers.")]
+    others: list[Any] = [
+        owner for owner in classes if owner is not None and not owner.__module__.startswith("transformers.")
+    ]
     return {owner._auto_class: owner for owner in others if owner._auto_class}  # noqa: SLF001
 
 

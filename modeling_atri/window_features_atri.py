@@ -83,7 +83,7 @@ class AtriWindowFeatureExtractor(AtriClipExtractor):
         min_num_samples: int | None = None,
         **kwargs,
     ):
-        extractor = _extractor_of(feature_extractor)
+        extractor: Any = _extractor_of(feature_extractor)
         rate = extractor.sampling_rate
         super().__init__(feature_size=1, sampling_rate=rate, padding_value=0.0, return_attention_mask=True)
         for name, value in kwargs.items():
@@ -119,13 +119,13 @@ class AtriWindowFeatureExtractor(AtriClipExtractor):
 
     @classmethod
     def from_pretrained(
-        cls, pretrained_model_name_or_path: str | PathLike, trust_remote_code: bool | None = None, **kwargs: Any
+        cls, pretrained_model_name_or_path: str | PathLike, *args: Any, **kwargs: Any
     ) -> "AtriWindowFeatureExtractor":
         """Same as in transformers. `trust_remote_code=True` also loads an extractor that is code of the repository."""
-        if not trust_remote_code and not IS_REMOTE_CODE:
-            return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+        if not kwargs.pop("trust_remote_code", None) and not IS_REMOTE_CODE:
+            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         with trusting(pretrained_model_name_or_path, kwargs):
-            return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
 
     def to_json_file(self, json_file_path: str | PathLike) -> None:
         """Save as JSON, with the code of an extractor that came from a repository beside it."""
@@ -183,15 +183,15 @@ class AtriWindowFeatureExtractor(AtriClipExtractor):
         """The rows of a clip's windows without padding, with the column of the mask."""
         if not mask.any():
             raise ValueError(f"The `input_features_mask` of clip {index} is 0 on all rows.")
-        covered = mask.nonzero()[-1].item() + 1
+        covered = int(mask.nonzero()[-1]) + 1
         full, rest = divmod(covered - 1, self.windows.frames)
         rows = full * self.windows.frames + self.windows.rows(rest + 1)
         return torch.cat([clip, mask[:, None].to(clip.dtype)], dim=1)[:rows]
 
     def is_silent(self, features: Tensor) -> bool:
-        """Whether all rows of a clip that its sound covers are equal, because all samples are zero or nearly so."""
-        low, high = torch.aminmax(features[features[:, -1] == 1][:, :-1])
-        return bool(low == high)
+        """Whether the rows that a clip's sound covers are equal in each window: all samples are zero or nearly so."""
+        windows = (window[window[:, -1] == 1] for window in features.split(self.windows.frames))
+        return all(torch.equal(window.amin(dim=0), window.amax(dim=0)) for window in windows)
 
 
 def describe_windows(config: PreTrainedConfig, feature_extractor: AtriWindowFeatureExtractor) -> None:
@@ -213,7 +213,7 @@ def _extractor_of(feature_extractor: SequenceFeatureExtractor | Mapping[str, Any
     if not isinstance(feature_extractor, Mapping):
         return feature_extractor
     name = feature_extractor.get("feature_extractor_type")
-    extractor_class = feature_extractor_class_from_name(name) if name else None
+    extractor_class: Any = feature_extractor_class_from_name(name) if name else None
     if extractor_class is None and (reference := feature_extractor.get("auto_map", {}).get("AutoFeatureExtractor")):
         loaded = load_class(reference)
         extractor_class = loaded and loaded[0]
