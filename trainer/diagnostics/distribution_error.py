@@ -174,7 +174,7 @@ class DistributionErrors:
 
     def __init__(self, sampling: Sampling, counts: np.ndarray):
         self.sampling, self.counts = sampling, counts
-        self._sum, self._num_summed = 0.0, 0
+        self._sum, self._num_summed = np.zeros(()), 0
 
     def of_epoch(self, epoch: int, max_steps: int | None = None) -> dict[str, float]:
         """Return the errors of an epoch. Earlier epochs that were not asked for are replayed too.

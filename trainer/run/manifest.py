@@ -69,7 +69,7 @@ def damage(folder: Path, reads_all: bool = True) -> str | None:
 
 def _damage_by_manifest(folder: Path, reads_all: bool) -> str | None:
     manifest = read_manifest(folder)
-    sizes, checksums = manifest.get("files"), manifest.get("crc32", {})
+    sizes, checksums = manifest.get("files", {}), manifest.get("crc32", {})
     is_sound = isinstance(sizes, dict) and isinstance(checksums, dict) and len(sizes) > 0
     if not is_sound or not all(isinstance(size, int) for size in sizes.values()):
         return f"{MANIFEST_NAME} is damaged"

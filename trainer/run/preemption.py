@@ -2,9 +2,11 @@
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 from transformers import Trainer, TrainerCallback
 
@@ -93,6 +95,6 @@ def stop_on_signal(trainer: Trainer) -> Iterator[None]:
         trainer.remove_callback(callback)
 
 
-def _handle(handlers: dict[int, object]) -> None:
+def _handle(handlers: Mapping[signal.Signals, Callable[[int, FrameType | None], Any] | int]) -> None:
     for number, handler in handlers.items():
         signal.signal(number, handler)
