@@ -16,10 +16,10 @@ Write both towers of a saved model as ONNX graphs, with configuration and proces
   audio.onnx   input_features, input_features_mask -> audio_embeds
   text.onnx    input_ids, attention_mask           -> text_embeds
 
-The embeddings are projected and L2-normalised, like those of the model. The graphs accept any number of clips and
-captions. Long clips are cut into chunks inside the graph; long captions are cut by the processor that is saved beside
-it. Before OUT appears, every graph is run and compared with the model. If it computes something else, the command
-fails and writes nothing.
+A model without an audio tower has text.onnx alone. The embeddings are projected and L2-normalised, like those of the
+model. The graphs accept any number of clips and captions. Long clips are cut into chunks inside the graph; long
+captions are cut by the processor that is saved beside it. Before OUT appears, every graph is run and compared with the
+model. If it computes something else, the command fails and writes nothing.
 
 examples:
   atri export runs/first exported/
@@ -50,12 +50,14 @@ def main(argv: list[str]) -> None:
 def export(args: ExportArguments) -> None:
     """Load the model, write the graphs, print their sizes."""
     from modeling_atri.onnx.export import check_new_folder, export_onnx
-    from modeling_atri.onnx.extra import import_extra
+    from modeling_atri.onnx.extra import AUDIO_FILE, import_extra
 
     check_new_folder(args.out)  # before the model is loaded, which takes time
     check_output_folder(args.out)
     import_extra("onnxscript")
     model, processor = load_model(args.model)
     export_onnx(model, processor, args.out, int8=args.int8)
+    if not (Path(args.out) / AUDIO_FILE).exists():
+        print(f"{processor.feature_extractor.takes} Only the graph of captions was written.")
     for path in sorted(Path(args.out).glob("*.onnx*")):
         print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")

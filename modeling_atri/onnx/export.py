@@ -12,11 +12,12 @@ from functools import partial
 from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
+from ..configuration_atri import AtriAudioConfig, AtriEmbeddedAudioConfig
 from ..eval_mode_atri import in_eval_mode
 from ..files import folder_written_whole
 from ..modeling_atri import AtriModel
@@ -37,6 +38,9 @@ def export_onnx(model: AtriModel, processor: AtriProcessor, folder: str | PathLi
     `audio.onnx` maps `input_features` and `input_features_mask` to `audio_embeds`; `text.onnx` maps `input_ids` and
     `attention_mask` to `text_embeds`. Embeddings are projected and L2-normalised, and equal the model's to 1e-5.
     Weights of more than 1.6 GB are written beside the graph, to `audio.onnx.data` or `text.onnx.data`.
+
+    A model without an audio tower (an `AtriEmbeddedAudioConfig`) has the text graph alone. Clips of an audio tower of
+    transformers must have whole windows, as their feature extractor makes them.
 
     Each graph is first run on batches of several sizes and lengths. Its embeddings may differ from the model's by 1e-4
     in each entry; with `int8`, their cosine with the model's must be at least 0.95.
@@ -62,24 +66,44 @@ def export_onnx(model: AtriModel, processor: AtriProcessor, folder: str | PathLi
         raise ValueError(f"The model's weights are {model.dtype}; load it with dtype=torch.float32 to export it.")
     if not all(parameter.is_floating_point() for parameter in model.parameters()):
         raise ValueError("The model's weights are quantised; load it without a quantization_config to export it.")
-    config = model.config.audio_config
-    num_frames = config.max_frames + config.patch_size[1]  # the sizes of the examples leave no trace in the graphs
-    clips = {
-        "input_features": torch.zeros(2, num_frames, config.num_mel_bins, device=model.device),
-        "input_features_mask": torch.ones(2, num_frames, dtype=torch.long, device=model.device),
-    }
     captions = {
         name: torch.ones(2, 8, dtype=torch.long, device=model.device) for name in ("input_ids", "attention_mask")
     }
-    clip_dimensions, caption_dimensions = {0: "num_audios", 1: "num_frames"}, {0: "num_texts", 1: "num_tokens"}
+    caption_dimensions = {0: "num_texts", 1: "num_tokens"}
+    audio = _audio_example(model, processor)
     with folder_written_whole(Path(folder)) as new, in_eval_mode(model), _quiet():
-        tower = _Tower(_AudioTower(model), clips, clip_dimensions, "audio_embeds", {})
-        _write_graph(tower, new / AUDIO_FILE, partial(example_clips, model), int8)
+        if audio is not None:
+            tower = _Tower(_AudioTower(model), *audio, "audio_embeds", {})
+            _write_graph(tower, new / AUDIO_FILE, partial(example_clips, model, processor), int8)
         notes = {} if model.max_text_tokens is None else {MAX_TEXT_TOKENS: str(model.max_text_tokens)}
         tower = _Tower(_TextTower(model), captions, caption_dimensions, "text_embeds", notes)
         _write_graph(tower, new / TEXT_FILE, partial(example_captions, model), int8)
         model.config.save_pretrained(new)
         processor.save_pretrained(new)
+
+
+def _audio_example(model: AtriModel, processor: AtriProcessor) -> tuple[dict[str, Tensor], dict[int, Any]] | None:
+    """Clips to trace the audio tower with, and their free dimensions; None for a model without an audio tower."""
+    config = model.config.audio_config
+    dimensions: dict[int, Any] = {0: "num_audios", 1: "num_frames"}
+    if config.model_type == AtriEmbeddedAudioConfig.model_type:
+        return None
+    if config.model_type == AtriAudioConfig.model_type:
+        num_frames = config.max_frames + config.patch_size[1]  # the sizes of the examples leave no trace in the graphs
+    else:
+        windows = model.audio_model.windows
+        if not windows.is_fixed:
+            raise ValueError(
+                f"The audio tower of type {config.model_type!r} cannot be exported: it takes windows of any length, "
+                "each of which must be encoded without padding, and one graph cannot do that for the clips of a "
+                "batch. Use the model itself. Towers with windows of one length can be exported (CED, AST, Whisper)."
+            )
+        num_frames, dimensions[1] = 2 * windows.frames, windows.frames * torch.export.Dim("num_windows", min=1)
+    clips = {
+        "input_features": torch.zeros(2, num_frames, processor.feature_extractor.feature_size, device=model.device),
+        "input_features_mask": torch.ones(2, num_frames, dtype=torch.long, device=model.device),
+    }
+    return clips, dimensions
 
 
 class _AudioTower(nn.Module):
@@ -109,7 +133,7 @@ class _Tower(NamedTuple):
 
     module: nn.Module
     examples: dict[str, Tensor]
-    dimensions: dict[int, str]
+    dimensions: dict[int, Any]
     output: str
     notes: dict[str, str]
 
@@ -151,7 +175,8 @@ def _export_tower(tower: _Tower, path: Path, opset: int, int8: bool) -> None:
         reason = str(error.__cause__ or error).strip().splitlines()[0]
         raise ValueError(
             f"torch cannot write {path.name}: {reason} Nothing was written. Towers that are known to be exported are "
-            "CED for audio, and SONAR (M2M100), BERT, XLM-R, ModernBERT and Gemma 3 for text, with weights in float32."
+            "CED, AST and Whisper for audio, and SONAR (M2M100), BERT, XLM-R, ModernBERT and Gemma 3 for text, with "
+            "weights in float32."
         ) from error
     program = cast(torch.onnx.ONNXProgram, exported)  # with `dynamo=True` it is never None
     if int8:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from ..configuration_atri import AtriConfig
+from ..configuration_atri import AtriAudioConfig, AtriConfig, AtriEmbeddedAudioConfig
 from ..text_model_atri import cut_captions
 from .extra import AUDIO_FILE, MAX_TEXT_TOKENS, TEXT_FILE, import_extra
 
@@ -48,7 +48,9 @@ class OnnxAtriModel:
             ValueError: the folder does not exist or lacks the graphs.
         """
         import_extra("onnxruntime")
-        missing = [name for name in (AUDIO_FILE, TEXT_FILE, "config.json") if not (Path(folder) / name).is_file()]
+        missing = [name for name in ("config.json", TEXT_FILE, AUDIO_FILE) if not (Path(folder) / name).is_file()]
+        if missing == [AUDIO_FILE] and _has_no_tower(AtriConfig.from_pretrained(folder)):
+            missing = []
         if missing:
             raise ValueError(f"{folder} is not a folder of an exported model: it has no {', '.join(missing)}.")
         if num_threads is not None and num_threads < 1:
@@ -61,11 +63,19 @@ class OnnxAtriModel:
         """Compute the embeddings of clips as [`AtriModel.get_audio_features`] does. Only `pooler_output` is set.
 
         Raises:
-            ValueError: a clip has fewer frames than one patch.
+            ValueError: the model has no audio tower, or a clip has fewer frames than one patch of CED.
         """
+        if _has_no_tower(self.config):
+            source = self.config.audio_config.source
+            raise ValueError(
+                "This model has no audio tower, so its folder holds the graph of captions alone. Its embeddings are "
+                f"compared with those of {source or 'the model that it was made for'}."
+            )
         if input_features_mask is None:
             input_features_mask = torch.ones(input_features.shape[:2], dtype=torch.long)
-        shortest, width = int(input_features_mask.sum(dim=1).min()), self.config.audio_config.patch_size[1]
+        audio = self.config.audio_config
+        width = audio.patch_size[1] if audio.model_type == AtriAudioConfig.model_type else 1
+        shortest = int(input_features_mask.sum(dim=1).min())
         if shortest < width:
             raise ValueError(
                 f"The shortest clip has {shortest} frames, fewer than one patch ({width} frames). Use longer clips, "
@@ -97,6 +107,10 @@ class OnnxAtriModel:
 
     def _load(self, name: str) -> Any:
         return load_graph(self.folder / name, self.num_threads)
+
+
+def _has_no_tower(config: AtriConfig) -> bool:
+    return config.audio_config.model_type == AtriEmbeddedAudioConfig.model_type
 
 
 def load_graph(path: Path, num_threads: int = 0) -> Any:

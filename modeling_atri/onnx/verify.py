@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..configuration_atri import AtriAudioConfig
 from ..modeling_atri import AtriModel
+from ..processing_atri import AtriProcessor
 from .model import load_graph, run_graph
 
 
@@ -27,15 +29,25 @@ class WrongGraphError(ValueError):
     """An exported graph does not compute what the model does, or does not run."""
 
 
-def example_clips(model: AtriModel) -> Iterator[dict[str, Tensor]]:
-    """Batches of clips of noise: one patch, just below and above a chunk, and several chunks; with padding."""
+def example_clips(model: AtriModel, processor: AtriProcessor) -> Iterator[dict[str, Tensor]]:
+    """Batches of clips of noise, with padding: shorter and longer than what the audio tower sees at once.
+
+    For CED: one patch, just below and above a chunk, and several chunks.
+    """
     audio: Any = model.config.audio_config
-    shortest, chunk = audio.patch_size[1], audio.max_frames
     noise = torch.Generator().manual_seed(0)
-    for lengths in ((shortest,), (chunk - 1, chunk + shortest), (shortest, 2 * chunk + 5, 3 * shortest + 1)):
+    if audio.model_type == AtriAudioConfig.model_type:
+        shortest, chunk = audio.patch_size[1], audio.max_frames
+        batches: Any = ((shortest,), (chunk - 1, chunk + shortest), (shortest, 2 * chunk + 5, 3 * shortest + 1))
+        unit, level, scale = 1, -20, 17  # decibels, about as loud as recordings
+    else:
+        unit, level, scale = model.audio_model.windows.frames, 0, 1
+        batches = ((1,), (unit, unit + 1), (unit // 3, 3 * unit - 5, 2 * unit))
+    for lengths in batches:
         mask = _mask(lengths)
-        # Decibels, about as loud as recordings.
-        features = 17 * torch.randn(*mask.shape, audio.num_mel_bins, generator=noise) - 20
+        mask = torch.nn.functional.pad(mask, (0, -mask.shape[1] % unit))
+        width = processor.feature_extractor.feature_size
+        features = scale * torch.randn(*mask.shape, width, generator=noise) + level
         yield {"input_features": features, "input_features_mask": mask}
 
 
