@@ -96,7 +96,8 @@ def _audio_example(model: AtriModel, processor: AtriProcessor) -> tuple[dict[str
             raise ValueError(
                 f"The audio tower of type {config.model_type!r} cannot be exported: it takes windows of any length, "
                 "each of which must be encoded without padding, and one graph cannot do that for the clips of a "
-                "batch. Use the model itself. Towers with windows of one length can be exported (CED, AST, Whisper)."
+                "batch. Use the model itself. Towers with windows of one length can be exported: CED, CLAP, AST, "
+                "Whisper."
             )
         num_frames, dimensions[1] = 2 * windows.frames, windows.frames * torch.export.Dim("num_windows", min=1)
     clips = {
@@ -175,8 +176,8 @@ def _export_tower(tower: _Tower, path: Path, opset: int, int8: bool) -> None:
         reason = str(error.__cause__ or error).strip().splitlines()[0]
         raise ValueError(
             f"torch cannot write {path.name}: {reason} Nothing was written. Towers that are known to be exported are "
-            "CED, AST and Whisper for audio, and SONAR (M2M100), BERT, XLM-R, ModernBERT and Gemma 3 for text, with "
-            "weights in float32."
+            "CED, CLAP, AST and Whisper for audio, and SONAR (M2M100), BERT, XLM-R, ModernBERT and Gemma 3 for text, "
+            "with weights in float32."
         ) from error
     program = cast(torch.onnx.ONNXProgram, exported)  # with `dynamo=True` it is never None
     if int8:

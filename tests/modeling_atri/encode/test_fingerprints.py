@@ -9,8 +9,8 @@ from transformers import Wav2Vec2FeatureExtractor
 
 from modeling_atri import AtriFeatureExtractor, AtriModel, AtriProcessor
 from modeling_atri.encode.fingerprints import audio_fingerprint, model_fingerprint, weights_fingerprint
-from tests.helpers.embedded import embedded_model, embedded_processor
 from tests.helpers.tiny import tiny_model, tiny_processor, tiny_tokenizer
+from tests.helpers.towerless import embedded_model, embedded_processor
 from tests.helpers.towers import TOWERS, tower_model, tower_processor
 
 

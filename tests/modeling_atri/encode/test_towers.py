@@ -7,7 +7,7 @@ import torch
 
 from modeling_atri import encode_audio, encode_folder, load_embeddings
 from modeling_atri.encode.batches import frames_per_unit
-from tests.helpers.embedded import SOURCE, embedded_model, embedded_processor
+from tests.helpers.towerless import SOURCE, embedded_model, embedded_processor
 from tests.helpers.towers import TOWERS, sound, tower_model, tower_processor
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from modeling_atri import encode_audio, encode_text
 from modeling_atri.onnx import OnnxAtriModel, export_onnx
-from tests.helpers.embedded import SOURCE, embedded_model, embedded_processor
+from tests.helpers.towerless import SOURCE, embedded_model, embedded_processor
 from tests.helpers.towers import TOWERS, sound, tower_model, tower_processor
 
 
