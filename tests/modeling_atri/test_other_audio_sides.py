@@ -11,6 +11,8 @@ from tests.helpers.towerless import SOURCE, embedded_model, embedded_processor
 from tests.helpers.towers import TOWERS, sound, tower_model, tower_processor
 
 
+pytestmark = pytest.mark.heavy
+
 TEXTS = ["a dog barks", "rain falls"]
 
 
