@@ -1,7 +1,7 @@
 """Options of the commands that evaluate a saved model on data, and the embeddings they need."""
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from modeling_atri.bounds import option
 
@@ -61,7 +61,11 @@ def embed_data(
 
     check_device(args.device)
     skips, left_out = args.on_bad_row == "skip", []
-    options = {"languages": args.languages, "group_column": group_column, "left_out": left_out if skips else None}
+    options: dict[str, Any] = {
+        "languages": args.languages,
+        "group_column": group_column,
+        "left_out": left_out if skips else None,
+    }
     store = open_embeddings(args.audio_embeddings, args.embedding_columns)
     rows = load_rows(args.data, args.split, audio_embeddings=store, **options)
     model, processor = load_model(args.model)

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from peft import PeftModel
 
 
-_SOUNDS = ("input_features", "input_features_mask", "audio_embeds")  # inputs of the model
+SOUND_INPUTS = ("input_features", "input_features_mask", "audio_embeds")  # inputs of the model
 
 
 class _SetEpoch(TrainerCallback):
@@ -525,7 +525,7 @@ class AtriTrainer(EvaluatingTrainer):
         self._rest_frozen_parts()
         num_languages, num_clips, _ = inputs["input_ids"].shape
         outputs = model(
-            **{name: inputs[name] for name in _SOUNDS if name in inputs},
+            **{name: inputs[name] for name in SOUND_INPUTS if name in inputs},
             **self._caption_inputs(inputs["input_ids"].flatten(0, 1), inputs["attention_mask"].flatten(0, 1)),
         )
         text_embeds = outputs.text_embeds.view(num_languages, num_clips, -1)

@@ -134,7 +134,7 @@ def train(data: DataArguments, sizes: "ScratchArguments", args: "AtriTrainingArg
     name = args.resume_from_checkpoint
     wanted = {"true": True, "false": None}.get(str(name).lower(), name)
     checkpoint = told_by_main(lambda: resolve_checkpoint(wanted, Path(args.output_dir)))
-    options = {
+    options: dict[str, Any] = {
         "languages": args.languages,
         "group_column": args.group_column,
         "audio_embeddings": open_embeddings(data.audio_embeddings, data.embedding_columns),

@@ -49,7 +49,7 @@ def load_rows(
     languages: Sequence[str] | None = None,
     group_column: str | None = None,
     left_out: list[BadRow] | None = None,
-    audio_embeddings: str | PathLike | StoredVectors | None = None,
+    audio_embeddings: str | PathLike[str] | StoredVectors | None = None,
     needs_sound: bool = True,
 ) -> datasets.Dataset:
     """Load rows and check them. Recordings are not decoded: only their headers are read.
@@ -148,8 +148,9 @@ def check_rows(
     if not isinstance(rows, (str, Path, datasets.Dataset, datasets.DatasetDict)):
         rows = as_sequence(rows)
     if isinstance(rows, (str, Path, datasets.Dataset, datasets.DatasetDict)) or _is_soundless(rows, needs_sound):
-        options = {"group_column": group_column, "left_out": left_out, "needs_sound": needs_sound}
-        return load_rows(rows, languages=languages, **options)
+        return load_rows(
+            rows, languages=languages, group_column=group_column, left_out=left_out, needs_sound=needs_sound
+        )
     checker = RowChecker(_codes(languages), group_column, needs_sound)
     checked, bad_rows = check_plain_rows(rows, checker, left_out is not None)
     _report("the list of rows", bad_rows, len(checked), left_out)

@@ -111,7 +111,7 @@ def _are_clean(texts: pa.Array) -> np.ndarray:
 
 
 def _is_true(values: pa.Array | pa.ChunkedArray) -> np.ndarray:
-    return pc.fill_null(values, False).to_numpy(zero_copy_only=False)
+    return np.asarray(pc.fill_null(values, False))
 
 
 def right_names(table: pa.Table, column: str) -> tuple[pa.ChunkedArray, np.ndarray]:

@@ -88,7 +88,7 @@ def check_soundless_rows(
         beside = columns_alone(rows, vectors)
         beside = beside if len(kept) == len(rows) else beside.select(kept)
         result = datasets.concatenate_datasets([result, beside], axis=1)
-    if places is not None:
+    if store is not None and facts is not None:
         result = result.with_transform(EmbeddingLookup(store, facts))
     return result, bad_rows
 
@@ -228,7 +228,7 @@ def _occurs_again(ids: pa.ChunkedArray) -> np.ndarray:
         return np.zeros(len(ids), dtype=bool)
     counts = pc.value_counts(ids)
     twice = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
-    return pc.is_in(ids, value_set=twice).to_numpy()
+    return np.asarray(pc.is_in(ids, value_set=twice))
 
 
 def _ids(table: pa.Table, sounds: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -192,14 +192,14 @@ def _pick(role: str, given: str | None, usual: Sequence[str], fits, schema: pa.S
                 f"{shown}."
             )
         return given
-    found = [column for column, kind in columns.items() if fits(kind)]
-    known = [column for column in usual if column in found]
-    if known or len(found) == 1:
-        return (known or found)[0]
-    if not found:
+    fitting = [column for column, kind in columns.items() if fits(kind)]
+    known = [column for column in usual if column in fitting]
+    if known or len(fitting) == 1:
+        return (known or fitting)[0]
+    if not fitting:
         raise ValueError(f"{name!r} has no column of {kinds} for the {role}s. The columns are {shown}.")
     raise ValueError(
-        f"{name!r} has several columns of {kinds}: {', '.join(found)}. Name the one with the {role}s as "
+        f"{name!r} has several columns of {kinds}: {', '.join(fitting)}. Name the one with the {role}s as "
         f"`{role}_column`."
     )
 

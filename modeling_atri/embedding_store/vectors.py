@@ -89,7 +89,7 @@ class StoredVectors:
             if isinstance(array, np.memmap) and array.flags.c_contiguous and 4 * len(inside) >= span:
                 # Read, not mapped, because pages that are mapped count as memory of the process.
                 offset = array.offset + int(places[start]) * self.width * array.itemsize
-                block = np.fromfile(array.filename, array.dtype, span * self.width, offset=offset)
+                block = np.fromfile(str(array.filename), array.dtype, span * self.width, offset=offset)
                 yield block.reshape(span, self.width)[inside]
             else:
                 yield array[places[start:stop]]

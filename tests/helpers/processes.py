@@ -19,6 +19,7 @@ from modeling_atri import AtriModel
 from modeling_atri.trainer.diagnostics.callback import DIAGNOSTICS_NAME, DiagnosticsCallback, read_diagnostics
 from modeling_atri.trainer.evaluation.retrieval import RetrievalSet
 from modeling_atri.trainer.step.distributed import average_gradients, batch_shard
+from tests.helpers.embedded import clip_vectors, soundless
 from tests.helpers.tiny import tiny_config, tiny_model, tiny_processor
 from tests.helpers.training import LANGUAGES, losses, make_arguments, make_rows, make_trainer, train
 
@@ -68,6 +69,7 @@ CASES = {
     "from scratch": {"objective": "kcl", "from_scratch": True},
     "teach": {"objective": "teach", "num_groups": 4, "hold_languages": ["fr"], **TEN_STEPS},
     "teach at once, captions alone": {"objective": "teach", "exact_step": False, "has_sounds": False},
+    "akcl on embeddings": {"objective": "akcl", "freeze_audio": True, "freeze_audio_head": True, "is_embedded": True},
     "text cache": {"objective": "kcl", "freeze_text": True, "text_cache_dir": "states"},
 }
 if is_peft_available():
@@ -75,7 +77,7 @@ if is_peft_available():
     CASES["adapter at once"] = {"objective": "cacl", "lora_rank": 4}
 # Three processes share steps less evenly than two, which are enough for what does not depend on the shares.
 _IN_TWO = ["akcl at once", "akcl by Adam", "kcl in bf16", "cacl in bf16", "kcl, frozen audio", "from scratch"]
-_IN_TWO += ["text cache", "adapter", "adapter at once"]
+_IN_TWO += ["text cache", "akcl on embeddings", "adapter", "adapter at once"]
 _IN_BOTH = ["kcl", "akcl, everything", "cacl by Adam in chunks"]
 WORLDS = {
     2: [case for case in CASES if case in _IN_BOTH + _IN_TWO],
@@ -97,6 +99,8 @@ def run_case(name: str, folder: Path, world_size: int) -> dict[str, Any]:
     if "text_cache_dir" in options:
         options["text_cache_dir"] = str(folder / options["text_cache_dir"])
     rows = make_rows(NUM_CLIPS, num_groups=num_groups)
+    if options.pop("is_embedded", False):
+        rows = soundless(rows, clip_vectors(model, rows, finished=True))
     if not options.pop("has_sounds", True):
         rows = [{key: row[key] for key in row if key != "audio"} for row in rows]
     args = make_arguments(folder, per_device_train_batch_size=BATCH_SIZE // world_size, **options)

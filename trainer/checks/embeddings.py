@@ -33,7 +33,7 @@ def check_sounds(rows: Any, model: AtriModel, processor: AtriProcessor, is_train
     if rows is None:
         return
     facts = embedding_facts(rows)
-    config = model.config.audio_config
+    config: Any = model.config.audio_config
     if config.model_type == AtriEmbeddedAudioConfig.model_type:
         if facts is not None:
             _check_stored(facts, config, model.config.has_audio_head)

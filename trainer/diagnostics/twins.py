@@ -23,7 +23,7 @@ from modeling_atri.processing_atri import AtriProcessor
 from ..arguments import METRIC_SCHEDULERS, AtriTrainingArguments
 from ..data.draws import PROBE, Draw, random_stream
 from ..objectives import FULL_OBJECTIVE, find_objective
-from ..trainer import AtriTrainer
+from ..trainer import SOUND_INPUTS, AtriTrainer
 from .distribution_error import Sampling, caption_counts, epoch_shares
 from .weight_error import squared_distance, weight_distances, weight_error_bound
 
@@ -202,12 +202,11 @@ class _Twin(AtriTrainer):
         clips = rng.choice(num_clips, size=min(num_pairs, num_clips), replace=False).tolist()
         inputs = self._prepare_inputs(dict(batch))
         self.model.train()
-        self._rest_frozen_text()
+        self._rest_frozen_parts()
         torch.manual_seed(seed)
         with self.compute_loss_context_manager():
             outputs = self.model(
-                input_features=inputs["input_features"],
-                input_features_mask=inputs["input_features_mask"],
+                **{name: inputs[name] for name in SOUND_INPUTS if name in inputs},
                 **self._caption_inputs(inputs["input_ids"][language], inputs["attention_mask"][language]),
             )
         scale = self.atri_model.logit_scale.exp()

@@ -194,6 +194,7 @@ def embed_retrieval_set(
     own_clips = retrieval_set.audios[rank::world_size]
     encode_clips = partial(encode_audio, model, processor, own_clips, read_features=read_features, names=names)
     unreadable = {}
+    audio: Any
     if retrieval_set.are_embedded:
         audio = _embed_stored(model, processor, own_clips, names)
     elif skip_unreadable:

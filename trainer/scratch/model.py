@@ -104,9 +104,10 @@ def caption_texts(rows: Sequence[dict], languages: Sequence[str]) -> Iterable[st
     Of more than 100,000 rows without recordings, so many are taken, evenly spread.
     """
     if isinstance(rows, datasets.Dataset) and "audio" not in rows.column_names and _are_lists(rows, languages):
+        taken: datasets.Dataset = rows
         if len(rows) > _MOST_ROWS:
-            rows = rows.select(np.linspace(0, len(rows) - 1, _MOST_ROWS).astype(int))
-        for table in rows.with_format("arrow").select_columns(["captions"]).iter(batch_size=2**12):
+            taken = rows.select(np.linspace(0, len(rows) - 1, _MOST_ROWS).astype(int))
+        for table in taken.with_format("arrow").select_columns(["captions"]).iter(batch_size=2**12):
             for captions in table["captions"].to_pylist():
                 yield from (text for code in languages for text in captions[code])
         return
