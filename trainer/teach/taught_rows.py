@@ -47,7 +47,8 @@ class TaughtRows(Sequence[dict[str, Any]]):
         clips: KeyedTable | None = None,
         uses_audio: bool = True,
     ):
-        self._rows = rows if isinstance(rows, CheckedRows) else without_audio(rows)
+        reads_vectors = uses_audio and clips is None  # which `without_audio` drops as well
+        self._rows = rows if reads_vectors or isinstance(rows, CheckedRows) else without_audio(rows)
         self._anchor, self._teacher, self._held, self._clips = anchor, teacher, dict(held), clips
         self._uses_audio = uses_audio
         problems = {} if clips is None else clips.facts["problems"]
