@@ -68,7 +68,7 @@ def load_model(path: str) -> "tuple[AtriModel, AtriProcessor]":
         raise
     # The libraries that read the files raise errors of any class where a file is damaged or made by another program.
     except Exception as error:
-        reason = _reason(error)
+        reason = reason_of(error)
         if is_folder:
             raise ValueError(
                 f"The model in {path!r} cannot be loaded: {reason} If a file of it is damaged, copy or save the model "
@@ -116,7 +116,7 @@ def _check_tokenizer_folder(folder: Path, processor: "AtriProcessor") -> None:
         )
 
 
-def _reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
     """Why a model cannot be loaded, in a sentence. transformers wraps the errors of the Hub in general advice."""
     from huggingface_hub import errors
     from huggingface_hub.utils import httpx

@@ -101,7 +101,8 @@ def summary(
     held_back: "Dataset | None",
 ) -> str:
     """What is taught from what, what is frozen, and how much there is to do."""
-    args, rows, model = trainer.args, trainer.train_dataset, trainer.atri_model
+    args, model = trainer.args, trainer.atri_model
+    rows: Any = trainer.train_dataset
     anchor = language_name(args.anchor_language)
     taught = listed([language_name(code) for code in args.languages if code != args.anchor_language] or [anchor])
     width = model.config.projection_dim
@@ -110,7 +111,7 @@ def summary(
     else:
         license = f", license {teacher.license}" if teacher.license else ", license not known"
         source = f"{teacher.name} ({teacher.kind}, {width} numbers a caption{license})"
-    counts = {code: sum(1 for _ in captions_in(rows, code)) for code in args.languages}
+    counts = {code: len(list(captions_in(rows, code))) for code in args.languages}
     trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     kept = ", frozen" if args.freeze_text else f", with an adapter of rank {args.lora_rank}" if args.lora_rank else ""
     first = rows[0]

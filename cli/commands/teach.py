@@ -7,17 +7,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from transformers import AutoTokenizer
+import torch
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from modeling_atri.bounds import option
+from modeling_atri.configuration_atri import AtriEmbeddedAudioConfig
 from modeling_atri.corpora.rows.load import load_rows
 from modeling_atri.hub_cards.cards import write_model_card
-from modeling_atri.hub_cards.results import Results
+from modeling_atri.hub_cards.results import ModelFacts, Results, TeacherFacts
 from modeling_atri.languages_atri import resolve_language, resolve_languages
 from modeling_atri.modeling_atri import AtriModel
 from modeling_atri.pretrained.text_only import without_audio_tower
 from modeling_atri.pretrained.towers import load_text_tower
 from modeling_atri.processing_atri import AtriProcessor
+from modeling_atri.sources import public_name
 from modeling_atri.trainer.arguments import AtriTrainingArguments
 from modeling_atri.trainer.model.adapters import has_adapter, merge_adapter
 from modeling_atri.trainer.publishing.results import model_facts
@@ -44,6 +47,7 @@ from ..loading import (
     data_names,
     load_model,
     open_embeddings,
+    reason_of,
 )
 from ..options import parse_options
 from ..outputs import check_output_folder
@@ -184,7 +188,7 @@ def teach(data: TeachArguments, sizes: ScratchTextArguments, args: TeachingArgum
     name = args.resume_from_checkpoint
     wanted = {"true": True, "false": None}.get(str(name).lower(), name)
     checkpoint = told_by_main(lambda: resolve_checkpoint(wanted, Path(str(args.output_dir))))
-    options = {
+    options: dict[str, Any] = {
         "languages": args.languages,
         "group_column": args.group_column,
         "audio_embeddings": open_embeddings(data.audio_embeddings, data.embedding_columns),
@@ -200,13 +204,14 @@ def teach(data: TeachArguments, sizes: ScratchTextArguments, args: TeachingArgum
     teacher = _load_teacher(data, args, rows)
     student = _load_or_make_student(data, sizes, args, rows, teacher, checkpoint)
     args = _fitted(args, student.model, len(rows), given)
+    facts = Results(data=data_names(data, args.group_column), model=_origin(student.model))
     trainer = AtriTrainer(
         student.model,
         args,
         student.processor,
         train_dataset=rows,
         eval_dataset=eval_rows,
-        facts={"data": data_names(data, args.group_column), "model": _origin(student.model)},
+        facts=facts,
         teacher=teacher,
     )
     for part, found in left_out.items():
@@ -240,7 +245,13 @@ def _hold_back(rows: "Dataset", args: TeachingArguments) -> "tuple[Dataset, Data
 def _load_teacher(data: TeachArguments, args: TeachingArguments, rows: "Dataset") -> Teacher | None:
     """The teacher that the options name; None if the training rows have its vectors."""
     if args.teacher is not None:
-        return load_teacher(args.teacher, args.anchor_language, data.trust_remote_code, args.device)
+        try:
+            return load_teacher(args.teacher, args.anchor_language, data.trust_remote_code, args.device)
+        except (ValueError, ImportError, MemoryError, torch.OutOfMemoryError):
+            raise
+        # The libraries that read the files raise errors of any class where a file is damaged.
+        except Exception as error:
+            raise ValueError(f"The teacher {args.teacher!r} cannot be loaded: {reason_of(error)}") from error
     if TEACHER_COLUMN not in rows.column_names:
         raise ValueError(
             f"There is no teacher. Name a model with --teacher, or give the training data a column {TEACHER_COLUMN} "
@@ -285,8 +296,10 @@ def _load_or_make_student(
         model.save_pretrained(start)
         processor.save_pretrained(start)
         model, processor = load_model(str(start))
-    text = f"that of {teacher.name}" if is_itself else data.text_model or "a small encoder from scratch"
-    embedded = model.config.audio_config.model_type == "atri_embedded_audio"
+    text = (
+        f"that of {public_name(str(args.teacher))}" if is_itself else data.text_model or "a small encoder from scratch"
+    )
+    embedded = isinstance(model.config.audio_config, AtriEmbeddedAudioConfig)
     audio = "none: the result searches embeddings that the teacher has made" if embedded else "that of the teacher"
     return Student(model, processor, text, audio)
 
@@ -310,7 +323,7 @@ def _make_student(
         text, tokenizer = text_from_scratch(captions, args.languages, sizes, args.seed)
     else:
         text = load_text_tower(data.text_model)
-        tokenizer = AutoTokenizer.from_pretrained(data.text_model)
+        tokenizer = _tokenizer_of(data.text_model)
     if teacher is not None and teacher.kind == "atri":
         audio = audio_side_of(*load_model(str(args.teacher)))
     elif teacher is not None and teacher.kind == "clap":
@@ -319,6 +332,16 @@ def _make_student(
         width = teacher_vectors(rows[0]).shape[1] if teacher is None else teacher.width
         audio = stored_audio_side(width, None if teacher is None else teacher.name)
     return join_student(audio, text, tokenizer, args.seed)
+
+
+def _tokenizer_of(text_model: str) -> PreTrainedTokenizerBase:
+    try:
+        return AutoTokenizer.from_pretrained(text_model)
+    except (ValueError, OSError, KeyError) as error:
+        raise ValueError(
+            f"{text_model!r} has no tokenizer that can be loaded. Name a folder or Hub id with the text encoder and "
+            "its tokenizer, such as cointegrated/SONAR_200_text_encoder."
+        ) from error
 
 
 def _fitted(args: TeachingArguments, model: AtriModel, num_rows: int, given: set[str]) -> TeachingArguments:
@@ -337,9 +360,9 @@ def _fitted(args: TeachingArguments, model: AtriModel, num_rows: int, given: set
     return args
 
 
-def _origin(model: AtriModel) -> dict[str, Any]:
+def _origin(model: AtriModel) -> ModelFacts:
     """What results say of a student's origin, where its configuration has no name of a model that it was made of."""
-    config = model.config
+    config: Any = model.config
     named = any(one.name_or_path for one in (config, config.audio_config, config.text_config))
     return {} if named else {"initialized_from": "scratch"}
 
@@ -349,13 +372,13 @@ def _finish(trainer: AtriTrainer, measure: Measure, data: TeachArguments, held_b
     model, folder = trainer.atri_model, str(trainer.args.output_dir)
     if has_adapter(model):
         merge_adapter(model)
-        if Path(model.config.name_or_path) == Path(folder, _START_NAME):
+        if Path(str(model.config.name_or_path)) == Path(folder, _START_NAME):
             model.config.name_or_path = ""
     if held_back is not None:
         measure.take_cosines(held_back)
     results = trainer.results(evaluate=trainer.eval_dataset is not None)
     if data.without_audio_tower:
-        source = results["training"]["teacher"]["name"]
+        source = (results["training"]["teacher"] or TeacherFacts()).get("name")
         trainer.model, trainer.processor = without_audio_tower(model, trainer.processor, source)
         trainer.processing_class = trainer.processor
         results["model"] |= model_facts(trainer.model)

@@ -68,7 +68,7 @@ def text_from_scratch(
 
 def audio_side_of(model: AtriModel, processor: AtriProcessor) -> AudioSide:
     """The audio side of a model, whose weights are shared, not copied."""
-    config = copy.deepcopy(model.config.audio_config)
+    config: Any = copy.deepcopy(model.config.audio_config)
     config.name_or_path = public_name(model.config.name_or_path) if model.config.name_or_path else ""
     return AudioSide(
         config,

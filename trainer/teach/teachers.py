@@ -28,6 +28,7 @@ from modeling_atri.sources import check_source, public_name
 SELF, COLUMN = "self", "column"
 TEACHER_COLUMN = "teacher_embedding"
 _BATCH_SIZE = 64
+_QUIET = {"_raise_exceptions_for_missing_entries": False}
 _SENTENCE_TRANSFORMERS_FILE = "modules.json"
 _UNIMPORTANT = ("_name_or_path", "architectures", "dtype", "transformers_version")
 _KINDS = "an AtriModel, a CLAP or PE-Audio model of transformers, or a model of sentence-transformers"
@@ -91,7 +92,7 @@ def load_teacher(
     if model_type == AtriModel.config_class.model_type:
         model = AtriModel.from_pretrained(name).to(device or "cpu")
         return model_teacher(model, AtriProcessor.from_pretrained(name), language, name)
-    if cached_file(name, _SENTENCE_TRANSFORMERS_FILE, _raise_exceptions_for_missing_entries=False) is not None:
+    if cached_file(name, _SENTENCE_TRANSFORMERS_FILE, **_QUIET) is not None:
         return _sentence_teacher(name, trust_remote_code, device)
     if model_type in _TOWERS:
         return _TOWERS[model_type](name, device)
@@ -171,6 +172,12 @@ def _tower_teacher(
 ) -> Teacher:
     """The text side of a model of transformers, with the tokenizer of its repository."""
     tokenizer = AutoTokenizer.from_pretrained(name)
+    files = list(tokenizer.vocab_files_names.values())
+    if Path(name).is_dir() and files and not any(Path(name, file).exists() for file in files):
+        # transformers then makes a tokenizer that knows no words
+        raise ValueError(
+            f"The teacher {name!r} has no tokenizer: there is no {' or '.join(files)}. Save it there, too."
+        )
     model.eval()
     longest = min(tokenizer.model_max_length, _longest_text(model.config.text_config))
 
@@ -219,8 +226,10 @@ def _sentence_teacher(name: str, trust_remote_code: bool, device: Any) -> Teache
 
 def _model_type(name: str, trust_remote_code: bool) -> str | None:
     """The type of model in a folder or repository; None if it has no configuration of transformers."""
-    path = cached_file(name, "config.json", _raise_exceptions_for_missing_entries=False)
+    path = cached_file(name, "config.json", **_QUIET)
     if path is None:
+        if not Path(name).is_dir() and cached_file(name, _SENTENCE_TRANSFORMERS_FILE, **_QUIET) is None:
+            cached_file(name, "config.json")  # says why the Hub does not give it
         return None
     found = json.loads(Path(path).read_text(encoding="utf-8")).get("model_type")
     if found is None and trust_remote_code:

@@ -259,6 +259,13 @@ def test_a_language_is_added_while_others_are_held(work):
     assert "Held as they were: French." in (output / "README.md").read_text(encoding="utf-8")
 
 
+def copied(work: Path, name: str, without: str) -> Path:
+    """A copy of a folder without some of its files."""
+    folder = work / f"{name} without {without}"
+    shutil.copytree(work / name, folder, ignore=shutil.ignore_patterns(f"{without}*"), dirs_exist_ok=True)
+    return folder
+
+
 def without_english(work: Path) -> list[object]:
     path = work / "no_english.jsonl"
     path.write_text(json.dumps({"captions": {"fra_Latn": ["un chien"]}}), encoding="utf-8")
@@ -286,11 +293,23 @@ def without_english(work: Path) -> list[object]:
         (lambda work: ["--teacher", work / "english", "--languages", "tlh"], "tlh"),
         (without_english, "eng_Latn"),
         (
+            lambda work: ["--teacher", copied(work, "clap", "tokenizer"), "--text_model", work / "encoder"],
+            r"The teacher '.*' has no tokenizer: there is no vocab.json or",
+        ),
+        (
+            lambda work: ["--teacher", work / "clap", "--text_model", copied(work, "encoder", "tokenizer")],
+            "has no tokenizer that can be loaded",
+        ),
+        (
+            lambda work: ["--teacher", copied(work, "clap", "model"), "--text_model", work / "encoder"],
+            r"The teacher '.*' cannot be loaded: ",
+        ),
+        (
             lambda work: ["--teacher", work / "english", "--languages", "fr", "--text_model", work / "clap"],
             "clap",
         ),
     ],
-    ids=["nobody", "missing", "no teacher", "frozen scratch", "held new", "objective", "language", "anchor", "text"],
+    ids=lambda value: value[:20] if isinstance(value, str) else "",
 )
 def test_a_mistake_is_told_in_a_sentence(work, capsys, options, message):
     words = ["--train_data", work / "captions.jsonl", *options(work), "--output_dir", work / "wrong", *SHORT]
