@@ -224,7 +224,7 @@ def _print_model(model: "AtriModel") -> None:
 
 def _maker(model: "AtriModel") -> str | None:
     """The model that embeds the sounds, of a model without an audio tower; None for others."""
-    config = model.config.audio_config
+    config: Any = model.config.audio_config
     return (config.source or "another model") if config.model_type == AtriEmbeddedAudioConfig.model_type else None
 
 

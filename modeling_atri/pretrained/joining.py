@@ -6,7 +6,7 @@ The model class is an argument: `AtriModel.from_audio_text_pretrained` calls thi
 
 import logging
 import os
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -37,7 +37,7 @@ def load_and_join_towers(
     trust_remote_code: bool = False,
 ) -> Model:
     """Load both towers and join them, as documented in `AtriModel.from_audio_text_pretrained`."""
-    hub_kwargs = {"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
+    hub_kwargs: dict[str, Any] = {"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
     audio = load_audio_tower(
         audio_name_or_path, trust_remote_code=trust_remote_code, revision=audio_revision, **hub_kwargs
     )

@@ -38,9 +38,9 @@ def without_audio_tower(
         Model and processor without an audio tower. They take embeddings of `projection_dim` numbers as clips. The
         configuration has the fingerprint of the audio side, so that embeddings of another model are refused.
     """
-    if model.config.audio_config.model_type == AtriEmbeddedAudioConfig.model_type and not model.config.has_audio_head:
+    config: Any = model.config
+    if config.audio_config.model_type == AtriEmbeddedAudioConfig.model_type and not config.has_audio_head:
         return model, processor
-    config = model.config
     if source is None and (name := config.name_or_path or config.audio_config.name_or_path):
         source = public_name(name)
     audio_config = AtriEmbeddedAudioConfig(
@@ -55,7 +55,10 @@ def without_audio_tower(
     text_config = copy.deepcopy(config.text_config)
     text_only = _build(audio_config, text_config, state_dict, model.dtype, config.logit_scale_init_value)
     text_only.train(model.training)
-    settings = {"normalize_text": processor.normalize_text, "max_text_length": processor.max_text_length}
+    settings: dict[str, Any] = {
+        "normalize_text": processor.normalize_text,
+        "max_text_length": processor.max_text_length,
+    }
     extractor = AtriEmbeddingExtractor(config.projection_dim, source)
     return text_only, AtriProcessor(extractor, copy.deepcopy(processor.tokenizer), **settings)
 

@@ -24,6 +24,7 @@ from modeling_atri import AtriFeatureExtractor, AtriModel, AtriWindowFeatureExtr
 from modeling_atri.pretrained import load_audio_tower, load_text_tower, make_feature_extractor, make_processor
 from tests.helpers.tiny import tiny_model, tiny_processor, tiny_tokenizer
 from tests.helpers.towers import TOWERS, randomise, sound, tower_model, whole_clap
+from tests.helpers.toy_encoder import write_repository
 
 
 def pe_audio() -> PeAudioModel:
@@ -189,3 +190,16 @@ def test_ced_keeps_its_own_extractor(tmp_path, text):
     rate = make_feature_extractor(tmp_path).sampling_rate
     with pytest.raises(ValueError, match="48000"):
         make_processor(text)(audio=[sound(rate)], sampling_rate=48000)
+
+
+def test_code_of_a_repository_is_run_where_it_is_trusted(tmp_path, text):
+    folder = write_repository(tmp_path / "toy")
+    with pytest.raises(ValueError, match="trust_remote_code"):
+        load_audio_tower(folder)
+    model = AtriModel.from_audio_text_pretrained(folder, text, projection_dim=8, trust_remote_code=True)
+    weights = torch.load(folder / "pytorch_model.bin", weights_only=True)
+    loaded = model.audio_model.encoder.state_dict()
+    assert all(torch.equal(loaded[key], value) for key, value in weights.items())
+    processor = make_processor(text, audio=folder, trust_remote_code=True)
+    with torch.no_grad():
+        assert model(**processor(audio=[sound(16_000)], sampling_rate=16_000)).audio_embeds.shape == (1, 8)
