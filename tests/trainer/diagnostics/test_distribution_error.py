@@ -18,7 +18,7 @@ from modeling_atri.trainer.diagnostics.distribution_error import (
     distribution_error,
     epoch_shares,
 )
-from modeling_atri.trainer.objectives import OBJECTIVES
+from modeling_atri.trainer.objectives import JOINT_OBJECTIVES
 from tests.helpers.tiny import tiny_processor
 from tests.helpers.training import LANGUAGES, make_arguments, make_rows
 from tests.trainer.data.test_collator import caption_numbers
@@ -71,7 +71,7 @@ def test_a_clip_left_out_is_a_share_of_p_not_drawn():
         assert distribution_error(shares, counts).languages == pytest.approx(2 * (1 - 8 / 9 * k / 8))
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("objective", JOINT_OBJECTIVES)
 def test_weights_are_those_of_the_loss(objective, monkeypatch):
     """Each term A(audio, text_k) of the loss in turn is 1, all others 0."""
     num_drawn = {"kcl": 3, "akcl": 3, "cacl": 2, "mlclap": 1}[objective]
