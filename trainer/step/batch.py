@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -119,9 +119,10 @@ def exact_backward(
         return info_nce_loss(x, y, encoder.atri_model.logit_scale.exp(), ids, shard) / num_batches
 
     def language_loss(k: int, captions: Tensor) -> Tensor:
-        distance = squared_distance(captions, targets[k], shard)
+        target = cast(list[Tensor], targets)[k]
+        distance = squared_distance(captions, target, shard)
         loss = distill_weight / len(weights) * distance / num_batches
-        return loss + weights[k][1] * pair_loss(targets[k], captions) if weights[k][1] > 0 else loss
+        return loss + weights[k][1] * pair_loss(target, captions) if weights[k][1] > 0 else loss
 
     targets = language_targets(inputs)
     return language_by_language_backward(

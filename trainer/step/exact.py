@@ -1,6 +1,7 @@
 """The language-by-language step: the exact gradient of a sum of pair losses, in the memory of one language."""
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 from torch import Tensor
 
@@ -39,14 +40,14 @@ def language_by_language_backward(
     """
     audio = encode_audio()
     anchor_captions = None if anchor is None else encode_captions(anchor)
-    total: Tensor | float = 0.0
+    total = cast(Tensor, 0.0)
     for k, (audio_weight, anchor_weight) in enumerate(weights):
         captions = anchor_captions if k == anchor else encode_captions(k)
         terms = []
         if audio is not None:
             terms.append(audio_weight * pair_loss(audio.leaf, captions.leaf))
         if anchor is not None and k != anchor:
-            terms.append(anchor_weight * pair_loss(anchor_captions.leaf, captions.leaf))
+            terms.append(anchor_weight * pair_loss(cast(CachedEmbeddings, anchor_captions).leaf, captions.leaf))
         if language_loss is not None:
             terms.append(language_loss(k, captions.leaf))
         loss = sum(terms[1:], start=terms[0])

@@ -238,7 +238,7 @@ def _together(work: Callable[[], Any], world_size: int) -> list[Any]:
     if world_size == 1:
         results = [(result, None)]
     else:
-        results = [None] * world_size
+        results = [(None, None)] * world_size
         dist.all_gather_object(results, (result, None if error is None else str(error)))
     if error is not None:
         raise error

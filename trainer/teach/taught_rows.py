@@ -99,7 +99,7 @@ def teacher_vectors(row: Mapping[str, Any]) -> np.ndarray:
     try:
         vectors = np.asarray(row[TEACHER_COLUMN], dtype=np.float32)
     except (TypeError, ValueError):
-        vectors = np.empty(0)
+        vectors = np.empty(0, dtype=np.float32)
     if vectors.ndim not in (1, 2) or vectors.size == 0:
         raise ValueError(
             f"`{TEACHER_COLUMN}` of row {row.get('audio_id')!r} must be a list of numbers, or one such list for each "
