@@ -293,15 +293,36 @@ def without_english(work: Path) -> list[object]:
         (lambda work: ["--teacher", work / "english", "--languages", "tlh"], "tlh"),
         (without_english, "eng_Latn"),
         (
-            lambda work: ["--teacher", copied(work, "clap", "tokenizer"), "--text_model", work / "encoder"],
+            lambda work: [
+                "--languages",
+                "fr",
+                "--teacher",
+                copied(work, "clap", "tokenizer"),
+                "--text_model",
+                work / "encoder",
+            ],
             r"The teacher '.*' has no tokenizer: there is no vocab.json or",
         ),
         (
-            lambda work: ["--teacher", work / "clap", "--text_model", copied(work, "encoder", "tokenizer")],
+            lambda work: [
+                "--languages",
+                "fr",
+                "--teacher",
+                work / "clap",
+                "--text_model",
+                copied(work, "encoder", "tokenizer"),
+            ],
             "has no tokenizer that can be loaded",
         ),
         (
-            lambda work: ["--teacher", copied(work, "clap", "model"), "--text_model", work / "encoder"],
+            lambda work: [
+                "--languages",
+                "fr",
+                "--teacher",
+                copied(work, "clap", "model"),
+                "--text_model",
+                work / "encoder",
+            ],
             r"The teacher '.*' cannot be loaded: ",
         ),
         (
