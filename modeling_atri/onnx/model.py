@@ -48,7 +48,7 @@ class OnnxAtriModel:
             ValueError: the folder does not exist or lacks the graphs.
         """
         import_extra("onnxruntime")
-        missing = [name for name in ("config.json", TEXT_FILE, AUDIO_FILE) if not (Path(folder) / name).is_file()]
+        missing = [name for name in (AUDIO_FILE, TEXT_FILE, "config.json") if not (Path(folder) / name).is_file()]
         if missing == [AUDIO_FILE] and _has_no_tower(AtriConfig.from_pretrained(folder)):
             missing = []
         if missing:
