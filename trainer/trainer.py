@@ -252,7 +252,8 @@ class AtriTrainer(EvaluatingTrainer):
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
         # Noted here, because workers may read batches that are never trained on.
         self.bad_rows.add(inputs.pop("left_out", ()))
-        return super()._prepare_inputs(inputs)
+        languages = inputs.pop("languages")  # Trainer would look through every one of these names for tensors
+        return super()._prepare_inputs(inputs) | {"languages": languages}
 
     def _epoch_batches(self) -> EpochBatchSampler:
         return EpochBatchSampler(

@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import os
-from bisect import bisect_right
+from collections.abc import Sequence
 from pathlib import Path
 from uuid import uuid4
 
@@ -70,14 +70,14 @@ class TextCache:
             `torch.Tensor` of shape `(n, hidden_size)`, float32, on the device of `input_ids`.
         """
         keys, mask = _keys(input_ids, attention_mask)
-        first_rows = {key: row for row, key in reversed(list(enumerate(keys)))}
-        missing = [row for key, row in first_rows.items() if key not in self._places and key not in self._new]
+        unknown = [row for row, key in enumerate(keys) if key not in self._places and key not in self._new]
+        missing = list({keys[row]: row for row in reversed(unknown)}.values())  # each caption once
         missing.sort(key=lambda row: int(mask[row].sum()))
         for start in range(0, len(missing), batch_size):
             rows = missing[start : start + batch_size]
             states = self._compute(input_ids[rows], attention_mask[rows])
             self._new.update(zip((keys[row] for row in rows), states, strict=True))
-        found = np.stack([self._states_of(key) for key in keys])
+        found = self._states_of(keys)
         if len(self._new) >= _ROWS_A_FILE:
             self.flush()
         return torch.from_numpy(found).to(input_ids.device)
@@ -154,12 +154,18 @@ class TextCache:
             keys = part["keys"].tobytes()
             self._places.update((keys[_KEY_BYTES * row : _KEY_BYTES * (row + 1)], start + row) for row in range(count))
 
-    def _states_of(self, key: bytes) -> np.ndarray:
-        place = self._places.get(key)
-        if place is None:
-            return self._new[key]
-        number = bisect_right(self._starts, place) - 1
-        return self._parts[number][place - self._starts[number]]
+    def _states_of(self, keys: Sequence[bytes]) -> np.ndarray:
+        """The states of captions, all of which are known, `(n, hidden_size)`; read file by file."""
+        places = np.array([self._places.get(key, -1) for key in keys])
+        numbers = np.searchsorted(self._starts, places, side="right") - 1  # -1 for those that are not in a file
+        found = np.empty((len(keys), self.model.config.text_config.hidden_size), np.float32)
+        for number in np.unique(numbers):
+            (rows,) = np.nonzero(numbers == number)
+            if number < 0:
+                found[rows] = [self._new[keys[row]] for row in rows]
+            else:
+                found[rows] = self._parts[number][places[rows] - self._starts[number]]
+        return found
 
     @torch.no_grad()
     def _compute(self, input_ids: Tensor, attention_mask: Tensor) -> np.ndarray:
@@ -186,8 +192,9 @@ def check_cacheable(model: AtriModel) -> None:
 def _keys(input_ids: Tensor, attention_mask: Tensor) -> tuple[list[bytes], np.ndarray]:
     """The keys of captions, and their mask as an array."""
     ids, mask = input_ids.cpu().numpy().astype("<i4"), attention_mask.cpu().numpy().astype(bool)
-    tokens = (row[used].tobytes() for row, used in zip(ids, mask, strict=True))
-    return [hashlib.blake2b(one, digest_size=_KEY_BYTES).digest() for one in tokens], mask
+    tokens, ends = ids[mask].tobytes(), (ids.itemsize * mask.sum(axis=1).cumsum()).tolist()
+    parts = (tokens[start:end] for start, end in zip([0, *ends], ends, strict=False))
+    return [hashlib.blake2b(part, digest_size=_KEY_BYTES).digest() for part in parts], mask
 
 
 def _fingerprint(model: AtriModel) -> str:
