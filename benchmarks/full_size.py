@@ -40,6 +40,7 @@ LARGE_CLAP = {
     "num_attention_heads": [4, 8, 16, 32],
 }
 PART = 50_000
+MODEL_NAME, FINGERPRINT = "a model with random embeddings", "0" * 32
 
 
 def main() -> None:
@@ -161,7 +162,7 @@ def write_archive(folder: Path, num_clips: int) -> None:
     from modeling_atri.embedding_store.store import Clip, EmbeddingStore
 
     rng = np.random.default_rng(0)
-    with EmbeddingStore(folder, "a model with random embeddings", "0" * 32, WIDTH) as store:
+    with EmbeddingStore(folder, MODEL_NAME, FINGERPRINT, WIDTH) as store:
         for start in range(0, num_clips, PART):
             vectors = rng.standard_normal((min(PART, num_clips - start), WIDTH), dtype=np.float32)
             vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -181,11 +182,12 @@ def write_captions(path: Path, num_clips: int) -> None:
 
 def save_small_model(folder: Path, archive: Path) -> None:
     """Save a small model for stored embeddings, with random weights."""
-    from modeling_atri.embedding_store import open_vectors
+    from modeling_atri.corpora.rows.lookup import EmbeddingFacts
+    from modeling_atri.embedding_store.facts import StoreFacts
     from modeling_atri.trainer.scratch.model import ScratchArguments, model_from_scratch
 
     captions = (caption(code, number) for code in NOUNS for number in range(1000))
-    facts = open_vectors(archive)
+    facts = EmbeddingFacts(str(archive), WIDTH, 1.0, 1.0, StoreFacts(MODEL_NAME, FINGERPRINT))
     model, processor = model_from_scratch(captions, list(NOUNS), ScratchArguments(), seed=0, embeddings=facts)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
