@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from transformers.configuration_utils import PreTrainedConfig
 
 
-# Longest window of an encoder that takes waveforms of any length, in seconds. wav2vec 2.0 and its relatives were
-# pretrained on crops of 15.6 s (base) or 20 s (large) and fine-tuned on utterances of up to 35 s, and the memory of
-# attention grows with the square of the length. Whisper's windows have this length too.
+# Longest window of an encoder that takes waveforms of any length, in seconds. The memory of attention grows with the
+# square of the length, so a limit is needed. Whisper's windows have this length.
 WINDOW_SECONDS = 30
 
 _WAVEFORM_TYPES = (
@@ -21,7 +20,8 @@ _WAVEFORM_TYPES = (
     "wav2vec2-conformer",
     "wavlm",
 )
-_WHISPER_TYPES = ("whisper", "audioflamingo3_encoder", "glmasr_encoder", "qwen2_audio_encoder", "voxtral_encoder")
+# `audioflamingo3_encoder` is left out, because it attends to the sound alone and therefore needs a mask.
+_WHISPER_TYPES = ("glmasr_encoder", "qwen2_audio_encoder", "voxtral_encoder", "whisper")
 AUDIO_ENCODER_TYPES = (
     "audio-spectrogram-transformer",
     "clap_audio_model",
@@ -118,7 +118,8 @@ def _known_windows(config: PreTrainedConfig) -> EncoderWindows | None:
     if kind == "audio-spectrogram-transformer":
         return EncoderWindows("btf", config.max_length, is_fixed=True)
     if kind in _WHISPER_TYPES:
-        return EncoderWindows("bft", 2 * config.max_source_positions, is_fixed=True)  # a convolution halves them
+        states = config.max_position_embeddings if kind == "glmasr_encoder" else config.max_source_positions
+        return EncoderWindows("bft", 2 * states, is_fixed=True)  # a convolution halves them
     if kind in _WAVEFORM_TYPES:
         return EncoderWindows("bt", WINDOW_SECONDS * 16_000, is_fixed=False)
     if kind == "wav2vec2-bert":

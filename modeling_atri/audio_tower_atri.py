@@ -63,7 +63,11 @@ class AtriAudioTower(AtriPreTrainedModel):
         config: PreTrainedConfig | None = None,
         **kwargs,
     ) -> "AtriAudioTower":
-        """Load a tower that was saved, or any checkpoint of an audio encoder's own class."""
+        """Load a tower that was saved, or any checkpoint of an audio encoder's own class.
+
+        Raises:
+            ValueError: weights of the encoder are missing in the checkpoint, as they are in that of a larger model.
+        """
         trust = kwargs.pop("trust_remote_code", None)
         if config is None:
             hub_arguments = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
@@ -73,7 +77,16 @@ class AtriAudioTower(AtriPreTrainedModel):
         with torch.device("meta"):
             tower = cls(config)
         encoder_class = type(tower.encoder)
-        tower.encoder = encoder_class.from_pretrained(pretrained_model_name_or_path, *args, config=config, **kwargs)
+        tower.encoder, report = encoder_class.from_pretrained(
+            pretrained_model_name_or_path, *args, config=config, output_loading_info=True, **kwargs
+        )
+        weights = tower.encoder.state_dict()  # the class computes indices and counts
+        if missing := sorted(name for name in report["missing_keys"] if weights[name].is_floating_point()):
+            raise ValueError(
+                f"{pretrained_model_name_or_path} lacks {len(missing)} weights of {encoder_class.__name__}, such as "
+                f"{missing[0]}. Name a checkpoint of the encoder alone here. `AtriModel.from_audio_text_pretrained` "
+                "takes the encoder of a larger model."
+            )
         return tower.eval()
 
     def save_pretrained(self, save_directory: str | PathLike, **kwargs: Any) -> None:
@@ -183,7 +196,12 @@ class AtriAudioTower(AtriPreTrainedModel):
     def _groups(self, covered: Tensor, is_used: Tensor) -> list[tuple[Tensor | slice, int]]:
         """Windows that are encoded together, as their indices and their number of rows."""
         if torch.compiler.is_exporting():
-            return [(slice(None), self.windows.frames if self.windows.is_fixed else covered.shape[0])]
+            if not self.windows.is_fixed:
+                raise ValueError(
+                    f"{type(self.encoder).__name__} cannot be exported as an audio tower: windows of each length are "
+                    "encoded by themselves, and a graph does not know the lengths."
+                )
+            return [(slice(None), self.windows.frames)]
         lengths = torch.tensor([self.windows.rows(count) if count else 0 for count in covered.tolist()])
         distinct = lengths[lengths > 0].unique().tolist()
         if len(distinct) == 1 and bool(is_used.all()):
@@ -249,7 +267,7 @@ def _reason(config: PreTrainedConfig) -> str:
         return f"reads {name}, not sound"
     if config.is_encoder_decoder:
         return "is an encoder and a decoder, which cannot be taken apart here"
-    return "is not made to give hidden states of windows of sound"
+    return "is not known to give hidden states of windows of sound"
 
 
 def _options_of(encoder: PreTrainedModel) -> frozenset[str]:

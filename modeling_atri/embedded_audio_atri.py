@@ -9,10 +9,11 @@ from torch import Tensor
 from transformers import AutoFeatureExtractor, AutoModel
 from transformers.feature_extraction_utils import BatchFeature, FeatureExtractionMixin
 from transformers.modeling_outputs import BaseModelOutputWithPooling
-from transformers.utils import TensorType, auto_docstring
+from transformers.utils import TensorType, auto_docstring, can_return_tuple
 
 from .audio_inputs_atri import is_recording, name_of_sound
 from .base_model_atri import MODEL_OPTIONS, AtriPreTrainedModel, check_inputs
+from .clip_features_atri import as_columns
 from .configuration_atri import IS_REMOTE_CODE, AtriEmbeddedAudioConfig
 
 
@@ -27,6 +28,7 @@ class AtriEmbeddedAudioModel(AtriPreTrainedModel):
         super().__init__(config)
         self.post_init()
 
+    @can_return_tuple
     def forward(
         self, input_features: Tensor, input_features_mask: Tensor | None = None, **kwargs: Any
     ) -> BaseModelOutputWithPooling:
@@ -124,6 +126,8 @@ class AtriEmbeddingExtractor(FeatureExtractionMixin):
         Raises:
             ValueError: an input is a sound, or it is not `feature_size` finite numbers.
         """
+        if not is_recording(raw_speech) and len(raw_speech) == 0:
+            raise ValueError(f"No embedding was given: the list is empty. {self.takes}")
         is_one = is_recording(raw_speech) or (np.ndim(raw_speech[0]) == 0 and not is_recording(raw_speech[0]))
         vectors = [raw_speech] if is_one else raw_speech
         features = [
@@ -140,10 +144,18 @@ class AtriEmbeddingExtractor(FeatureExtractionMixin):
         return_tensors: str | TensorType | None = None,
         **kwargs,
     ) -> BatchFeature:
-        """Stack what calls returned for single embeddings, as collators of transformers do."""
-        items = processed_features
-        clips = items["input_features"] if isinstance(items, Mapping) else [item["input_features"] for item in items]
-        features = [torch.as_tensor(np.asarray(clip), dtype=torch.float32).reshape(1, -1) for clip in clips]
+        """Stack what calls returned for single embeddings, as collators of transformers do.
+
+        Raises:
+            ValueError: there are no `input_features`, or one is not `feature_size` finite numbers.
+        """
+        clips = as_columns(processed_features).get("input_features", ())
+        if len(clips) == 0:
+            raise ValueError("There are no `input_features` to pad.")
+        features = [
+            self.extract_clip(np.asarray(clip).reshape(-1), name=f"the `input_features` of clip {index}")
+            for index, clip in enumerate(clips)
+        ]
         batch = dict(zip(self.model_input_names, self.pad_features(features), strict=True))
         return BatchFeature(batch, tensor_type=return_tensors or TensorType.NUMPY)
 

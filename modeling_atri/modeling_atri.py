@@ -227,17 +227,17 @@ class AtriModel(AtriPreTrainedModel):
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPooling:
         r"""
-        input_features (`torch.Tensor` of shape `(batch_size, num_frames, num_mel_bins)`):
-            Log-mel spectrograms in decibels.
+        input_features (`torch.Tensor` of shape `(batch_size, num_frames, width)`):
+            Clips as the model's feature extractor makes them; for CED, log-mel spectrograms in decibels.
         input_features_mask (`torch.Tensor` of shape `(batch_size, num_frames)`, *optional*):
-            1 on a clip's own frames, 0 on padding.
+            1 on the frames that a clip's sound covers, 0 on padding.
 
         Returns:
             `BaseModelOutputWithPooling`: the output of the audio tower, with the projected and L2-normalised
             embeddings, of shape `(batch_size, projection_dim)`, as `pooler_output`.
         """
         outputs = self.audio_model(input_features, input_features_mask, return_dict=True, **kwargs)
-        outputs.pooler_output = F.normalize(self.audio_projection(outputs.pooler_output), dim=-1)
+        outputs.pooler_output = self._project_clips(outputs.pooler_output)
         return outputs
 
     @can_return_tuple
@@ -258,6 +258,12 @@ class AtriModel(AtriPreTrainedModel):
         outputs = self._encode_text(input_ids, attention_mask, **kwargs)
         outputs.pooler_output = F.normalize(self.text_projection(outputs.pooler_output), dim=-1)
         return outputs
+
+    def _project_clips(self, pooled: Tensor) -> Tensor:
+        """L2-normalised embeddings of the tower's output, `(batch_size, projection_dim)`."""
+        if isinstance(self.audio_model, AtriEmbeddedAudioModel) and self.config.has_audio_head:
+            pooled = pooled.to(self.dtype)
+        return F.normalize(self.audio_projection(pooled), dim=-1)
 
     def _encode_text(self, input_ids: Tensor, attention_mask: Tensor | None, **kwargs) -> BaseModelOutputWithPooling:
         """Run the text tower; the `pooler_output` is the mean of the token states."""
@@ -289,10 +295,11 @@ class AtriModel(AtriPreTrainedModel):
         **kwargs: Unpack[TransformersKwargs],
     ) -> AtriOutput:
         r"""
-        input_features (`torch.Tensor` of shape `(num_audios, num_frames, num_mel_bins)`, *optional*):
-            Log-mel spectrograms in decibels. Without them, only the captions are encoded.
+        input_features (`torch.Tensor` of shape `(num_audios, num_frames, width)`, *optional*):
+            Clips as the model's feature extractor makes them; for CED, log-mel spectrograms in decibels. Without them,
+            only the captions are encoded.
         input_features_mask (`torch.Tensor` of shape `(num_audios, num_frames)`, *optional*):
-            1 on a clip's own frames, 0 on padding.
+            1 on the frames that a clip's sound covers, 0 on padding.
         text_pooler_output (`torch.Tensor` of shape `(num_texts, hidden_size)`, *optional*):
             The `pooler_output` of the text tower for the captions, if it is already known; replaces `input_ids`.
         audio_embeds (`torch.Tensor` of shape `(num_audios, projection_dim)`, *optional*):
@@ -347,7 +354,7 @@ class AtriModel(AtriPreTrainedModel):
         audio_outputs = text_outputs = text_embeds = None
         if input_features is not None:
             audio_outputs = self.audio_model(input_features, input_features_mask, return_dict=True, **options)
-            audio_embeds = F.normalize(self.audio_projection(audio_outputs.pooler_output), dim=-1)
+            audio_embeds = self._project_clips(audio_outputs.pooler_output)
         if input_ids is not None:
             text_outputs = self._encode_text(input_ids, attention_mask, **kwargs)
             text_pooler_output = text_outputs.pooler_output
@@ -355,11 +362,13 @@ class AtriModel(AtriPreTrainedModel):
             text_embeds = F.normalize(self.text_projection(text_pooler_output), dim=-1)
         loss = logits_per_audio = logits_per_text = None
         if audio_embeds is not None and text_embeds is not None:
-            scale, captions = self.learned_logit_scale().to(audio_embeds.device), text_embeds.to(audio_embeds.device)
-            logits_per_audio = scale * (audio_embeds @ captions.T)
+            dtype = torch.promote_types(audio_embeds.dtype, text_embeds.dtype)  # stored embeddings have their own
+            clips, captions = audio_embeds.to(dtype), text_embeds.to(audio_embeds.device, dtype)
+            scale = self.learned_logit_scale().to(clips.device)
+            logits_per_audio = scale * (clips @ captions.T)
             logits_per_text = logits_per_audio.T
             if return_loss:
-                loss = info_nce_loss(audio_embeds, captions, scale)
+                loss = info_nce_loss(clips, captions, scale)
         # All values are passed at once, because their order decides about the order of `to_tuple`.
         return AtriOutput(
             loss=loss,

@@ -142,7 +142,7 @@ class AtriProcessor(ProcessorMixin):
                 A `padding` and a smaller `max_length` with which the tokenizer was created are its defaults.
 
         Returns:
-            `BatchFeature` with, for `audio`, `input_features` of shape `(clips, frames, mel bins)`, float32, and
+            `BatchFeature` with, for `audio`, `input_features` of shape `(clips, frames, feature_size)`, float32, and
             `input_features_mask` of shape `(clips, frames)`, int64; for `text`, `input_ids` and `attention_mask` of
             shape `(captions, tokens)`, int64.
 

@@ -1,5 +1,6 @@
 """Sounds as the feature extractor of an audio model takes them, in windows of the model's length."""
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -97,6 +98,7 @@ class AtriWindowFeatureExtractor(AtriClipExtractor):
         self.window_seconds = window_seconds
         self.min_num_samples = min_num_samples or math.ceil(MIN_SECONDS * rate)
         self._rule = _rule_of(extractor, window_seconds, self.min_num_samples)
+        self._without_draws = _without_draws(extractor)
         self.feature_size = self._rows(torch.zeros(self._rule.num_samples)).shape[1]
 
     @property
@@ -164,7 +166,7 @@ class AtriWindowFeatureExtractor(AtriClipExtractor):
 
     def _rows(self, samples: Tensor) -> Tensor:
         """What the wrapped extractor makes of one window, `(rows, feature_size)`."""
-        batch = _extract(self.feature_extractor, samples)
+        batch = _extract(self._without_draws, samples)
         rows = _to_rows(_features_of(batch)[0], self.windows.layout)
         if not self.windows.is_fixed and "attention_mask" in batch:
             rows = rows[batch["attention_mask"][0].bool()]
@@ -286,6 +288,19 @@ def _probed_rule(extractor: Any, window_seconds: float | None, min_num_samples: 
     return _Rule(EncoderWindows(layout, frames, is_fixed=False), samples, min_rest=min_num_samples)
 
 
+def _without_draws(extractor: Any) -> Any:
+    """An extractor that makes the same of one window, and leaves NumPy's global generator as it is.
+
+    For fusion, CLAP's extractor makes four equal channels of a window, with other mel filters than it has otherwise,
+    and draws a clip of the batch to mark it as longer.
+    """
+    if type(extractor).__name__ != "ClapFeatureExtractor" or extractor.truncation != "fusion":
+        return extractor
+    extractor = copy.copy(extractor)
+    extractor.truncation, extractor.mel_filters_slaney = "rand_trunc", extractor.mel_filters
+    return extractor
+
+
 def _extract(extractor: Any, samples: Tensor) -> Mapping[str, Any]:
     return extractor(samples.numpy(), sampling_rate=extractor.sampling_rate, return_tensors="pt")
 
@@ -300,7 +315,7 @@ def _features_of(batch: Mapping[str, Any]) -> Tensor:
 
 def _to_rows(features: Tensor, layout: str) -> Tensor:
     """One window without the axis of the batch, as `(rows, columns)`; the reverse of what the tower does."""
-    rows = features[0] if "1" in layout else features  # of CLAP's four channels, which are equal, one
+    rows = features[0] if "1" in layout else features
     if "f" not in layout:
         return rows[:, None]
     return rows.T if layout.endswith("ft") else rows

@@ -123,7 +123,8 @@ def _place_of(
 ) -> tuple[type[PreTrainedModel], str]:
     """The class to load a checkpoint with, and the prefix of the encoder's weights in it."""
     model_class = saved_class(config)
-    if model_class is None or isinstance(encoder, model_class):
+    is_alone = type(encoder).__name__ in (config.architectures or ())  # `WhisperEncoder` is no name of `transformers`
+    if is_alone or model_class is None or isinstance(encoder, model_class):
         return type(encoder), ""
     with torch.device("meta"):
         whole = model_class._from_config(config)

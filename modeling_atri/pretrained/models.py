@@ -102,7 +102,8 @@ def make_feature_extractor(
     with naming_source(audio):
         model_type = PreTrainedConfig.get_config_dict(audio, **hub_kwargs)[0].get("model_type")
         if model_type == AtriConfig.model_type:
-            return AtriProcessor.from_pretrained(audio, **hub_kwargs).feature_extractor
+            options = hub_kwargs | {"trust_remote_code": trust_remote_code}
+            return AtriProcessor.from_pretrained(audio, **options).feature_extractor
     if model_type in ("ced", AtriAudioConfig.model_type):
         return AtriFeatureExtractor()
     return load_window_extractor(audio, trust_remote_code, **hub_kwargs)

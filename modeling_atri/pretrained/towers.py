@@ -1,6 +1,7 @@
 """Pretrained towers: CED or another encoder of transformers for audio; SONAR or another one for text."""
 
 import os
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ from transformers import AutoConfig, PreTrainedConfig
 
 from ..audio_encoders_atri import audio_part
 from ..configuration_atri import AtriAudioConfig, AtriConfig, AtriEmbeddedAudioConfig
+from ..remote_towers_atri import trusting
 from ..sources import check_source, public_name
 from ..text_model_atri import build_text_model
 from .audio_encoders import load_audio_encoder, load_saved_encoder
@@ -63,7 +65,7 @@ def load_audio_tower(
         published, _ = PreTrainedConfig.get_config_dict(name_or_path, **hub_kwargs)
         model_type = published.get("model_type")
     if model_type in (AtriConfig.model_type, AtriAudioConfig.model_type):
-        tower = _saved_tower(name_or_path, model_type, **hub_kwargs)
+        tower = _saved_tower(name_or_path, model_type, trust_remote_code, **hub_kwargs)
     elif model_type == "ced":
         _check_ced_features(published, name_or_path)
         heads = published.get("num_heads") if heads is None else heads
@@ -120,12 +122,13 @@ def load_text_tower(
     return Tower(config, state_dict)
 
 
-def _saved_tower(name_or_path: str, model_type: str, **hub_kwargs: Any) -> Tower:
+def _saved_tower(name_or_path: str, model_type: str, trust_remote_code: bool, **hub_kwargs: Any) -> Tower:
     """The audio tower of a saved `AtriModel`, or a saved CED tower."""
     if model_type == AtriAudioConfig.model_type:
         config = AtriAudioConfig.from_pretrained(name_or_path, **hub_kwargs)
     else:
-        config = AtriConfig.from_pretrained(name_or_path, **hub_kwargs).audio_config
+        with trusting(name_or_path, hub_kwargs) if trust_remote_code else nullcontext():
+            config = AtriConfig.from_pretrained(name_or_path, **hub_kwargs).audio_config
     if config.model_type == AtriEmbeddedAudioConfig.model_type:
         return Tower(config, {})
     state_dict = read_weights(name_or_path, **hub_kwargs)

@@ -17,12 +17,16 @@ from transformers import (
     ClapModel,
     Data2VecAudioConfig,
     Data2VecAudioModel,
+    GlmAsrEncoder,
+    GlmAsrEncoderConfig,
     HubertConfig,
     HubertModel,
     PeAudioEncoder,
     PeAudioEncoderConfig,
     PeAudioFeatureExtractor,
     PreTrainedConfig,
+    Qwen2AudioEncoder,
+    Qwen2AudioEncoderConfig,
     SeamlessM4TFeatureExtractor,
     SEWConfig,
     SEWDConfig,
@@ -32,6 +36,8 @@ from transformers import (
     UniSpeechModel,
     UniSpeechSatConfig,
     UniSpeechSatModel,
+    VoxtralEncoder,
+    VoxtralEncoderConfig,
     Wav2Vec2BertConfig,
     Wav2Vec2BertModel,
     Wav2Vec2Config,
@@ -56,6 +62,7 @@ SIZES: dict[str, Any] = {
     "num_attention_heads": 2,
     "intermediate_size": 24,
 }
+WHISPER_SIZES = {"num_mel_bins": 20, "max_source_positions": 100}
 WAVEFORM_SIZES = SIZES | {
     "conv_dim": (8, 8, 8),
     "conv_stride": (10, 8, 4),
@@ -111,13 +118,22 @@ def waveform_tower(config_class: Any, model_class: Any, **overrides: Any) -> Tow
         lambda: config_class(**WAVEFORM_SIZES | overrides),
         model_class,
         Wav2Vec2FeatureExtractor,
-        1.0,
+        0.5,
         sets_window=True,
     )
 
 
 def clap_extractor(truncation: str) -> ClapFeatureExtractor:
     return ClapFeatureExtractor(feature_size=16, max_length_s=2, truncation=truncation)
+
+
+def whisper_like_tower(config_class: Any, model_class: Any, **sizes: Any) -> Tower:
+    return Tower(
+        lambda: config_class(**sizes),
+        model_class,
+        lambda: WhisperFeatureExtractor(feature_size=20, chunk_length=2),
+        2.0,
+    )
 
 
 TOWERS = {
@@ -150,8 +166,7 @@ TOWERS = {
             decoder_layers=1,
             decoder_attention_heads=2,
             decoder_ffn_dim=8,
-            num_mel_bins=20,
-            max_source_positions=100,
+            **WHISPER_SIZES,
             vocab_size=30,
             pad_token_id=0,
             bos_token_id=0,
@@ -161,6 +176,24 @@ TOWERS = {
         WhisperModel,
         lambda: WhisperFeatureExtractor(feature_size=20, chunk_length=2),
         2.0,
+    ),
+    "qwen2-audio": whisper_like_tower(
+        Qwen2AudioEncoderConfig,
+        Qwen2AudioEncoder,
+        d_model=16,
+        encoder_layers=2,
+        encoder_attention_heads=2,
+        encoder_ffn_dim=24,
+        **WHISPER_SIZES,
+    ),
+    "voxtral": whisper_like_tower(VoxtralEncoderConfig, VoxtralEncoder, **SIZES, **WHISPER_SIZES),
+    "glmasr": whisper_like_tower(
+        GlmAsrEncoderConfig,
+        GlmAsrEncoder,
+        num_key_value_heads=2,
+        num_mel_bins=20,
+        max_position_embeddings=100,
+        **SIZES,
     ),
     "wav2vec2": waveform_tower(Wav2Vec2Config, Wav2Vec2Model),
     "wav2vec2 layer norm": waveform_tower(
@@ -203,7 +236,7 @@ TOWERS = {
         ),
         PeAudioEncoder,
         lambda: PeAudioFeatureExtractor(hop_length=640),
-        1.0,
+        0.52,  # 39 frames of the codec
         sets_window=True,
     ),
 }

@@ -19,6 +19,7 @@ from transformers import (
     WavLMForSequenceClassification,
     WhisperForConditionalGeneration,
 )
+from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from modeling_atri import AtriFeatureExtractor, AtriModel, AtriWindowFeatureExtractor
 from modeling_atri.pretrained import load_audio_tower, load_text_tower, make_feature_extractor, make_processor
@@ -54,6 +55,7 @@ CHECKPOINTS: dict[str, tuple[str, Any, Any]] = {
         lambda: WhisperForConditionalGeneration(TOWERS["whisper"].config()),
         lambda model: model.model.encoder,
     ),
+    "whisper encoder": ("whisper", lambda: WhisperEncoder(TOWERS["whisper"].config()), lambda model: model),
     "wav2vec2": (
         "wav2vec2",
         lambda: Wav2Vec2ForPreTraining(TOWERS["wav2vec2"].config()),
@@ -203,3 +205,11 @@ def test_code_of_a_repository_is_run_where_it_is_trusted(tmp_path, text):
     processor = make_processor(text, audio=folder, trust_remote_code=True)
     with torch.no_grad():
         assert model(**processor(audio=[sound(16_000)], sampling_rate=16_000)).audio_embeds.shape == (1, 8)
+    for part in (model, processor):
+        part.save_pretrained(tmp_path / "model")
+    with pytest.raises(ValueError, match="trust_remote_code"):
+        load_audio_tower(tmp_path / "model")
+    again = AtriModel.from_audio_text_pretrained(tmp_path / "model", text, projection_dim=8, trust_remote_code=True)
+    assert all(torch.equal(again.audio_model.encoder.state_dict()[key], value) for key, value in weights.items())
+    extractor = make_feature_extractor(tmp_path / "model", trust_remote_code=True)
+    assert extractor.to_dict() == processor.feature_extractor.to_dict()
