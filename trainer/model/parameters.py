@@ -64,9 +64,9 @@ def check_audio_options(model: AtriModel, args: AtriTrainingArguments) -> None:
     found += [item.name for item in fields(Augmentation) if getattr(args, item.name) != item.default]
     if found:
         raise ValueError(
-            f"The audio tower is of type {kind!r}, but {' and '.join(f'`{name}`' for name in found)} change the "
-            f"patches or the log-mel features in decibels that only CED ({AtriAudioConfig.model_type!r}) has. Leave "
-            "them out, or change the sound files themselves."
+            f"The audio tower is of type {kind!r}, but {' and '.join(f'`{name}`' for name in found)} would change "
+            f"patches or log-mel features in decibels, which only CED ({AtriAudioConfig.model_type!r}) has. Leave "
+            f"{'it' if len(found) == 1 else 'them'} out, or change the sound files themselves."
         )
 
 

@@ -9,10 +9,10 @@ pytestmark = pytest.mark.heavy
 
 
 def short(name: str):
-    """A cell with one step."""
+    """A cell with two steps."""
     from teaching_study.cells import CELLS
 
-    options = CELLS[name].options | {"max_steps": 1, "per_device_train_batch_size": 4}
+    options = CELLS[name].options | {"max_steps": 2, "warmup_steps": 0, "per_device_train_batch_size": 4}
     return dataclasses.replace(CELLS[name], options=options)
 
 
