@@ -77,7 +77,7 @@ class RowChecker:
     Args:
         languages: FLORES-200 codes that every row needs. None takes the languages of the first row with captions.
         group_column: The column that says which rows describe the same sound; None for an optional `group_id`.
-        needs_sound: Whether a row without a recording is wrong.
+        needs_sound: Whether a row without a recording is wrong. Otherwise, it is wrong only if others have one.
     """
 
     def __init__(self, languages: list[str] | None, group_column: str | None, needs_sound: bool = True) -> None:
@@ -86,6 +86,8 @@ class RowChecker:
         self._takes_first = languages is None
         self.group_column = group_column
         self._rows: list[CheckedRow] = []
+        self._soundless: list[CheckedRow] = []
+        self._has_sounds = False
         self._seen: dict[str, None] = {}  # all languages that rows have captions in, in order
 
     def check(self, place: str, row: Mapping[str, Any], sound: Any, name: str | None = None) -> None:
@@ -123,10 +125,9 @@ class RowChecker:
     def _check_recording(self, sound: Any, checked: CheckedRow) -> None:
         path = file_of(sound)
         if not _is_sound(sound):
-            if self.needs_sound:
-                text = "it names no recording (`file_name` beside the metadata, or `audio`)"
-                checked.problems.append(Problem(MISSING_RECORDING, text))
+            self._soundless.append(checked)
             return
+        self._has_sounds = True
         if path is not None:
             may_differ = "\\" in path or not path.isascii()
             if may_differ and is_unicode(path) and (found := existing_path(Path(path))) != Path(path):
@@ -164,6 +165,7 @@ class RowChecker:
                 *(source, ", ".join(others)),
             )
         missing = self._report_missing_languages(num_right > 0)
+        self._report_missing_recordings()
         if self.languages is None:
             for row in self._rows:
                 if row.captions == {} and not row.problems:
@@ -191,6 +193,15 @@ class RowChecker:
             "captions": [{code: (row.captions or {})[code] for code in self.languages or ()} for row in rows],
             "group_id": [row.group_id for row in rows],
         }
+
+    def _report_missing_recordings(self) -> None:
+        """Report rows without a recording if one is needed, or if others have one."""
+        if self.needs_sound:
+            text = "it names no recording (`file_name` beside the metadata, or `audio`)"
+        else:
+            text = "it names no recording, but others do; give recordings to all rows or to none"
+        for row in self._soundless if self.needs_sound or self._has_sounds else ():
+            row.problems.insert(0, Problem(MISSING_RECORDING, text))
 
     def _report_missing_languages(self, others_have_all: bool) -> list[str]:
         """Report rows that lack a language which others have. Returns the languages that all rows lack."""

@@ -43,7 +43,10 @@ class Lessons:
 
 @dataclass(frozen=True)
 class LessonMaker:
-    """Makes the lessons of a run. Tables that are in its output folder already are used again.
+    """Makes the lessons of a run.
+
+    A run that is resumed uses the tables in its output folder again. A new run uses those of captions that the same
+    teacher made before, but encodes the sounds, which may be others under the same ids.
 
     Args:
         args: Arguments of the run.
@@ -87,7 +90,9 @@ class LessonMaker:
                 "With `distill_weight` 0, the captions learn from sounds alone, but the training rows have none. Add "
                 "sounds or their embeddings, or raise `distill_weight`."
             )
-        clips = self._clip_table() if audio_term != "none" and first.get("audio") is not None else None
+        clips = (
+            self._clip_table(resumed is not None) if audio_term != "none" and first.get("audio") is not None else None
+        )
         table, facts = self._teach_column() if TEACHER_COLUMN in first else self._teach(resumed)
         if resumed is not None and facts["fingerprint"] != resumed:
             raise ValueError(
@@ -140,7 +145,14 @@ class LessonMaker:
 
     def _held_table(self, language: str, is_resumed: bool) -> KeyedTable:
         """The model's own embeddings of the captions in a language at its start."""
-        return self._captions(self._path(f"held_{language}"), language, self._model_itself(language), is_resumed)
+        path = self._path(f"held_{language}")
+        if is_resumed and not read_facts(path):
+            raise ValueError(
+                f"{path} is missing or damaged. It has the embeddings that the model gave to the captions in {language} "
+                "when the run began, and the model has changed since. Put the file back with its .json and .keys.npy, "
+                "or start a new run in another `output_dir`."
+            )
+        return self._captions(path, language, self._model_itself(language), is_resumed)
 
     def _captions(self, path: Path, language: str, teacher: Teacher, trusts_file: bool) -> KeyedTable:
         captions = partial(captions_in, self.rows, language)
@@ -149,12 +161,12 @@ class LessonMaker:
     def _model_itself(self, language: str) -> Teacher:
         return model_teacher(self.model, self.processor, language, states=self.states)
 
-    def _clip_table(self) -> KeyedTable:
+    def _clip_table(self, is_resumed: bool) -> KeyedTable:
         """The embeddings of the rows' sounds by the frozen audio side."""
         path, fingerprint = self._path("clips"), audio_fingerprint(self.model, self.processor)
         ids = [str(row["audio_id"]) for row in without_audio(self.rows)]
         known = read_facts(path)
-        if known.get("fingerprint") == fingerprint:
+        if is_resumed and known.get("fingerprint") == fingerprint:
             table = KeyedTable(path)
             if table.has_all(digests([name for name in ids if name not in known["problems"]])):
                 return table

@@ -211,6 +211,25 @@ def test_a_resumed_run_is_the_same_and_reads_the_tables(tmp_path, monkeypatch, h
     assert_same_weights(resumed.model, whole.model)
 
 
+def test_a_new_run_embeds_other_sounds_of_the_same_ids(tmp_path):
+    rows = rows_of(True)
+    others = [row | {"audio": other["audio"]} for row, other in zip(rows, rows[::-1], strict=True)]
+    tables = []
+    for of_run in (rows, others):
+        make_trainer(teach_arguments(tmp_path, max_steps=1), of_run).train()
+        tables.append(np.load(tmp_path / FOLDER / "clips.npy"))
+    np.testing.assert_allclose(tables[1], tables[0][::-1], atol=1e-6)
+
+
+def test_a_resumed_run_needs_what_held_languages_were(tmp_path):
+    """The model of the checkpoint cannot make it again."""
+    options = {"save_strategy": "steps", "save_steps": 1, "hold_languages": ["fr"]}
+    make_trainer(teach_arguments(tmp_path, **options), rows_of(False)).train()
+    (tmp_path / FOLDER / "held_fra_Latn.npy").unlink()
+    with pytest.raises(ValueError, match="held_fra_Latn.npy is missing or damaged. .* when the run began"):
+        make_trainer(teach_arguments(tmp_path, **options), rows_of(False)).train(resume_from_checkpoint=True)
+
+
 def forbid_writing(monkeypatch) -> None:
     def write(*_):
         raise AssertionError("a table is written again")
@@ -336,6 +355,10 @@ def test_rows_that_do_not_fit(tmp_path):
     french = [row | {"captions": {"fra_Latn": row["captions"]["fra_Latn"]}} for row in rows]
     with pytest.raises(ValueError, match="captions are missing in eng_Latn"):
         make_trainer(teach_arguments(tmp_path, languages=["en", "fr"]), french)
+    with pytest.raises(
+        ValueError, match="row 0: it names no recording, but others do; give recordings to all rows or"
+    ):
+        make_trainer(teach_arguments(tmp_path), [*rows[:1], *rows_of(True)[1:]])
     with pytest.raises(ValueError, match="in the anchor language eng_Latn, but `languages` are fra_Latn"):
         make_trainer(teach_arguments(tmp_path, languages=["fr"]), rows).train()
     with pytest.raises(ValueError, match="the training rows have none. Add sounds"):
