@@ -88,6 +88,7 @@ def encode_audio(
         raise ValueError(f"{len(names)} names were given for {len(audios)} clips. Pass one for each.")
     if on_error not in ("raise", "skip"):
         raise ValueError(f"`on_error` must be 'raise' or 'skip', got {on_error!r}.")
+    _check_windows(model, processor)
     num_workers = default_num_workers() if num_workers is None else num_workers
     _check_at_least(0, "num_workers", num_workers)
     _check_at_least(1, "batch_size", batch_size)
@@ -152,6 +153,18 @@ def _is_one_clip(audios: Any) -> bool:
     if isinstance(audios, np.ndarray) and audios.dtype.kind in "OUS":  # clips, or their paths
         return False
     return is_recording(audios) or (isinstance(audios, (np.ndarray, Tensor)) and audios.ndim < 2)
+
+
+def _check_windows(model: AtriModel, processor: AtriProcessor) -> None:
+    """Raise a ValueError if a processor cuts clips into other windows than the model, which changes embeddings."""
+    of_model = getattr(getattr(model, "audio_model", None), "windows", None)
+    of_processor = getattr(processor.feature_extractor, "windows", None)
+    if of_model and of_processor and of_model.frames != of_processor.frames:
+        raise ValueError(
+            f"The processor cuts clips into windows of {of_processor.frames} rows, but those of the model have "
+            f"{of_model.frames}. Use the model's own processor. For a new model, `describe_windows` writes the "
+            "windows of a feature extractor into the audio configuration."
+        )
 
 
 def _check_at_least(least: int, name: str, value: int) -> None:

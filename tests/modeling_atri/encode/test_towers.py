@@ -1,5 +1,7 @@
 """Encoding with any audio tower: as with the model itself, in pieces, from files, and from stored embeddings."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import soundfile
@@ -105,3 +107,10 @@ def test_a_model_without_an_audio_tower_says_what_it_takes(clip):
 def test_it_encodes_no_folder(tmp_path):
     with pytest.raises(ValueError, match=f"no audio tower.*{SOURCE}"):
         encode_folder(embedded_model(), embedded_processor(), tmp_path, tmp_path / "out")
+
+
+def test_a_processor_with_other_windows_is_refused():
+    model, tower = tower_model(TOWERS["wav2vec2"]), TOWERS["wav2vec2"]
+    other = tower_processor(replace(tower, window_seconds=1.0))
+    with pytest.raises(ValueError, match="windows of 16000 rows, but those of the model have 8000"):
+        encode_audio(model, other, [sound(20_000)], sampling_rate=16_000)
