@@ -33,10 +33,10 @@ def save_run(trainer: AtriTrainer) -> Results | None:
     return results
 
 
-def print_left_outs(folder: str, names: Sequence[str]) -> None:
+def print_left_outs(folder: str | None, names: Sequence[str]) -> None:
     """Print the tables of the rows that a run left out of its sets."""
     for name in names:
-        path = Path(folder) / f"{name}_{LEFT_OUT_NAME}"
+        path = Path(str(folder)) / f"{name}_{LEFT_OUT_NAME}"
         print_left_out(read_bad_rows(path), name, path)
 
 

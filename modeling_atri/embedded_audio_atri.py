@@ -39,8 +39,7 @@ class AtriEmbeddedAudioModel(AtriPreTrainedModel):
             Ignored, since an embedding needs no padding.
 
         Returns:
-            `BaseModelOutputWithPooling`, whose `pooler_output` are the embeddings, of shape
-            `(batch_size, hidden_size)`.
+            `BaseModelOutputWithPooling`: the embeddings as `pooler_output`, of shape `(batch_size, hidden_size)`.
         """
         check_inputs(kwargs, MODEL_OPTIONS, "`input_features`")
         if input_features.shape[1:] != (1, self.config.hidden_size):

@@ -61,7 +61,7 @@ def text_from_scratch(
         seed (`int`): Seed of the weights.
     """
     tokenizer = train_tokenizer(captions, languages, vocab_size=sizes.vocab_size)
-    config = AtriConfig(text_config=sizes.text_config(len(tokenizer))).text_config
+    config: Any = AtriConfig(text_config=sizes.text_config(len(tokenizer))).text_config
     torch.manual_seed(seed)
     return Tower(config, build_text_model(config).state_dict()), tokenizer
 
