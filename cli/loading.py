@@ -3,7 +3,7 @@
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from modeling_atri.sources import check_source, nearest_path, parse_hub_dataset, public_name
 
@@ -171,4 +171,4 @@ def data_names(data: Any, group_column: str | None) -> "DataNames":
         "eval_hub_id": hub_id(data.eval_data),
         "group_column": group_column,
     }
-    return {fact: name for fact, name in names.items() if name is not None}
+    return cast("DataNames", {fact: name for fact, name in names.items() if name is not None})

@@ -29,6 +29,7 @@ class AtriEmbeddedAudioModel(AtriPreTrainedModel):
         self.post_init()
 
     @can_return_tuple
+    @auto_docstring
     def forward(
         self, input_features: Tensor, input_features_mask: Tensor | None = None, **kwargs: Any
     ) -> BaseModelOutputWithPooling:
