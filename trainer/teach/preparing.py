@@ -149,8 +149,8 @@ class LessonMaker:
         if is_resumed and not read_facts(path):
             raise ValueError(
                 f"{path} is missing or damaged. It has the embeddings that the model gave to the captions in "
-                f"{language} when the run began, and the model has changed since. Put the file back with its .json and .keys.npy, "
-                "or start a new run in another `output_dir`."
+                f"{language} when the run began, and the model has changed since. Put the file back with "
+                "its .json and .keys.npy, or start a new run in another `output_dir`."
             )
         return self._captions(path, language, self._model_itself(language), is_resumed)
 
