@@ -17,6 +17,7 @@ Each prints one line of JSON, which is kept in `results/full_size.jsonl`.
 
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -136,10 +137,13 @@ def measure_archive(work: Path, num_clips: int) -> dict[str, Any]:
         save_small_model(model, archive)
     command = [sys.executable, "-m", "modeling_atri.cli.main", "train", "--model", str(model)]
     command += ["--train_data", str(captions), "--audio_embeddings", str(archive), "--languages", *NOUNS]
-    command += ["--objective", "akcl", "--output_dir", str(work / "trained"), "--overwrite_output_dir", "true"]
+    command += ["--objective", "akcl", "--output_dir", str(work / "trained")]
     command += ["--max_steps", "1", "--per_device_train_batch_size", "64", "--save_strategy", "no"]
     command += ["--report_to", "none", "--use_cpu", "true"]
-    runs = [run_measured(command) for _ in range(2)]
+    runs = []
+    for _ in range(2):
+        shutil.rmtree(work / "trained", ignore_errors=True)
+        runs.append(run_measured(command))
     return {"clips": num_clips, "width": WIDTH, "first_run": runs[0], "later_run": runs[1]}
 
 
