@@ -16,7 +16,7 @@ def save_run(trainer: AtriTrainer) -> Results | None:
     Returns:
         The results, None without an evaluation set.
     """
-    folder = trainer.args.output_dir
+    folder = str(trainer.args.output_dir)
     trainer.save_model(folder, _internal_call=True)  # it is pushed below, together with results and card
     results = None if trainer.eval_dataset is None else trainer.results(evaluate=True)
     if trainer.is_world_process_zero():

@@ -40,10 +40,10 @@ class AtriAudioTower(AtriPreTrainedModel):
     steps in chunks and resumed runs cannot repeat, and it fails for clips shorter than 0.2 s.
     """
 
-    config: PreTrainedConfig
+    config: PreTrainedConfig  # type: ignore[assignment]
     base_model_prefix = "audio_model"
     main_input_name = "input_features"
-    input_modalities = ("audio",)
+    input_modalities = ["audio"]
 
     def __init__(self, config: PreTrainedConfig):
         if hasattr(config, "mask_time_prob"):
@@ -56,7 +56,7 @@ class AtriAudioTower(AtriPreTrainedModel):
         self.post_init()
 
     @classmethod
-    def from_pretrained(
+    def from_pretrained(  # type: ignore[override]
         cls,
         pretrained_model_name_or_path: str | PathLike,
         *args: Any,
@@ -76,7 +76,7 @@ class AtriAudioTower(AtriPreTrainedModel):
             )
         with torch.device("meta"):
             tower = cls(config)
-        encoder_class = type(tower.encoder)
+        encoder_class: Any = type(tower.encoder)
         tower.encoder, report = encoder_class.from_pretrained(
             pretrained_model_name_or_path, *args, config=config, output_loading_info=True, **kwargs
         )
@@ -89,12 +89,14 @@ class AtriAudioTower(AtriPreTrainedModel):
             )
         return tower.eval()
 
-    def save_pretrained(self, save_directory: str | PathLike, **kwargs: Any) -> None:
+    def save_pretrained(  # type: ignore[override]
+        self, save_directory: str | PathLike, **kwargs: Any
+    ) -> None:
         """Save the encoder as its own class does, so that it can also be loaded with that."""
         self.encoder.save_pretrained(save_directory, **kwargs)
 
     def get_correct_attn_implementation(self, requested_attention: str | None, is_init_check: bool = False) -> str:
-        owner = self.encoder if "encoder" in self._modules else super()
+        owner: Any = self.encoder if "encoder" in self._modules else super()
         return owner.get_correct_attn_implementation(requested_attention, is_init_check)
 
     def train(self, mode: bool = True) -> "AtriAudioTower":
@@ -138,9 +140,9 @@ class AtriAudioTower(AtriPreTrainedModel):
         groups = self._groups(covered.flatten(), is_used)
         encode = {name: value for name, value in options.items() if name in self._options}
         outputs = [self._encode(windows[rows, :length], encode) for rows, length in groups]
-        order = torch.cat([rows for rows, _ in groups]).argsort() if len(groups) > 1 else slice(None)
+        order: Any = torch.cat([rows for rows, _ in groups]).argsort() if len(groups) > 1 else slice(None)
 
-        def join(parts: Sequence[Tensor]) -> Tensor:
+        def join(parts: Sequence[Any]) -> Tensor:
             return _stack(parts)[order]
 
         pooled = join([output.pooler_output for output in outputs])
@@ -315,7 +317,8 @@ def build_audio_model(config: PreTrainedConfig) -> AtriAudioModel | AtriEmbedded
         ValueError: it is not the configuration of an audio encoder.
     """
     # By name, because transformers may import the configuration's file twice where it comes from the Hub.
-    own = {tower.config_class.model_type: tower for tower in (AtriAudioModel, AtriEmbeddedAudioModel)}
+    towers: tuple[Any, ...] = (AtriAudioModel, AtriEmbeddedAudioModel)
+    own = {tower.config_class.model_type: tower for tower in towers}
     return own.get(config.model_type, AtriAudioTower)._from_config(config)
 
 

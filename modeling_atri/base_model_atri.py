@@ -36,7 +36,7 @@ class AtriLogitScale(nn.Module):
 class AtriPreTrainedModel(PreTrainedModel):
     config: AtriConfig
     base_model_prefix = "atri"
-    input_modalities = ("audio", "text")
+    input_modalities = ["audio", "text"]
     supports_gradient_checkpointing = True
     accepts_loss_kwargs = False  # InfoNCE is a mean over the batch, so Trainer has to scale it for accumulation
     _no_split_modules = ["AtriAudioLayer", "AtriAudioEmbeddings"]

@@ -28,6 +28,9 @@ class AtriMelNorm(nn.Module):
     clips of the batch, and on the number of processes.
     """
 
+    running_mean: Tensor
+    running_var: Tensor
+
     def __init__(self, num_mel_bins: int, eps: float = 1e-5):
         super().__init__()
         self.eps = eps

@@ -24,10 +24,10 @@ logger = logging.getLogger(__name__)
 
 @auto_docstring(custom_intro="CED: a vision transformer over log-mel patches with mean pooling and no projection.")
 class AtriAudioModel(AtriPreTrainedModel):
-    config: AtriAudioConfig
+    config: AtriAudioConfig  # type: ignore[assignment]
     base_model_prefix = "audio_model"  # its name in AtriModel, so that it also loads from such a checkpoint
     main_input_name = "input_features"
-    input_modalities = ("audio",)
+    input_modalities = ["audio"]
     _input_embed_layer = "patch_projection"
 
     def __init__(self, config: AtriAudioConfig):

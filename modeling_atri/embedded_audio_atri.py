@@ -19,10 +19,10 @@ from .configuration_atri import IS_REMOTE_CODE, AtriEmbeddedAudioConfig
 
 @auto_docstring(custom_intro="Stands for an audio tower where the embeddings of the sounds were computed before.")
 class AtriEmbeddedAudioModel(AtriPreTrainedModel):
-    config: AtriEmbeddedAudioConfig
+    config: AtriEmbeddedAudioConfig  # type: ignore[assignment]
     base_model_prefix = "audio_model"
     main_input_name = "input_features"
-    input_modalities = ("audio",)
+    input_modalities = ["audio"]
 
     def __init__(self, config: AtriEmbeddedAudioConfig):
         super().__init__(config)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from importlib import import_module
 from inspect import signature
 from os import PathLike
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -84,14 +84,14 @@ class AtriModel(AtriPreTrainedModel):
     def __init__(self, config: AtriConfig):
         super().__init__(config)
         self.learned_logit_scale = AtriLogitScale(config.logit_scale_init_value)
-        self.audio_model = build_audio_model(config.audio_config)
+        audio_config: Any = config.audio_config
+        self.audio_model = build_audio_model(audio_config)
         self.text_model = build_text_model(config.text_config)
         self.max_text_tokens = max_text_tokens(self.text_model)  # longer captions are cut
         self._text_options = MODEL_OPTIONS | signature(self.text_model.forward).parameters.keys()
+        self.audio_projection: nn.Module = nn.Identity()
         if config.has_audio_head:
-            self.audio_projection = AtriProjectionHead(audio_width(config.audio_config), config.projection_dim)
-        else:
-            self.audio_projection = nn.Identity()
+            self.audio_projection = AtriProjectionHead(audio_width(audio_config), config.projection_dim)
         self.text_projection = AtriProjectionHead(config.text_config.hidden_size, config.projection_dim)
         self.register_load_state_dict_pre_hook(_convert_before_loading)
         self.post_init()
@@ -172,7 +172,7 @@ class AtriModel(AtriPreTrainedModel):
         )
 
     @classmethod
-    def from_pretrained(
+    def from_pretrained(  # type: ignore[override]
         cls,
         pretrained_model_name_or_path: str | PathLike,
         *model_args: Any,
@@ -183,9 +183,9 @@ class AtriModel(AtriPreTrainedModel):
         """Same as in transformers. `trust_remote_code=True` allows an audio encoder that is code of the repository."""
         if trust_remote_code:
             hub_arguments = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
-            found = config
+            found = cast(Any, config)
             if not isinstance(config, PreTrainedConfig):
-                found = cls.config_class.from_pretrained(config or pretrained_model_name_or_path, **hub_arguments)
+                found = AtriConfig.from_pretrained(config or pretrained_model_name_or_path, **hub_arguments)
             if found.audio_config.model_type == UnloadedAudioConfig.model_type:
                 config = found
                 with trusting(pretrained_model_name_or_path, hub_arguments):

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from accelerate.utils.memory import clear_device_cache
@@ -236,7 +236,7 @@ class AtriTrainer(EvaluatingTrainer):
         args, num_workers = self.args, self.args.dataloader_num_workers
         self._batch_sampler = self._epoch_batches()
         seed, has_stand_ins = self.data_seed, args.on_bad_row == "skip"
-        rows = self.train_dataset if self.lessons is None else self.lessons.rows
+        rows: Any = self.train_dataset if self.lessons is None else self.lessons.rows
         return DataLoader(
             DrawnRows(rows, args.mix_probability, seed, has_stand_ins),
             batch_sampler=self._batch_sampler,
@@ -252,8 +252,9 @@ class AtriTrainer(EvaluatingTrainer):
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
         # Noted here, because workers may read batches that are never trained on.
         self.bad_rows.add(inputs.pop("left_out", ()))
-        languages = inputs.pop("languages")  # Trainer would look through every one of these names for tensors
-        return super()._prepare_inputs(inputs) | {"languages": languages}
+        # Trainer would look through every name of a language for tensors.
+        others = {name: value for name, value in inputs.items() if name != "languages"}
+        return super()._prepare_inputs(others) | {name: inputs[name] for name in inputs.keys() - others.keys()}
 
     def _epoch_batches(self) -> EpochBatchSampler:
         return EpochBatchSampler(
@@ -422,7 +423,7 @@ class AtriTrainer(EvaluatingTrainer):
             self.args,
             self.atri_model,
             self.processor,
-            self.train_dataset,
+            cast(Any, self.train_dataset),
             read_clip=lambda audio: self.feature_cache.excerpt(audio, None, rng),
             states=self._text_states if self.args.text_cache_dir else None,
             teacher=self._teacher,
@@ -585,7 +586,7 @@ class AtriTrainer(EvaluatingTrainer):
     def _text_states(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """The pooled states of captions `(n, tokens)`, from the cache on disk."""
         if self._text_cache is None:
-            self._text_cache = TextCache(self.atri_model, self.args.text_cache_dir)
+            self._text_cache = TextCache(self.atri_model, str(self.args.text_cache_dir))
         return self._text_cache(input_ids, attention_mask, self._train_batch_size)
 
     # Saving

@@ -29,7 +29,7 @@ def audio_fingerprint(model: AtriModel, processor: AtriProcessor) -> str:
 
     A model without an audio tower has the fingerprint of the model that made its embeddings, if that is known.
     """
-    config = model.config.audio_config
+    config: Any = model.config.audio_config
     if config.model_type == AtriEmbeddedAudioConfig.model_type and not model.config.has_audio_head:
         if config.fingerprint is not None:
             return config.fingerprint
@@ -62,7 +62,7 @@ def feature_settings(feature_extractor: Any) -> dict[str, Any]:
 
 
 def _audio_settings(model: AtriModel, processor: AtriProcessor) -> dict[str, Any]:
-    config = model.config.audio_config
+    config: Any = model.config.audio_config
     if config.model_type == AtriAudioConfig.model_type:
         settings = {name: getattr(config, name) for name in _CED_SETTINGS}
     else:

@@ -84,14 +84,14 @@ def export_onnx(model: AtriModel, processor: AtriProcessor, folder: str | PathLi
 
 def _audio_example(model: AtriModel, processor: AtriProcessor) -> tuple[dict[str, Tensor], dict[int, Any]] | None:
     """Clips to trace the audio tower with, and their free dimensions; None for a model without an audio tower."""
-    config = model.config.audio_config
+    config: Any = model.config.audio_config
     dimensions: dict[int, Any] = {0: "num_audios", 1: "num_frames"}
     if config.model_type == AtriEmbeddedAudioConfig.model_type:
         return None
     if config.model_type == AtriAudioConfig.model_type:
         num_frames = config.max_frames + config.patch_size[1]  # the sizes of the examples leave no trace in the graphs
     else:
-        windows = model.audio_model.windows
+        windows: Any = model.audio_model.windows
         if not windows.is_fixed:
             raise ValueError(
                 f"The audio tower of type {config.model_type!r} cannot be exported: it takes windows of any length, "

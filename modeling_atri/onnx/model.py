@@ -65,15 +65,15 @@ class OnnxAtriModel:
         Raises:
             ValueError: the model has no audio tower, or a clip has fewer frames than one patch of CED.
         """
+        audio: Any = self.config.audio_config
         if _has_no_tower(self.config):
-            source = self.config.audio_config.source
+            source = audio.source
             raise ValueError(
                 "This model has no audio tower, so its folder holds the graph of captions alone. Its embeddings are "
                 f"compared with those of {source or 'the model that it was made for'}."
             )
         if input_features_mask is None:
             input_features_mask = torch.ones(input_features.shape[:2], dtype=torch.long)
-        audio = self.config.audio_config
         width = audio.patch_size[1] if audio.model_type == AtriAudioConfig.model_type else 1
         shortest = int(input_features_mask.sum(dim=1).min())
         if shortest < width:
@@ -110,7 +110,8 @@ class OnnxAtriModel:
 
 
 def _has_no_tower(config: AtriConfig) -> bool:
-    return config.audio_config.model_type == AtriEmbeddedAudioConfig.model_type
+    audio: Any = config.audio_config
+    return audio.model_type == AtriEmbeddedAudioConfig.model_type
 
 
 def load_graph(path: Path, num_threads: int = 0) -> Any:

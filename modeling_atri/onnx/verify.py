@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +41,7 @@ def example_clips(model: AtriModel, processor: AtriProcessor) -> Iterator[dict[s
         batches: Any = ((shortest,), (chunk - 1, chunk + shortest), (shortest, 2 * chunk + 5, 3 * shortest + 1))
         unit, level, scale = 1, -20, 17  # decibels, about as loud as recordings
     else:
-        unit, level, scale = model.audio_model.windows.frames, 0, 1
+        unit, level, scale = cast(Any, model.audio_model).windows.frames, 0, 1
         batches = ((1,), (unit, unit + 1), (unit // 3, 3 * unit - 5, 2 * unit))
     for lengths in batches:
         mask = _mask(lengths)

@@ -43,7 +43,7 @@ def load_encoder_of(
     """Same as [`load_audio_encoder`], for a configuration that was loaded before."""
     part = audio_config_of(config, name_or_path, trust_remote_code, **hub_kwargs)
     with torch.device("meta"):  # takes no memory: only the class and the names of the weights are needed
-        encoder = build_audio_model(part).encoder
+        encoder: Any = build_audio_model(part).encoder
     model_class, prefix = _place_of(encoder, config, name_or_path)
     wanted = {f"{prefix}{key}" for key in encoder.state_dict()}
     state_dict = load_weights(model_class, name_or_path, config, wanted, **hub_kwargs)
@@ -55,7 +55,7 @@ def load_saved_encoder(
 ) -> dict[str, Tensor]:
     """The state dict of the `AtriAudioTower` in that of a saved `AtriModel`."""
     with torch.device("meta"):
-        encoder = build_audio_model(config).encoder
+        encoder: Any = build_audio_model(config).encoder
     prefix = "audio_model.encoder."
     weights = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
     loaded = load_weights(type(encoder), name_or_path, config, set(encoder.state_dict()), weights)
@@ -107,9 +107,11 @@ def saved_class(config: PreTrainedConfig) -> type[PreTrainedModel] | None:
     """The class of transformers that a checkpoint was saved from; None if transformers does not have it."""
     for name in config.architectures or ():
         saved = getattr(transformers, name, None)
-        if isinstance(saved, type) and issubclass(saved, PreTrainedModel) and isinstance(config, saved.config_class):
+        is_model = isinstance(saved, type) and issubclass(saved, PreTrainedModel)
+        if is_model and isinstance(config, saved.config_class):
             return saved
-    return MODEL_MAPPING.get(type(config), None)
+    found: Any = MODEL_MAPPING.get(type(config), None)
+    return found
 
 
 def _has_feature_extractor(name_or_path: str, **hub_kwargs: Any) -> bool:

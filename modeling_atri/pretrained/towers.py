@@ -3,11 +3,11 @@
 import os
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig, PreTrainedConfig
+from transformers import AutoConfig, M2M100Config, PreTrainedConfig
 
 from ..audio_encoders_atri import audio_part
 from ..configuration_atri import AtriAudioConfig, AtriConfig, AtriEmbeddedAudioConfig
@@ -113,7 +113,7 @@ def load_text_tower(
             f"{name_or_path} is of type {config.model_type!r}, a whole model of sounds and texts. Name a text encoder."
         )
     if config.model_type == "m2m_100":
-        state_dict = convert_m2m100_state_dict(read_weights(name_or_path, **hub_kwargs), config)
+        state_dict = convert_m2m100_state_dict(read_weights(name_or_path, **hub_kwargs), cast(M2M100Config, config))
     else:
         with torch.device("meta"):  # takes no memory: only the class and the names of the weights are needed
             encoder = build_text_model(config)
@@ -125,7 +125,7 @@ def load_text_tower(
 def _saved_tower(name_or_path: str, model_type: str, trust_remote_code: bool, **hub_kwargs: Any) -> Tower:
     """The audio tower of a saved `AtriModel`, or a saved CED tower."""
     if model_type == AtriAudioConfig.model_type:
-        config = AtriAudioConfig.from_pretrained(name_or_path, **hub_kwargs)
+        config: Any = AtriAudioConfig.from_pretrained(name_or_path, **hub_kwargs)
     else:
         with trusting(name_or_path, hub_kwargs) if trust_remote_code else nullcontext():
             config = AtriConfig.from_pretrained(name_or_path, **hub_kwargs).audio_config

@@ -1,7 +1,7 @@
 """Make a training batch of rows of a dataset."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -27,6 +27,7 @@ from modeling_atri.threads_atri import map_in_threads
 
 from ..objectives import find_objective
 from ..teach.taught_rows import teacher_vectors
+from ..teach.teachers import TEACHER_COLUMN
 from .augmentation import Augmentation, mix
 from .batches import group_of
 from .caption_tokens import CaptionTokens
@@ -171,18 +172,19 @@ class AtriDataCollator:
         """What the captions of a batch learn from the teacher, for an objective that has one."""
         if not find_objective(self.draws.objective).has_teacher:
             return {}
-        batch: dict[str, Any] = {"teacher_embeds": self._drawn(rows, teacher_vectors)}
+        batch: dict[str, Any] = {"teacher_embeds": self._drawn(rows)}
         if held := rows[0].get("held_embeddings"):
             batch["held_embeds"] = {
-                code: self._drawn(rows, lambda row, code=code: row["held_embeddings"][code]) for code in held
+                code: self._drawn([row | {TEACHER_COLUMN: row["held_embeddings"][code]} for row in rows])
+                for code in held
             }
         return batch
 
-    def _drawn(self, rows: Sequence[dict], vectors_of: Callable[[dict], np.ndarray]) -> Tensor:
-        """Of each row's vectors, the one of its drawn caption, `(N, D)`."""
+    def _drawn(self, rows: Sequence[dict]) -> Tensor:
+        """Of each row's teacher vectors, the one of its drawn caption, `(N, D)`."""
         drawn = []
         for row in rows:
-            vectors = vectors_of(row)
+            vectors = teacher_vectors(row)
             drawn.append(vectors[self.draws.caption_index(len(vectors), row["draw"]) if len(vectors) > 1 else 0])
         return torch.from_numpy(np.stack(drawn))
 

@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
@@ -133,7 +134,8 @@ class TextCache:
 
     def _part_type(self, count: int) -> np.dtype:
         """Type of a file's single element: all keys, then all states, so that the keys can be read alone."""
-        width = self.model.config.text_config.hidden_size
+        config: Any = self.model.config.text_config
+        width = config.hidden_size
         return np.dtype([("keys", f"V{_KEY_BYTES}", (count,)), ("states", "<f4", (count, width))])
 
     def _read_files(self) -> None:
@@ -158,8 +160,9 @@ class TextCache:
         """The states of captions, all of which are known, `(n, hidden_size)`; read file by file."""
         places = np.array([self._places.get(key, -1) for key in keys])
         numbers = np.searchsorted(self._starts, places, side="right") - 1  # -1 for those that are not in a file
-        found = np.empty((len(keys), self.model.config.text_config.hidden_size), np.float32)
-        for number in np.unique(numbers):
+        config: Any = self.model.config.text_config
+        found = np.empty((len(keys), config.hidden_size), np.float32)
+        for number in np.unique(numbers).tolist():
             (rows,) = np.nonzero(numbers == number)
             if number < 0:
                 found[rows] = [self._new[keys[row]] for row in rows]

@@ -57,7 +57,8 @@ def prepare_model(model: "AtriModel | PeftModel", args: AtriTrainingArguments, i
 
 def check_audio_options(model: AtriModel, args: AtriTrainingArguments) -> None:
     """Raise a ValueError for options that only work with the patches and log-mel features of CED."""
-    kind = model.config.audio_config.model_type
+    config: Any = model.config.audio_config
+    kind = config.model_type
     if kind == AtriAudioConfig.model_type:
         return
     found = [name for name in ("patch_dropout", "mix_probability") if getattr(args, name)]

@@ -51,7 +51,7 @@ def data_digest(rows: Sequence[dict]) -> str | None:
     if not isinstance(rows, (list, tuple, datasets.Dataset, CheckedRows)):
         return None
     if isinstance(rows, datasets.Dataset) and "audio" not in rows.column_names:  # perhaps millions of rows
-        return arrow_digest(without_audio(rows).select_columns(_COLUMNS))
+        return arrow_digest(rows.with_format(None).select_columns(_COLUMNS))
     digest = hashlib.blake2b(digest_size=16)
     for row in without_audio(rows):
         digest.update(json.dumps([row.get(name) for name in _COLUMNS], sort_keys=True, default=repr).encode())

@@ -42,7 +42,7 @@ def language_by_language_backward(
     anchor_captions = None if anchor is None else encode_captions(anchor)
     total = cast(Tensor, 0.0)
     for k, (audio_weight, anchor_weight) in enumerate(weights):
-        captions = anchor_captions if k == anchor else encode_captions(k)
+        captions = cast(CachedEmbeddings, anchor_captions) if k == anchor else encode_captions(k)
         terms = []
         if audio is not None:
             terms.append(audio_weight * pair_loss(audio.leaf, captions.leaf))

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from torch import Tensor
@@ -181,7 +181,9 @@ class LessonMaker:
                 encode_audio(self.model, self.processor, self._sounds(own), **options)
                 return digests(ids[index] for index in own), {}
             _, failures = encode_audio(self.model, self.processor, self._sounds(own), on_error="skip", **options)
-            problems = {ids[own[one.index]]: Problem(kind_of(one.error), one.reason) for one in failures}
+            problems = {
+                ids[own[one.index]]: Problem(kind_of(cast(ValueError, one.error)), one.reason) for one in failures
+            }
             return digests(ids[index] for index in own if ids[index] not in problems), problems
 
         facts = {"kind": "audio", "model": self.model.config._name_or_path, "fingerprint": fingerprint}

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoTokenizer
 from transformers.utils import cached_file
 
+from modeling_atri.configuration_atri import AtriConfig
 from modeling_atri.encode.encoding import encode_text
 from modeling_atri.encode.fingerprints import weights_fingerprint
 from modeling_atri.eval_mode_atri import in_eval_mode
@@ -89,9 +90,9 @@ def load_teacher(
     """
     name = check_source(name_or_path)
     model_type = _model_type(name, trust_remote_code)
-    if model_type == AtriModel.config_class.model_type:
-        model = AtriModel.from_pretrained(name).to(device or "cpu")
-        return model_teacher(model, AtriProcessor.from_pretrained(name), language, name)
+    if model_type == AtriConfig.model_type:
+        atri: Any = AtriModel.from_pretrained(name)
+        return model_teacher(atri.to(device or "cpu"), AtriProcessor.from_pretrained(name), language, name)
     if cached_file(name, _SENTENCE_TRANSFORMERS_FILE, **_QUIET) is not None:
         return _sentence_teacher(name, trust_remote_code, device)
     if model_type in _TOWERS:
@@ -146,7 +147,8 @@ def model_teacher(
 def _clap_teacher(name: str, device: Any) -> Teacher:
     from transformers import ClapModel
 
-    model = ClapModel.from_pretrained(name).to(device or "cpu")
+    model: Any = ClapModel.from_pretrained(name)
+    model.to(device or "cpu")
     side = nn.ModuleList([model.text_model, model.text_projection])
     return _tower_teacher(name, "clap", model, side, lambda tokens: model.get_text_features(**tokens).pooler_output)
 
@@ -154,7 +156,8 @@ def _clap_teacher(name: str, device: Any) -> Teacher:
 def _pe_audio_teacher(name: str, device: Any) -> Teacher:
     from transformers import PeAudioModel
 
-    model = PeAudioModel.from_pretrained(name).to(device or "cpu")
+    model: Any = PeAudioModel.from_pretrained(name)
+    model.to(device or "cpu")
     side = nn.ModuleList([model.text_model, model.text_audio_head])
 
     def embed(tokens: dict[str, Tensor]) -> Tensor:  # `get_text_audio_embeds` of transformers 5.23 fails
