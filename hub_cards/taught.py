@@ -90,7 +90,8 @@ def _lesson(results: Results, teacher: TeacherFacts) -> str:
 
 def _what_stays_valid(results: Results, teacher: TeacherFacts) -> str:
     name = teacher_name(results)
-    if teacher.get("kind") in _WITH_AUDIO_SIDE:
+    has_audio_side = results.get("model", {}).get("audio_embedded_by") is None
+    if has_audio_side and teacher.get("kind") in _WITH_AUDIO_SIDE:
         return (
             f"The audio side is that of {name}, and training did not change it. Audio embeddings that {name} has "
             "made, such as those of an archive, stay valid: this model searches them in all the languages above."

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from inspect import Parameter, signature
 from os import PathLike
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -140,7 +140,9 @@ class AtriAudioTower(AtriPreTrainedModel):
         groups = self._groups(covered.flatten(), is_used)
         encode = {name: value for name, value in options.items() if name in self._options}
         outputs = [self._encode(windows[rows, :length], encode) for rows, length in groups]
-        order: Any = torch.cat([rows for rows, _ in groups]).argsort() if len(groups) > 1 else slice(None)
+        order: Any = (
+            torch.cat([cast(Tensor, rows) for rows, _ in groups]).argsort() if len(groups) > 1 else slice(None)
+        )
 
         def join(parts: Sequence[Any]) -> Tensor:
             return _stack(parts)[order]

@@ -187,9 +187,9 @@ class AtriModel(AtriPreTrainedModel):
             if not isinstance(config, PreTrainedConfig):
                 found = AtriConfig.from_pretrained(config or pretrained_model_name_or_path, **hub_arguments)
             if found.audio_config.model_type == UnloadedAudioConfig.model_type:
-                config = found
                 with trusting(pretrained_model_name_or_path, hub_arguments):
-                    config.audio_config = load_audio_config(found.audio_config.values)
+                    found.audio_config = load_audio_config(found.audio_config.values)
+                config = found
         return super().from_pretrained(pretrained_model_name_or_path, *model_args, config=config, **kwargs)
 
     @staticmethod

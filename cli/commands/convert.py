@@ -13,9 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modeling_atri.audio_encoders_atri import audio_width
 from modeling_atri.bounds import Positive, PositiveCount, check_options, option
-from modeling_atri.configuration_atri import AtriEmbeddedAudioConfig
 from modeling_atri.files import files_in, folder_written_whole
 from modeling_atri.hub_cards.results import RESULTS_NAME, write_results
 from modeling_atri.sources import is_hub_id, public_name
@@ -209,6 +207,8 @@ def _make_model(args: ConvertArguments) -> "tuple[AtriModel, AtriProcessor]":
 
 
 def _print_model(model: "AtriModel") -> None:
+    from modeling_atri.audio_encoders_atri import audio_width
+
     for name, tower in {"audio": model.audio_model, "text": model.text_model}.items():
         config = tower.config
         if name == "audio" and _maker(model) is not None:
@@ -224,6 +224,8 @@ def _print_model(model: "AtriModel") -> None:
 
 def _maker(model: "AtriModel") -> str | None:
     """The model that embeds the sounds, of a model without an audio tower; None for others."""
+    from modeling_atri.configuration_atri import AtriEmbeddedAudioConfig
+
     config: Any = model.config.audio_config
     return (config.source or "another model") if config.model_type == AtriEmbeddedAudioConfig.model_type else None
 

@@ -106,7 +106,7 @@ def load_window_extractor(
 def saved_class(config: PreTrainedConfig) -> type[PreTrainedModel] | None:
     """The class of transformers that a checkpoint was saved from; None if transformers does not have it."""
     for name in config.architectures or ():
-        saved = getattr(transformers, name, None)
+        saved: Any = getattr(transformers, name, object)
         is_model = isinstance(saved, type) and issubclass(saved, PreTrainedModel)
         if is_model and isinstance(config, saved.config_class):
             return saved

@@ -104,6 +104,8 @@ def test_a_model_without_an_audio_tower_is_shown_with_stored_embeddings():
     assert "It embeds captions in 3 languages, to search sounds\nby their embeddings, which `laion/larger" in card.text
     assert "embeddings of your sounds, made by laion/larger_clap_general: (sounds, 512), L2-normalised" in card.text
     assert "This model has no audio tower: it searches the embeddings of sounds" in card.text
+    assert "The audio side is that of" not in card.text
+    assert "Embeddings in the space of `laion/larger_clap_general` stay valid" in card.text
     assert "encode_audio" not in card.text
     assert ".wav" not in card.text
 

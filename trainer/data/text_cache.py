@@ -165,7 +165,7 @@ class TextCache:
         for number in np.unique(numbers).tolist():
             (rows,) = np.nonzero(numbers == number)
             if number < 0:
-                found[rows] = [self._new[keys[row]] for row in rows]
+                found[rows] = [self._new[keys[row]] for row in rows.tolist()]
             else:
                 found[rows] = self._parts[number][places[rows] - self._starts[number]]
         return found
