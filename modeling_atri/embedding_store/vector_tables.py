@@ -199,8 +199,8 @@ def _pick(role: str, given: str | None, usual: Sequence[str], fits, schema: pa.S
     if not fitting:
         raise ValueError(f"{name!r} has no column of {kinds} for the {role}s. The columns are {shown}.")
     raise ValueError(
-        f"{name!r} has several columns of {kinds}: {', '.join(fitting)}. Name the one with the {role}s as "
-        f"`{role}_column`."
+        f"{name!r} has several columns of {kinds}: {', '.join(fitting)}. Name the one with the {role}s, as "
+        f"`{role}_column`, or the columns of ids and vectors as `embedding_columns`."
     )
 
 

@@ -53,7 +53,8 @@ def from_clap_pretrained(
     """Join the audio side of a CLAP model and a text tower, in eval mode.
 
     Audio tower, audio head and temperature are CLAP's, so the audio embeddings of the model are those of
-    `ClapModel.get_audio_features`, and embeddings that CLAP has made stay valid. The head of the text tower is newly
+    `ClapModel.get_audio_features`, and embeddings that CLAP has made of clips of up to one window stay valid. A CLAP
+    with fusion is used without it (`is_longer` is False), and a warning says so. The head of the text tower is newly
     initialized (with torch's global generator), so the text side must be trained, see `atri teach`. CLAP's own text
     tower is not kept: it embeds a text by its first token, where `AtriModel` takes the mean over all tokens, so its
     text embeddings would differ.
@@ -106,6 +107,14 @@ def load_clap_audio_side(name_or_path: str | os.PathLike, **hub_kwargs: Any) -> 
         names = model_class._from_config(config).state_dict()
     wanted = {name for name in names if name.startswith(("audio_model.", "audio_projection.", _LOGIT_SCALE))}
     weights = load_weights(model_class, name_or_path, config, wanted, **hub_kwargs)
+    if audio_config.enable_fusion:
+        logger.warning(
+            "The audio tower of %s fuses parts of long clips, and the feature extractor of transformers draws those "
+            "parts at random. It also draws a short clip to fuse where a call has no long one. The embeddings of "
+            "this model are those of the tower without fusion, always the same for a clip. Stored embeddings that "
+            "were made with the fusion differ from them, so embed those clips again (`atri encode`).",
+            name_or_path,
+        )
     audio_config.name_or_path = public_name(name_or_path)
     converted = {_renamed(name): value for name, value in weights.items()}
     if LOGIT_SCALE in converted:

@@ -89,11 +89,13 @@ def _check_finished(facts: EmbeddingFacts, model: AtriModel, processor: AtriProc
             f"{' and the '.join(trained)} of the model would be trained. Freeze both (`freeze_audio` and "
             "`freeze_audio_head`), teach with the objective `teach`, or train on the recordings."
         )
-    name, width = model.config.name_or_path or None, model.config.projection_dim
+    config: Any = model.config
+    # A student of `teach` has the name of the teacher whose audio side it has.
+    name, width = config.name_or_path or config.audio_config.name_or_path or None, config.projection_dim
     own = StoreFacts(name, audio_fingerprint(model, processor))
     if facts.width != width:
         raise ValueError(
-            f"{facts.name!r} holds embeddings of {facts.width} numbers{_by(facts.made_by)}, but those of the model "
+            f"{facts.name!r} holds embeddings of {facts.width} numbers{_by(facts.made_by)}, but those of "
             f"{own.name} have {width}. Embed the recordings with this model (`atri encode`)."
         )
     _check_origin(facts, own, "is")
@@ -105,7 +107,7 @@ def _check_finished(facts: EmbeddingFacts, model: AtriModel, processor: AtriProc
         )
     if not facts.normalized:
         raise ValueError(
-            f"{facts.name!r} holds vectors of {_lengths(facts)}, but the embeddings of the model {own.name} are "
+            f"{facts.name!r} holds vectors of {_lengths(facts)}, but the embeddings of {own.name} are "
             "L2-normalised, of length 1. Normalise them, or embed the recordings with this model (`atri encode`)."
         )
 

@@ -119,7 +119,9 @@ def test_several_files_are_one_store(tmp_path):
 def test_columns_are_found_by_usual_names_or_given(tmp_path):
     others = {"id": ["a", "b", "c", "d"], "text_embedding": pa.array(VECTORS.tolist()[::-1], pa.list_(pa.float64()))}
     path = parquet(tmp_path / "x.parquet", **others)
-    with pytest.raises(ValueError, match="several columns of lists.*v, text_embedding.*`vector_column`"):
+    with pytest.raises(
+        ValueError, match="several columns of lists.*v, text_embedding.*`vector_column`, or .*`embedding_columns`"
+    ):
         open_vectors(path)
     assert open_vectors(path, vector_column="v").ids == ["a", "b", "c", "d"]
     store = open_vectors(path, id_column="clip", vector_column="text_embedding")

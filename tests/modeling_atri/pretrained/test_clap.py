@@ -40,9 +40,10 @@ def text(tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize("kind", ["clap", "fused clap"])
-def test_audio_embeddings_are_those_of_clap(tmp_path, text, kind):
+def test_audio_embeddings_are_those_of_clap(tmp_path, text, kind, caplog):
     clap = published(tmp_path / "clap", kind)
     model, processor = from_clap_pretrained(tmp_path / "clap", text), make_processor(text, audio=tmp_path / "clap")
+    assert ("made with the fusion differ from them" in caplog.text) == (kind == "fused clap")
     assert not model.training
     assert model.config.projection_dim == clap.config.projection_dim == 12
     model.save_pretrained(tmp_path / "model")

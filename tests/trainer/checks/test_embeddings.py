@@ -59,7 +59,7 @@ def test_a_model_without_a_tower_takes_the_embeddings_it_was_made_for(
     [
         (12, True, {"model": "tiny"}, None),
         (12, True, {}, "It is not known which model"),
-        (24, True, {}, "holds embeddings of 24 numbers, but those of the model .* have 12"),
+        (24, True, {}, "holds embeddings of 24 numbers, but those of a model without a name .* have 12"),
         (12, False, {"model": "tiny"}, "vectors of the lengths .* L2-normalised"),
         (
             12,
@@ -125,3 +125,11 @@ def test_rows_of_evaluation_need_something_to_compare(tmp_path):
     trainer = AtriTrainer(model, make_arguments(tmp_path), embedding_processor(model), soundless(ROWS, vectors(24)))
     with pytest.raises(ValueError, match="names no recording"):
         trainer.evaluate(soundless(ROWS))
+
+
+def test_a_model_of_parts_is_named_after_its_audio_side(tmp_path):
+    model = tiny_model()
+    model.config.audio_config.name_or_path = "laion/clap"
+    rows = stored(tmp_path, vectors(12), model="y", fingerprint="def")
+    with pytest.raises(ValueError, match="but the model is 'laion/clap' .fingerprint"):
+        check_sounds(rows, model, tiny_processor())
