@@ -156,13 +156,11 @@ def _languages(runs: dict[str, dict[int, Result]]) -> str:
 
 
 def _states_note(results: list[Result], text: str) -> str | None:
-    seconds = [one.get("cpu_seconds_of_text_states") for one in results if one["cell"].startswith(f"{text}-")]
-    seconds = [one for one in seconds if one is not None]
-    if not seconds:
+    states = [one.get("cpu_seconds_of_text_states") for one in results if one["cell"].startswith(f"{text}-")]
+    if all(seconds is None for seconds in states):
         return None
     return (
-        f"The states of all training captions were computed once for all runs, in {max(seconds):.0f} CPU seconds, "
-        "which no row of the tables includes."
+        "The states of all training captions are computed once for all runs. No row of the tables includes that time."
     )
 
 
