@@ -46,7 +46,8 @@ def check_soundless_rows(
         skip: Leave wrong rows out instead of raising.
         name: Name of the source, for messages.
         store (*optional*): Embeddings of the rows. A row's embedding has the row's `audio_embedding` as its id, if
-            that is a string, or else its `audio_id`, or else the name of its recording.
+            that is a string, or else its `audio_id`, or else the name of its recording. If no row has any of these
+            and none needs a sound, the rows are captions alone.
         place_of: Returns how messages call a row, from its number.
 
     Returns:
@@ -70,7 +71,8 @@ def check_soundless_rows(
         places, facts, store = table[EMBEDDING_COLUMN].to_numpy(), own_lookup.facts, own_lookup.store
     elif store is not None:
         keys = _coalesced(_strings(table, EMBEDDING_COLUMN), right_names(table, "audio_id")[0])
-        places, facts = _find_in_store(store, keys, sounds, problems)
+        if checker.needs_sound or keys.null_count < len(keys) or sounds.null_count < len(sounds):
+            places, facts = _find_in_store(store, keys, sounds, problems)
     elif holds_vectors:
         _check_vectors(rows, problems)
     elif EMBEDDING_COLUMN in table.column_names and table[EMBEDDING_COLUMN].null_count < len(table):

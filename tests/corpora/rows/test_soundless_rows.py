@@ -167,6 +167,18 @@ def test_captions_alone_are_rows_only_if_no_audio_is_needed(tmp_path):
         assert len(check_rows(loaded, ["eng_Latn"], needs_sound=False)) == 4
 
 
+def test_captions_without_names_are_not_looked_up_in_a_store(store):
+    """The store is for the rows to evaluate on then."""
+    rows = [{"captions": captions(name)} for name in NAMES]
+    loaded = load_rows(rows, audio_embeddings=store, needs_sound=False)
+    assert loaded.column_names == ["audio_id", "captions", "group_id"]
+    assert loaded["captions"][:] == [row["captions"] for row in rows]
+    with pytest.raises(ValueError, match="has no `audio_id` by which"):
+        load_rows(rows, audio_embeddings=store)
+    with pytest.raises(ValueError, match="1 wrong row"):
+        load_rows([{"audio_id": NAMES[0], **rows[0]}, rows[1]], audio_embeddings=store, needs_sound=False)
+
+
 def test_captions_that_are_right_are_those_that_checks_leave_as_they_are(store):
     """Against the checks of rows with recordings, which go row by row."""
     texts = [
