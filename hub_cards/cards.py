@@ -229,9 +229,12 @@ def _limits(results: Results) -> str:
     limits = [
         "- A search always returns a nearest clip, even if none fits. Similarities rank clips; they are not "
         "probabilities.",
-        "- Long recordings are cut into chunks whose embeddings are averaged, so a short sound in a long recording "
-        "can be missed.",
     ]
+    if "audio_embedded_by" not in results.get("model", {}):
+        limits.append(
+            "- Long recordings are cut into chunks whose embeddings are averaged, so a short sound in a long "
+            "recording can be missed."
+        )
     if "metrics" in results:
         limits.append("- The figures hold for the data named above. On other recordings and captions they differ.")
     else:

@@ -12,7 +12,8 @@ from .origin import model_license
 from .results import Emissions, Results, as_list, evaluation_size, model_languages
 
 
-TAGS = ("audio-text-retrieval", "zero-shot-audio-classification", "multilingual", "atri", "clap")
+_CLASSIFICATION = "zero-shot-audio-classification"  # of sounds, so only of models with an audio tower
+TAGS = ("audio-text-retrieval", _CLASSIFICATION, "multilingual", "atri", "clap")
 _TASK = ("audio-text-retrieval", "Audio-text retrieval")
 _LOCAL_DATA = "audiofolder"  # the Hub's name for sound files beside a metadata.jsonl
 _DIGITS = 4
@@ -29,7 +30,7 @@ def model_card_data(results: Results, name: str) -> ModelCardData:
         license=model_license(results),
         library_name="peft" if "adapter" in model else "transformers",
         pipeline_tag="feature-extraction",
-        tags=list(TAGS),
+        tags=[tag for tag in TAGS if tag != _CLASSIFICATION or "audio_embedded_by" not in model],
         base_model=as_list(model.get("base_model")) or None,
         datasets=as_list(results.get("data", {}).get("train_hub_id")) or None,
         metrics=["recall", "map"] if figures else None,

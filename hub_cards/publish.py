@@ -46,6 +46,7 @@ _PUBLISHED = (
 # Files of an earlier push that are deleted unless the new push replaces them. The old weights could be loaded in place
 # of the new ones, and the old results would be taken for those of the new weights.
 _REPLACED = (*_WEIGHTS, *_ADAPTER, "pytorch_model*.bin", "pytorch_model.bin.index.json", RESULTS_NAME)
+_CONFIGS = ("config.json", "processor_config.json", "preprocessor_config.json")  # with the names of code in `auto_map`
 _MORE_TRIES = 2  # after a broken connection
 
 
@@ -163,6 +164,8 @@ def _texts(
         texts[_ADAPTER[0]] = json.dumps(adapter, indent=2).encode()
         model = ModelFacts(adapter={}, base_model=adapter["base_model_name_or_path"])
         results = results | {"model": model | results.get("model", {})}
+    elif of_config := _facts_of_config(folder):
+        results = results | {"model": of_config | results.get("model", {})}
     texts[CARD_NAME] = _card(folder, repo_id, results).encode()
     made = eval_results_files(results).items()
     return texts | {name: content.encode() for name, content in made if name not in files}
@@ -172,7 +175,46 @@ def published_files(folder: Path) -> dict[str, Path]:
     """Files of a folder that may be published, by path in the repository."""
     paths = [path for pattern in ("*", "onnx/*", ".eval_results/*") for path in folder.glob(pattern) if path.is_file()]
     names = {path.relative_to(folder).as_posix(): path for path in sorted(paths)}
-    return {name: path for name, path in names.items() if any(_is_match(name, pattern) for pattern in _PUBLISHED)}
+    found = {name: path for name, path in names.items() if any(_is_match(name, pattern) for pattern in _PUBLISHED)}
+    return found | _tower_code(folder)
+
+
+def _tower_code(folder: Path) -> dict[str, Path]:
+    """Code of an audio encoder that came from a repository: files that `auto_map` names, and what they import."""
+    configs = [path for name in _CONFIGS if (path := folder / name).is_file()]
+    _check_contents(configs)
+    maps = [auto_map for path in configs for auto_map in _auto_maps(json.loads(path.read_text(encoding="utf-8")))]
+    named = {str(reference).split(".")[0] for auto_map in maps for reference in auto_map.values()}
+    theirs = sorted(name for name in named if not name.endswith("_atri"))
+    files = [path for name in theirs if (path := folder / f"{name}.py").is_file()]
+    if not files:
+        return {}
+    from transformers.dynamic_module_utils import get_relative_import_files
+
+    imported = [Path(other) for path in files for other in get_relative_import_files(path)]
+    return {path.name: path for path in [*files, *imported] if path.parent == folder and path.is_file()}
+
+
+def _auto_maps(value: Any) -> Iterator[dict[str, Any]]:
+    """All `auto_map` entries within the content of a JSON file."""
+    if isinstance(value, dict):
+        if isinstance(auto_map := value.get("auto_map"), dict):
+            yield auto_map
+        for part in value.values():
+            yield from _auto_maps(part)
+
+
+def _facts_of_config(folder: Path) -> ModelFacts:
+    """What the configuration says of a model without an audio tower; nothing for other models."""
+    from modeling_atri.configuration_atri import AtriEmbeddedAudioConfig
+
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    audio = config.get("audio_config")
+    if not isinstance(audio, dict) or audio.get("model_type") != AtriEmbeddedAudioConfig.model_type:
+        return ModelFacts()
+    return ModelFacts(
+        audio_embedded_by=audio.get("source") or "another model", projection_dim=config["projection_dim"]
+    )
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from datasets import Audio
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from ..configuration_atri import AtriEmbeddedAudioConfig
 from ..encode.encoding import encode_audio, encode_text
 from ..encode.fingerprints import model_fingerprint
 from ..languages_atri import is_language_code, resolve_language
@@ -169,6 +170,7 @@ class AtriMtebEncoder:
         except ImportError as error:
             raise ImportError("`AtriMtebEncoder` needs mteb: pip install 'modeling_atri[mteb]'") from error
         config, tokenizer = self.model.config, self.processor.tokenizer
+        has_no_tower = isinstance(config.audio_config, AtriEmbeddedAudioConfig)
         languages = filter(is_language_code, sorted(tokenizer.get_vocab()))
         name = config.name_or_path or ""
         return ModelMeta.create_empty(
@@ -183,7 +185,7 @@ class AtriMtebEncoder:
                 "framework": ["PyTorch", "Transformers"],
                 "similarity_fn_name": ScoringFunction.COSINE,
                 "use_instructions": False,
-                "modalities": ["audio", "text"],
+                "modalities": ["text"] if has_no_tower else ["audio", "text"],
                 "experiment_kwargs": None if self.language is None else {"language": self.language},
             }
         )

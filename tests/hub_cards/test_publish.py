@@ -22,6 +22,8 @@ from modeling_atri.trainer.model.adapters import add_text_lora
 from tests.helpers.local_hub import READER, STRANGER, WRITER, LocalHub
 from tests.helpers.results import RESULTS
 from tests.helpers.tiny import tiny_model, tiny_processor
+from tests.helpers.towerless import SOURCE, embedded_model, embedded_processor
+from tests.helpers.toy_encoder import FILES, write_repository
 
 
 pytestmark = pytest.mark.heavy
@@ -106,6 +108,32 @@ def test_the_card_is_made_from_the_results_and_valid(hub, folder):
     assert f'AtriModel.from_pretrained("{NAME}")' in card.text
     assert card.data.model_name == "atri"
     assert card.data["co2_eq_emissions"] == {"emissions": 500.0, "source": "codecarbon"}
+
+
+def test_a_model_without_an_audio_tower_is_shown_with_stored_embeddings(tmp_path):
+    """Also where there are no results, as after `save_pretrained`."""
+    embedded_model().save_pretrained(tmp_path)
+    embedded_processor().save_pretrained(tmp_path)
+    card = collect_files(tmp_path, NAME)["README.md"].decode()
+    assert f"embeddings of your sounds, made by {SOURCE}: (sounds, 12)" in card
+    assert not any(text in card for text in ("encode_audio", ".wav", "zero-shot", "Long recordings"))
+
+
+def test_the_code_of_a_tower_goes_up_with_it_and_other_code_stays(tmp_path):
+    repository = write_repository(tmp_path / "toy")
+    folder = tmp_path / "model"
+    tiny_model().save_pretrained(folder)
+    tiny_processor().save_pretrained(folder)
+    for name in (*FILES, "helpers_toy", "private"):
+        (folder / f"{name}.py").write_text("from .helpers_toy import x\n" if name == "modeling_toy" else "x = 1\n")
+    config = json.loads((folder / "config.json").read_text())
+    config["audio_config"] = json.loads((repository / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config))
+    processor = json.loads((folder / "processor_config.json").read_text())
+    processor["feature_extractor"] = json.loads((repository / "preprocessor_config.json").read_text())
+    (folder / "processor_config.json").write_text(json.dumps(processor))
+    code = {name.removesuffix(".py") for name in collect_files(folder, NAME) if name.endswith(".py")}
+    assert {name for name in code if not name.endswith("_atri")} == {*FILES, "helpers_toy"}
 
 
 def test_a_name_without_an_owner_is_in_the_account_of_the_token(hub, folder):

@@ -11,6 +11,8 @@ from modeling_atri import AtriModel, AtriProcessor
 from modeling_atri.encode.encoding import encode_audio, encode_text
 from tests.helpers.bare_environment import link_packages, run_bare
 from tests.helpers.tiny import CAPTIONS, tiny_model, tiny_processor
+from tests.helpers.towerless import embedded_model, embedded_processor
+from tests.helpers.towers import TOWERS, tower_model, tower_processor
 
 
 pytest.importorskip(
@@ -215,6 +217,21 @@ french = {"text": {"language": "fr"}}
 text = sentences.encode(inputs["texts"].tolist(), processing_kwargs=french)
 np.savez("found.npz", text=text, audio=sentences.encode([inputs["clip"]]))
 """
+
+
+@pytest.mark.parametrize("side", [pytest.param("clap", marks=pytest.mark.slow), "none"])
+def test_models_with_another_audio_side(side, tmp_path):
+    if side == "clap":
+        model, processor = tower_model(TOWERS["clap"]), tower_processor(TOWERS["clap"])
+    else:
+        model, processor = embedded_model(), embedded_processor()
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    sentences = SentenceTransformer(str(tmp_path), device="cpu")
+    np.testing.assert_allclose(sentences.encode(TEXTS), encode_text(model, processor, TEXTS), atol=1e-5)
+    if side == "clap":
+        clip = {"array": noise(150_000), "sampling_rate": 48_000}
+        np.testing.assert_allclose(sentences.encode([clip]), encode_audio(model, processor, [clip]), atol=1e-5)
 
 
 @pytest.mark.slow  # imports scipy, scikit-learn and sentence-transformers once more

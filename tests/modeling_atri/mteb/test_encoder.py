@@ -14,6 +14,8 @@ from modeling_atri.encode.fingerprints import model_fingerprint
 from modeling_atri.mteb.encoder import AtriMtebEncoder
 from modeling_atri.trainer.metrics import retrieval_metrics
 from tests.helpers.tiny import tiny_model, tiny_processor
+from tests.helpers.towerless import SOURCE, embedded_model, embedded_processor
+from tests.helpers.towers import TOWERS, tower_model, tower_processor
 
 
 pytest.importorskip("mteb", reason="needs the extra: pip install 'modeling_atri[mteb]'")
@@ -166,6 +168,25 @@ def load(encoder: AtriMtebEncoder, columns: dict[str, list], langs: Any, subset:
     loader = DataLoader(Dataset.from_dict(columns), batch_size=4, collate_fn=collate)
     metadata = task_metadata("AtriAny", eval_langs=langs)
     return encoder.encode(loader, task_metadata=metadata, hf_split="test", hf_subset=subset)
+
+
+# Other audio sides
+
+
+def test_a_tower_of_another_rate_gets_recordings_at_its_rate():
+    model, processor = tower_model(TOWERS["clap"]), tower_processor(TOWERS["clap"])
+    recordings = [{"array": clip, "sampling_rate": RATE} for clip in sounds()[:2]]
+    found = load(AtriMtebEncoder(model, processor), {"audio": recordings}, ["zxx-Zxxx"])
+    np.testing.assert_allclose(found, encode_audio(model, processor, recordings, num_workers=0), atol=1e-5)
+
+
+def test_without_an_audio_tower_there_are_texts_alone():
+    encoder = AtriMtebEncoder(embedded_model(), embedded_processor())
+    assert encoder.mteb_model_meta.modalities == ["text"]
+    found = load(encoder, {"text": CAPTIONS["eng"]}, ["eng-Latn"])
+    np.testing.assert_allclose(found, encode_text(encoder.model, encoder.processor, CAPTIONS["eng"]), atol=1e-5)
+    with pytest.raises(ValueError, match=f"no audio tower.*{SOURCE}"):
+        load(encoder, {"audio": [{"array": sounds()[0], "sampling_rate": RATE}]}, ["zxx-Zxxx"])
 
 
 # Scores
