@@ -47,6 +47,8 @@ _PUBLISHED = (
 # of the new ones, and the old results would be taken for those of the new weights.
 _REPLACED = (*_WEIGHTS, *_ADAPTER, "pytorch_model*.bin", "pytorch_model.bin.index.json", RESULTS_NAME)
 _CONFIGS = ("config.json", "processor_config.json", "preprocessor_config.json")  # with the names of code in `auto_map`
+# Type of `AtriEmbeddedAudioConfig`, whose import would register the package's classes with the auto classes.
+_EMBEDDED_AUDIO = "atri_embedded_audio"
 _MORE_TRIES = 2  # after a broken connection
 
 
@@ -206,11 +208,9 @@ def _auto_maps(value: Any) -> Iterator[dict[str, Any]]:
 
 def _facts_of_config(folder: Path) -> ModelFacts:
     """What the configuration says of a model without an audio tower; nothing for other models."""
-    from modeling_atri.configuration_atri import AtriEmbeddedAudioConfig
-
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     audio = config.get("audio_config")
-    if not isinstance(audio, dict) or audio.get("model_type") != AtriEmbeddedAudioConfig.model_type:
+    if not isinstance(audio, dict) or audio.get("model_type") != _EMBEDDED_AUDIO:
         return ModelFacts()
     return ModelFacts(
         audio_embedded_by=audio.get("source") or "another model", projection_dim=config["projection_dim"]
