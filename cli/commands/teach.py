@@ -6,53 +6,26 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
-
 from modeling_atri.bounds import option
-from modeling_atri.configuration_atri import AtriEmbeddedAudioConfig
-from modeling_atri.corpora.rows.load import load_rows
 from modeling_atri.hub_cards.cards import write_model_card
 from modeling_atri.hub_cards.results import ModelFacts, Results, TeacherFacts
 from modeling_atri.languages_atri import resolve_language, resolve_languages
 from modeling_atri.modeling_atri import AtriModel
 from modeling_atri.pretrained.text_only import without_audio_tower
-from modeling_atri.pretrained.towers import load_text_tower
-from modeling_atri.processing_atri import AtriProcessor
-from modeling_atri.sources import public_name
 from modeling_atri.trainer.arguments import AtriTrainingArguments
 from modeling_atri.trainer.model.adapters import has_adapter, merge_adapter
 from modeling_atri.trainer.publishing.results import model_facts
-from modeling_atri.trainer.run.checkpoints import resolve_checkpoint
 from modeling_atri.trainer.run.preemption import TrainingStopped, stop_on_signal
-from modeling_atri.trainer.scratch.model import ScratchTextArguments, caption_texts
-from modeling_atri.trainer.step.distributed import told_by_main
-from modeling_atri.trainer.teach.students import (
-    audio_side_of,
-    clap_audio_side,
-    join_student,
-    stored_audio_side,
-    text_from_scratch,
-)
-from modeling_atri.trainer.teach.taught_rows import captions_in, teacher_vectors
-from modeling_atri.trainer.teach.teachers import TEACHER_COLUMN, Teacher, load_teacher
+from modeling_atri.trainer.scratch.model import ScratchTextArguments
 from modeling_atri.trainer.trainer import AtriTrainer
 
-from ..loading import (
-    DATA_HELP,
-    EMBEDDING_COLUMNS_HELP,
-    EMBEDDINGS_HELP,
-    SPLIT_HELP,
-    data_names,
-    load_model,
-    open_embeddings,
-    reason_of,
-)
+from ..loading import DATA_HELP, EMBEDDING_COLUMNS_HELP, EMBEDDINGS_HELP, SPLIT_HELP, data_names
 from ..options import parse_options
-from ..outputs import check_output_folder
 from ..report import print_left_outs, print_results
-from ..teaching import Measure, Student, outcome, summary
+from ..runs import checkpoint_to_resume, load_run_data
+from ..teaching.measure import Measure, hold_back
+from ..teaching.student import START_NAME, find_teacher, load_or_make_student
+from ..teaching.wording import outcome, summary
 
 
 if TYPE_CHECKING:
@@ -97,9 +70,7 @@ A run that was killed goes on with the same command and --resume_from_checkpoint
 
 _MIN_STEPS = 1500  # as many as the measured runs took to bring every language to the level of the teacher's
 _SMALL = 30_000_000  # parameters; published pretrained encoders are larger
-_MAX_HELD_BACK = 500
 _RATES = {"small": 1e-3, "adapter": 1e-4, "large": 2e-5}
-_START_NAME = "start"  # folder of the model that an adapter was begun on
 _STATES_NAME = "text_states"  # folder of the states of a frozen text tower
 
 
@@ -183,26 +154,11 @@ def teach(data: TeachArguments, sizes: ScratchTextArguments, args: TeachingArgum
 
     `given` names the options that were given; the others may be chosen to fit the student and the data.
     """
-
-    check_output_folder(str(args.output_dir))
-    name = args.resume_from_checkpoint
-    wanted = {"true": True, "false": None}.get(str(name).lower(), name)
-    checkpoint = told_by_main(lambda: resolve_checkpoint(wanted, Path(str(args.output_dir))))
-    options: dict[str, Any] = {
-        "languages": args.languages,
-        "group_column": args.group_column,
-        "audio_embeddings": open_embeddings(data.audio_embeddings, data.embedding_columns),
-    }
-    left_out: dict[str, list] = {"train": [], "eval": []}
-    takers = left_out if args.on_bad_row == "skip" else dict.fromkeys(left_out)
-    rows = load_rows(data.train_data, data.train_split, left_out=takers["train"], needs_sound=False, **options)
-    eval_rows = held_back = None
-    if data.eval_data:
-        eval_rows = load_rows(data.eval_data, data.eval_split, left_out=takers["eval"], **options)
-    else:
-        rows, held_back = _hold_back(rows, args)
-    teacher = _load_teacher(data, args, rows)
-    student = _load_or_make_student(data, sizes, args, rows, teacher, checkpoint)
+    checkpoint = checkpoint_to_resume(args)
+    loaded = load_run_data(data, args, needs_sound=False)
+    rows, held_back = (loaded.train, None) if data.eval_data else hold_back(loaded.train, args)
+    teacher = find_teacher(args, data.trust_remote_code, rows)
+    student = load_or_make_student(data.text_model, sizes, args, rows, teacher, checkpoint)
     args = _fitted(args, student.model, len(rows), given)
     facts = Results(data=data_names(data, args.group_column), model=_origin(student.model))
     trainer = AtriTrainer(
@@ -210,138 +166,18 @@ def teach(data: TeachArguments, sizes: ScratchTextArguments, args: TeachingArgum
         args,
         student.processor,
         train_dataset=rows,
-        eval_dataset=eval_rows,
+        eval_dataset=loaded.eval,
         facts=facts,
         teacher=teacher,
     )
-    for part, found in left_out.items():
-        trainer.left_out[part] += found
+    loaded.tell(trainer)
     measure = Measure(trainer, teacher)
     trainer.embedding_listeners.append(measure.take_recall)
     if trainer.is_world_process_zero():
-        print(summary(trainer, student, teacher, eval_rows, held_back), flush=True)
+        print(summary(trainer, student, teacher, loaded.eval, held_back), flush=True)
     with stop_on_signal(trainer):
         trainer.train(resume_from_checkpoint=checkpoint)
     return _finish(trainer, measure, data, held_back)
-
-
-def _hold_back(rows: "Dataset", args: TeachingArguments) -> "tuple[Dataset, Dataset | None]":
-    """Divide rows into those to train on and, if there are enough, those to measure on: no caption is in both."""
-    first = [captions[args.anchor_language][0] for captions in rows.with_format(None)["captions"]]
-    texts = list(dict.fromkeys(first))
-    count = min(_MAX_HELD_BACK, len(texts) // 20)
-    if count == 0:
-        return rows, None
-    chosen = {texts[place] for place in np.random.default_rng(args.seed).permutation(len(texts))[:count]}
-    train = rows.select([place for place, text in enumerate(first) if text not in chosen])
-    known = set(captions_in(train, args.anchor_language))
-    held = rows.select([place for place, text in enumerate(first) if text in chosen])
-    held = held.select(
-        [place for place, row in enumerate(held) if known.isdisjoint(row["captions"][args.anchor_language])]
-    )
-    return train, held if len(held) else None
-
-
-def _load_teacher(data: TeachArguments, args: TeachingArguments, rows: "Dataset") -> Teacher | None:
-    """The teacher that the options name; None if the training rows have its vectors."""
-    if args.teacher is not None:
-        try:
-            return load_teacher(args.teacher, args.anchor_language, data.trust_remote_code, args.device)
-        except (ValueError, ImportError, MemoryError, torch.OutOfMemoryError):
-            raise
-        # The libraries that read the files raise errors of any class where a file is damaged.
-        except Exception as error:
-            raise ValueError(f"The teacher {args.teacher!r} cannot be loaded: {reason_of(error)}") from error
-    if TEACHER_COLUMN not in rows.column_names:
-        raise ValueError(
-            f"There is no teacher. Name a model with --teacher, or give the training data a column {TEACHER_COLUMN} "
-            "with the vector of each row."
-        )
-    return None
-
-
-def _load_or_make_student(
-    data: TeachArguments,
-    sizes: ScratchTextArguments,
-    args: TeachingArguments,
-    rows: "Dataset",
-    teacher: Teacher | None,
-    checkpoint: str | None,
-) -> Student:
-    """The model to teach: that of a run that is resumed, an ATRI teacher itself, or one made of its parts."""
-    start = Path(str(args.output_dir), _START_NAME)
-    is_itself = teacher is not None and teacher.kind == "atri" and data.text_model is None
-    if args.hold_languages and not is_itself:
-        raise ValueError(
-            "--hold_languages keeps languages that the teacher's own text side knows, so it needs an ATRI teacher and "
-            "no --text_model."
-        )
-    if checkpoint is not None:
-        continued = args.lora_rank is not None and not is_itself
-        source = start if continued else args.teacher if args.lora_rank is not None else checkpoint
-        model, processor = load_model(str(source))
-        if args.lora_rank is None:  # for results: the checkpoint is not where the weights come from
-            model.config.name_or_path = str(args.teacher) if is_itself else ""
-    elif is_itself:
-        model, processor = load_model(str(args.teacher))
-    else:
-        model, processor = _make_student(data, sizes, args, rows, teacher)
-    if has_adapter(model):
-        raise ValueError(
-            f"{args.teacher!r} is an adapter. Save it as a whole model first: load it, call "
-            "`modeling_atri.trainer.model.adapters.merge_adapter(model)`, and save model and processor."
-        )
-    if args.lora_rank is not None and checkpoint is None and not is_itself:
-        # An adapter refers to the model that it was begun on by its name.
-        model.save_pretrained(start)
-        processor.save_pretrained(start)
-        model, processor = load_model(str(start))
-    text = (
-        f"that of {public_name(str(args.teacher))}" if is_itself else data.text_model or "a small encoder from scratch"
-    )
-    embedded = isinstance(model.config.audio_config, AtriEmbeddedAudioConfig)
-    audio = "none: the result searches embeddings that the teacher has made" if embedded else "that of the teacher"
-    return Student(model, processor, text, audio)
-
-
-def _make_student(
-    data: TeachArguments,
-    sizes: ScratchTextArguments,
-    args: TeachingArguments,
-    rows: "Dataset",
-    teacher: Teacher | None,
-) -> tuple[AtriModel, AtriProcessor]:
-    """Join the audio side of the teacher, if it has one, and the text encoder that the options name."""
-    if data.text_model is None:
-        if args.freeze_text or args.lora_rank is not None:
-            wrong = "--freeze_text" if args.freeze_text else "--lora_rank"
-            raise ValueError(
-                f"{wrong} keeps what a text encoder knows, but a new encoder knows nothing. Name one that is trained "
-                "with --text_model."
-            )
-        captions = caption_texts(rows, args.languages)
-        text, tokenizer = text_from_scratch(captions, args.languages, sizes, args.seed)
-    else:
-        text = load_text_tower(data.text_model)
-        tokenizer = _tokenizer_of(data.text_model)
-    if teacher is not None and teacher.kind == "atri":
-        audio = audio_side_of(*load_model(str(args.teacher)))
-    elif teacher is not None and teacher.kind == "clap":
-        audio = clap_audio_side(str(args.teacher))
-    else:
-        width = teacher_vectors(rows[0]).shape[1] if teacher is None else teacher.width
-        audio = stored_audio_side(width, None if teacher is None else teacher.name)
-    return join_student(audio, text, tokenizer, args.seed)
-
-
-def _tokenizer_of(text_model: str) -> PreTrainedTokenizerBase:
-    try:
-        return AutoTokenizer.from_pretrained(text_model)
-    except (ValueError, OSError, KeyError) as error:
-        raise ValueError(
-            f"{text_model!r} has no tokenizer that can be loaded. Name a folder or Hub id with the text encoder and "
-            "its tokenizer, such as cointegrated/SONAR_200_text_encoder."
-        ) from error
 
 
 def _fitted(args: TeachingArguments, model: AtriModel, num_rows: int, given: set[str]) -> TeachingArguments:
@@ -372,7 +208,7 @@ def _finish(trainer: AtriTrainer, measure: Measure, data: TeachArguments, held_b
     model, folder = trainer.atri_model, str(trainer.args.output_dir)
     if has_adapter(model):
         merge_adapter(model)
-        if Path(str(model.config.name_or_path)) == Path(folder, _START_NAME):
+        if Path(str(model.config.name_or_path)) == Path(folder, START_NAME):
             model.config.name_or_path = ""
     if held_back is not None:
         measure.take_cosines(held_back)

@@ -3,7 +3,6 @@
 import sys
 from copy import copy
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modeling_atri.bounds import option
@@ -15,10 +14,9 @@ from ..loading import (
     SPLIT_HELP,
     data_names,
     load_model,
-    open_embeddings,
 )
 from ..options import parse_options
-from ..outputs import check_output_folder
+from ..runs import checkpoint_to_resume, load_run_data
 
 
 if TYPE_CHECKING:
@@ -121,39 +119,21 @@ def _defaults(given: set[str]) -> dict[str, Any]:
 
 def train(data: DataArguments, sizes: "ScratchArguments", args: "AtriTrainingArguments") -> None:
     """Load data and model, train, evaluate and save."""
-    from modeling_atri.corpora.rows.load import load_rows
-    from modeling_atri.trainer.run.checkpoints import resolve_checkpoint
     from modeling_atri.trainer.run.preemption import stop_on_signal
-    from modeling_atri.trainer.step.distributed import told_by_main
     from modeling_atri.trainer.trainer import AtriTrainer
 
     from ..report import save_run
 
-    check_output_folder(str(args.output_dir))
-    # As in Trainer, `true` means the last checkpoint in the output folder.
-    name = args.resume_from_checkpoint
-    wanted = {"true": True, "false": None}.get(str(name).lower(), name)
-    checkpoint = told_by_main(lambda: resolve_checkpoint(wanted, Path(args.output_dir)))
-    options: dict[str, Any] = {
-        "languages": args.languages,
-        "group_column": args.group_column,
-        "audio_embeddings": open_embeddings(data.audio_embeddings, data.embedding_columns),
-    }
-    left_out: dict[str, list] = {"train": [], "eval": []}
-    takers = left_out if args.on_bad_row == "skip" else dict.fromkeys(left_out)
-    train_rows = load_rows(data.train_data, data.train_split, left_out=takers["train"], **options)
-    eval_rows = None
-    if data.eval_data:
-        eval_rows = load_rows(data.eval_data, data.eval_split, left_out=takers["eval"], **options)
-    model, processor = _load_or_make_model(data.model or checkpoint, train_rows, sizes, args)
+    checkpoint = checkpoint_to_resume(args)
+    rows = load_run_data(data, args)
+    model, processor = _load_or_make_model(data.model or checkpoint, rows.train, sizes, args)
     facts = {"data": data_names(data, args.group_column)}
     if data.model is None:
         facts["model"] = {"initialized_from": "scratch"}
     args = copy(args)
     args.group_column = None  # `load_rows` has read it into the column `group_id`
-    trainer = AtriTrainer(model, args, processor, train_dataset=train_rows, eval_dataset=eval_rows, facts=facts)
-    for name, found in left_out.items():
-        trainer.left_out[name] += found
+    trainer = AtriTrainer(model, args, processor, train_dataset=rows.train, eval_dataset=rows.eval, facts=facts)
+    rows.tell(trainer)
     with stop_on_signal(trainer):
         trainer.train(resume_from_checkpoint=checkpoint)
     save_run(trainer)

@@ -2,19 +2,19 @@
 
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
 from transformers import AutoConfig, ClapAudioModelWithProjection, ClapModel, PreTrainedConfig
 
-from ..configuration_atri import LOGIT_SCALE, AtriConfig
+from ..configuration_atri import LOGIT_SCALE
 from ..modeling_atri import AtriModel
 from ..sources import check_source, public_name
 from .audio_encoders import audio_config_of, saved_class
+from .audio_sides import AudioSide
 from .checkpoints import load_weights, naming_source
-from .joining import build_model
+from .joining import join_sides
 from .towers import Tower, load_text_tower
 
 
@@ -24,21 +24,6 @@ logger = logging.getLogger(__name__)
 _HEAD_RENAMES = {"linear1": "fc1", "linear2": "fc2"}
 # `ClapModel` has a temperature for each direction. This one is of `logits_per_audio`. Both are logarithms of factors.
 _LOGIT_SCALE = "logit_scale_a"
-
-
-@dataclass
-class ClapAudioSide:
-    """The audio side of a CLAP model, in the names of `AtriModel`.
-
-    Args:
-        config: Configuration of the audio tower.
-        state_dict: Weights of the audio tower and the audio head, and the logit scale if the checkpoint has one.
-        projection_dim: Width of the embeddings.
-    """
-
-    config: PreTrainedConfig
-    state_dict: dict[str, Tensor]
-    projection_dim: int
 
 
 def from_clap_pretrained(
@@ -76,13 +61,7 @@ def from_clap_pretrained(
     side = load_clap_audio_side(clap_name_or_path, revision=clap_revision, **hub_kwargs)
     if not isinstance(text, Tower):
         text = load_text_tower(text, revision=text_revision, **hub_kwargs)
-    state_dict = side.state_dict | {f"text_model.{key}": value for key, value in text.state_dict.items()}
-    sizes: dict[str, Any] = {"projection_dim": side.projection_dim}
-    if LOGIT_SCALE in state_dict:
-        sizes["logit_scale_init_value"] = state_dict[LOGIT_SCALE].item()
-    config = AtriConfig(audio_config=side.config, text_config=text.config, **sizes)
-    state_dict.setdefault(LOGIT_SCALE, torch.tensor([float(config.logit_scale_init_value)]))
-    model = build_model(AtriModel, config, state_dict, dtype)
+    model = join_sides(AtriModel, side, text, dtype)
     logger.warning(
         "The audio side is CLAP's and both towers are pretrained, but the projection head of the text "
         "(text_projection) is newly initialized. Train it before you embed texts, for example with `atri teach`."
@@ -90,7 +69,7 @@ def from_clap_pretrained(
     return model
 
 
-def load_clap_audio_side(name_or_path: str | os.PathLike, **hub_kwargs: Any) -> ClapAudioSide:
+def load_clap_audio_side(name_or_path: str | os.PathLike, **hub_kwargs: Any) -> AudioSide:
     """Load audio tower, audio head and temperature of a CLAP model; see [`from_clap_pretrained`]."""
     name_or_path = check_source(name_or_path, needs_owner=False)
     with naming_source(name_or_path):
@@ -117,9 +96,11 @@ def load_clap_audio_side(name_or_path: str | os.PathLike, **hub_kwargs: Any) -> 
         )
     audio_config.name_or_path = public_name(name_or_path)
     converted = {_renamed(name): value for name, value in weights.items()}
-    if LOGIT_SCALE in converted:
-        converted[LOGIT_SCALE] = converted[LOGIT_SCALE].float().reshape(1)
-    return ClapAudioSide(audio_config, converted, config.projection_dim)
+    side = AudioSide(audio_config, config.projection_dim, converted)
+    if LOGIT_SCALE not in converted:
+        return side
+    converted[LOGIT_SCALE] = converted[LOGIT_SCALE].float().reshape(1)
+    return replace(side, logit_scale=converted[LOGIT_SCALE].item())
 
 
 def _clap_class(config: PreTrainedConfig, name_or_path: str) -> type[ClapModel] | type[ClapAudioModelWithProjection]:

@@ -6,6 +6,7 @@ The model class is an argument: `AtriModel.from_audio_text_pretrained` calls thi
 
 import logging
 import os
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ..configuration_atri import LOGIT_SCALE, AtriConfig
+from .audio_sides import AudioSide
 from .checkpoints import quiet_transformers
 from .towers import Tower, load_audio_tower, load_text_tower
 
@@ -53,17 +55,41 @@ def join_towers(
     dtype: torch.dtype | str | None = None,
 ) -> Model:
     """Join two towers to a model in eval mode; torch's global generator draws the projection heads."""
-    config = AtriConfig(audio_config=audio.config, text_config=text.config, projection_dim=projection_dim)
     state_dict = {f"audio_model.{key}": value for key, value in audio.state_dict.items()}
-    state_dict |= {f"text_model.{key}": value for key, value in text.state_dict.items()}
-    # Given here, it keeps float32 in a model of any dtype, like a weight that is loaded from a file.
-    state_dict[LOGIT_SCALE] = torch.tensor([float(config.logit_scale_init_value)])
-    model = build_model(model_class, config, state_dict, dtype)
+    model = join_sides(model_class, AudioSide(audio.config, projection_dim, state_dict), text, dtype)
     logger.warning(
         "The towers are pretrained, but the projection heads (audio_projection, text_projection) and logit_scale are "
         "newly initialized. Train the model before you use its embeddings."
     )
     return model
+
+
+def join_sides(
+    model_class: type[Model],
+    audio: AudioSide,
+    text: Tower,
+    dtype: torch.dtype | str | None = None,
+    text_head: Mapping[str, Tensor] | None = None,
+) -> Model:
+    """Join an audio side and a text tower to a model in eval mode.
+
+    Args:
+        model_class: `AtriModel`, or a class derived from it.
+        audio, text: The parts. Weights of heads that they lack are drawn with torch's global generator.
+        dtype (*optional*, defaults to float32): Dtype of the weights.
+        text_head (*optional*): Weights of the text's projection head, as `AtriModel` names them.
+    """
+    config = AtriConfig(
+        audio_config=audio.config,
+        text_config=text.config,
+        projection_dim=audio.projection_dim,
+        has_audio_head=audio.has_head,
+        logit_scale_init_value=audio.logit_scale,
+    )
+    # Given here, the logit scale keeps float32 in a model of any dtype, like a weight that is loaded from a file.
+    state_dict = {LOGIT_SCALE: torch.tensor([audio.logit_scale])} | audio.state_dict | dict(text_head or {})
+    state_dict |= {f"text_model.{key}": value for key, value in text.state_dict.items()}
+    return build_model(model_class, config, state_dict, dtype)
 
 
 def build_model(

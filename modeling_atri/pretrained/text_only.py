@@ -3,23 +3,23 @@
 import copy
 import logging
 import os
+from dataclasses import replace
 from typing import Any
 
 import torch
 
-from ..configuration_atri import LOGIT_SCALE, AtriConfig, AtriEmbeddedAudioConfig
+from ..configuration_atri import LOGIT_SCALE, AtriEmbeddedAudioConfig
 from ..embedded_audio_atri import AtriEmbeddingExtractor
 from ..encode.fingerprints import audio_fingerprint
 from ..modeling_atri import AtriModel
 from ..processing_atri import AtriProcessor
 from ..sources import public_name
-from .joining import build_model
+from .audio_sides import embedded_audio_side
+from .joining import join_sides
 from .towers import Tower, load_text_tower
 
 
 logger = logging.getLogger(__name__)
-
-_AUDIO_PARTS = ("audio_model.", "audio_projection.")
 
 
 def without_audio_tower(
@@ -43,17 +43,14 @@ def without_audio_tower(
         return model, processor
     if source is None and (name := config.name_or_path or config.audio_config.name_or_path):
         source = public_name(name)
-    audio_config = AtriEmbeddedAudioConfig(
-        hidden_size=config.projection_dim,
-        source=source,
-        fingerprint=audio_fingerprint(model, processor),
-        normalized=True,
-    )
-    state_dict = {
-        name: value.clone() for name, value in model.state_dict().items() if not name.startswith(_AUDIO_PARTS)
-    }
-    text_config = copy.deepcopy(config.text_config)
-    text_only = _build(audio_config, text_config, state_dict, model.dtype, config.logit_scale_init_value)
+    weights = model.state_dict()
+    tower = {name: value.clone() for name, value in weights.items() if name.startswith("text_model.")}
+    head = {name: value.clone() for name, value in weights.items() if name.startswith("text_projection.")}
+    scale = {LOGIT_SCALE: weights[LOGIT_SCALE].clone()}
+    side = embedded_audio_side(config.projection_dim, source, audio_fingerprint(model, processor), True, scale)
+    side = replace(side, logit_scale=float(config.logit_scale_init_value))
+    text = Tower(copy.deepcopy(config.text_config), {name.removeprefix("text_model."): tower[name] for name in tower})
+    text_only = join_sides(AtriModel, side, text, model.dtype, head)
     text_only.train(model.training)
     settings: dict[str, Any] = {
         "normalize_text": processor.normalize_text,
@@ -90,29 +87,9 @@ def from_text_pretrained(
     """
     if not isinstance(text, Tower):
         text = load_text_tower(text, **hub_kwargs)
-    audio_config = AtriEmbeddedAudioConfig(hidden_size=width, source=source, fingerprint=fingerprint)
-    state_dict = {f"text_model.{key}": value for key, value in text.state_dict.items()}
-    model = _build(audio_config, text.config, state_dict, dtype)
+    model = join_sides(AtriModel, embedded_audio_side(width, source, fingerprint), text, dtype)
     logger.warning(
         "The text tower is pretrained, but its projection head (text_projection) and logit_scale are newly "
         "initialized. Train the model before you embed texts, for example with `atri teach`."
     )
     return model
-
-
-def _build(
-    audio_config: AtriEmbeddedAudioConfig,
-    text_config: Any,
-    state_dict: dict[str, torch.Tensor],
-    dtype: torch.dtype | str | None,
-    logit_scale: float = AtriConfig.logit_scale_init_value,
-) -> AtriModel:
-    config = AtriConfig(
-        audio_config=audio_config,
-        text_config=text_config,
-        projection_dim=audio_config.hidden_size,
-        has_audio_head=False,
-        logit_scale_init_value=logit_scale,
-    )
-    state_dict.setdefault(LOGIT_SCALE, torch.tensor([float(config.logit_scale_init_value)]))
-    return build_model(AtriModel, config, state_dict, dtype)

@@ -119,7 +119,7 @@ def test_the_sentence_at_the_end_says_recall_before_and_after(work, taught_clap,
     captions = [captions["eng_Latn"][0] for captions in parallel_captions()[:4]]
     before = retrieval_metrics(audio, load_teacher(work / "clap").encode(captions), [[n] for n in range(4)])
     assert results["teaching"] == {"teacher_recall": before["text_to_audio_R@1"]}
-    from modeling_atri.cli.teaching import outcome
+    from modeling_atri.cli.teaching.wording import outcome
 
     figures = results["metrics"]
     after = [100 * figures[f"{code}_text_to_audio_R@1"] for code in ("eng_Latn", "fra_Latn", "deu_Latn")]

@@ -1,70 +1,20 @@
-"""What `atri teach` says: what it will do, what it measured, and one sentence at the end."""
+"""What `atri teach` says: what it is about to do, and one sentence at the end."""
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from modeling_atri.encode.encoding import encode_text
 from modeling_atri.hub_cards.results import Results
 from modeling_atri.hub_cards.tables import counted
 from modeling_atri.hub_cards.taught import listed
 from modeling_atri.languages_atri import language_name
-from modeling_atri.modeling_atri import AtriModel
-from modeling_atri.processing_atri import AtriProcessor
-from modeling_atri.trainer.metrics import retrieval_metrics
-from modeling_atri.trainer.teach.taught_rows import captions_in, teacher_vectors
+from modeling_atri.trainer.teach.taught_rows import captions_in
 from modeling_atri.trainer.teach.teachers import TEACHER_COLUMN, Teacher
 from modeling_atri.trainer.trainer import AtriTrainer
+
+from .student import Student
 
 
 if TYPE_CHECKING:
     from datasets import Dataset
-
-    from modeling_atri.trainer.evaluation.retrieval import RetrievalEmbeddings, RetrievalSet
-
-
-class Student(NamedTuple):
-    """The model that is taught, and how its parts came about, for people."""
-
-    model: AtriModel
-    processor: AtriProcessor
-    text: str
-    audio: str
-
-
-class Measure:
-    """Measures the teacher on the captions and clips of an evaluation, or the distance to it on held-back captions."""
-
-    def __init__(self, trainer: AtriTrainer, teacher: Teacher | None):
-        self.trainer, self.teacher, self.anchor = trainer, teacher, trainer.args.anchor_language
-
-    def take_recall(self, prefix: str, retrieval_set: "RetrievalSet", embeddings: "RetrievalEmbeddings") -> None:
-        """Note the teacher's recall. The audio side is frozen, so it is the same before and after."""
-
-        if self.teacher is None or "teaching" in self.trainer.facts:
-            return
-        texts = self.teacher.encode(retrieval_set.captions[self.anchor])
-        metrics = retrieval_metrics(embeddings.audio, texts, retrieval_set.positives)
-        self.trainer.facts["teaching"] = {"teacher_recall": metrics["text_to_audio_R@1"]}
-
-    def take_cosines(self, held_back: "Dataset") -> None:
-        """Note the mean cosine of the student's captions to the teacher's of the same meaning, by language."""
-
-        model, processor, args = self.trainer.atri_model, self.trainer.processor, self.trainer.args
-        targets = np.concatenate([self._targets(row) for row in held_back])
-        cosines = {}
-        for code in args.languages:
-            captions = list(captions_in(held_back, code))
-            texts = encode_text(model, processor, captions, code, batch_size=args.per_device_eval_batch_size)
-            cosines[code] = float((texts * targets).sum(axis=1).mean())
-        self.trainer.facts["teaching"] = {"held_back_captions": len(targets), "held_back_cosine": cosines}
-
-    def _targets(self, row: dict[str, Any]) -> np.ndarray:
-        captions = row["captions"][self.anchor]
-        if self.teacher is not None:
-            return self.teacher.encode(captions)
-        vectors = teacher_vectors(row)
-        return np.broadcast_to(vectors, (len(captions), vectors.shape[1]))
 
 
 def outcome(results: Results) -> str:
