@@ -265,6 +265,14 @@ class AtriModel(AtriPreTrainedModel):
             pooled = pooled.to(self.dtype)
         return F.normalize(self.audio_projection(pooled), dim=-1)
 
+    def _check_embeddings(self, audio_embeds: Tensor | None) -> None:
+        width = self.config.projection_dim
+        if audio_embeds is not None and audio_embeds.shape[1:] != (width,):
+            raise ValueError(
+                f"`audio_embeds` must have the shape (num_audios, {width}), the width of the model's embedding space; "
+                f"got {tuple(audio_embeds.shape)}."
+            )
+
     def _encode_text(self, input_ids: Tensor, attention_mask: Tensor | None, **kwargs) -> BaseModelOutputWithPooling:
         """Run the text tower; the `pooler_output` is the mean of the token states."""
         check_inputs(kwargs, self._text_options, "`input_ids` and `attention_mask`")
@@ -322,35 +330,12 @@ class AtriModel(AtriPreTrainedModel):
         >>> model(**inputs).logits_per_audio.shape
         torch.Size([1, 2])
         ```"""
-        if input_ids is not None and text_pooler_output is not None:
-            raise ValueError("Pass captions as `input_ids` or as `text_pooler_output`, not both.")
-        if input_features is not None and audio_embeds is not None:
-            raise ValueError("Pass clips as `input_features` or as `audio_embeds`, not both.")
-        if audio_embeds is not None and audio_embeds.shape[1:] != (self.config.projection_dim,):
-            raise ValueError(
-                f"`audio_embeds` must have the shape (num_audios, {self.config.projection_dim}), the width of the "
-                f"model's embedding space; got {tuple(audio_embeds.shape)}."
-            )
-        clips = input_features if audio_embeds is None else audio_embeds
-        texts = input_ids if text_pooler_output is None else text_pooler_output
-        if attention_mask is not None and texts is None:
-            raise ValueError(
-                "`attention_mask` is the mask of captions, but there are no `input_ids`. The mask of clips is "
-                "`input_features_mask`."
-            )
+        clips = one_of("clips", input_features=input_features, audio_embeds=audio_embeds)
+        texts = one_of("captions", input_ids=input_ids, text_pooler_output=text_pooler_output)
         check_inputs(kwargs, self._text_options, "`input_features_mask` for clips and `attention_mask` for captions")
+        self._check_embeddings(audio_embeds)
+        check_clips_and_captions(clips, texts, attention_mask, bool(return_loss))
         options = {name: value for name, value in kwargs.items() if name in MODEL_OPTIONS}
-        if clips is None and texts is None:
-            raise ValueError("Neither `input_features` nor `input_ids` was given. Pass clips, captions, or both.")
-        if return_loss and (clips is None or texts is None):
-            raise ValueError(
-                "`return_loss=True` needs clips and captions: pass both `input_features` and `input_ids`."
-            )
-        if return_loss and len(clips) != len(texts):
-            raise ValueError(
-                f"`return_loss=True` pairs clip i with caption i, but there are {len(clips)} clips and "
-                f"{len(texts)} captions."
-            )
         audio_outputs = text_outputs = text_embeds = None
         if input_features is not None:
             audio_outputs = self.audio_model(input_features, input_features_mask, return_dict=True, **options)
@@ -378,6 +363,40 @@ class AtriModel(AtriPreTrainedModel):
             text_embeds=text_embeds,
             audio_model_output=audio_outputs,
             text_model_output=text_outputs,
+        )
+
+
+def one_of(what: str, **given: Tensor | None) -> Tensor | None:
+    """Whichever of two inputs that stand for the same is given, or None.
+
+    Raises:
+        ValueError: both are given.
+    """
+    found = [value for value in given.values() if value is not None]
+    if len(found) > 1:
+        raise ValueError(f"Pass {what} as {' or as '.join(f'`{name}`' for name in given)}, not both.")
+    return found[0] if found else None
+
+
+def check_clips_and_captions(
+    clips: Tensor | None, texts: Tensor | None, attention_mask: Tensor | None, return_loss: bool
+) -> None:
+    """Raise a ValueError if there is nothing to encode, or the loss has no caption for each clip."""
+    if attention_mask is not None and texts is None:
+        raise ValueError(
+            "`attention_mask` is the mask of captions, but there are no `input_ids`. The mask of clips is "
+            "`input_features_mask`."
+        )
+    if clips is None and texts is None:
+        raise ValueError("Neither `input_features` nor `input_ids` was given. Pass clips, captions, or both.")
+    if not return_loss:
+        return
+    if clips is None or texts is None:
+        raise ValueError("`return_loss=True` needs clips and captions: pass both `input_features` and `input_ids`.")
+    if len(clips) != len(texts):
+        raise ValueError(
+            f"`return_loss=True` pairs clip i with caption i, but there are {len(clips)} clips and {len(texts)} "
+            "captions."
         )
 
 
