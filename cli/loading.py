@@ -47,8 +47,8 @@ def open_embeddings(path: str | None, columns: list[str] | None) -> "StoredVecto
     return open_vectors(path, *(columns or ()))
 
 
-def load_model(path: str) -> "tuple[AtriModel, AtriProcessor]":
-    """Load the model and the processor of a folder or Hub id.
+def load_model(path: str, trust_remote_code: bool = False) -> "tuple[AtriModel, AtriProcessor]":
+    """Load the model and the processor of a folder or Hub id; its code as well if that is trusted.
 
     Raises:
         ValueError: there is no such model, or it is damaged or of another kind.
@@ -63,7 +63,8 @@ def load_model(path: str) -> "tuple[AtriModel, AtriProcessor]":
     if is_folder:
         _check_model_folder(Path(path))
     try:
-        model, processor = AtriModel.from_pretrained(path), AtriProcessor.from_pretrained(path)
+        options: dict[str, Any] = {"trust_remote_code": True} if trust_remote_code else {}
+        model, processor = (cls.from_pretrained(path, **options) for cls in (AtriModel, AtriProcessor))
     except (ImportError, MemoryError, torch.OutOfMemoryError):
         raise
     # The libraries that read the files raise errors of any class where a file is damaged or made by another program.

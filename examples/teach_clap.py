@@ -9,6 +9,8 @@ python examples/teach_clap.py laion/larger_clap_general cointegrated/SONAR_200_t
 
 import argparse
 
+from transformers import set_seed
+
 from modeling_atri import AtriModel, AtriProcessor, encode_audio, encode_text
 from modeling_atri.pretrained import from_clap_pretrained, make_processor
 from modeling_atri.trainer import AtriTrainer, AtriTrainingArguments, load_rows
@@ -23,6 +25,7 @@ def main() -> None:
     parser.add_argument("--sounds", nargs="*", default=[], help="sound files to compare before and after")
     parser.add_argument("--learning_rate", type=float, default=1e-3, help="of the new head")
     parser.add_argument("--max_steps", type=int, default=1500)
+    parser.add_argument("--seed", type=int, default=0, help="of the new head, and of training")
     parser.add_argument("--output_dir", default="runs/clap")
     options = parser.parse_args()
 
@@ -30,8 +33,10 @@ def main() -> None:
     rows = load_rows(options.captions, languages=options.languages, needs_sound=False)
 
     # 2. Make the student: the audio side of CLAP, and the text encoder under a new head
+    set_seed(options.seed)
     model = from_clap_pretrained(options.clap, options.text)
     processor = make_processor(options.text, audio=options.clap)
+    processor.limit_text_length(model.max_text_tokens)
     before = encode_audio(model, processor, options.sounds) if options.sounds else None
 
     # 3. Teach. The text encoder is frozen, so each caption is encoded once, into text_cache_dir
@@ -45,6 +50,7 @@ def main() -> None:
         learning_rate=options.learning_rate,
         per_device_train_batch_size=min(64, len(rows)),
         max_steps=options.max_steps,
+        seed=options.seed,
         save_strategy="no",
         report_to="none",
     )

@@ -18,7 +18,7 @@ from .metadata import model_card_data
 from .origin import has_sonar_weights, model_license
 from .results import RESULTS_NAME, Results, as_list, evaluation_size, model_languages, write_results
 from .tables import results_table
-from .taught import as_code, embedding_space_text, listed, teacher_license_text
+from .taught import as_code, embedding_space_text, listed, maker_name, teacher_license_text
 
 
 DEFAULT_TITLE = "ATRI model"
@@ -47,6 +47,7 @@ _TRAINING_TITLES = {
 _TAUGHT_TITLES = {"num_train_clips": "training rows", "batch_size": "rows per step"}  # which may have no sound
 
 _ADAPTER_NOTE = " It is an adapter: loading it needs `peft` and downloads the base model by its name."
+_CODE_NOTE = " The code of its audio tower is a part of its repository: loading it needs `trust_remote_code=True`."
 
 
 def make_model_card(results: Results, path: str, title: str = DEFAULT_TITLE) -> ModelCard:
@@ -79,12 +80,13 @@ def make_model_card(results: Results, path: str, title: str = DEFAULT_TITLE) -> 
         first_language=next(iter(captions)),
         first_caption=next(iter(captions.values())),
         width=model.get("projection_dim", "projection_dim"),
+        trust=", trust_remote_code=True" if model.get("trust_remote_code") else "",
         **({} if maker is None else {"maker": maker}),
     )
     content = read_template("model_card.md").substitute(
         title=title,
         intro=_intro(len(languages), maker),
-        adapter=_ADAPTER_NOTE if "adapter" in model else "",
+        notes=(_ADAPTER_NOTE if "adapter" in model else "") + (_CODE_NOTE if model.get("trust_remote_code") else ""),
         use=use,
         sections=join_sections(sections),
     )
@@ -150,7 +152,7 @@ def _intro(num_languages: int, maker: str | None) -> str:
         return f"An {encoder}. It finds sounds by captions{in_languages}, and captions by sounds."
     return (
         f"The text side of an {encoder}. It embeds captions{in_languages}, to search sounds\n"
-        f"by their embeddings, which {as_code(maker)} has made."
+        f"by their embeddings, which {maker_name(maker)} has made."
     )
 
 

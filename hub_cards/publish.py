@@ -28,7 +28,7 @@ from modeling_atri.sources import is_hub_id, path_advice
 from .authorship import CARD_NAME, is_made_here, signed
 from .cards import make_model_card
 from .metadata import eval_results_files
-from .results import RESULTS_NAME, ModelFacts, Results, as_list, read_results
+from .results import RESULTS_NAME, UNKNOWN_MAKER, ModelFacts, Results, as_list, read_results
 
 
 _WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json")
@@ -207,14 +207,15 @@ def _auto_maps(value: Any) -> Iterator[dict[str, Any]]:
 
 
 def _facts_of_config(folder: Path) -> ModelFacts:
-    """What the configuration says of a model without an audio tower; nothing for other models."""
+    """What the configuration says of a model without an audio tower, or with one that is code of the repository."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     audio = config.get("audio_config")
-    if not isinstance(audio, dict) or audio.get("model_type") != _EMBEDDED_AUDIO:
+    if not isinstance(audio, dict):
         return ModelFacts()
-    return ModelFacts(
-        audio_embedded_by=audio.get("source") or "another model", projection_dim=config["projection_dim"]
-    )
+    if audio.get("model_type") != _EMBEDDED_AUDIO:
+        names = [str(reference).split(".")[0] for reference in audio.get("auto_map", {}).values()]
+        return ModelFacts() if all(name.endswith("_atri") for name in names) else ModelFacts(trust_remote_code=True)
+    return ModelFacts(audio_embedded_by=audio.get("source") or UNKNOWN_MAKER, projection_dim=config["projection_dim"])
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from .tables import counted
 
 
 RESULTS_NAME = "atri_results.json"
+UNKNOWN_MAKER = "another model"  # that embeds the sounds
 EMISSIONS_NAME = "emissions.csv"  # as codecarbon names its file
 
 
@@ -65,8 +66,11 @@ class ModelFacts(TypedDict, total=False):
     base_model: str | list[str] | None  #: Hub ids of the models that this one is based on.
     license: str | None  #: License id of the weights, as the Hub spells it.
     source_licenses: dict[str, str | None]  #: License of each of `weights_from`; None where it is not known.
-    #: Name of the model that embeds the sounds, of a model without an audio tower.
+    #: Name of the model that embeds the sounds, of a model without an audio tower; `UNKNOWN_MAKER` if not known.
     audio_embedded_by: str
+    trust_remote_code: (
+        bool  #: Present if the audio tower's code is a part of the repository, so loading must trust it.
+    )
 
 
 class Conversion(TypedDict, total=False):
@@ -114,7 +118,7 @@ class TrainingFacts(TypedDict, total=False):
     frozen: list[str]  #: Frozen towers, of `"audio"` and `"text"`.
     num_train_clips: int | None  #: Number of training clips.
     left_out: dict[str, int] | None  #: Number of training rows that could not be used, by kind of fault.
-    max_audio_seconds: float | None  #: Longest part of a clip that is trained on, in seconds.
+    max_audio_seconds: float | None  #: Longest part of a clip that is trained on, in seconds; None for whole clips.
     steps: int  #: Optimizer steps that were made.
     best_step: int | None  #: Step of the best model, if that one was loaded at the end.
     epochs: float | None  #: Epochs that were trained.

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from modeling_atri.languages_atri import language_name
 
-from .results import Results, TeacherFacts
+from .results import UNKNOWN_MAKER, Results, TeacherFacts
 from .tables import counted
 
 
@@ -19,7 +19,7 @@ def embedding_space_text(results: Results) -> str:
         parts += [_lesson(results, teacher), _what_stays_valid(results, teacher), measured_text(results)]
     if (maker := results.get("model", {}).get("audio_embedded_by")) is not None:
         parts.append(
-            f"This model has no audio tower: it searches the embeddings of sounds that {as_code(maker)} has made."
+            f"This model has no audio tower: it searches the embeddings of sounds that {maker_name(maker)} has made."
         )
     return "\n\n".join(part for part in parts if part)
 
@@ -66,6 +66,11 @@ def listed(names: Sequence[str]) -> str:
 def as_code(name: str) -> str:
     """A name in Markdown's typewriter face."""
     return f"`{name}`"
+
+
+def maker_name(maker: str) -> str:
+    """The model that embeds the sounds as a sentence names it."""
+    return f"{maker}, whose name is not known," if maker == UNKNOWN_MAKER else as_code(maker)
 
 
 def _lesson(results: Results, teacher: TeacherFacts) -> str:

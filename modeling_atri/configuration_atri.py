@@ -243,10 +243,9 @@ class AtriConfig(PreTrainedConfig):
     def to_json_file(self, json_file_path: str | PathLike, use_diff: bool = True) -> None:
         """Save as JSON, with the code of an audio encoder that came from a repository beside it."""
         audio_config: Any = self.audio_config
-        if audio_config.model_type not in OWN_AUDIO_CONFIGS:
-            if code := code_of([type(audio_config), _model_class(audio_config)]):
-                audio_config.auto_map = references_to(code)
-                save_code_beside(json_file_path, code)
+        if code := code_of_audio(audio_config):
+            audio_config.auto_map = references_to(code)
+            save_code_beside(json_file_path, code)
         super().to_json_file(json_file_path, use_diff)
 
     def to_dict(self) -> dict[str, Any]:
@@ -254,6 +253,11 @@ class AtriConfig(PreTrainedConfig):
         # A copy, because transformers writes classes into this dict when it loads a pipeline.
         output["custom_pipelines"] = output.get("custom_pipelines", {}) | copy.deepcopy(CUSTOM_PIPELINES)
         return output
+
+
+def code_of_audio(config: PreTrainedConfig) -> dict[str, type]:
+    """The classes of an audio encoder that came from a repository, by auto class; none for other audio towers."""
+    return {} if config.model_type in OWN_AUDIO_CONFIGS else code_of([type(config), _model_class(config)])
 
 
 def _audio_config_of(values: dict[str, Any]) -> PreTrainedConfig:

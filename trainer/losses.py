@@ -168,14 +168,15 @@ def teach_loss(
 
     - `"kcl"`: `1/K sum_k A(a, t_k)`,
     - `"akcl"`: `1/(2K) sum_k A(a, t_k) + 1/(2K) sum_k A(e, t_k)`,
-    - `"none"`, or no `audio_embeds`: 0,
+    - `"none"`: 0,
 
     and A is the symmetric InfoNCE of `info_nce_loss`. The sum over any draw of languages that is uniform and without
     replacement is an unbiased estimate of that over all. This objective is this project's own. Its first term is that
     of sentence distillation (Reimers and Gurevych 2020, https://arxiv.org/abs/2004.09813).
 
     Args:
-        audio_embeds (`torch.Tensor` of shape `(N, D)`, *optional*): L2-normalised. None if the rows have no sounds.
+        audio_embeds (`torch.Tensor` of shape `(N, D)`, *optional*): L2-normalised. None if the rows have no sounds,
+            which the audio term `"none"` allows.
         text_embeds (`torch.Tensor` of shape `(K, N, D)`): L2-normalised; row k holds the N captions in language k.
         teacher_embeds (`torch.Tensor` of shape `(N, D)` or `(K, N, D)`): L2-normalised e. With K rows, row k replaces
             e in the terms of language k.
@@ -190,11 +191,16 @@ def teach_loss(
         `torch.Tensor` of shape `()`.
 
     Raises:
-        ValueError: The audio term is unknown, or the shapes do not fit together.
+        ValueError: The audio term is unknown or has no `audio_embeds`, or the shapes do not fit together.
     """
     _check_languages(text_embeds, minimum=1)
     targets = teacher_targets(teacher_embeds, text_embeds)
-    weights = teach_weights(len(text_embeds), audio_term, has_audio=audio_embeds is not None)
+    weights = teach_weights(len(text_embeds), audio_term)
+    if audio_embeds is None and audio_term != "none":
+        raise ValueError(
+            f"The audio term {audio_term!r} compares captions with sounds, but the batch has none. Give "
+            "`audio_embeds`, or the audio term 'none'."
+        )
     loss = text_embeds.new_zeros(())
     for text, target, (audio_weight, teacher_weight) in zip(text_embeds, targets, weights, strict=True):
         loss = loss + distill_weight / len(text_embeds) * squared_distance(text, target, shard)
@@ -205,7 +211,7 @@ def teach_loss(
     return loss
 
 
-def teach_weights(num_drawn: int, audio_term: str, has_audio: bool = True) -> list[tuple[float, float]]:
+def teach_weights(num_drawn: int, audio_term: str) -> list[tuple[float, float]]:
     """Weights of A(audio, text_k) and A(teacher, text_k) in `teach_loss`, for each of `num_drawn` languages.
 
     Raises:
@@ -214,7 +220,7 @@ def teach_weights(num_drawn: int, audio_term: str, has_audio: bool = True) -> li
     shares = {"akcl": (0.5, 0.5), "kcl": (1.0, 0.0), "none": (0.0, 0.0)}
     if audio_term not in shares:
         raise ValueError(f"The audio term must be 'akcl', 'kcl' or 'none'; got {audio_term!r}.")
-    of_audio, of_teacher = shares[audio_term if has_audio else "none"]
+    of_audio, of_teacher = shares[audio_term]
     return [(of_audio / num_drawn, of_teacher / num_drawn)] * num_drawn
 
 

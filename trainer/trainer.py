@@ -13,7 +13,7 @@ from transformers import TrainerCallback, TrainingArguments
 from transformers.trainer_utils import BestRun, TrainOutput, unwrap_peft_model
 
 from modeling_atri.corpora.rows.bad_rows import LEFT_OUT_NAME, BadRow, BadRowLog
-from modeling_atri.hub_cards.results import Results
+from modeling_atri.hub_cards.results import Results, TeacherFacts
 from modeling_atri.modeling_atri import AtriModel
 from modeling_atri.processing_atri import AtriProcessor
 
@@ -41,7 +41,7 @@ from .run.progress import brief_callback
 from .run.search import callback_attributes, check_search, default_objective, trial_arguments
 from .step.batch import BatchEncoder, exact_backward, joint_backward, language_targets
 from .step.distributed import average_gradients, batch_shard, told_by_main
-from .teach.preparing import LessonMaker
+from .teach.preparing import LessonMaker, column_teacher
 from .teach.teachers import Teacher
 
 
@@ -132,6 +132,7 @@ class AtriTrainer(EvaluatingTrainer):
         report_captions([train_dataset, *eval_sets], processor, args)
         self._text_cache: TextCache | None = None
         self._teacher = teacher
+        self._column: TeacherFacts | None = None
         self._is_trained = train_dataset is not None
         self._own_collator = data_collator is None
         self._search_args: AtriTrainingArguments | None = None
@@ -193,6 +194,9 @@ class AtriTrainer(EvaluatingTrainer):
         prepare_model(model, args, self._is_trained)
         for rows in self._sets:
             check_sounds(rows, unwrap_peft_model(model), self.processor, self._is_trained)
+        if self._is_trained and find_objective(args.objective).has_teacher:
+            width = unwrap_peft_model(model).config.projection_dim
+            self._column = column_teacher(self._sets[0], args, width, self._teacher)
         if self._is_trained and leaves_out_layers(model) and args.ddp_find_unused_parameters is None:
             # Each process leaves out other layers. Without this, which Trainer turns off for activation checkpointing,
             # the processes would wait for each other's gradients for ever.
@@ -264,6 +268,7 @@ class AtriTrainer(EvaluatingTrainer):
             rank=self.args.process_index,
             world_size=self.args.world_size,
             drop_last=self.args.dataloader_drop_last,
+            noun="row" if self._has_teacher else "clip",
         )
 
     # Parameters
@@ -427,6 +432,7 @@ class AtriTrainer(EvaluatingTrainer):
             read_clip=lambda audio: self.feature_cache.excerpt(audio, None, rng),
             states=self._text_states if self.args.text_cache_dir else None,
             teacher=self._teacher,
+            column=self._column,
         )
         self.lessons = maker.make(known)
         self._run_facts["teacher"] = self.lessons.teacher["fingerprint"]

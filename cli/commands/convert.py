@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from modeling_atri.bounds import Positive, PositiveCount, check_options, option
 from modeling_atri.files import files_in, folder_written_whole
-from modeling_atri.hub_cards.results import RESULTS_NAME, write_results
-from modeling_atri.sources import is_hub_id, public_name
+from modeling_atri.hub_cards.results import RESULTS_NAME, UNKNOWN_MAKER, write_results
+from modeling_atri.sources import check_source, is_hub_id, public_name
 
 from ..options import parse_options
 
@@ -171,9 +171,13 @@ def _make_model(args: ConvertArguments) -> "tuple[AtriModel, AtriProcessor]":
     from modeling_atri.embedded_audio_atri import AtriEmbeddingExtractor
     from modeling_atri.embedding_store import open_vectors
     from modeling_atri.pretrained.joining import join_towers
+    from modeling_atri.pretrained.towers import read_text_encoder
 
     vectors = None if args.archive is None else open_vectors(args.archive)
-    tokenizer = str(args.tokenizer or args.source("text"))
+    if (text_source := args.source("text")) is not None and not os.path.isfile(text_source):
+        # Before its tokenizer, which a model of another kind may not have.
+        read_text_encoder(check_source(text_source, "file or folder", needs_owner=False), args.text_heads)
+    tokenizer = str(args.tokenizer or text_source)
     processor = pretrained.make_processor(
         tokenizer,
         normalize_text=args.kind == "mlclap",
@@ -187,7 +191,7 @@ def _make_model(args: ConvertArguments) -> "tuple[AtriModel, AtriProcessor]":
         audio = args.source("audio")
         trust = {"trust_remote_code": args.trust_remote_code}
         tower = None if audio is None else pretrained.load_audio_tower(audio, args.audio_heads, **trust)
-        text = pretrained.load_text_tower(str(args.source("text")), args.text_heads)
+        text = pretrained.load_text_tower(str(text_source), args.text_heads)
         torch.manual_seed(args.seed)
         if tower is not None:
             model = join_towers(AtriModel, tower, text, args.projection_dim or 1024)
@@ -227,11 +231,12 @@ def _maker(model: "AtriModel") -> str | None:
     from modeling_atri.configuration_atri import AtriEmbeddedAudioConfig
 
     config: Any = model.config.audio_config
-    return (config.source or "another model") if config.model_type == AtriEmbeddedAudioConfig.model_type else None
+    return (config.source or UNKNOWN_MAKER) if config.model_type == AtriEmbeddedAudioConfig.model_type else None
 
 
 def _facts(args: ConvertArguments, model: "AtriModel") -> dict[str, Any]:
     """How the model was made, for its card; without the local parts of paths."""
+    from modeling_atri.configuration_atri import code_of_audio
     from modeling_atri.hub_cards.environment import describe_environment
     from modeling_atri.hub_cards.origin import weights_license
 
@@ -254,6 +259,7 @@ def _facts(args: ConvertArguments, model: "AtriModel") -> dict[str, Any]:
             "source_licenses": licenses,
             **({"base_model": base_model} if base_model else {}),
             **({} if maker is None else {"audio_embedded_by": maker}),
+            **({"trust_remote_code": True} if code_of_audio(model.config.audio_config) else {}),
         },
         "conversion": {
             **{name: public_name(source) for name, source in args.sources.items()},

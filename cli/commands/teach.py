@@ -17,6 +17,7 @@ from modeling_atri.trainer.model.adapters import has_adapter, merge_adapter
 from modeling_atri.trainer.publishing.results import model_facts
 from modeling_atri.trainer.run.preemption import TrainingStopped, stop_on_signal
 from modeling_atri.trainer.scratch.model import ScratchTextArguments
+from modeling_atri.trainer.teach.taught_rows import check_teacher_column
 from modeling_atri.trainer.trainer import AtriTrainer
 
 from ..loading import DATA_HELP, EMBEDDING_COLUMNS_HELP, EMBEDDINGS_HELP, SPLIT_HELP, data_names
@@ -158,7 +159,7 @@ def teach(data: TeachArguments, sizes: ScratchTextArguments, args: TeachingArgum
     loaded = load_run_data(data, args, needs_sound=False)
     rows, held_back = (loaded.train, None) if data.eval_data else hold_back(loaded.train, args)
     teacher = find_teacher(args, data.trust_remote_code, rows)
-    student = load_or_make_student(data.text_model, sizes, args, rows, teacher, checkpoint)
+    student = load_or_make_student(data.text_model, sizes, args, rows, teacher, checkpoint, data.trust_remote_code)
     args = _fitted(args, student.model, len(rows), given)
     facts = Results(data=data_names(data, args.group_column), model=_origin(student.model))
     trainer = AtriTrainer(
@@ -170,6 +171,8 @@ def teach(data: TeachArguments, sizes: ScratchTextArguments, args: TeachingArgum
         facts=facts,
         teacher=teacher,
     )
+    if teacher is None and held_back is not None:  # the trainer has checked the vectors of the rows to train on
+        check_teacher_column(held_back, student.model.config.projection_dim, args.languages[0])
     loaded.tell(trainer)
     measure = Measure(trainer, teacher)
     trainer.embedding_listeners.append(measure.take_recall)

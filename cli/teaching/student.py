@@ -66,6 +66,7 @@ def load_or_make_student(
     rows: "Dataset",
     teacher: Teacher | None,
     checkpoint: str | None,
+    trust_remote_code: bool,
 ) -> Student:
     """The model to teach: that of a run that is resumed, an ATRI teacher itself, or one made of its parts."""
     start = Path(str(args.output_dir), START_NAME)
@@ -78,13 +79,13 @@ def load_or_make_student(
     if checkpoint is not None:
         continued = args.lora_rank is not None and not is_itself
         source = start if continued else args.teacher if args.lora_rank is not None else checkpoint
-        model, processor = load_model(str(source))
+        model, processor = load_model(str(source), trust_remote_code)
         if args.lora_rank is None:  # for results: the checkpoint is not where the weights come from
             model.config.name_or_path = str(args.teacher) if is_itself else ""
     elif is_itself:
-        model, processor = load_model(str(args.teacher))
+        model, processor = load_model(str(args.teacher), trust_remote_code)
     else:
-        model, processor = _make_student(text_model, sizes, args, rows, teacher)
+        model, processor = _make_student(text_model, sizes, args, rows, teacher, trust_remote_code)
     if has_adapter(model):
         raise ValueError(
             f"{args.teacher!r} is an adapter. Save it as a whole model first: load it, call "
@@ -94,7 +95,7 @@ def load_or_make_student(
         # An adapter refers to the model that it was begun on by its name.
         model.save_pretrained(start)
         processor.save_pretrained(start)
-        model, processor = load_model(str(start))
+        model, processor = load_model(str(start), trust_remote_code)
     text = f"that of {public_name(str(args.teacher))}" if is_itself else text_model or "a small encoder from scratch"
     embedded = isinstance(model.config.audio_config, AtriEmbeddedAudioConfig)
     audio = "none: the result searches embeddings that the teacher has made" if embedded else "that of the teacher"
@@ -107,6 +108,7 @@ def _make_student(
     args: AtriTrainingArguments,
     rows: "Dataset",
     teacher: Teacher | None,
+    trust_remote_code: bool,
 ) -> tuple[AtriModel, AtriProcessor]:
     """Join the audio side of the teacher, if it has one, and the text encoder that the options name."""
     if text_model is None:
@@ -123,7 +125,7 @@ def _make_student(
         tokenizer = _tokenizer_of(text_model)
     extractor: Any
     if teacher is not None and teacher.kind == "atri":
-        model, processor = load_model(str(args.teacher))
+        model, processor = load_model(str(args.teacher), trust_remote_code)
         audio, extractor = audio_side_of(model), processor.feature_extractor
     elif teacher is not None and teacher.kind == "clap":
         audio, extractor = load_clap_audio_side(str(args.teacher)), make_feature_extractor(str(args.teacher))

@@ -197,7 +197,10 @@ class RowChecker:
     def _report_missing_recordings(self) -> None:
         """Report rows without a recording if one is needed, or if others have one."""
         if self.needs_sound:
-            text = "it names no recording (`file_name` beside the metadata, or `audio`)"
+            text = (
+                "it names no recording (`file_name` beside the metadata, or `audio`) and has no `audio_embedding` in "
+                "its place"
+            )
         else:
             text = "it names no recording, but others do; give recordings to all rows or to none"
         for row in self._soundless if self.needs_sound or self._has_sounds else ():

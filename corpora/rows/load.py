@@ -97,14 +97,14 @@ def load_rows(
         name, source, split = str(source), opened, None
     if isinstance(source, Path):
         name = str(source)
-        if store is not None or _begins_without_sound(source, needs_sound):
+        if store is not None or _is_soundless(_rows_of(source), needs_sound):
             source, places = _read_soundless(source)
     elif not isinstance(source, (datasets.Dataset, datasets.DatasetDict)):
         name = "the list of rows"
         if split is not None:
             raise ValueError(f"Only data sets have splits, but this is a {type(source).__name__}. Leave out `split`.")
         source = as_sequence(source)
-        if store is not None or _is_soundless(source, needs_sound):
+        if store is not None or _is_soundless(_each(source), needs_sound):
             source = _dataset_of(source)
     if isinstance(source, Path):
         rows, bad_rows = _load_file(source, checker, skip)
@@ -147,7 +147,9 @@ def check_rows(
         return rows
     if not isinstance(rows, (str, Path, datasets.Dataset, datasets.DatasetDict)):
         rows = as_sequence(rows)
-    if isinstance(rows, (str, Path, datasets.Dataset, datasets.DatasetDict)) or _is_soundless(rows, needs_sound):
+    if isinstance(rows, (str, Path, datasets.Dataset, datasets.DatasetDict)) or _is_soundless(
+        _each(rows), needs_sound
+    ):
         return load_rows(
             rows, languages=languages, group_column=group_column, left_out=left_out, needs_sound=needs_sound
         )
@@ -189,18 +191,23 @@ def _caption_names(row: dict[str, Any]) -> set[str]:
     return {name for names in caption_columns(tuple(row)).values() for name in names}
 
 
-def _is_soundless(rows: Any, needs_sound: bool) -> bool:
-    """Whether plain rows have embeddings, or, where no audio is needed, nothing but captions."""
-    mappings = [row for row in map(rows.__getitem__, range(len(rows))) if isinstance(row, Mapping)]
-    if any(row.get(EMBEDDING_COLUMN) is not None for row in mappings):
-        return True
-    return not needs_sound and all(sound_of(row) is None for row in mappings)
+def _is_soundless(rows: Iterable[Any], needs_sound: bool) -> bool:
+    """Whether some rows have embeddings, or, where no audio is needed, all have nothing but captions."""
+    has_sound = False
+    for row in rows:
+        if isinstance(row, Mapping):
+            if row.get(EMBEDDING_COLUMN) is not None:
+                return True
+            has_sound = has_sound or sound_of(row) is not None
+    return not (needs_sound or has_sound)
 
 
-def _begins_without_sound(path: Path, needs_sound: bool) -> bool:
-    """The same of the first row of a file."""
-    first = next((row for _, row, problem in read_file_rows(path) if problem is None), {})
-    return first.get(EMBEDDING_COLUMN) is not None or not (needs_sound or audio_name(first))
+def _each(rows: Any) -> Iterator[Any]:
+    return (rows[number] for number in range(len(rows)))
+
+
+def _rows_of(path: Path) -> Iterator[Any]:
+    return (row for _, row, problem in read_file_rows(path) if problem is None)
 
 
 def _has_embeddings(dataset: datasets.Dataset) -> bool:
@@ -211,8 +218,7 @@ def _has_embeddings(dataset: datasets.Dataset) -> bool:
 
 def _dataset_of(rows: Any) -> datasets.Dataset:
     """Plain rows that have no recordings, or whose recordings are not used."""
-    numbered = (rows[number] for number in range(len(rows)))
-    sounds_by_name = ((_named_sound(row) if isinstance(row, Mapping) else row, None) for row in numbered)
+    sounds_by_name = ((_named_sound(row) if isinstance(row, Mapping) else row, None) for row in _each(rows))
     return datasets.Dataset(soundless_table(sounds_by_name))
 
 

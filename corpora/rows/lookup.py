@@ -20,7 +20,7 @@ class EmbeddingFacts(NamedTuple):
     """What all embeddings of a set of rows have in common.
 
     Args:
-        name: how messages name their origin.
+        name: how messages name their origin: a store by its name in quotes, or the column of the rows.
         width: length of a vector in numbers.
         shortest, longest: the least and the greatest Euclidean length of a vector.
         made_by: the model that made them, as far as it is known.
@@ -67,7 +67,9 @@ def embedding_facts(rows: Any) -> EmbeddingFacts | None:
         return None
     width = len(rows[0][EMBEDDING_COLUMN])
     lengths = np.concatenate([lengths_of(vectors_of(column, width)) for column in vector_columns(rows)])
-    return EmbeddingFacts("the rows", width, float(lengths.min()), float(lengths.max()), StoreFacts())
+    return EmbeddingFacts(
+        f"the column `{EMBEDDING_COLUMN}`", width, float(lengths.min()), float(lengths.max()), StoreFacts()
+    )
 
 
 def vector_columns(rows: datasets.Dataset) -> Iterator[pa.Array]:

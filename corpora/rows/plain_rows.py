@@ -41,6 +41,10 @@ class CheckedRows(Sequence[dict[str, Any]]):
         sound = row.path if row.path is not None else sound_of(self._source[row.number])
         return ({} if sound is None else {"audio": sound}) | self.without_audio[index] | row.vectors
 
+    def has_vectors(self, column: str) -> bool:
+        """Whether any row has vectors in a column, such as `teacher_embedding`."""
+        return any(column in row.vectors for row in self._kept)
+
     def count_longer(self, seconds: float) -> int:
         """Count the recordings that are longer than `seconds`."""
         return sum(row.seconds is not None and row.seconds > seconds for row in self._kept)

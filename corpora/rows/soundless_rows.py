@@ -131,7 +131,7 @@ def _find_in_store(
     _report_lengths(lengths, found, problems)
     good = lengths[lengths > 0]
     shortest, longest = (float(good.min()), float(good.max())) if len(good) else (0.0, 0.0)
-    return places, EmbeddingFacts(store.name, store.width, shortest, longest, store.facts)
+    return places, EmbeddingFacts(repr(store.name), store.width, shortest, longest, store.facts)
 
 
 def _check_vectors(rows: datasets.Dataset, problems: dict[int, Problem]) -> None:

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig, M2M100Config, PreTrainedConfig
+from transformers import AutoConfig, M2M100Config, PreTrainedConfig, PreTrainedModel
 
 from ..audio_encoders_atri import audio_part
 from ..configuration_atri import AtriAudioConfig, AtriConfig, AtriEmbeddedAudioConfig
@@ -104,6 +104,23 @@ def load_text_tower(
         tower = Tower(*convert_sonar_state_dict(read_checkpoint(name_or_path), heads))
         tower.config.name_or_path = "SONAR"
         return tower
+    config, encoder = read_text_encoder(name_or_path, heads, trust_remote_code, **hub_kwargs)
+    if encoder is None:
+        state_dict = convert_m2m100_state_dict(read_weights(name_or_path, **hub_kwargs), cast(M2M100Config, config))
+    else:
+        state_dict = load_weights(type(encoder), name_or_path, config, set(encoder.state_dict()), **hub_kwargs)
+    config.name_or_path = public_name(name_or_path)
+    return Tower(config, state_dict)
+
+
+def read_text_encoder(
+    name_or_path: str, heads: int | None = None, trust_remote_code: bool = False, **hub_kwargs: Any
+) -> tuple[PreTrainedConfig, PreTrainedModel | None]:
+    """The configuration of the text encoder in a folder or repository, and the encoder without weights.
+
+    Arguments and errors are those of [`load_text_tower`], which also loads the weights. SONAR and NLLB have None in
+    the place of the encoder.
+    """
     with naming_source(name_or_path):
         config = AutoConfig.from_pretrained(name_or_path, trust_remote_code=trust_remote_code, **hub_kwargs)
     if heads is not None:
@@ -113,13 +130,9 @@ def load_text_tower(
             f"{name_or_path} is of type {config.model_type!r}, a whole model of sounds and texts. Name a text encoder."
         )
     if config.model_type == "m2m_100":
-        state_dict = convert_m2m100_state_dict(read_weights(name_or_path, **hub_kwargs), cast(M2M100Config, config))
-    else:
-        with torch.device("meta"):  # takes no memory: only the class and the names of the weights are needed
-            encoder = build_text_model(config)
-        state_dict = load_weights(type(encoder), name_or_path, config, set(encoder.state_dict()), **hub_kwargs)
-    config.name_or_path = public_name(name_or_path)
-    return Tower(config, state_dict)
+        return config, None
+    with torch.device("meta"):  # takes no memory: only the class and the names of the weights are needed
+        return config, build_text_model(config)
 
 
 def _saved_tower(name_or_path: str, model_type: str, trust_remote_code: bool, **hub_kwargs: Any) -> Tower:

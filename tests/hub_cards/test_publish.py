@@ -132,7 +132,12 @@ def test_the_code_of_a_tower_goes_up_with_it_and_other_code_stays(tmp_path):
     processor = json.loads((folder / "processor_config.json").read_text())
     processor["feature_extractor"] = json.loads((repository / "preprocessor_config.json").read_text())
     (folder / "processor_config.json").write_text(json.dumps(processor))
-    code = {name.removesuffix(".py") for name in collect_files(folder, NAME) if name.endswith(".py")}
+    files = collect_files(folder, NAME)
+    card = files["README.md"].decode()
+    assert f'AtriModel.from_pretrained("{NAME}", trust_remote_code=True)' in card
+    assert f'AtriProcessor.from_pretrained("{NAME}", trust_remote_code=True)' in card
+    assert "a part of its repository: loading it needs `trust_remote_code=True`." in card
+    code = {name.removesuffix(".py") for name in files if name.endswith(".py")}
     assert {name for name in code if not name.endswith("_atri")} == {*FILES, "helpers_toy"}
 
 

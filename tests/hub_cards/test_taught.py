@@ -5,6 +5,7 @@ import copy
 import pytest
 
 from modeling_atri.hub_cards import make_model_card
+from modeling_atri.hub_cards.results import UNKNOWN_MAKER
 from modeling_atri.hub_cards.taught import embedding_space_text, listed
 from tests.helpers.local_hub import card_problems
 
@@ -108,6 +109,15 @@ def test_a_model_without_an_audio_tower_is_shown_with_stored_embeddings():
     assert "Embeddings in the space of `laion/larger_clap_general` stay valid" in card.text
     assert "encode_audio" not in card.text
     assert ".wav" not in card.text
+
+
+def test_an_unknown_maker_of_embeddings_is_said_in_words():
+    facts = copy.deepcopy(TAUGHT)
+    facts["model"]["audio_embedded_by"] = UNKNOWN_MAKER
+    text = make_model_card(facts, "out").text
+    assert "by their embeddings, which another model, whose name is not known, has made." in text
+    assert "the embeddings of sounds that another model, whose name is not known, has made." in text
+    assert "`another model`" not in text
 
 
 def test_lists_in_sentences():

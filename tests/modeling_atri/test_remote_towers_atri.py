@@ -16,6 +16,10 @@ from modeling_atri import (
     AtriWindowFeatureExtractor,
     describe_windows,
 )
+from modeling_atri.cli.loading import load_model
+from modeling_atri.encode import encode_text
+from modeling_atri.trainer.publishing.results import model_facts
+from modeling_atri.trainer.teach.teachers import load_teacher
 from tests.helpers.bare_environment import link_packages, run_bare
 from tests.helpers.tiny import tiny_config, tiny_tokenizer
 from tests.helpers.towers import TOWERS, randomise, sound, tower_model, tower_processor
@@ -91,6 +95,17 @@ def test_saved_with_its_code_and_loaded_again(pair, saved, auto_class, tmp_path)
 def test_code_that_is_not_trusted_does_not_run(saved, auto_class):
     with pytest.raises(ValueError, match="trust_remote_code=True"):
         auto_class.from_pretrained(saved)
+
+
+def test_a_teacher_and_its_student_are_loaded_with_the_code(pair, saved):
+    with pytest.raises(ValueError, match="trust_remote_code=True"):
+        load_teacher(saved)
+    teacher = load_teacher(saved, trust_remote_code=True)
+    expected = encode_text(*pair, ["a dog"], "en")
+    np.testing.assert_allclose(teacher.encode(["a dog"]), expected, atol=1e-6)
+    model, _ = load_model(str(saved), trust_remote_code=True)
+    assert model_facts(model)["trust_remote_code"]
+    assert "trust_remote_code" not in model_facts(tower_model(TOWERS["clap"]))
 
 
 def test_the_encoder_alone(repository, pair):

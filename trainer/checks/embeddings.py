@@ -66,15 +66,15 @@ def _check_stored(facts: EmbeddingFacts, config: AtriEmbeddedAudioConfig, has_au
     wanted = _made_for(config)
     if facts.width != config.hidden_size:
         raise ValueError(
-            f"{facts.name!r} holds embeddings of {facts.width} numbers{_by(facts.made_by)}, but the model takes those "
-            f"of {config.hidden_size} numbers of {wanted.name}. Use the embeddings that the model was made for."
+            f"{_at_start(facts)} holds embeddings of {facts.width} numbers{_by(facts.made_by)}, but the model takes "
+            f"those of {config.hidden_size} numbers of {wanted.name}. Use the embeddings that the model was made for."
         )
     _check_origin(facts, wanted, "takes the embeddings of")
     # Without a head the model normalises them, so their lengths do not matter.
     if has_audio_head and config.normalized is not None and config.normalized != facts.normalized:
         lengths = "length 1" if config.normalized else "other lengths than 1"
         raise ValueError(
-            f"{facts.name!r} holds vectors of {_lengths(facts)}, but the model was made for vectors of {lengths} "
+            f"{_at_start(facts)} holds vectors of {_lengths(facts)}, but the model was made for vectors of {lengths} "
             f"({wanted.name}). {'Normalise them.' if config.normalized else 'Use those before the normalisation.'}"
         )
 
@@ -95,19 +95,19 @@ def _check_finished(facts: EmbeddingFacts, model: AtriModel, processor: AtriProc
     own = StoreFacts(name, audio_fingerprint(model, processor))
     if facts.width != width:
         raise ValueError(
-            f"{facts.name!r} holds embeddings of {facts.width} numbers{_by(facts.made_by)}, but those of "
+            f"{_at_start(facts)} holds embeddings of {facts.width} numbers{_by(facts.made_by)}, but those of "
             f"{own.name} have {width}. Embed the recordings with this model (`atri encode`)."
         )
     _check_origin(facts, own, "is")
     if facts.made_by.fingerprint is None:
         logger.warning(
-            "It is not known which model made the embeddings of %r. They are taken for those of %s; those that `atri "
+            "It is not known which model made the embeddings of %s. They are taken for those of %s; those that `atri "
             "encode` writes are checked.",
             *(facts.name, own.name),
         )
     if not facts.normalized:
         raise ValueError(
-            f"{facts.name!r} holds vectors of {_lengths(facts)}, but the embeddings of {own.name} are "
+            f"{_at_start(facts)} holds vectors of {_lengths(facts)}, but the embeddings of {own.name} are "
             "L2-normalised, of length 1. Normalise them, or embed the recordings with this model (`atri encode`)."
         )
 
@@ -116,9 +116,14 @@ def _check_origin(facts: EmbeddingFacts, wanted: StoreFacts, verb: str) -> None:
     if None not in (facts.made_by.fingerprint, wanted.fingerprint):
         if facts.made_by.fingerprint != wanted.fingerprint:
             raise ValueError(
-                f"{facts.name!r} holds embeddings of another model, {facts.made_by.name}, but the model {verb} "
+                f"{_at_start(facts)} holds embeddings of another model, {facts.made_by.name}, but the model {verb} "
                 f"{wanted.name}. Embeddings of two models cannot be compared: embed the recordings with the right one."
             )
+
+
+def _at_start(facts: EmbeddingFacts) -> str:
+    """The origin of embeddings at the start of a sentence."""
+    return facts.name[0].upper() + facts.name[1:]
 
 
 def _made_for(config: AtriEmbeddedAudioConfig) -> StoreFacts:

@@ -9,6 +9,7 @@ from torch.utils.data import Dataset, Sampler
 
 from modeling_atri.corpora.rows.lookup import EMBEDDING_COLUMN
 from modeling_atri.corpora.rows.plain_rows import CheckedRows
+from modeling_atri.hub_cards.tables import counted
 
 from .draws import MIX, ORDER, STAND_IN, Draw, random_stream
 
@@ -24,30 +25,40 @@ class EpochBatchSampler(Sampler[list[Draw]]):
     than processes remain, or a single clip, which cannot be compared with another, they are left out.
 
     `batch_size` counts the clips of one process. `drop_last` leaves out a last step that is not full.
+    `noun` is what errors call an item.
 
     Raises:
         ValueError: A step has one clip, or there are fewer clips than one step needs.
     """
 
     def __init__(
-        self, num_items: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1, drop_last: bool = False
+        self,
+        num_items: int,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        drop_last: bool = False,
+        noun: str = "clip",
     ):
         self.num_items, self.batch_size, self.seed = num_items, batch_size, seed
         self.rank, self.world_size = rank, world_size
         self.epoch = 0
         global_batch = batch_size * world_size
+        processes = f"{world_size} process{'' if world_size == 1 else 'es'}"
         if global_batch < 2:
             raise ValueError(
-                "The losses compare the clips of a step, so a step needs at least two over all processes; got a batch "
-                f"size of {batch_size} on {world_size} process. Raise `per_device_train_batch_size`. Accumulating "
-                "gradients does not help, because it does not compare clips of different batches."
+                f"The losses compare the {noun}s of a step, so a step needs at least two over all processes; got a "
+                f"batch size of {batch_size} on {processes}. Raise `per_device_train_batch_size`. Accumulating "
+                f"gradients does not help, because it does not compare {noun}s of different batches."
             )
         rest = num_items % global_batch
         self.num_steps = num_items // global_batch + int(rest >= max(world_size, 2) and not drop_last)
         if self.num_steps == 0:
             raise ValueError(
-                f"{num_items} training clips do not fill one step of {world_size} processes x {batch_size} clips"
-                f"{' with drop_last' if drop_last else ''}. Use more clips{' or smaller batches' * (num_items > 1)}."
+                f"{counted(num_items, f'training {noun}')} {'does' if num_items == 1 else 'do'} not fill one step of "
+                f"{processes} x {counted(batch_size, noun)}{' with drop_last' if drop_last else ''}. Use more "
+                f"{noun}s{' or smaller batches' * (num_items > 1)}."
             )
 
     def set_epoch(self, epoch: int) -> None:

@@ -7,10 +7,18 @@ from typing import TYPE_CHECKING, Any
 from transformers import TrainerState
 from transformers.trainer_utils import unwrap_peft_model
 
-from modeling_atri.configuration_atri import AtriEmbeddedAudioConfig
+from modeling_atri.configuration_atri import AtriEmbeddedAudioConfig, code_of_audio
 from modeling_atri.corpora.rows.bad_rows import BadRow, count_kinds
 from modeling_atri.hub_cards.origin import with_origin
-from modeling_atri.hub_cards.results import Emissions, EvaluatedOn, ModelFacts, Results, TeacherFacts, TrainingFacts
+from modeling_atri.hub_cards.results import (
+    UNKNOWN_MAKER,
+    Emissions,
+    EvaluatedOn,
+    ModelFacts,
+    Results,
+    TeacherFacts,
+    TrainingFacts,
+)
 from modeling_atri.modeling_atri import AtriModel
 
 from ..arguments import AtriTrainingArguments
@@ -44,7 +52,9 @@ def model_facts(model: "AtriModel | PeftModel") -> ModelFacts:
         facts["initialized_from"] = name
     audio = unwrap_peft_model(model).config.audio_config
     if isinstance(audio, AtriEmbeddedAudioConfig):
-        facts["audio_embedded_by"] = audio.source or "another model"
+        facts["audio_embedded_by"] = audio.source or UNKNOWN_MAKER
+    if code_of_audio(audio):
+        facts["trust_remote_code"] = True
     if (adapter := adapter_facts(model)) is not None:
         facts["adapter"] = adapter
         facts["num_trained_parameters"] = sum(one.numel() for one in parameters if one.requires_grad)
@@ -85,7 +95,7 @@ def training_facts(
         "frozen": _frozen_towers(args),
         "num_train_clips": num_train_clips,
         "left_out": count_kinds(left_out) or None,
-        "max_audio_seconds": args.max_audio_seconds,
+        "max_audio_seconds": None if objective.has_teacher else args.max_audio_seconds,
         "steps": state.global_step,
         "best_step": state.best_global_step if best_is_loaded else None,
         "epochs": state.epoch,

@@ -27,6 +27,7 @@ _RUN_ARGUMENTS = (
 )
 _NOT_OF_THE_RUN = {
     *("output_dir", "resume_from_checkpoint", "feature_cache_dir", "text_cache_dir"),
+    "teacher",  # another one is refused, by its fingerprint
     *("remove_unused_columns", "logging_nan_inf_filter"),
 }
 _COLUMNS = ["audio_id", "captions", "group_id"]

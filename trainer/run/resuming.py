@@ -89,12 +89,10 @@ class ResumableTrainer(Trainer):
     # Resuming
 
     def _begin_run(self, checkpoint: str | None) -> None:
-        """Name a new run, or keep the name of a resumed one and warn of what has changed since."""
+        """Name a new run, or keep the name of a resumed one."""
         facts = run_facts(self.args, self.train_dataset, checkpoint)
         self._run_facts = facts | {"run": told_by_main(lambda: facts["run"])}
-        if checkpoint is not None:
-            warn_of_other_run(checkpoint, facts)
-        elif self.args.should_save:
+        if checkpoint is None and self.args.should_save:
             report_earlier_run(Path(self.args.output_dir))
 
     def _init_training_state(
@@ -109,6 +107,7 @@ class ResumableTrainer(Trainer):
             max_steps, num_update_steps_per_epoch, num_train_epochs, resume_from_checkpoint, trial
         )
         if resume_from_checkpoint is not None:
+            warn_of_other_run(resume_from_checkpoint, self._run_facts)  # by now, nothing has refused to go on
             self._find_best_checkpoint(resume_from_checkpoint)
             if self.state.global_step >= max_steps:  # Trainer would make another step
                 return num_train_epochs, 0

@@ -27,7 +27,7 @@ def language_by_language_backward(
     leaves. In the end the leaves' gradients run backward through the captions of the anchor and the audio.
 
     Args:
-        encode_audio: Returns the audio embeddings, `(N, D)`. None leaves out the first sum.
+        encode_audio: Returns the audio embeddings, `(N, D)`; None if there are no sounds, for which every a_k is 0.
         encode_captions: Returns the caption embeddings of the k-th language, `(N, D)`.
         pair_loss: The loss between two views of the items.
         weights: `(a_k, b_k)` of each language. b_k of the anchor is not used.
@@ -37,8 +37,13 @@ def language_by_language_backward(
 
     Returns:
         The value of the sum, detached.
+
+    Raises:
+        ValueError: There are no sounds, but some a_k is not 0.
     """
     audio = encode_audio()
+    if audio is None and any(audio_weight for audio_weight, _ in weights):
+        raise ValueError("The loss compares captions with sounds, but the batch has none.")
     anchor_captions = None if anchor is None else encode_captions(anchor)
     total = cast(Tensor, 0.0)
     for k, (audio_weight, anchor_weight) in enumerate(weights):

@@ -6,10 +6,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+import datasets
 import numpy as np
 from torch import Tensor
 
 from modeling_atri.corpora.rows.bad_rows import Problem, kind_of
+from modeling_atri.corpora.rows.plain_rows import CheckedRows
 from modeling_atri.encode.encoding import encode_audio
 from modeling_atri.encode.fingerprints import audio_fingerprint
 from modeling_atri.hub_cards.results import TeacherFacts
@@ -41,6 +43,31 @@ class Lessons:
     teacher: TeacherFacts
 
 
+def column_teacher(
+    rows: datasets.Dataset | CheckedRows, args: AtriTrainingArguments, width: int, teacher: Teacher | None
+) -> TeacherFacts | None:
+    """Check the teacher's vectors that rows have themselves, and return the facts of this teacher; None without any.
+
+    Args:
+        rows: Checked rows.
+        args: Arguments of the run.
+        width: Width of the model's embeddings.
+        teacher: A teacher that is given in place of the arguments' `teacher`.
+
+    Raises:
+        ValueError: The vectors do not fit the model or the rows, or another teacher is named as well.
+    """
+    is_plain = isinstance(rows, CheckedRows)
+    if not (rows.has_vectors(TEACHER_COLUMN) if is_plain else TEACHER_COLUMN in rows.column_names):
+        return None
+    if teacher is not None or args.teacher is not None:
+        raise ValueError(
+            f"The training rows have a column `{TEACHER_COLUMN}`, and a `teacher` is named as well. Leave one out."
+        )
+    fingerprint, count = check_teacher_column(rows, width, args.languages[0])
+    return TeacherFacts(name=TEACHER_COLUMN, kind=COLUMN, width=width, fingerprint=fingerprint, num_captions=count)
+
+
 @dataclass(frozen=True)
 class LessonMaker:
     """Makes the lessons of a run.
@@ -55,6 +82,7 @@ class LessonMaker:
         read_clip: Returns the features of a clip.
         states: Returns the pooled states of tokens, as a [`TextCache`] does. None runs the text tower.
         teacher: A teacher that is given in place of the arguments' `teacher`.
+        column: What `column_teacher` says of the rows.
     """
 
     args: AtriTrainingArguments
@@ -64,6 +92,7 @@ class LessonMaker:
     read_clip: Callable[[Any], Tensor]
     states: Callable[[Tensor, Tensor], Tensor] | None = None
     teacher: Teacher | None = None
+    column: TeacherFacts | None = None
 
     @property
     def _part(self) -> tuple[int, int]:
@@ -93,7 +122,7 @@ class LessonMaker:
         clips = (
             self._clip_table(resumed is not None) if audio_term != "none" and first.get("audio") is not None else None
         )
-        table, facts = self._teach_column() if TEACHER_COLUMN in first else self._teach(resumed)
+        table, facts = self._teach(resumed) if self.column is None else (None, self.column)
         if resumed is not None and facts["fingerprint"] != resumed:
             raise ValueError(
                 f"The run was taught by another teacher than {facts['name']!r} (fingerprint {facts['fingerprint']}, "
@@ -130,18 +159,6 @@ class LessonMaker:
         table = self._captions(path, anchor, teacher, trusts_file)
         facts = teacher.facts(len(table))
         return table, facts | {"fingerprint": table.facts["fingerprint"]}
-
-    def _teach_column(self) -> tuple[None, TeacherFacts]:
-        """The teacher's vectors that the rows have themselves."""
-        if self.teacher is not None or self.args.teacher is not None:
-            raise ValueError(
-                f"The training rows have a column `{TEACHER_COLUMN}`, and a `teacher` is named as well. Leave one out."
-            )
-        width = self.model.config.projection_dim
-        fingerprint, count = check_teacher_column(self.rows, width, self.args.languages[0])
-        return None, TeacherFacts(
-            name=TEACHER_COLUMN, kind=COLUMN, width=width, fingerprint=fingerprint, num_captions=count
-        )
 
     def _held_table(self, language: str, is_resumed: bool) -> KeyedTable:
         """The model's own embeddings of the captions in a language at its start."""

@@ -254,6 +254,21 @@ def test_an_audio_model_under_new_heads(published, tmp_path, capsys):
     assert "text has no preprocessor_config.json" in capsys.readouterr().err
 
 
+def test_a_text_option_that_names_another_kind_of_model(published, tmp_path, capsys):
+    """Its type is looked at before its tokenizer, which `clap/` does not have."""
+    words = ["convert", "--clap", str(published / "clap"), "--text", str(published / "clap"), str(tmp_path / "out")]
+    assert main(words) == 2
+    assert "is of type 'clap', a whole model of sounds and texts. Name a text encoder." in capsys.readouterr().err
+    TOWERS["ast"].config().save_pretrained(tmp_path / "ast")
+    assert (
+        main(["convert", "--clap", str(published / "clap"), "--text", str(tmp_path / "ast"), str(tmp_path / "out")])
+        == 2
+    )
+    said = capsys.readouterr().err
+    assert "which reads input_values, not text" in said
+    assert "tokenizer" not in said
+
+
 def test_a_model_for_an_archive(published, tmp_path, capsys):
     np.save(tmp_path / "a.npy", np.eye(3, 9, dtype=np.float32))
     (tmp_path / "a.ids.json").write_text('["x", "y", "z"]')

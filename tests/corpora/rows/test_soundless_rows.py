@@ -167,6 +167,23 @@ def test_captions_alone_are_rows_only_if_no_audio_is_needed(tmp_path):
         assert len(check_rows(loaded, ["eng_Latn"], needs_sound=False)) == 4
 
 
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("needs_sound", [True, False])
+def test_sounds_that_begin_after_the_first_row_count(form, needs_sound, tmp_path):
+    folder = write_folder(tmp_path / "clips", [make_row("cat"), make_row("cow")])
+    sounds = [None, str(folder / "cat.wav"), None, str(folder / "cow.wav")]
+    rows = [a_row(number, file_name=sound) for number, sound in enumerate(sounds)]
+    source = FORMS[form](tmp_path, rows)
+    message = "it names no recording.* has no `audio_embedding` in its place" if needs_sound else "but others do; give"
+    with pytest.raises(ValueError, match=f"2 wrong rows.*(?s:.*){message}"):
+        load_rows(source, needs_sound=needs_sound)
+    left_out = []
+    loaded = load_rows(source, needs_sound=needs_sound, left_out=left_out)
+    assert loaded["audio_id"][:] == ["cat", "cow"]
+    assert "audio" in loaded.column_names
+    assert [row.kind for row in left_out] == ["missing recording"] * 2
+
+
 def test_captions_without_names_are_not_looked_up_in_a_store(store):
     """The store is for the rows to evaluate on then."""
     rows = [{"captions": captions(name)} for name in NAMES]

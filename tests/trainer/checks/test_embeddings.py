@@ -83,6 +83,14 @@ def test_a_model_with_a_tower_takes_its_own(tmp_path, caplog, width, unit, facts
         check_sounds(rows, model, processor)
 
 
+def test_embeddings_that_stand_in_the_rows_are_called_by_their_column(caplog):
+    model, processor = tiny_model(), tiny_processor()
+    check_sounds(load_rows(soundless(ROWS, vectors(12))), model, processor)
+    assert "made the embeddings of the column `audio_embedding`. They are taken for" in caplog.text
+    with pytest.raises(ValueError, match="^The column `audio_embedding` holds embeddings of 24 numbers, but those"):
+        check_sounds(load_rows(soundless(ROWS, vectors(24))), model, processor)
+
+
 def test_its_audio_side_must_be_frozen_to_be_trained(tmp_path):
     rows = soundless(ROWS, vectors(12))
     for options, trained in (

@@ -38,7 +38,7 @@ def test_drop_last():
     assert [len(batch) for batch in sampler] == [4, 4]
     assert len(EpochBatchSampler(12, batch_size=4, seed=0, drop_last=True)) == 3
     with pytest.raises(
-        ValueError, match="3 training clips do not fill one step of 1 processes x 4 clips with drop_last"
+        ValueError, match="3 training clips do not fill one step of 1 process x 4 clips with drop_last"
     ):
         EpochBatchSampler(3, batch_size=4, seed=0, drop_last=True)
 
@@ -85,8 +85,12 @@ def test_a_single_clip_is_no_step():
     assert len(EpochBatchSampler(4, batch_size=1, seed=0, rank=0, world_size=2)) == 2
     with pytest.raises(ValueError, match="at least two over all processes; got a batch size of 1 on 1 process. Raise"):
         EpochBatchSampler(4, batch_size=1, seed=0)
-    with pytest.raises(ValueError, match="1 training clips do not fill one step .* Use more clips\\."):
+    with pytest.raises(ValueError, match="1 training clip does not fill one step of 1 process x .* Use more clips\\."):
         EpochBatchSampler(1, batch_size=4, seed=0)
+    with pytest.raises(
+        ValueError, match="1 training row does not fill one step of 3 processes x 1 row. Use more rows"
+    ):
+        EpochBatchSampler(1, batch_size=1, seed=0, world_size=3, noun="row")
 
 
 def test_rows_carry_their_draw():

@@ -137,6 +137,15 @@ def test_two_drawn_languages_estimate_all_of_them():
     torch.testing.assert_close(drawn, gradient([0, 1, 2, 3, 4], 5))
 
 
+def test_terms_of_sounds_need_sounds():
+    text = torch.ones(2, 4, 3)
+    weights = [(0.5, 0.0), (0.5, 0.0)]
+    with pytest.raises(ValueError, match="compares captions with sounds, but the batch has none"):
+        language_by_language_backward(
+            lambda: None, lambda k: cached(text[k]), torch.dot, weights, torch.Tensor.backward
+        )
+
+
 @pytest.mark.parametrize("anchor", [None, 0, 2])
 def test_order_of_work(anchor):
     """Each input is encoded once; a language's backward has run before the next language is encoded."""

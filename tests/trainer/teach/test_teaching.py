@@ -161,6 +161,7 @@ def test_the_languages_come_to_the_teacher(tmp_path):
     near = ((encode_text(model, processor, french, "fr") - teacher) ** 2).sum(1).mean()
     assert near < 0.3 * far
     facts = trainer.training_facts()
+    assert facts["max_audio_seconds"] is None, "clips are embedded whole"
     assert facts["teacher"]["kind"] == "self"
     assert facts["teacher"]["num_captions"] == 12
     assert (facts["teach_audio"], facts["distill_weight"], facts["frozen"]) == ("none", 1.0, ["audio"])
@@ -238,7 +239,7 @@ def forbid_writing(monkeypatch) -> None:
     monkeypatch.setattr("modeling_atri.trainer.teach.preparing.write_table", write)
 
 
-def test_another_teacher_cannot_resume_a_run(tmp_path):
+def test_another_teacher_cannot_resume_a_run(tmp_path, caplog):
     rows, processor = rows_of(False), tiny_processor()
     options = {"save_strategy": "steps", "save_steps": 1}
     teachers = [model_teacher(tiny_model(seed), processor, "eng_Latn", name=f"teacher {seed}") for seed in (1, 2)]
@@ -246,11 +247,15 @@ def test_another_teacher_cannot_resume_a_run(tmp_path):
         trainer = make_trainer(teach_arguments(tmp_path / teacher.name, **options), rows, teacher=teacher)
         trainer.train()
     folder = tmp_path / "teacher 1"
+    changed = teach_arguments(folder, teacher="teacher 2", seed=7, **options)
     with pytest.raises(ValueError, match="taught by another teacher than 'teacher 2' .fingerprint .*, was "):
-        make_trainer(teach_arguments(folder, **options), rows, teacher=teachers[1]).train(True)
+        make_trainer(changed, rows, teacher=teachers[1]).train(True)
     with pytest.raises(ValueError, match="Resume it with the teacher that it began with"):
         make_trainer(teach_arguments(folder, **options), rows).train(resume_from_checkpoint=True)
-    make_trainer(teach_arguments(folder, **options), rows, teacher=teachers[0]).train(resume_from_checkpoint=True)
+    assert "It goes on" not in caplog.text
+    again = teach_arguments(folder, teacher="teacher 1", seed=7, **options)  # the same under another name
+    make_trainer(again, rows, teacher=teachers[0]).train(resume_from_checkpoint=True)
+    assert "had other arguments: seed is 7, was 42. It goes on" in caplog.text
 
 
 # Other forms of rows
@@ -336,9 +341,9 @@ def test_rows_that_do_not_fit(tmp_path):
     rows = rows_of(False)
     unit = np.eye(12, dtype=np.float32)
 
-    def run(vectors: list, **options) -> None:
+    def run(vectors: list, rows: list = rows, **options) -> None:  # they are refused before the run begins
         given = [row | {"teacher_embedding": vector} for row, vector in zip(rows, vectors, strict=True)]
-        make_trainer(teach_arguments(tmp_path, **options), given).train()
+        make_trainer(teach_arguments(tmp_path, **options), given)
 
     with pytest.raises(ValueError, match="column `teacher_embedding` is not normalised: .* 'clip 1' has the length 2"):
         run([unit[0], 2 * unit[1], *unit[2:6]])
@@ -350,6 +355,8 @@ def test_rows_that_do_not_fit(tmp_path):
         run([unit[:3]] * 6)
     with pytest.raises(ValueError, match="Row 'clip 5' has no `teacher_embedding`"):
         run([*unit[:5], None])
+    with pytest.raises(ValueError, match="Row 'clip 0' has no `teacher_embedding`"):
+        run([None, *unit[:5]], rows_of(True))
     with pytest.raises(ValueError, match="and a `teacher` is named as well"):
         run([*unit[:6]], teacher="somebody/model")
     french = [row | {"captions": {"fra_Latn": row["captions"]["fra_Latn"]}} for row in rows]
@@ -376,6 +383,6 @@ def test_the_anchor_need_not_be_taught_with_vectors_in_the_rows(tmp_path):
     model = tiny_model()
     (batch, _) = trainer.get_train_dataloader()
     text = model(input_ids=batch["input_ids"][0], attention_mask=batch["attention_mask"][0]).text_embeds
-    expected = teach_loss(None, text[None], batch["teacher_embeds"], 1.0)
+    expected = teach_loss(None, text[None], batch["teacher_embeds"], 1.0, audio_term="none")
     assert losses(trainer)[0] == pytest.approx(expected.item(), rel=1e-5)
     assert expected.item() == pytest.approx((2 - 2 * F.cosine_similarity(text, batch["teacher_embeds"])).mean().item())
