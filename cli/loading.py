@@ -20,8 +20,8 @@ DATA_HELP = (
     "owner/name:subset, hf://datasets/owner/name/files)."
 )
 EMBEDDINGS_HELP = (
-    "Embeddings in the place of the recordings, found by audio_id or by the names of the recordings: a folder of "
-    "`atri encode`, a .npy file with ids beside it, or parquet files with an id and a vector column."
+    "Embeddings to use instead of recordings, looked up by audio_id or by the names of the recordings: a folder that "
+    "`atri encode` wrote, a .npy file with ids beside it, or parquet files with an id and a vector column."
 )
 EMBEDDING_COLUMNS_HELP = (
     "Columns of ids and of vectors in the parquet files of --audio_embeddings. Default: those with a usual name, or "
@@ -34,16 +34,16 @@ def open_embeddings(path: str | None, columns: list[str] | None) -> "StoredVecto
     """Open the embeddings that `--audio_embeddings` and `--embedding_columns` name; None without them.
 
     Raises:
-        ValueError: there are none, or the columns are not two.
+        ValueError: There is no such store, or not exactly two columns are named.
     """
     from modeling_atri.embedding_store import open_vectors
 
     if path is None:
         if columns:
-            raise ValueError("--embedding_columns are columns of --audio_embeddings: name these, too.")
+            raise ValueError("--embedding_columns names columns of --audio_embeddings, which is missing. Pass both.")
         return None
     if columns and len(columns) != 2:
-        raise ValueError(f"--embedding_columns must be two, that of ids and that of vectors; got {' '.join(columns)}.")
+        raise ValueError(f"--embedding_columns takes two names, of ids and of vectors; got {' '.join(columns)}.")
     return open_vectors(path, *(columns or ()))
 
 

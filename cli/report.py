@@ -34,7 +34,7 @@ def save_run(trainer: AtriTrainer) -> Results | None:
 
 
 def print_left_outs(folder: str | None, names: Sequence[str]) -> None:
-    """Print the tables of the rows that a run left out of its sets."""
+    """Print tables of the rows that a run left out of its data sets."""
     for name in names:
         path = Path(str(folder)) / f"{name}_{LEFT_OUT_NAME}"
         print_left_out(read_bad_rows(path), name, path)

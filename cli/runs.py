@@ -1,4 +1,4 @@
-"""What the commands that train have in common: the checkpoint to resume, and the data of a run."""
+"""The checkpoint to resume and the data of a run, for all commands that train."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 class RunData(NamedTuple):
-    """The rows of a run, and those that were left out, under `"train"` and `"eval"`."""
+    """The rows of a run, and the rows that were left out of each set, by `"train"` and `"eval"`."""
 
     train: "Dataset"
     eval: "Dataset | None"
     left_out: "dict[str, list[BadRow]]"
 
     def tell(self, trainer: "AtriTrainer") -> None:
-        """Have the trainer count the rows that were left out."""
+        """Add the rows that were left out to those of the trainer."""
         for name, found in self.left_out.items():
             trainer.left_out[name] += found
 

@@ -1,6 +1,6 @@
 """Teach languages to a CLAP from captions alone, and show that its audio embeddings stay the same.
 
-Captions are parallel: the c-th caption of a line says the same in every language. No sound is needed.
+The captions are parallel: the c-th caption of a line has the same meaning in every language. No sound is needed.
   {"captions": {"eng_Latn": ["a dog barks"], "fra_Latn": ["un chien aboie"]}}
 
 python examples/teach_clap.py laion/larger_clap_general cointegrated/SONAR_200_text_encoder captions.jsonl \\

@@ -16,8 +16,8 @@ from .results import ModelFacts, Results, as_list, read_results
 
 SONAR_LICENSE = "cc-by-nc-4.0"
 
-# Licenses of published weights, as their cards on the Hub give them, for when these cannot be reached. The cards of
-# WavLM give none.
+# Licenses of published weights according to their cards on the Hub, for when the Hub cannot be reached. The cards of
+# WavLM do not state one.
 _LICENSES = {
     r"laion/(clap-htsat|larger_clap)\w*-?\w*": "apache-2.0",
     r"lukewys/laion_clap": "cc0-1.0",
@@ -84,7 +84,7 @@ def origin_facts(name: str | None) -> ModelFacts:
 
 
 def weights_license(name: str) -> str | None:
-    """License of published weights: that of the card in their folder or on the Hub, or one that is known here.
+    """License of published weights, from the card in their folder or on the Hub, or from the table `_LICENSES`.
 
     Args:
         name (`str`): Folder, Hub id, or the name of a project (`"CED"`, `"SONAR"`).

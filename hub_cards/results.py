@@ -91,14 +91,14 @@ class Conversion(TypedDict, total=False):
 
 
 class TeacherFacts(TypedDict, total=False):
-    """The teacher of the objective `teach`: whose embeddings of the anchor's captions the model learns."""
+    """The teacher of the objective `teach`, whose embeddings of the anchor's captions are the training targets."""
 
     name: str  #: Name or Hub id of the model; of a folder the last part of its path; for a column, its name.
     kind: str  #: `"self"`, `"atri"`, `"clap"`, `"pe_audio"`, `"sentence_transformers"` or `"column"`.
     license: str | None  #: License id of its weights, as the Hub spells it; None if it is not known.
     width: int  #: Width of its embeddings.
-    fingerprint: str  #: Digest of all that decides about its embeddings.
-    num_captions: int  #: Number of different captions of the anchor language that it embedded.
+    fingerprint: str  #: Digest of everything that determines its embeddings.
+    num_captions: int  #: Number of distinct captions of the anchor language that it embedded.
 
 
 class TrainingFacts(TypedDict, total=False):
@@ -140,7 +140,7 @@ class TrainingFacts(TypedDict, total=False):
 
 
 class Teaching(TypedDict, total=False):
-    """What `atri teach` measured of the teacher, or of the distance to it."""
+    """Measurements of `atri teach`: the recall of the teacher, or the cosine to its embeddings."""
 
     #: Text-to-audio R@1 of the anchor's captions as the teacher embeds them, on the set of `metrics`.
     teacher_recall: float

@@ -1,4 +1,4 @@
-"""What a card says of a model that was taught: whose space it embeds in, what taught it, and what stays valid."""
+"""Texts of the cards of taught models: their embedding space, their teacher, and which embeddings stay valid."""
 
 from collections.abc import Sequence
 
@@ -8,24 +8,24 @@ from .results import UNKNOWN_MAKER, Results, TeacherFacts
 from .tables import counted
 
 
-# The taught model has the audio side of teachers of these kinds. Other teachers have none.
+# With a teacher of these kinds, a taught model with an audio tower has the audio side of the teacher.
 _WITH_AUDIO_SIDE = ("self", "atri", "clap", "pe_audio")
 
 
 def embedding_space_text(results: Results) -> str:
-    """Say whose embedding space a model has and what that means for stored embeddings; `""` if nothing is known."""
+    """Describe the embedding space of a model, and what stored embeddings it searches; `""` if nothing is known."""
     parts = []
     if teacher := results.get("training", {}).get("teacher"):
-        parts += [_lesson(results, teacher), _what_stays_valid(results, teacher), measured_text(results)]
+        parts += [_training_text(results, teacher), _what_stays_valid(results, teacher), measured_text(results)]
     if (maker := results.get("model", {}).get("audio_embedded_by")) is not None:
         parts.append(
-            f"This model has no audio tower: it searches the embeddings of sounds that {maker_name(maker)} has made."
+            f"This model has no audio tower. It searches embeddings of sounds that {maker_name(maker)} has made."
         )
     return "\n\n".join(part for part in parts if part)
 
 
 def teacher_name(results: Results) -> str:
-    """The teacher as a card names it."""
+    """The name of the teacher for a card."""
     teacher = results.get("training", {}).get("teacher") or TeacherFacts()
     kind, name = teacher.get("kind"), teacher.get("name")
     if kind == "column":
@@ -37,18 +37,18 @@ def teacher_name(results: Results) -> str:
 
 
 def teacher_license_text(results: Results) -> str:
-    """Say under which license the teacher is published; `""` if there is none or it is not known."""
+    """State the license of the teacher; `""` if there is no teacher or its license is not known."""
     license = (results.get("training", {}).get("teacher") or {}).get("license")
     return f"The teacher, {teacher_name(results)}, is published under `{license}`." if license else ""
 
 
 def measured_text(results: Results) -> str:
-    """Say what was measured of the teacher, or of the distance to it; `""` if nothing was."""
+    """State the measured recall of the teacher, or the measured cosine to it; `""` if nothing was measured."""
     teaching = results.get("teaching", {})
     anchor = _anchor(results)
     if (recall := teaching.get("teacher_recall")) is not None:
         return (
-            f"On the evaluation set, {anchor} captions as the teacher embeds them reach {100 * recall:.1f} % "
+            f"On the evaluation set, the teacher's embeddings of the {anchor} captions reach {100 * recall:.1f} % "
             "text-to-audio R@1."
         )
     if not (cosines := teaching.get("held_back_cosine")):
@@ -59,7 +59,7 @@ def measured_text(results: Results) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Names as a sentence lists them: `A`, `A and B`, `A, B and C`."""
+    """Join names for a sentence: `A`, `A and B`, `A, B and C`."""
     return " and ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)
 
 
@@ -69,12 +69,12 @@ def as_code(name: str) -> str:
 
 
 def maker_name(maker: str) -> str:
-    """The model that embeds the sounds as a sentence names it."""
+    """The name, for a sentence, of the model that embeds the sounds."""
     return f"{maker}, whose name is not known," if maker == UNKNOWN_MAKER else as_code(maker)
 
 
-def _lesson(results: Results, teacher: TeacherFacts) -> str:
-    """Whose space it is, and what was taught from what."""
+def _training_text(results: Results, teacher: TeacherFacts) -> str:
+    """The embedding space of the model, and what it was trained on."""
     model, training = results.get("model", {}), results.get("training", {})
     name, anchor = teacher_name(results), _anchor(results)
     width = model.get("projection_dim") or teacher.get("width")
@@ -82,14 +82,14 @@ def _lesson(results: Results, teacher: TeacherFacts) -> str:
     count = teacher.get("num_captions")
     captions = counted(count, f"{anchor} caption") if count else f"{anchor} captions"
     audio = training.get("teach_audio") or "none"
-    sounds = "No sound was used." if audio == "none" else f"Frozen embeddings of sounds took part ({audio.upper()})."
+    sounds = "No sounds were used." if audio == "none" else f"Frozen audio embeddings were used too ({audio.upper()})."
     text = (
-        f"The embeddings are in the space of {name}{size}. The text side was taught to give a caption in any of the "
-        f"languages above the embedding that {name} gives to its {anchor} version. It learned from {captions} and "
-        f"their translations. {sounds}"
+        f"The embeddings are in the space of {name}{size}. The text side was trained to give a caption in any of the "
+        f"languages above the embedding that {name} gives to its {anchor} version. The training data were {captions} "
+        f"and their translations. {sounds}"
     )
     if held := training.get("hold_languages"):
-        text += f" Held as they were: {listed([language_name(code) for code in held])}."
+        text += f" The embeddings of these languages were kept: {listed([language_name(code) for code in held])}."
     return text
 
 
@@ -99,10 +99,10 @@ def _what_stays_valid(results: Results, teacher: TeacherFacts) -> str:
     if has_audio_side and teacher.get("kind") in _WITH_AUDIO_SIDE:
         return (
             f"The audio side is that of {name}, and training did not change it. Audio embeddings that {name} has "
-            "made, such as those of an archive, stay valid: this model searches them in all the languages above."
+            "made, such as those of an archive, stay valid. This model searches them in all the languages above."
         )
     return (
-        f"Embeddings in the space of {name} stay valid, because training did not change that space: this model "
+        f"Audio embeddings in the space of {name} stay valid, because training did not change that space. This model "
         "searches them in all the languages above."
     )
 

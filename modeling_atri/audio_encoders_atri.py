@@ -1,4 +1,4 @@
-"""What is known of the audio encoders of transformers from their configurations: width, windows and input."""
+"""Width, windows and input of the audio encoders of transformers, from their configurations."""
 
 from dataclasses import dataclass
 
@@ -20,7 +20,7 @@ _WAVEFORM_TYPES = (
     "wav2vec2-conformer",
     "wavlm",
 )
-# `audioflamingo3_encoder` is left out, because it attends to the sound alone and therefore needs a mask.
+# `audioflamingo3_encoder` is left out, because it masks the silence that fills up a window, and so needs a mask.
 _WHISPER_TYPES = ("glmasr_encoder", "qwen2_audio_encoder", "voxtral_encoder", "whisper")
 AUDIO_ENCODER_TYPES = (
     "audio-spectrogram-transformer",
@@ -37,13 +37,13 @@ INPUT_LAYOUTS = ("btf", "bft", "b1tf", "b1ft", "bt", "b1t")
 
 @dataclass(frozen=True)
 class EncoderWindows:
-    """How an encoder takes sound.
+    """The windows of sound that an encoder takes as input.
 
     Attributes:
-        layout: axes of its input, one of `INPUT_LAYOUTS`.
+        layout: axes of the encoder's input, one of `INPUT_LAYOUTS`.
         frames: rows of a full window: frames of a spectrogram, or samples of a waveform.
         is_fixed: whether every window has exactly `frames` rows. Otherwise, windows may be shorter.
-        step: a window that is not fixed is filled up to a multiple of so many rows.
+        step: windows that are not fixed are filled up to a multiple of this number of rows.
     """
 
     layout: str
@@ -52,23 +52,23 @@ class EncoderWindows:
     step: int = 1
 
     def rows(self, covered: int) -> int:
-        """Rows that the encoder gets of a window whose sound covers so many."""
+        """Number of rows that the encoder gets, if the sound covers `covered` rows of a window."""
         return self.frames if self.is_fixed else -(-covered // self.step) * self.step
 
 
 def audio_part(config: PreTrainedConfig) -> PreTrainedConfig:
-    """The audio encoder's configuration in that of a whole model, such as `ClapConfig`; others are returned as is."""
+    """The configuration of the audio encoder of a larger model, such as `ClapConfig`; others are returned as is."""
     part = getattr(config, "audio_config", None)
     if not isinstance(part, PreTrainedConfig) or config.model_type in AUDIO_ENCODER_TYPES:
         return config
-    return audio_part(part)  # PE-AV has a model of sounds and texts in it
+    return audio_part(part)  # PE-AV contains a model of sounds and texts
 
 
 def audio_width(config: PreTrainedConfig) -> int:
     """Width of an audio tower's embeddings.
 
     Raises:
-        ValueError: the configuration does not say it.
+        ValueError: the configuration does not contain the width.
     """
     names = ["hidden_size", "d_model", "embed_dim"]
     if getattr(config, "add_adapter", False):  # of wav2vec2 and its relatives
@@ -85,10 +85,10 @@ def audio_width(config: PreTrainedConfig) -> int:
 
 
 def encoder_windows(config: PreTrainedConfig) -> EncoderWindows:
-    """How the encoder of a configuration takes sound.
+    """The windows that the encoder of a configuration takes.
 
-    `window_frames`, `input_layout` and `has_fixed_windows` of the configuration come before what is known of its type.
-    They are needed where another type of model comes from a repository's own code.
+    `window_frames`, `input_layout` and `has_fixed_windows` of the configuration override the values of its model type.
+    They are needed for model types that are not listed here, such as those with code in a repository.
 
     Raises:
         ValueError: the type is unknown and one of these is missing, or a value is not allowed.
@@ -100,8 +100,8 @@ def encoder_windows(config: PreTrainedConfig) -> EncoderWindows:
     if layout is None or frames is None:
         raise ValueError(
             f"`audio_config` is of type {config.model_type!r}, whose input is not known. Set `window_frames` (rows of "
-            f"a window), `input_layout` (one of {', '.join(INPUT_LAYOUTS)}) and, where all windows have this length, "
-            "`has_fixed_windows=True` in it. `describe_windows(config, feature_extractor)` does so."
+            f"a window), `input_layout` (one of {', '.join(INPUT_LAYOUTS)}) and, if all windows have this length, "
+            "`has_fixed_windows=True` in it, for example with `describe_windows(config, feature_extractor)`."
         )
     if layout not in INPUT_LAYOUTS or not isinstance(frames, int) or frames < 1:
         raise ValueError(
@@ -114,12 +114,14 @@ def encoder_windows(config: PreTrainedConfig) -> EncoderWindows:
 def _known_windows(config: PreTrainedConfig) -> EncoderWindows | None:
     kind = config.model_type
     if kind == "clap_audio_model":
-        return EncoderWindows("b1tf", 1001, is_fixed=True)  # 10 s in steps of 10 ms, as all CLAP was trained
+        return EncoderWindows(
+            "b1tf", 1001, is_fixed=True
+        )  # 10 s in steps of 10 ms, as in the training of all CLAP models
     if kind == "audio-spectrogram-transformer":
         return EncoderWindows("btf", config.max_length, is_fixed=True)
     if kind in _WHISPER_TYPES:
         states = config.max_position_embeddings if kind == "glmasr_encoder" else config.max_source_positions
-        return EncoderWindows("bft", 2 * states, is_fixed=True)  # a convolution halves them
+        return EncoderWindows("bft", 2 * states, is_fixed=True)  # a convolution halves the number of frames
     if kind in _WAVEFORM_TYPES:
         return EncoderWindows("bt", WINDOW_SECONDS * 16_000, is_fixed=False)
     if kind == "wav2vec2-bert":

@@ -21,7 +21,7 @@ from .embedded_audio_atri import AtriEmbeddedAudioModel
 from .remote_towers_atri import HUB_ARGUMENTS, UnloadedAudioConfig
 
 
-# Encoders that `AutoModel` does not make of their configuration, with their modules in transformers.
+# Encoders that `AutoModel` does not build from their configuration, with their modules in transformers.
 _ENCODER_CLASSES = {
     "clap_audio_model": ("clap.modeling_clap", "ClapAudioModel"),
     "whisper": ("whisper.modeling_whisper", "WhisperEncoder"),
@@ -48,7 +48,9 @@ class AtriAudioTower(AtriPreTrainedModel):
     def __init__(self, config: PreTrainedConfig):
         if hasattr(config, "mask_time_prob"):
             config.apply_spec_augment = False
-        encoder = _build_encoder(config)  # before, because it settles the kind of attention in the configuration
+        encoder = _build_encoder(
+            config
+        )  # before `super`, because it sets the attention implementation in the configuration
         super().__init__(config)
         self.windows = encoder_windows(config)
         self.encoder = encoder
@@ -66,7 +68,7 @@ class AtriAudioTower(AtriPreTrainedModel):
         """Load a tower that was saved, or any checkpoint of an audio encoder's own class.
 
         Raises:
-            ValueError: weights of the encoder are missing in the checkpoint, as they are in that of a larger model.
+            ValueError: weights of the encoder are missing, for example because the checkpoint is of a larger model.
         """
         trust = kwargs.pop("trust_remote_code", None)
         if config is None:
@@ -80,7 +82,7 @@ class AtriAudioTower(AtriPreTrainedModel):
         tower.encoder, report = encoder_class.from_pretrained(
             pretrained_model_name_or_path, *args, config=config, output_loading_info=True, **kwargs
         )
-        weights = tower.encoder.state_dict()  # the class computes indices and counts
+        weights = tower.encoder.state_dict()  # buffers of integers, such as indices, are computed
         if missing := sorted(name for name in report["missing_keys"] if weights[name].is_floating_point()):
             raise ValueError(
                 f"{pretrained_model_name_or_path} lacks {len(missing)} weights of {encoder_class.__name__}, such as "
@@ -92,7 +94,7 @@ class AtriAudioTower(AtriPreTrainedModel):
     def save_pretrained(  # type: ignore[override]
         self, save_directory: str | PathLike, **kwargs: Any
     ) -> None:
-        """Save the encoder as its own class does, so that it can also be loaded with that."""
+        """Save the encoder as its own class does, so that this class can load it too."""
         self.encoder.save_pretrained(save_directory, **kwargs)
 
     def get_correct_attn_implementation(self, requested_attention: str | None, is_init_check: bool = False) -> str:
@@ -161,7 +163,7 @@ class AtriAudioTower(AtriPreTrainedModel):
         )
 
     def _cut(self, input_features: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Windows `(batch_size * windows, frames, width)`, and the rows that are covered, `(batch_size, windows)`."""
+        """Windows `(batch_size * windows, frames, width)`, and the number of covered rows, `(batch_size, windows)`."""
         if input_features.ndim != 3:
             raise ValueError(
                 f"`input_features` must have shape (batch_size, num_frames, width); got {tuple(input_features.shape)}."
@@ -198,12 +200,12 @@ class AtriAudioTower(AtriPreTrainedModel):
             )
 
     def _groups(self, covered: Tensor, is_used: Tensor) -> list[tuple[Tensor | slice, int]]:
-        """Windows that are encoded together, as their indices and their number of rows."""
+        """The groups of windows that are encoded together: their indices, and the number of rows of each window."""
         if torch.compiler.is_exporting():
             if not self.windows.is_fixed:
                 raise ValueError(
-                    f"{type(self.encoder).__name__} cannot be exported as an audio tower: windows of each length are "
-                    "encoded by themselves, and a graph does not know the lengths."
+                    f"{type(self.encoder).__name__} cannot be exported as an audio tower: windows of each length "
+                    "are encoded separately, and the lengths are not known when the graph is traced."
                 )
             return [(slice(None), self.windows.frames)]
         lengths = torch.tensor([self.windows.rows(count) if count else 0 for count in covered.tolist()])
@@ -215,7 +217,7 @@ class AtriAudioTower(AtriPreTrainedModel):
     def _encode(self, windows: Tensor, options: dict[str, Any]) -> BaseModelOutputWithPooling:
         """Encode windows of one length, `(windows, rows, width)`."""
         inputs = _arrange(windows.to(self.encoder.dtype), self.windows.layout)
-        if self.config.model_type == "clap_audio_model":  # its fusion is for clips that were cut at random
+        if self.config.model_type == "clap_audio_model":  # fusion is only for randomly cut clips
             options = options | {"is_longer": torch.zeros(len(windows), 1, dtype=torch.bool, device=windows.device)}
         outputs = self.encoder(inputs, **options)
         states = getattr(outputs, "last_hidden_state", None)
@@ -226,7 +228,7 @@ class AtriAudioTower(AtriPreTrainedModel):
                 f"{type(self.encoder).__name__} cannot be an audio tower: it returns no `last_hidden_state`, but "
                 f"{sorted(outputs)}."
             )
-        if states.ndim == 4:  # a map of frequencies and times
+        if states.ndim == 4:  # axes of frequency and time
             states = states.flatten(2).transpose(1, 2)
         pooled = getattr(outputs, "pooler_output", None)
         layers = getattr(outputs, "hidden_states", None)
@@ -254,7 +256,7 @@ def _build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
             f"`audio_config` is of type {config.model_type!r}, which {_reason(config)}. Use an audio encoder: "
             f"{', '.join(sorted(AUDIO_ENCODER_TYPES))}, or atri_audio_model (CED)."
         )
-    # The code of a repository already runs if its configuration does.
+    # A configuration from a repository has been loaded by running its code, so its model code is trusted too.
     encoder = AutoModel.from_config(config, trust_remote_code=not is_ours)
     if encoder.main_input_name not in ("input_features", "input_values"):
         raise ValueError(
@@ -264,14 +266,14 @@ def _build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
 
 
 def _reason(config: PreTrainedConfig) -> str:
-    """Why a model of transformers is no audio encoder."""
+    """Why a model of transformers cannot be used as an audio encoder, for an error message."""
     model_class = MODEL_MAPPING.get(type(config), None)
     name = model_class.main_input_name if isinstance(model_class, type) else "input_ids"
     if name not in ("input_features", "input_values"):
         return f"reads {name}, not sound"
     if config.is_encoder_decoder:
-        return "is an encoder and a decoder, which cannot be taken apart here"
-    return "is not known to give hidden states of windows of sound"
+        return "has an encoder and a decoder, which are not separated here"
+    return "is not a supported audio encoder"
 
 
 def _options_of(encoder: PreTrainedModel) -> frozenset[str]:
@@ -318,7 +320,7 @@ def build_audio_model(config: PreTrainedConfig) -> AtriAudioModel | AtriEmbedded
     Raises:
         ValueError: it is not the configuration of an audio encoder.
     """
-    # By name, because transformers may import the configuration's file twice where it comes from the Hub.
+    # By type name, because transformers may import the configuration's file twice if it comes from the Hub.
     towers: tuple[Any, ...] = (AtriAudioModel, AtriEmbeddedAudioModel)
     own = {tower.config_class.model_type: tower for tower in towers}
     return own.get(config.model_type, AtriAudioTower)._from_config(config)

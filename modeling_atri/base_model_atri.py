@@ -1,4 +1,4 @@
-"""What the model and all audio towers share: the base class, and the checks and means of their inputs."""
+"""The base class of the model and all audio towers, and functions that they share."""
 
 from collections.abc import Collection, Iterable
 from importlib import import_module

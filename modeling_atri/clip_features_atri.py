@@ -1,4 +1,4 @@
-"""What all feature extractors share: clips in any form, one at a time, and batches of their features."""
+"""Base of the feature extractors for sounds: features of clips in any form, and batches of them."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any

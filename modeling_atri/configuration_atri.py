@@ -114,8 +114,8 @@ class AtriAudioConfig(PreTrainedConfig):
 
 @auto_docstring(
     checkpoint="mispeech/ced-base",
-    custom_intro="Configuration of an [`AtriEmbeddedAudioModel`], which stands for an audio tower: the embeddings of "
-    "the sounds were computed before, by another model or at another time.",
+    custom_intro="Configuration of an [`AtriEmbeddedAudioModel`], which takes stored embeddings of sounds instead of "
+    "the sounds themselves.",
 )
 @strict
 class AtriEmbeddedAudioConfig(PreTrainedConfig):
@@ -125,10 +125,10 @@ class AtriEmbeddedAudioConfig(PreTrainedConfig):
     source (`str`, *optional*):
         Name of the model that made them, for people.
     fingerprint (`str`, *optional*):
-        What identifies that model in an embedding store, see [`~encode.audio_fingerprint`].
+        Fingerprint of that model, see [`~encode.audio_fingerprint`].
     normalized (`bool`, *optional*):
-        Whether the embeddings have length 1. Embeddings of another kind are refused if the model has an audio head;
-        without one, the model normalises them. Default: not known.
+        Whether the embeddings have length 1. If the model has an audio head, other embeddings are refused; without
+        one, the model normalises them. Default: not known, and not checked.
     """
 
     model_type = "atri_embedded_audio"
@@ -158,7 +158,7 @@ class AtriConfig(PreTrainedConfig):
     r"""
     audio_config (`PreTrainedConfig` or `dict`, *optional*):
         Configuration of the audio tower: an `AtriAudioConfig` (CED), that of any audio encoder of transformers (CLAP,
-        AST, Whisper, wav2vec2, ...), or an `AtriEmbeddedAudioConfig` for embeddings that were computed before.
+        AST, Whisper, wav2vec2, ...), or an `AtriEmbeddedAudioConfig` for stored embeddings.
         Defaults to CED-Base.
     text_config (`PreTrainedConfig` or `dict`, *optional*):
         Configuration of the text tower: any encoder that `AutoConfig` knows. Defaults to the SONAR text encoder, an
@@ -269,14 +269,14 @@ def _audio_config_of(values: dict[str, Any]) -> PreTrainedConfig:
         return load_audio_config(values)
     if model_type not in CONFIG_MAPPING:
         raise ValueError(
-            f"`audio_config` is of type {model_type!r}, which transformers does not know. Use an audio encoder of "
+            f"`audio_config` is of type {model_type!r}, which transformers does not have. Use an audio encoder of "
             "transformers, or load the repository that defines this type with `trust_remote_code=True`."
         )
     return CONFIG_MAPPING[model_type](**values)
 
 
 def _model_class(config: PreTrainedConfig) -> type | None:
-    """The class that `AutoModel` makes of a configuration, where it is known."""
+    """The model class that `AutoModel` builds from a configuration; None if there is none."""
     return import_module("transformers.models.auto.modeling_auto").MODEL_MAPPING.get(type(config), None)
 
 

@@ -1,4 +1,4 @@
-"""Embeddings in the place of sounds: the tower and the feature extractor of clips that were embedded before."""
+"""Stored embeddings instead of sounds: the tower and the feature extractor for clips that are already embedded."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,7 +17,7 @@ from .clip_features_atri import as_columns
 from .configuration_atri import IS_REMOTE_CODE, AtriEmbeddedAudioConfig
 
 
-@auto_docstring(custom_intro="Stands for an audio tower where the embeddings of the sounds were computed before.")
+@auto_docstring(custom_intro="Takes stored embeddings of sounds instead of an audio tower, and returns them.")
 class AtriEmbeddedAudioModel(AtriPreTrainedModel):
     config: AtriEmbeddedAudioConfig  # type: ignore[assignment]
     base_model_prefix = "audio_model"
@@ -53,7 +53,7 @@ class AtriEmbeddedAudioModel(AtriPreTrainedModel):
 
 class AtriEmbeddingExtractor(FeatureExtractionMixin):
     r"""
-    Takes vectors in the place of sounds, for models with an [`AtriEmbeddedAudioModel`].
+    Takes vectors instead of sounds, for models with an [`AtriEmbeddedAudioModel`].
 
     Args:
         feature_size (`int`, *optional*, defaults to 512):
@@ -72,7 +72,7 @@ class AtriEmbeddingExtractor(FeatureExtractionMixin):
 
     @property
     def takes(self) -> str:
-        """A sentence for people who pass a sound: what the model takes in its place."""
+        """A sentence for error messages that says what the model takes instead of sounds."""
         of_model = f" that {self.source} makes" if self.source else ""
         return (
             f"This model has no audio tower. Pass the embedding{of_model} of the sound instead, a vector of "
@@ -85,7 +85,7 @@ class AtriEmbeddingExtractor(FeatureExtractionMixin):
         """One embedding, checked, as `(1, feature_size)`, float32.
 
         Raises:
-            ValueError: it is a sound, or it is not `feature_size` finite numbers.
+            ValueError: the clip is a sound, or not `feature_size` finite numbers.
         """
         if is_recording(clip) or source_rate is not None:
             raise ValueError(f"Cannot use {name_of_sound(clip, name)}. {self.takes}")
@@ -94,11 +94,11 @@ class AtriEmbeddingExtractor(FeatureExtractionMixin):
             raise ValueError(f"Cannot use {name} of shape {tuple(np.shape(vector))}. {self.takes}")
         vector = torch.as_tensor(np.array(vector, dtype=np.float32))
         if not torch.isfinite(vector).all():
-            raise ValueError(f"Cannot use {name}: the embedding holds NaN or infinity.")
+            raise ValueError(f"Cannot use {name}: the embedding has NaN or infinity.")
         return vector[None]
 
     def num_frames(self, num_samples: int) -> int:
-        """Frames of a clip: an embedding is one, however long the sound was."""
+        """Number of frames of a clip, which is always 1."""
         return 1
 
     def pad_features(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -107,7 +107,7 @@ class AtriEmbeddingExtractor(FeatureExtractionMixin):
         return stacked, torch.ones(stacked.shape[:2], dtype=torch.long)
 
     def is_silent(self, features: Tensor) -> bool:
-        """Whether an embedding says nothing, because all of its numbers are zero."""
+        """Whether all numbers of an embedding are zero."""
         return not bool(features.any())
 
     def __call__(
@@ -144,7 +144,7 @@ class AtriEmbeddingExtractor(FeatureExtractionMixin):
         return_tensors: str | TensorType | None = None,
         **kwargs,
     ) -> BatchFeature:
-        """Stack what calls returned for single embeddings, as collators of transformers do.
+        """Stack the outputs of calls for single embeddings, as collators of transformers do.
 
         Raises:
             ValueError: there are no `input_features`, or one is not `feature_size` finite numbers.

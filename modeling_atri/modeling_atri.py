@@ -180,7 +180,7 @@ class AtriModel(AtriPreTrainedModel):
         trust_remote_code: bool | None = None,
         **kwargs: Any,
     ) -> "AtriModel":
-        """Same as in transformers. `trust_remote_code=True` allows an audio encoder that is code of the repository."""
+        """Same as in transformers. `trust_remote_code=True` allows an audio encoder with code in the repository."""
         if trust_remote_code:
             hub_arguments = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
             found = cast(Any, config)
@@ -311,8 +311,8 @@ class AtriModel(AtriPreTrainedModel):
         text_pooler_output (`torch.Tensor` of shape `(num_texts, hidden_size)`, *optional*):
             The `pooler_output` of the text tower for the captions, if it is already known; replaces `input_ids`.
         audio_embeds (`torch.Tensor` of shape `(num_audios, projection_dim)`, *optional*):
-            Projected and L2-normalised embeddings of the clips, if they are already known. They replace
-            `input_features` and are used as they are.
+            Projected and L2-normalised embeddings of the clips, if they are already known. They are used unchanged,
+            instead of `input_features`.
         return_loss (`bool`, *optional*):
             Whether to return the InfoNCE loss with caption i as the positive of clip i, which needs as many captions
             as clips. The objectives over several languages are in `modeling_atri.trainer.losses`.

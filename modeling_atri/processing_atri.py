@@ -244,7 +244,7 @@ class AtriProcessor(ProcessorMixin):
     def from_pretrained(
         cls, pretrained_model_name_or_path: str | PathLike, *args: Any, trust_remote_code: bool | None = None, **kwargs
     ) -> "AtriProcessor":
-        """Same as in transformers. `trust_remote_code=True` also loads an extractor that is code of the repository."""
+        """Same as in transformers. `trust_remote_code=True` also loads an extractor with code in the repository."""
         if not trust_remote_code:
             return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         with trusting(pretrained_model_name_or_path, kwargs):

@@ -1,4 +1,4 @@
-"""Audio encoders whose code is a part of a repository: it is saved with a model, and loaded where it is trusted."""
+"""Audio encoders with code from a repository: saving this code with a model, and loading it if it is trusted."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,15 +11,15 @@ from transformers.configuration_utils import PreTrainedConfig
 from transformers.dynamic_module_utils import custom_object_save, get_class_from_dynamic_module
 
 
-# Arguments of `from_pretrained` that say where and how files are found.
+# Arguments of `from_pretrained` for finding files.
 HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "revision", "token")
 
-# The repository whose code may be loaded at this moment, with its hub arguments.
+# The repository whose code may currently be loaded, with its hub arguments.
 _trusted: ContextVar[tuple[str, dict[str, Any]] | None] = ContextVar("trusted repository", default=None)
 
 
 class UnloadedAudioConfig(PreTrainedConfig):
-    """Stands for the configuration of an audio encoder while the code of its repository is not loaded."""
+    """Placeholder for the configuration of an audio encoder while the code of its repository is not loaded."""
 
     model_type = "atri_unloaded_audio"
 
@@ -31,7 +31,7 @@ class UnloadedAudioConfig(PreTrainedConfig):
 
 @contextmanager
 def trusting(source: str | PathLike, hub_arguments: Mapping[str, Any]) -> Iterator[None]:
-    """Allow `load_class` to load code of this repository."""
+    """Within this context, `load_class` may load code of this repository."""
     arguments = {name: hub_arguments[name] for name in HUB_ARGUMENTS if name in hub_arguments}
     token = _trusted.set((str(source), arguments))
     try:
@@ -41,7 +41,7 @@ def trusting(source: str | PathLike, hub_arguments: Mapping[str, Any]) -> Iterat
 
 
 def load_class(reference: str) -> tuple[Any, str] | None:
-    """Load a class of the trusted repository, such as `modeling_dasheng.DashengModel`; None if none is trusted.
+    """Load a class of the trusted repository, such as `modeling_dasheng.DashengModel`; None without one.
 
     Returns the class and the name of its repository.
     """
@@ -53,7 +53,7 @@ def load_class(reference: str) -> tuple[Any, str] | None:
 
 
 def load_audio_config(values: Mapping[str, Any]) -> PreTrainedConfig:
-    """The configuration of an audio encoder from its saved values, by the repository's code if that is trusted."""
+    """The configuration of an audio encoder from its saved values; a placeholder if the repository is not trusted."""
     loaded = load_class(values["auto_map"]["AutoConfig"])
     if loaded is None:
         return UnloadedAudioConfig(values=dict(values))
@@ -67,7 +67,8 @@ def load_audio_config(values: Mapping[str, Any]) -> PreTrainedConfig:
 def code_of(classes: Iterable[type | None]) -> dict[str, type]:
     """The classes whose code is saved with a model, by the auto classes that load them.
 
-    As in transformers, these are the classes of repositories and those that `register_for_auto_class` was called on.
+    As in transformers, these are classes that come from repositories, and classes that were registered with
+    `register_for_auto_class`.
     """
     others: list[Any] = [
         owner for owner in classes if owner is not None and not owner.__module__.startswith("transformers.")
@@ -76,12 +77,12 @@ def code_of(classes: Iterable[type | None]) -> dict[str, type]:
 
 
 def references_to(code: Mapping[str, type]) -> dict[str, str]:
-    """What `auto_map` says of classes whose files are in the folder of the model."""
+    """The entries of `auto_map` for classes whose files are in the folder of the model."""
     return {name: f"{owner.__module__.rpartition('.')[2]}.{owner.__name__}" for name, owner in code.items()}
 
 
 def save_code_beside(json_file: str | PathLike, code: Mapping[str, type]) -> None:
-    """Copy the files of classes, and what they import from beside them, into the folder of a file that names them."""
+    """Copy the files of classes, and the files beside them that they import, into the folder of `json_file`."""
     for owner in code.values():
         custom_object_save(owner, Path(json_file).parent)
 

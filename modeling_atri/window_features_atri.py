@@ -1,4 +1,4 @@
-"""Sounds as the feature extractor of an audio model takes them, in windows of the model's length."""
+"""Features of sounds for the audio encoders of transformers, in windows of the length that the model takes."""
 
 import copy
 import math
@@ -21,7 +21,7 @@ from .configuration_atri import IS_REMOTE_CODE
 from .remote_towers_atri import code_of, load_class, references_to, save_code_beside, trusting
 
 
-# Window of an extractor that is not known here, in seconds: the length of AudioSet's clips.
+# Default window for other extractors, in seconds: the length of AudioSet's clips.
 _UNKNOWN_WINDOW_SECONDS = 10
 
 
@@ -30,11 +30,11 @@ class _Rule:
     """How clips are cut for one kind of extractor, in samples.
 
     Attributes:
-        windows: what the encoder gets.
+        windows: the windows that the encoder takes.
         num_samples: length of a full window.
-        hop: samples of one row.
-        overhang: a row is covered by sound if it begins so many samples before the end.
-        min_rest: a rest of a clip that is shorter gives no row, and is left out.
+        hop: number of samples per row.
+        overhang: a row counts as covered if it begins more than this number of samples before the end of the sound.
+        min_rest: shortest remainder of a clip that makes a window; shorter ones give no row, and are left out.
     """
 
     windows: EncoderWindows
@@ -48,18 +48,18 @@ class AtriWindowFeatureExtractor(AtriClipExtractor):
     r"""
     The feature extractor of an audio model of transformers, for clips of any length.
 
-    A clip is cut into windows of the model's length, one after the other and without overlap, and each goes through
-    the model's own extractor alone. The extractor fills the last window up as the model was trained to have it: CLAP's
-    repeats it, Whisper's adds silence up to 30 s, AST's adds frames of zeros. Models that take waveforms of any length
-    (wav2vec2 and its relatives, PE-Audio) get windows of up to `window_seconds`, the last one as short as it is.
-    Nothing is drawn at random: a window is never longer than the model takes, so that no part of it is cut out, and
-    the fusion of CLAP's longer clips is not used.
+    A clip is cut into consecutive windows of the model's length, without overlap. The model's own extractor processes
+    each window separately, and fills up the last one as in the training of the model: CLAP's extractor repeats the
+    sound, Whisper's adds silence up to 30 s, and AST's adds frames of zeros. Models that take waveforms of any length
+    (wav2vec2 and its relatives, PE-Audio) get windows of up to `window_seconds`, and the last one is not filled up.
+    Features never depend on chance: no window is longer than the model takes, so the extractor does not cut out a
+    random part, and CLAP's fusion, which it uses for longer clips, is not used.
 
     Args:
         feature_extractor: the model's feature extractor, or its settings as a `dict`.
         window_seconds (`float`, *optional*): length of a window, for models that take any length. Default: 30 s for
-            waveforms, 10 s for an extractor of a repository's own code. It must be the length that the model was
-            described with, see `describe_windows`.
+            waveforms, 10 s for extractors with code in a repository. It must equal the length in the model's
+            configuration, see `describe_windows`.
         min_num_samples (`int`, *optional*): shortest clip accepted, in samples. Default: 0.15 s.
 
     Example:
@@ -91,8 +91,8 @@ class AtriWindowFeatureExtractor(AtriClipExtractor):
             setattr(self, name, value)
         if getattr(extractor, "dither", 0):
             raise ValueError(
-                f"The {type(extractor).__name__} adds random noise (`dither` is {extractor.dither}), so that a clip "
-                "has a new embedding each time. Set its `dither` to 0.0."
+                f"The {type(extractor).__name__} adds random noise (`dither` is {extractor.dither}), so the embedding "
+                "of a clip would change each time. Set its `dither` to 0.0."
             )
         self.feature_extractor = extractor
         self.window_seconds = window_seconds
@@ -103,7 +103,7 @@ class AtriWindowFeatureExtractor(AtriClipExtractor):
 
     @property
     def windows(self) -> EncoderWindows:
-        """What the model gets; `describe_windows` compares it with the model's configuration."""
+        """The windows that the model gets; `describe_windows` compares them with the model's configuration."""
         return self._rule.windows
 
     def to_dict(self) -> dict[str, Any]:
@@ -123,7 +123,7 @@ class AtriWindowFeatureExtractor(AtriClipExtractor):
     def from_pretrained(
         cls, pretrained_model_name_or_path: str | PathLike, *args: Any, **kwargs: Any
     ) -> "AtriWindowFeatureExtractor":
-        """Same as in transformers. `trust_remote_code=True` also loads an extractor that is code of the repository."""
+        """Same as in transformers. `trust_remote_code=True` also loads an extractor with code in the repository."""
         if not kwargs.pop("trust_remote_code", None) and not IS_REMOTE_CODE:
             return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         with trusting(pretrained_model_name_or_path, kwargs):
@@ -135,7 +135,7 @@ class AtriWindowFeatureExtractor(AtriClipExtractor):
         self.save_code_beside(json_file_path)
 
     def save_code_beside(self, json_file: str | PathLike) -> None:
-        """Copy the code of an extractor that came from a repository into the folder of a file that names it."""
+        """Copy the code of an extractor that came from a repository into the folder of `json_file`."""
         save_code_beside(json_file, code_of([type(self.feature_extractor)]))
 
     def spans(self, num_samples: int) -> list[tuple[int, int]]:
@@ -165,7 +165,7 @@ class AtriWindowFeatureExtractor(AtriClipExtractor):
         return torch.cat([rows, mask[:, None]], dim=1)
 
     def _rows(self, samples: Tensor) -> Tensor:
-        """What the wrapped extractor makes of one window, `(rows, feature_size)`."""
+        """Features of one window from the wrapped extractor, `(rows, feature_size)`."""
         batch = _extract(self._without_draws, samples)
         rows = _to_rows(_features_of(batch)[0], self.windows.layout)
         if not self.windows.is_fixed and "attention_mask" in batch:
@@ -173,7 +173,7 @@ class AtriWindowFeatureExtractor(AtriClipExtractor):
         return rows
 
     def pad_features(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Stack clips of shape `(rows, feature_size + 1)` and several lengths.
+        """Stack clips of shape `(rows, feature_size + 1)`, whose numbers of rows may differ.
 
         Returns `input_features` of shape `(clips, longest, feature_size)` and `input_features_mask`, int64 of shape
         `(clips, longest)`.
@@ -191,13 +191,13 @@ class AtriWindowFeatureExtractor(AtriClipExtractor):
         return torch.cat([clip, mask[:, None].to(clip.dtype)], dim=1)[:rows]
 
     def is_silent(self, features: Tensor) -> bool:
-        """Whether the rows that a clip's sound covers are equal in each window: all samples are zero or nearly so."""
+        """Whether, in each window, all rows that sound covers are equal, because all samples are zero or nearly so."""
         windows = (window[window[:, -1] == 1] for window in features.split(self.windows.frames))
         return all(torch.equal(window.amin(dim=0), window.amax(dim=0)) for window in windows)
 
 
 def describe_windows(config: PreTrainedConfig, feature_extractor: AtriWindowFeatureExtractor) -> None:
-    """Write into an audio configuration how the feature extractor cuts clips, where that is not known of its type."""
+    """Write a feature extractor's windows into an audio configuration, unless its model type already has them."""
     wanted = feature_extractor.windows
     values = {"window_frames": wanted.frames, "input_layout": wanted.layout, "has_fixed_windows": wanted.is_fixed}
     try:
@@ -223,14 +223,14 @@ def _extractor_of(feature_extractor: SequenceFeatureExtractor | Mapping[str, Any
             extractor_class.register_for_auto_class()
     if extractor_class is None:
         raise ValueError(
-            f"`feature_extractor` is of type {name!r}, which transformers does not know. If it is code of a "
+            f"`feature_extractor` is of type {name!r}, which transformers does not have. If its code is in the "
             "repository, load the processor with `trust_remote_code=True`."
         )
     return extractor_class.from_dict(dict(feature_extractor))
 
 
 def _rule_of(extractor: Any, window_seconds: float | None, min_num_samples: int) -> _Rule:
-    """How clips are cut for an extractor."""
+    """The rule by which clips are cut for an extractor."""
     kind, rate = type(extractor).__name__, extractor.sampling_rate
     if kind == "ClapFeatureExtractor":
         samples, hop = extractor.nb_max_samples, extractor.hop_length
@@ -239,7 +239,7 @@ def _rule_of(extractor: Any, window_seconds: float | None, min_num_samples: int)
         windows = EncoderWindows("bft", extractor.nb_max_frames, True)
         return _fixed(kind, window_seconds, _Rule(windows, extractor.n_samples, extractor.hop_length))
     if kind == "ASTFeatureExtractor":
-        # Frames of 400 samples every 160 samples, and none that reaches over the end.
+        # Frames of 400 samples every 160 samples; no frame extends past the end of the sound.
         windows = EncoderWindows("btf", extractor.max_length, True)
         samples = 400 + 160 * (extractor.max_length - 1)
         return _fixed(kind, window_seconds, _Rule(windows, samples, hop=160, overhang=399, min_rest=400))
@@ -250,14 +250,14 @@ def _rule_of(extractor: Any, window_seconds: float | None, min_num_samples: int)
     if kind == "PeAudioFeatureExtractor":
         samples = samples // extractor.hop_length * extractor.hop_length
         return _Rule(EncoderWindows("b1t", samples, is_fixed=False, step=extractor.hop_length), samples)
-    if kind == "SeamlessM4TFeatureExtractor":  # pairs of such frames
+    if kind == "SeamlessM4TFeatureExtractor":  # each row is a pair of such frames
         frames = (1 + (samples - 400) // 160) // 2
         return _Rule(EncoderWindows("btf", frames, is_fixed=False), samples, min_rest=560)
     return _probed_rule(extractor, window_seconds, min_num_samples)
 
 
 def _probed_rule(extractor: Any, window_seconds: float | None, min_num_samples: int) -> _Rule:
-    """How clips are cut for an extractor that is not known, from what it makes of one and of two seconds of sound."""
+    """The rule for an extractor of another type, from its features for one and for two seconds of sound."""
     rate = extractor.sampling_rate
     shapes = []
     for seconds in (1, 2):
@@ -271,14 +271,14 @@ def _probed_rule(extractor: Any, window_seconds: float | None, min_num_samples: 
     layout = "b" + "".join(names)
     if layout not in INPUT_LAYOUTS:
         raise ValueError(
-            f"The {type(extractor).__name__} makes features of the shapes {shapes[0]} and {shapes[1]} of one and two "
+            f"The {type(extractor).__name__} makes features of shapes {shapes[0]} and {shapes[1]} from one and two "
             f"seconds of sound. A window must have one of the layouts {', '.join(INPUT_LAYOUTS)} (b: batch, t: time, "
             "f: bins)."
         )
     if is_fixed and window_seconds is None:
         raise ValueError(
             f"All windows of the {type(extractor).__name__} have {shapes[0][axis]} frames. Pass `window_seconds`, the "
-            "length of sound that they hold."
+            "length of their sound."
         )
     samples = round((window_seconds or _UNKNOWN_WINDOW_SECONDS) * rate)
     if is_fixed:
@@ -289,10 +289,10 @@ def _probed_rule(extractor: Any, window_seconds: float | None, min_num_samples: 
 
 
 def _without_draws(extractor: Any) -> Any:
-    """An extractor that makes the same of one window, and leaves NumPy's global generator as it is.
+    """An extractor that makes the same features of one window, without drawing from NumPy's global generator.
 
-    For fusion, CLAP's extractor makes four equal channels of a window, with other mel filters than it has otherwise,
-    and draws a clip of the batch to mark it as longer.
+    With fusion, CLAP's extractor makes four equal channels of a window, with other mel filters than without it, and
+    draws a clip of the batch that it marks as longer.
     """
     if type(extractor).__name__ != "ClapFeatureExtractor" or extractor.truncation != "fusion":
         return extractor
@@ -306,15 +306,17 @@ def _extract(extractor: Any, samples: Tensor) -> Mapping[str, Any]:
 
 
 def _features_of(batch: Mapping[str, Any]) -> Tensor:
-    """The features in the output of an extractor, float32, with the axis of the batch."""
+    """The features in the output of an extractor, float32, with a batch axis."""
     for name in ("input_features", "input_values"):
         if name in batch:
             return torch.as_tensor(batch[name]).float()
-    raise ValueError(f"The model's feature extractor returns {sorted(batch)}, no `input_features` or `input_values`.")
+    raise ValueError(
+        f"The model's feature extractor returns {sorted(batch)}, but neither `input_features` nor `input_values`."
+    )
 
 
 def _to_rows(features: Tensor, layout: str) -> Tensor:
-    """One window without the axis of the batch, as `(rows, columns)`; the reverse of what the tower does."""
+    """One window without the batch axis, as `(rows, columns)`; the inverse of the tower's `_arrange`."""
     rows = features[0] if "1" in layout else features
     if "f" not in layout:
         return rows[:, None]
@@ -332,7 +334,7 @@ def _fixed(kind: str, window_seconds: float | None, rule: _Rule) -> _Rule:
 
 AtriWindowFeatureExtractor.register_for_auto_class()
 if not IS_REMOTE_CODE:
-    # transformers looks a saved class up among those that are registered, each for a configuration. Any key will do.
+    # transformers finds a saved class only if it is registered for a configuration, which may be any key.
     AutoFeatureExtractor.register(AtriWindowFeatureExtractor, AtriWindowFeatureExtractor, exist_ok=True)
 
 __all__ = ["AtriWindowFeatureExtractor", "describe_windows"]

@@ -102,24 +102,24 @@ class AtriTrainingArguments(TrainingArguments):
     )
     teacher: str | None = option(
         None,
-        "teach: model whose text embeddings of the anchor's captions are learnt: folder or Hub id of an ATRI, CLAP, "
-        "PE-Audio or sentence-transformers model. Default: the column teacher_embedding of the training data, or "
-        "without one the model itself as it is at the start.",
+        "teach: folder or Hub id of the model that embeds the anchor's captions: an ATRI, CLAP, PE-Audio or "
+        "sentence-transformers model. Default: the column teacher_embedding of the training data. Without one, the "
+        "model itself before the first step (not in `atri teach`, which needs one of the two).",
     )
     distill_weight: NonNegative = option(
         1.0, "teach: weight of the mean squared distance of each caption to the teacher's embedding."
     )
     teach_audio: str = option(
         "akcl",
-        "teach: what is added where the training data have sounds or their embeddings. kcl: every language with the "
-        "frozen audio. akcl: half of that, and half with the teacher's embeddings as negatives of one another. none: "
-        "nothing.",
+        "teach: contrastive term that is added if the training data have sounds or audio embeddings. kcl: each "
+        "language with the frozen audio. akcl: half of kcl, and half the same with the teacher's embeddings instead "
+        "of the audio. none: no such term.",
         choices=TEACH_AUDIO,
     )
     hold_languages: list[str] | None = option(
         None,
-        "teach: languages that the model knows already and is to keep as they are. Their captions learn the model's "
-        "own embeddings at the start, in place of the teacher's.",
+        "teach: languages whose embeddings are to stay as they are. Their captions are trained towards the "
+        "embeddings of the model itself before the first step, instead of the teacher's.",
     )
     embed_regularization: bool = option(False, "mlclap: add ml-clap's regulariser of the embeddings.")
     exact_step: bool = option(
@@ -152,8 +152,8 @@ class AtriTrainingArguments(TrainingArguments):
     freeze_audio: bool = option(False, "Do not train the audio tower. Its projection is trained.")
     freeze_audio_head: bool = option(
         False,
-        "Do not train the projection of the audio tower. With freeze_audio, embeddings of the model itself can then "
-        "stand in the place of recordings.",
+        "Do not train the projection of the audio tower. Together with freeze_audio, this allows embeddings that the "
+        "model itself made instead of recordings.",
     )
     freeze_text: bool = option(
         False, "Do not train the text tower, and run it without dropout. Its projection is trained."
@@ -280,19 +280,19 @@ class AtriTrainingArguments(TrainingArguments):
         changes = [name for name in ("mix_probability", "patch_dropout", "audio_learning_rate") if getattr(self, name)]
         if changes or self.augmentation is not None:
             raise ValueError(
-                f"{self.objective} leaves the audio side as it is and embeds every clip once, whole: leave out "
+                f"{self.objective} freezes the audio side and embeds every clip once, as a whole: leave out "
                 f"{' and '.join(f'`{name}`' for name in changes) or 'the augmentation'}."
             )
         if self.distill_weight == 0 and self.teach_audio == "none":
-            raise ValueError("With `distill_weight` 0 and `teach_audio` 'none' there is no loss. Give one of them.")
+            raise ValueError("With `distill_weight` 0 and `teach_audio` 'none', there is no loss. Change one of them.")
         if self.hold_languages is not None:
             self.hold_languages = resolve_languages(self.hold_languages)
             others = [code for code in self.languages if code != self.anchor_language]
             if wrong := [code for code in self.hold_languages if code not in others]:
                 raise ValueError(
-                    f"`hold_languages` has {', '.join(wrong)}, but only languages of the run other than the anchor "
-                    f"can be held: {', '.join(others) or 'there are none'}. Their captions are needed, so add them "
-                    "to `languages`."
+                    f"`hold_languages` has {', '.join(wrong)}, but only `languages` other than the anchor can be "
+                    f"held: {', '.join(others) or 'there are none'}. Their captions are needed, so add them to "
+                    "`languages`."
                 )
 
     def _check_adapter(self) -> None:

@@ -160,7 +160,7 @@ def teach_loss(
     audio_term: str = "akcl",
     shard: Shard | None = None,
 ) -> Tensor:
-    """Teaching: the captions of all languages learn the embeddings that a frozen teacher gives to the anchor's.
+    """Teaching: train captions in all languages towards a frozen teacher's embeddings of the anchor's captions.
 
     Let e be the teacher's embeddings of the N captions in the anchor language, a those of the clips by the frozen
     audio side, and t_k those of the captions in language k, of K languages including the anchor. The loss is
@@ -170,22 +170,22 @@ def teach_loss(
     - `"akcl"`: `1/(2K) sum_k A(a, t_k) + 1/(2K) sum_k A(e, t_k)`,
     - `"none"`: 0,
 
-    and A is the symmetric InfoNCE of `info_nce_loss`. The sum over any draw of languages that is uniform and without
-    replacement is an unbiased estimate of that over all. This objective is this project's own. Its first term is that
-    of sentence distillation (Reimers and Gurevych 2020, https://arxiv.org/abs/2004.09813).
+    and A is the symmetric InfoNCE of `info_nce_loss`. With languages that are drawn uniformly and without replacement,
+    the loss is an unbiased estimate of that over all languages. This objective is this project's own. Its first term
+    is that of sentence distillation (Reimers and Gurevych 2020, https://arxiv.org/abs/2004.09813).
 
     Args:
         audio_embeds (`torch.Tensor` of shape `(N, D)`, *optional*): L2-normalised. None if the rows have no sounds,
             which the audio term `"none"` allows.
         text_embeds (`torch.Tensor` of shape `(K, N, D)`): L2-normalised; row k holds the N captions in language k.
-        teacher_embeds (`torch.Tensor` of shape `(N, D)` or `(K, N, D)`): L2-normalised e. With K rows, row k replaces
-            e in the terms of language k.
+        teacher_embeds (`torch.Tensor` of shape `(N, D)` or `(K, N, D)`): L2-normalised e, the same for all languages
+            or one for each language.
         scale (`torch.Tensor` or `float`): Inverse temperature, 1 / tau.
         ids (`torch.Tensor` of shape `(N,)`, *optional*): Items with equal id are positives of one another, in A only.
         distill_weight (`float`, *optional*, defaults to 1.0): Weight of the squared distances, at least 0.
         audio_term (`str`, *optional*, defaults to `"akcl"`): `"akcl"`, `"kcl"` or `"none"`.
-        shard (`Shard`, *optional*): This process's place in a batch that is spread over several processes. The
-            distances need its own rows only.
+        shard (`Shard`, *optional*): This process's place in a batch that is spread over several processes. Distances
+            are computed for its own rows only.
 
     Returns:
         `torch.Tensor` of shape `()`.
@@ -225,7 +225,7 @@ def teach_weights(num_drawn: int, audio_term: str) -> list[tuple[float, float]]:
 
 
 def teacher_targets(teacher_embeds: Tensor, text_embeds: Tensor) -> Tensor:
-    """The teacher's embeddings for each language, `(K, N, D)`, like the captions' `text_embeds`.
+    """The teacher's embeddings for each language, in the shape `(K, N, D)` of the captions' `text_embeds`.
 
     Raises:
         ValueError: The shapes do not fit together.
@@ -233,8 +233,8 @@ def teacher_targets(teacher_embeds: Tensor, text_embeds: Tensor) -> Tensor:
     targets = teacher_embeds if teacher_embeds.ndim == 3 else teacher_embeds.expand(len(text_embeds), -1, -1)
     if targets.shape != text_embeds.shape:
         raise ValueError(
-            f"The teacher's embeddings must have the shape {tuple(text_embeds.shape[1:])}, or for each language its "
-            f"own, {tuple(text_embeds.shape)}; got {tuple(teacher_embeds.shape)}."
+            f"The teacher's embeddings must have the shape {tuple(text_embeds.shape[1:])}, or with one set for each "
+            f"language {tuple(text_embeds.shape)}; got {tuple(teacher_embeds.shape)}."
         )
     return targets
 
@@ -242,7 +242,7 @@ def teacher_targets(teacher_embeds: Tensor, text_embeds: Tensor) -> Tensor:
 def squared_distance(text_embeds: Tensor, targets: Tensor, shard: Shard | None = None) -> Tensor:
     """The mean over the rows of `|text - target|^2`, both `(N, D)`, in at least float32.
 
-    Under several processes, the mean of the results over the processes is the mean over all rows.
+    With several processes, the mean of their results is the mean over all rows.
     """
     check_same_shape(text_embeds=text_embeds, targets=targets)
     with torch.autocast(text_embeds.device.type, enabled=False):

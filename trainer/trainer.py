@@ -41,7 +41,7 @@ from .run.progress import brief_callback
 from .run.search import callback_attributes, check_search, default_objective, trial_arguments
 from .step.batch import BatchEncoder, exact_backward, joint_backward, language_targets
 from .step.distributed import average_gradients, batch_shard, told_by_main
-from .teach.preparing import LessonMaker, column_teacher
+from .teach.preparing import TeachingPreparation, column_teacher
 from .teach.teachers import Teacher
 
 
@@ -77,7 +77,7 @@ class AtriTrainer(EvaluatingTrainer):
             given as `processing_class`, its name in [`~transformers.Trainer`].
         train_dataset (*optional*): Rows with `audio`, `audio_id`, `captions` and optional `group_id`, as `load_rows`
             returns them, or rows of any kind that it takes, such as a list of dicts. They may have `audio_embedding`
-            in the place of `audio`. They are checked first, and faulty rows are reported together. With
+            instead of `audio`. They are checked first, and faulty rows are reported together. With
             `on_bad_row="skip"`, faulty rows are left out, and a clip that cannot be decoded is replaced by another
             clip, drawn for the clip and epoch. For the objective `teach`, rows may have neither, and
             `teacher_embedding`.
@@ -89,7 +89,7 @@ class AtriTrainer(EvaluatingTrainer):
         model_init (callable, *optional*): In place of `model`, a function that returns a new model, without an
             argument or with the trial of a search (None outside of one). It is called when the trainer is made, and
             at the beginning of every training, after the random generators were seeded.
-        teacher ([`~trainer.teach.teachers.Teacher`], *optional*): Teacher of the objective `teach`, in place of the
+        teacher ([`~trainer.teach.teachers.Teacher`], *optional*): Teacher of the objective `teach`, instead of the
             arguments' `teacher`, for example one that was loaded with `trust_remote_code`.
         kwargs: Further arguments of [`~transformers.Trainer`], except `compute_metrics`, `compute_loss_func` and
             `preprocess_logits_for_metrics`.
@@ -240,7 +240,7 @@ class AtriTrainer(EvaluatingTrainer):
         args, num_workers = self.args, self.args.dataloader_num_workers
         self._batch_sampler = self._epoch_batches()
         seed, has_stand_ins = self.data_seed, args.on_bad_row == "skip"
-        rows: Any = self.train_dataset if self.lessons is None else self.lessons.rows
+        rows: Any = self.train_dataset if self.teaching_data is None else self.teaching_data.rows
         return DataLoader(
             DrawnRows(rows, args.mix_probability, seed, has_stand_ins),
             batch_sampler=self._batch_sampler,
@@ -354,7 +354,7 @@ class AtriTrainer(EvaluatingTrainer):
         """Train the model, which `model_init` has made by now, as the parent does."""
         if resume_from_checkpoint is None:
             self.set_mel_statistics()
-            self._make_lessons()
+            self._prepare_teaching()
         return super()._inner_training_loop(batch_size, args, resume_from_checkpoint, trial, ignore_keys_for_eval)
 
     def hyperparameter_search(
@@ -418,13 +418,13 @@ class AtriTrainer(EvaluatingTrainer):
     def _get_output_dir(self, trial: Any) -> str:
         return str(self.args.output_dir)  # the arguments of a trial have its own folder
 
-    def _make_lessons(self, checkpoint: str | None = None) -> None:
-        """Make what a run of `teach` trains on, from the model as it is before its first step or at a checkpoint."""
+    def _prepare_teaching(self, checkpoint: str | None = None) -> None:
+        """Prepare the training data of `teach`, with the model before its first step or from a checkpoint."""
         if not self._has_teacher:
             return
         known = read_manifest(Path(checkpoint)).get("teacher") if checkpoint else None
         rng = random_stream(self.data_seed, EXCERPT)
-        maker = LessonMaker(
+        preparation = TeachingPreparation(
             self.args,
             self.atri_model,
             self.processor,
@@ -434,8 +434,8 @@ class AtriTrainer(EvaluatingTrainer):
             teacher=self._teacher,
             column=self._column,
         )
-        self.lessons = maker.make(known)
-        self._run_facts["teacher"] = self.lessons.teacher["fingerprint"]
+        self.teaching_data = preparation.prepare(known)
+        self._run_facts["teacher"] = self.teaching_data.teacher["fingerprint"]
 
     @property
     def _has_teacher(self) -> bool:
@@ -458,7 +458,7 @@ class AtriTrainer(EvaluatingTrainer):
             self.data_collator.mask_level = mel_norm.running_mean.detach().cpu().float()
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        self._make_lessons(resume_from_checkpoint)
+        self._prepare_teaching(resume_from_checkpoint)
         if self._has_own_adapter:
             load_adapter_weights(self.atri_model, resume_from_checkpoint)
         else:
@@ -520,7 +520,7 @@ class AtriTrainer(EvaluatingTrainer):
     def _loss_options(self) -> dict[str, Any]:
         """The options of the loss. The audio term is that of the rows, which may have no sounds."""
         options = self.args.loss_options
-        return options if self.lessons is None else options | {"teach_audio": self.lessons.audio_term}
+        return options if self.teaching_data is None else options | {"teach_audio": self.teaching_data.audio_term}
 
     def compute_loss(
         self,

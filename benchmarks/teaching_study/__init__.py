@@ -1,1 +1,1 @@
-"""The runs of `teaching.py`, the text encoder that some of them use, and the report."""
+"""The runs of `teaching.py`, the pretrained text encoder of some of them, and the report."""

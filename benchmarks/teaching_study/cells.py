@@ -1,4 +1,4 @@
-"""The runs of `teaching.py`: which text encoder, and English alone, all languages at once, or taught."""
+"""The runs of `teaching.py`: each a text encoder, trained on English, on all languages at once, or taught."""
 
 from dataclasses import dataclass
 from pathlib import Path

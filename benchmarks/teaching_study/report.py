@@ -13,8 +13,9 @@ from .cells import ENGLISH, JOINT_AKCL, JOINT_MLCLAP, SEEDS, TEXTS, TITLES
 
 RECALL = "mean_text_to_audio_R@1"
 ENGLISH_RECALL = "eng_Latn_text_to_audio_R@1"
-# Bars, set before the runs: the mean R@1 of the eight languages over the teacher's English R@1; the MRV over that of
-# ML-CLAP on all languages at once; and with a frozen text encoder the CPU time over its.
+# Limits of three quotients, set before the runs: the mean R@1 of the eight languages divided by the teacher's English
+# R@1; the MRV divided by that of ML-CLAP on all languages at once; and, with a frozen text encoder, the CPU time
+# divided by that of ML-CLAP.
 RECALL_BAR, MRV_BAR, TIME_BAR = 0.97, 1 / 3, 1 / 5
 
 Result = dict[str, Any]
@@ -64,7 +65,7 @@ def report(results: list[Result], grid: list[Result]) -> str:
 
     Args:
         results: the runs of `teaching.py`.
-        grid: the runs of `consistency.py`. It has trained the references with a text tower from scratch: the same
+        grid: the runs of `consistency.py`, which include the references with a text tower from scratch: the same
             model on the same data with the same settings, seeds and number of steps.
     """
     results = [*results, *_references(grid)]
@@ -115,7 +116,7 @@ def _figures(runs: dict[str, dict[int, Result]]) -> str:
 
 
 def _bars(runs: dict[str, dict[int, Result]], text: str) -> str | None:
-    """The quotient that each bar is about, of the means over the seeds, with that of each seed."""
+    """For each bar, the quotient of the means over the seeds, and the quotients of the single seeds."""
     bars = [*_BARS, _TIME] if text == "use" else [*_BARS]
     bars = [bar for bar in bars if bar.reference in runs]
     rows = [

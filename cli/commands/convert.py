@@ -29,11 +29,11 @@ DESCRIPTION = """\
 Make an ATRI model and its processor from the weights of other projects, and save them to output_dir. The result is
 loaded, trained and pushed like every other model.
 
-The weights are a released ML-CLAP checkpoint, or a text tower (SONAR or another encoder) and one of
-  --audio    an audio tower (CED, or the encoder of any audio model of transformers); both projection heads are new
-  --clap     a CLAP model: its audio tower, audio head and temperature are kept, so audio embeddings stay what they are
-  --archive  stored embeddings of sounds: the model has no audio tower and embeds texts for this archive
-each as a file, a folder or a Hub id. Train the new heads, for example with `atri train` or `atri teach`.
+The weights are a released ML-CLAP checkpoint (--mlclap), or a text tower (--text: SONAR or another encoder) and one of
+  --audio    an audio tower (CED, or the encoder of an audio model of transformers); both projection heads are new
+  --clap     a CLAP model: its audio tower, audio head and temperature are kept, so audio embeddings do not change
+  --archive  stored embeddings of sounds: the model has no audio tower, and embeds texts for this archive
+New heads have random weights. Train them, for example with `atri train` or `atri teach`.
 
 examples:
   atri convert --mlclap pretrain.pt --tokenizer facebook/nllb-200-distilled-600M mlclap/
@@ -74,13 +74,13 @@ class ConvertArguments:
     sonar: str | None = option(None, "Same as --text.")
     tokenizer: str | None = option(None, "Folder or Hub id. Default: that of --text, unless it is a file.")
     without_audio_tower: bool = option(
-        False, "Save the text side alone, to search embeddings that the audio side makes elsewhere or has made."
+        False, "Save the text side alone, to search audio embeddings that are made elsewhere with the audio side."
     )
-    trust_remote_code: bool = option(False, "Run the code of an audio model that is a part of its repository.")
+    trust_remote_code: bool = option(False, "Run code from the repository of the audio model.")
     audio_heads: PositiveCount | None = option(None, "Attention heads of CED. Default: those published for its width.")
     text_heads: PositiveCount | None = option(None, "Attention heads of SONAR from a file. Default: those published.")
     projection_dim: PositiveCount | None = option(
-        None, "Width of the embedding space under two new heads. Default: 1024. The other sources have their own."
+        None, "With --audio: width of the embedding space. Default: 1024. Other sources have a width of their own."
     )
     temperature: Positive | None = option(
         None,
@@ -99,8 +99,8 @@ class ConvertArguments:
         if kinds == ["clap"] and self.source("text") is None:
             raise ValueError(
                 "--clap needs a text tower: pass --text. CLAP's own text tower cannot be kept, because it embeds a "
-                "text by its first token and an ATRI model by the mean over all tokens. To teach another text tower "
-                "what CLAP's own one knows, use `atri teach --teacher`."
+                "text by its first token, and an ATRI model by the mean over all tokens. To train another text tower "
+                "to embed texts as CLAP does, use `atri teach --teacher`."
             )
         if len(kinds) != 1 or (self.source("text") is None) != (kinds == ["mlclap"]):
             given = " ".join(f"--{name}" for name in _SOURCES if getattr(self, name) is not None)
@@ -110,12 +110,12 @@ class ConvertArguments:
         (self.kind,) = kinds
         if self.kind != "audio" and self.projection_dim is not None:
             raise ValueError(
-                f"--projection_dim is for two new heads; --{self.kind} has an embedding space of its own width."
+                f"--projection_dim is only for --audio; the width of the embedding space of --{self.kind} is fixed."
             )
         if self.kind in ("clap", "archive") and self.audio_heads is not None:
-            raise ValueError(f"--audio_heads is for the audio tower CED; --{self.kind} does not need it.")
+            raise ValueError(f"--audio_heads is only for CED (--audio or --mlclap), not for --{self.kind}.")
         if self.kind == "archive" and self.without_audio_tower:
-            raise ValueError("With --archive, the model has no audio tower anyway. Leave out --without_audio_tower.")
+            raise ValueError("With --archive, the model never has an audio tower. Leave out --without_audio_tower.")
         if self.tokenizer is None and (self.kind == "mlclap" or os.path.isfile(str(self.source("text")))):
             raise ValueError(
                 "Name the text tower's tokenizer with --tokenizer; ML-CLAP and SONAR use the tokenizer of "
@@ -123,7 +123,7 @@ class ConvertArguments:
             )
 
     def source(self, name: str) -> str | None:
-        """What was given for a part, by either of its names."""
+        """The value of an option, by either of its names."""
         other = {"audio": self.ced, "text": self.sonar}.get(name)
         return getattr(self, name) if other is None else other
 
@@ -227,7 +227,7 @@ def _print_model(model: "AtriModel") -> None:
 
 
 def _maker(model: "AtriModel") -> str | None:
-    """The model that embeds the sounds, of a model without an audio tower; None for others."""
+    """For a model without an audio tower, the model that embeds the sounds; None for others."""
     from modeling_atri.configuration_atri import AtriEmbeddedAudioConfig
 
     config: Any = model.config.audio_config

@@ -16,7 +16,7 @@ Write both towers of a saved model as ONNX graphs, with configuration and proces
   audio.onnx   input_features, input_features_mask -> audio_embeds
   text.onnx    input_ids, attention_mask           -> text_embeds
 
-A model without an audio tower has text.onnx alone. The embeddings are projected and L2-normalised, like those of the
+A model without an audio tower has text.onnx only. The embeddings are projected and L2-normalised, like those of the
 model. The graphs accept any number of clips and captions. Long clips are cut into chunks inside the graph; long
 captions are cut by the processor that is saved beside it. Before OUT appears, every graph is run and compared with the
 model. If it computes something else, the command fails and writes nothing.
@@ -58,6 +58,6 @@ def export(args: ExportArguments) -> None:
     model, processor = load_model(args.model)
     export_onnx(model, processor, args.out, int8=args.int8)
     if not (Path(args.out) / AUDIO_FILE).exists():
-        print(f"{processor.feature_extractor.takes} Only the graph of captions was written.")
+        print(f"{processor.feature_extractor.takes} Only text.onnx was written.")
     for path in sorted(Path(args.out).glob("*.onnx*")):
         print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")

@@ -34,20 +34,21 @@ if TYPE_CHECKING:
 
 
 DESCRIPTION = """\
-Teach languages to an audio-text model that knows one, without touching its audio side: every embedding of a sound that
-the model has made stays valid. A text encoder learns to give a caption in any language the embedding that the teacher
-gives to its English version. The result is saved to --output_dir, with its processor, results and a model card.
+Teach languages to an audio-text model that knows one. Its audio side is not changed, so all audio embeddings that it
+has made stay valid. A text encoder is trained to give each caption, in any language, the embedding that the teacher
+gives to the English version. The model is saved to --output_dir, with its processor, results and a model card.
 
-The data are captions that say the same in several languages, one line each. No sound is needed:
+The training data are parallel captions in several languages. No sound is needed:
   {"captions": {"eng_Latn": ["a dog barks"], "fra_Latn": ["un chien aboie"], "jpn_Jpan": ["犬が吠える"]}}
-`atri translate` makes such rows of English captions. Rows with sounds (`file_name`) or with their embeddings
-(--audio_embeddings) add a contrastive term with the frozen audio, and recall is measured on such rows (--eval_data).
+`atri translate` makes such rows from English captions. If the rows have sounds (`file_name`) or audio embeddings
+(--audio_embeddings), a contrastive term with the frozen audio is added to the loss. To measure recall, pass such rows
+as --eval_data.
 
 The teacher is one of
   a CLAP model of transformers    the result has its audio tower, its audio head and its temperature
-  an ATRI model                   the same; without --text_model its own text side is taught further
+  an ATRI model                   the same; without --text_model, its own text side is trained further
   a PE-Audio or sentence-transformers model, or the column teacher_embedding of the training data
-                                  the result has no audio tower: it searches embeddings that the teacher has made
+                                  the result has no audio tower: it searches audio embeddings in the teacher's space
 
 examples:
   atri teach --teacher laion/larger_clap_general --text_model cointegrated/SONAR_200_text_encoder \\
@@ -57,19 +58,19 @@ examples:
       --output_dir runs/clap9                                              # one more language
 
 The text side:
-  --text_model NAME --freeze_text    only a new head is trained, on states that are computed once: seconds to minutes
+  --text_model NAME --freeze_text    only a new head is trained; each caption is encoded once
   --text_model NAME --lora_rank 16   an adapter and the head, merged into the model at the end
   --text_model NAME                  the whole encoder and the head
   without --text_model               a small encoder from scratch, unless the teacher is an ATRI model
 
-Default learning rates: 1e-3 for the head and for small encoders, which begin at random weights; 1e-4 for an adapter,
-which begins at no change; 2e-5 for a large pretrained encoder, which a higher rate makes forget what it knows. By
-default, training takes ten epochs, or 1,500 steps if that is more.
+Default learning rates: 1e-3 for the head and for a text encoder of less than 30 M parameters, 1e-4 for an adapter, and
+2e-5 for a larger text encoder, which would lose what it has learned at a higher rate. By default, training takes ten
+epochs, or 1,500 steps if that is more.
 
-A run that was killed goes on with the same command and --resume_from_checkpoint true.
+To continue a run that was killed, use the same command with --resume_from_checkpoint true.
 """
 
-_MIN_STEPS = 1500  # as many as the measured runs took to bring every language to the level of the teacher's
+_MIN_STEPS = 1500  # with so many, all languages reached the teacher's recall in `benchmarks/teaching.py`
 _SMALL = 30_000_000  # parameters; published pretrained encoders are larger
 _RATES = {"small": 1e-3, "adapter": 1e-4, "large": 2e-5}
 _STATES_NAME = "text_states"  # folder of the states of a frozen text tower
@@ -77,14 +78,14 @@ _STATES_NAME = "text_states"  # folder of the states of a frozen text tower
 
 @dataclass
 class TeachArguments:
-    """Data, and what to build the student of."""
+    """The data, and the parts of the model to teach."""
 
     train_data: str = field(metadata={"help": f"Parallel captions, with or without sounds. {DATA_HELP}"})
     train_split: str | None = option(None, f"{SPLIT_HELP} to train on.")
     eval_data: str | None = option(
         None,
-        "Sounds, or stored embeddings of them, with captions, to measure recall on. Default: the distance to the "
-        "teacher is measured on captions that are held back from training.",
+        "Sounds or stored embeddings, with captions, to measure recall on. Default: the cosine to the teacher is "
+        "measured on captions that are held back from training.",
     )
     eval_split: str | None = option(None, f"{SPLIT_HELP} to evaluate on.")
     audio_embeddings: str | None = option(None, EMBEDDINGS_HELP)
@@ -92,12 +93,12 @@ class TeachArguments:
     text_model: str | None = option(
         None,
         "Text encoder to teach: folder or Hub id of SONAR, XLM-R or any encoder of transformers. Default: the text "
-        "side of an ATRI teacher; for others a small encoder from scratch, with a tokenizer made from the captions.",
+        "side of an ATRI teacher; for other teachers, a small encoder from scratch with a new tokenizer.",
     )
     without_audio_tower: bool = option(
-        False, "Save the text side alone, to search embeddings that the teacher has made or makes elsewhere."
+        False, "Save the text side alone, to search audio embeddings that are made elsewhere with the teacher."
     )
-    trust_remote_code: bool = option(False, "Run code that comes with the teacher.")
+    trust_remote_code: bool = option(False, "Run code from the repository of the teacher.")
 
 
 @dataclass
@@ -109,8 +110,8 @@ class TeachingArguments(AtriTrainingArguments):
     save_total_limit: int | None = option(1, "Number of checkpoints that are kept.")
     learning_rate: float = option(
         _RATES["small"],
-        "Peak learning rate. If it is given, it holds for all parts that have no rate of their own. Default: 0.001 "
-        "for the head; for the text encoder see above.",
+        "Peak learning rate. If you pass it, it applies to all parts without a rate of their own. Default: 0.001 for "
+        "the head; the defaults for the text encoder are given above.",
     )
 
     def __post_init__(self):
@@ -120,7 +121,7 @@ class TeachingArguments(AtriTrainingArguments):
         super().__post_init__()
 
 
-# Options that `--help` shows; those of sounds and of other objectives have no effect here.
+# Options that `--help` shows. Options for sounds and for other objectives are left out, because they have no effect.
 _SHOWN = {
     *("teacher", "distill_weight", "teach_audio", "hold_languages", "languages", "anchor_language", "output_dir"),
     *("freeze_text", "text_cache_dir", "lora_rank", "lora_alpha", "languages_per_step", "text_chunk_size"),
@@ -153,7 +154,7 @@ def main(argv: list[str]) -> int:
 def teach(data: TeachArguments, sizes: ScratchTextArguments, args: TeachingArguments, given: set[str]) -> Results:
     """Load data and teacher, make the student, teach it, measure and save it; return the results.
 
-    `given` names the options that were given; the others may be chosen to fit the student and the data.
+    `given` names the options that the user passed. Others may be changed to suit the student and the data.
     """
     checkpoint = checkpoint_to_resume(args)
     loaded = load_run_data(data, args, needs_sound=False)
@@ -184,7 +185,7 @@ def teach(data: TeachArguments, sizes: ScratchTextArguments, args: TeachingArgum
 
 
 def _fitted(args: TeachingArguments, model: AtriModel, num_rows: int, given: set[str]) -> TeachingArguments:
-    """The arguments with the learning rates, the number of epochs and the cache that fit the student and the data."""
+    """The arguments, with learning rates, number of epochs and cache that suit the student and the data."""
     args = copy(args)
     args.group_column = None  # `load_rows` has read it into the column `group_id`
     if not {"learning_rate", "text_learning_rate"} & given and not args.freeze_text:
@@ -200,14 +201,14 @@ def _fitted(args: TeachingArguments, model: AtriModel, num_rows: int, given: set
 
 
 def _origin(model: AtriModel) -> ModelFacts:
-    """What results say of a student's origin, where its configuration has no name of a model that it was made of."""
+    """The origin of a student for its results, if its configuration does not name the models that it comes from."""
     config: Any = model.config
     named = any(one.name_or_path for one in (config, config.audio_config, config.text_config))
     return {} if named else {"initialized_from": "scratch"}
 
 
 def _finish(trainer: AtriTrainer, measure: Measure, data: TeachArguments, held_back: "Dataset | None") -> Results:
-    """Measure and save the taught model, write its card, and say in a sentence what came of it."""
+    """Measure and save the taught model, write its card, and print one sentence with the result."""
     model, folder = trainer.atri_model, str(trainer.args.output_dir)
     if has_adapter(model):
         merge_adapter(model)

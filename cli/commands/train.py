@@ -50,8 +50,9 @@ examples:
   atri train --config run.yaml --seed 2
   atri train --config run.yaml --resume_from_checkpoint true
 
-With --audio_embeddings, or with lists of numbers as audio_embedding in the rows, no recording is read. A model from
-scratch then has no audio tower; another model must be the one that made the embeddings, or have none either.
+With --audio_embeddings, or with rows that contain their embeddings as lists in audio_embedding, no recording is read.
+A model from scratch then has no audio tower. A model that is named with --model must be the one that made the
+embeddings, or have no audio tower either.
 
 Without --languages, the data must have all eight languages of the paper. Without --model, a small model is trained
 from scratch, with a default learning rate of 1e-3. With --model, the default is the paper's 5e-6, and 1e-4 for the

@@ -1,1 +1,1 @@
-"""Parts of `atri teach`: the model that is taught, what is measured, and what is said about both."""
+"""Parts of `atri teach`: the model that is taught, measurements, and the printed texts."""

@@ -1,4 +1,4 @@
-"""What `atri teach` measures: the teacher's recall, or how near the captions came to the teacher."""
+"""Measurements of `atri teach`: the teacher's recall, or the cosine of captions to the teacher's embeddings."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from modeling_atri.trainer.evaluation.retrieval import RetrievalEmbeddings, RetrievalSet
 
 
-_MAX_HELD_BACK = 500
+_MAX_HELD_BACK = 500  # distinct captions, on which the cosine to the teacher is measured
 
 
 class Measure:
-    """Measures the teacher on the captions and clips of an evaluation, or the distance to it on held-back captions."""
+    """Measures the teacher's recall on the evaluation data, or the cosine to the teacher on held-back captions."""
 
     def __init__(self, trainer: AtriTrainer, teacher: Teacher | None):
         self.trainer, self.teacher, self.anchor = trainer, teacher, trainer.args.anchor_language
 
     def take_recall(self, prefix: str, retrieval_set: "RetrievalSet", embeddings: "RetrievalEmbeddings") -> None:
-        """Note the teacher's recall. The audio side is frozen, so it is the same before and after."""
+        """Record the teacher's recall, once, because the frozen audio side does not change."""
 
         if self.teacher is None or "teaching" in self.trainer.facts:
             return
@@ -37,7 +37,7 @@ class Measure:
         self.trainer.facts["teaching"] = {"teacher_recall": metrics["text_to_audio_R@1"]}
 
     def take_cosines(self, held_back: "Dataset") -> None:
-        """Note the mean cosine of the student's captions to the teacher's of the same meaning, by language."""
+        """Record, for each language, the mean cosine of the captions to the teacher's embeddings."""
 
         model, processor, args = self.trainer.atri_model, self.trainer.processor, self.trainer.args
         targets = np.concatenate([self._targets(row) for row in held_back])
@@ -57,7 +57,7 @@ class Measure:
 
 
 def hold_back(rows: "Dataset", args: "AtriTrainingArguments") -> "tuple[Dataset, Dataset | None]":
-    """Divide rows into those to train on and, if there are enough, those to measure on: no caption is in both."""
+    """Split the rows into training rows and, if there are enough, rows to measure on, without common captions."""
     first = [captions[args.anchor_language][0] for captions in rows.with_format(None)["captions"]]
     texts = list(dict.fromkeys(first))
     count = min(_MAX_HELD_BACK, len(texts) // 20)

@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 
-START_NAME = "start"  # folder of the model that an adapter was begun on
+START_NAME = "start"  # folder of the base model of an adapter
 
 
 class Student(NamedTuple):
-    """The model that is taught, and how its parts came about, for people."""
+    """The model that is taught, and where its parts come from, for the printed plan."""
 
     model: AtriModel
     processor: AtriProcessor
@@ -42,7 +42,7 @@ class Student(NamedTuple):
 
 
 def find_teacher(args: AtriTrainingArguments, trust_remote_code: bool, rows: "Dataset") -> Teacher | None:
-    """The teacher that the options name; None if the training rows have its vectors."""
+    """Load the teacher that the options name; None if the training rows contain the teacher's vectors."""
     if args.teacher is not None:
         try:
             return load_teacher(args.teacher, args.anchor_language, trust_remote_code, args.device)
@@ -53,8 +53,8 @@ def find_teacher(args: AtriTrainingArguments, trust_remote_code: bool, rows: "Da
             raise ValueError(f"The teacher {args.teacher!r} cannot be loaded: {reason_of(error)}") from error
     if TEACHER_COLUMN not in rows.column_names:
         raise ValueError(
-            f"There is no teacher. Name a model with --teacher, or give the training data a column {TEACHER_COLUMN} "
-            "with the vector of each row."
+            f"There is no teacher. Name a model with --teacher, or add a column {TEACHER_COLUMN} with the vector of "
+            "each row to the training data."
         )
     return None
 
@@ -68,19 +68,19 @@ def load_or_make_student(
     checkpoint: str | None,
     trust_remote_code: bool,
 ) -> Student:
-    """The model to teach: that of a run that is resumed, an ATRI teacher itself, or one made of its parts."""
+    """The model to teach: from the resumed checkpoint, the ATRI teacher itself, or joined from its parts."""
     start = Path(str(args.output_dir), START_NAME)
     is_itself = teacher is not None and teacher.kind == "atri" and text_model is None
     if args.hold_languages and not is_itself:
         raise ValueError(
-            "--hold_languages keeps languages that the teacher's own text side knows, so it needs an ATRI teacher and "
-            "no --text_model."
+            "--hold_languages keeps languages that the teacher's own text side knows. It needs an ATRI model as "
+            "--teacher, and no --text_model."
         )
     if checkpoint is not None:
         continued = args.lora_rank is not None and not is_itself
         source = start if continued else args.teacher if args.lora_rank is not None else checkpoint
         model, processor = load_model(str(source), trust_remote_code)
-        if args.lora_rank is None:  # for results: the checkpoint is not where the weights come from
+        if args.lora_rank is None:  # results must not name the checkpoint as the origin of the weights
             model.config.name_or_path = str(args.teacher) if is_itself else ""
     elif is_itself:
         model, processor = load_model(str(args.teacher), trust_remote_code)
@@ -92,7 +92,7 @@ def load_or_make_student(
             "`modeling_atri.trainer.model.adapters.merge_adapter(model)`, and save model and processor."
         )
     if args.lora_rank is not None and checkpoint is None and not is_itself:
-        # An adapter refers to the model that it was begun on by its name.
+        # An adapter refers to its base model by name.
         model.save_pretrained(start)
         processor.save_pretrained(start)
         model, processor = load_model(str(start), trust_remote_code)
@@ -115,8 +115,8 @@ def _make_student(
         if args.freeze_text or args.lora_rank is not None:
             wrong = "--freeze_text" if args.freeze_text else "--lora_rank"
             raise ValueError(
-                f"{wrong} keeps what a text encoder knows, but a new encoder knows nothing. Name one that is trained "
-                "with --text_model."
+                f"{wrong} keeps the weights of a text encoder, but those of a new encoder are random. Name a "
+                "pretrained encoder with --text_model."
             )
         captions = caption_texts(rows, args.languages)
         text, tokenizer = text_from_scratch(captions, args.languages, sizes, args.seed)
@@ -141,6 +141,6 @@ def _tokenizer_of(text_model: str) -> PreTrainedTokenizerBase:
         return AutoTokenizer.from_pretrained(text_model)
     except (ValueError, OSError, KeyError) as error:
         raise ValueError(
-            f"{text_model!r} has no tokenizer that can be loaded. Name a folder or Hub id with the text encoder and "
-            "its tokenizer, such as cointegrated/SONAR_200_text_encoder."
+            f"{text_model!r} has no tokenizer that can be loaded. Name a folder or Hub id that has the text encoder "
+            "and its tokenizer, such as cointegrated/SONAR_200_text_encoder."
         ) from error

@@ -1,4 +1,4 @@
-"""What `atri teach` says: what it is about to do, and one sentence at the end."""
+"""The texts that `atri teach` prints: the plan before training, and one sentence with the result."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def outcome(results: Results) -> str:
-    """One sentence: recall before and after, or how near the captions came to the teacher and how to get recall."""
+    """One sentence: recall before and after, or the cosine to the teacher and how to measure recall."""
     training, teaching = results["training"], results.get("teaching", {})
     anchor = language_name(training["anchor_language"] or "")
     if "metrics" in results:
@@ -27,12 +27,12 @@ def outcome(results: Results) -> str:
             for code in results["evaluated_on"]["languages"]
         ]
         recall = teaching.get("teacher_recall")
-        before = "" if recall is None else f" was {100 * recall:.1f} % in {anchor} before, with the teacher, and"
+        before = "" if recall is None else f" was {100 * recall:.1f} % in {anchor} with the teacher, and"
         return (
             f"Text-to-audio R@1 on {counted(results['evaluated_on']['num_clips'], 'clip')}{before} is now "
             f"{listed(after)}."
         )
-    advice = "name sounds or stored embeddings with captions as --eval_data to measure recall"
+    advice = "to measure recall, pass sounds or stored embeddings with captions as --eval_data"
     if "held_back_cosine" not in teaching:
         return f"Nothing was measured, because there are too few captions to hold some back: {advice}."
     cosines = [f"{language_name(code)} {cosine:.3f}" for code, cosine in teaching["held_back_cosine"].items()]
@@ -50,7 +50,7 @@ def summary(
     eval_rows: "Dataset | None",
     held_back: "Dataset | None",
 ) -> str:
-    """What is taught from what, what is frozen, and how much there is to do."""
+    """The plan: languages, teacher, parts of the model and which are frozen, data, and length of the training."""
     args, model = trainer.args, trainer.atri_model
     rows: Any = trainer.train_dataset
     anchor = language_name(args.anchor_language)
@@ -70,7 +70,7 @@ def summary(
     measured = (
         f"recall on {counted(len(eval_rows), 'clip')}"
         if eval_rows is not None
-        else f"distance to the teacher on {counted(len(held_back), 'row')} held back"
+        else f"cosine to the teacher on {counted(len(held_back), 'row')} held back"
         if held_back is not None
         else "nothing: there are too few captions to hold some back"
     )

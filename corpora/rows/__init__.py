@@ -1,4 +1,4 @@
-"""Rows: their schema, how they are loaded and checked, and the list of rows that were left out."""
+"""Rows: their schema, loading, checks, look-ups of stored embeddings, and the list of rows that were left out."""
 
 from typing import TYPE_CHECKING
 

@@ -75,7 +75,7 @@ def not_unicode(text: str) -> str:
 
 
 class CleanCaptions(dict[str, list[str]]):
-    """Captions by FLORES-200 code that [`captions_of`] has returned, so that they need no second look."""
+    """Captions by FLORES-200 code that [`captions_of`] returned. They are not checked again."""
 
 
 def captions_of(row: Mapping[str, Any], languages: Sequence[str], name: Any) -> dict[str, list[str]]:

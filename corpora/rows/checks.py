@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 MAX_PROBLEMS_SHOWN = 20
 
-# Columns of vectors that rows keep: of the anchor's captions by the teacher of `teach`.
+# Columns of vectors that rows keep: the embeddings of the anchor's captions by the teacher of `teach`.
 VECTOR_COLUMNS = ("teacher_embedding",)
 
 
@@ -77,7 +77,7 @@ class RowChecker:
     Args:
         languages: FLORES-200 codes that every row needs. None takes the languages of the first row with captions.
         group_column: The column that says which rows describe the same sound; None for an optional `group_id`.
-        needs_sound: Whether a row without a recording is wrong. Otherwise, it is wrong only if others have one.
+        needs_sound: Whether every row without a recording is wrong. Otherwise, it is wrong only if others have one.
     """
 
     def __init__(self, languages: list[str] | None, group_column: str | None, needs_sound: bool = True) -> None:
@@ -100,11 +100,11 @@ class RowChecker:
         self._check_texts(row, checked)
 
     def check_texts(self, place: str, row: Mapping[str, Any], number: int, problems: list[Problem]) -> None:
-        """Check a row without a recording, which has a number and may have problems already."""
+        """Check a row without a recording. `problems` are those that were found before."""
         self._check_texts(row, CheckedRow(place, number=number, problems=problems))
 
     def note_languages(self, languages: Iterable[str]) -> None:
-        """Note languages in which other rows have captions."""
+        """Record languages in which other rows have captions."""
         self._seen.update(dict.fromkeys(languages))
 
     def _check_texts(self, row: Mapping[str, Any], checked: CheckedRow) -> None:
@@ -202,7 +202,7 @@ class RowChecker:
                 "its place"
             )
         else:
-            text = "it names no recording, but others do; give recordings to all rows or to none"
+            text = "it names no recording, but other rows do; give recordings to all rows or to none"
         for row in self._soundless if self.needs_sound or self._has_sounds else ():
             row.problems.insert(0, Problem(MISSING_RECORDING, text))
 

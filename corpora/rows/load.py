@@ -54,9 +54,10 @@ def load_rows(
 ) -> datasets.Dataset:
     """Load rows and check them. Recordings are not decoded: only their headers are read.
 
-    Rows may have an `audio_embedding` in the place of a recording: a list of numbers, or the id of an embedding in the
-    store `audio_embeddings`. With a store, rows without an `audio_embedding` are found by their `audio_id`, or else by
-    the name of their recording, which is not read. Embeddings stay on disk until a row is used.
+    Rows may have an `audio_embedding` instead of a recording: a list of numbers, or the id of an embedding in
+    `audio_embeddings`, a store. With a store, the embedding of a row without an `audio_embedding` is looked up by its
+    `audio_id`, or else by the name of its recording, which is not read. Embeddings in a store stay on disk until their
+    row is used.
 
     Args:
         source: A folder with a `metadata.jsonl` (or with a subfolder `split` that has one), a `.jsonl` or `.json`
@@ -192,7 +193,7 @@ def _caption_names(row: dict[str, Any]) -> set[str]:
 
 
 def _is_soundless(rows: Iterable[Any], needs_sound: bool) -> bool:
-    """Whether some rows have embeddings, or, where no audio is needed, all have nothing but captions."""
+    """Whether some rows have embeddings or, if no sound is needed, all have captions alone."""
     has_sound = False
     for row in rows:
         if isinstance(row, Mapping):
@@ -217,20 +218,20 @@ def _has_embeddings(dataset: datasets.Dataset) -> bool:
 
 
 def _dataset_of(rows: Any) -> datasets.Dataset:
-    """Plain rows that have no recordings, or whose recordings are not used."""
+    """A data set of plain rows that have no recordings, or whose recordings are not used."""
     sounds_by_name = ((_named_sound(row) if isinstance(row, Mapping) else row, None) for row in _each(rows))
     return datasets.Dataset(soundless_table(sounds_by_name))
 
 
 def _named_sound(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row with the name of its recording in place of the recording."""
+    """A row with the name of its recording instead of the recording."""
     sound = sound_of(row)
     others = {column: value for column, value in row.items() if column not in AUDIO_COLUMNS}
     return others if sound is None else {"audio": path_of(sound) or "a recording", **others}
 
 
 def _read_soundless(path: Path) -> tuple[datasets.Dataset, list[str]]:
-    """The rows of a file as they are, and the place of each."""
+    """The rows of a file, unchanged, and the place of each in the file."""
     places: list[str] = []
 
     def rows() -> Iterator[tuple[dict[str, Any], str | None]]:

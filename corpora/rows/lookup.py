@@ -1,4 +1,4 @@
-"""Rows whose audio embeddings are in a store: each is looked up when its row is used."""
+"""Rows whose audio embeddings are in a store. An embedding is looked up when its row is used."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ EMBEDDING_COLUMN = "audio_embedding"
 
 
 class EmbeddingFacts(NamedTuple):
-    """What all embeddings of a set of rows have in common.
+    """Facts of the embeddings of a set of rows.
 
     Args:
-        name: how messages name their origin: a store by its name in quotes, or the column of the rows.
-        width: length of a vector in numbers.
-        shortest, longest: the least and the greatest Euclidean length of a vector.
+        name: their origin in messages: the name of a store in quotes, or the column of the rows.
+        width: number of entries of a vector.
+        shortest, longest: smallest and largest Euclidean length of a vector.
         made_by: the model that made them, as far as it is known.
     """
 
@@ -40,7 +40,7 @@ class EmbeddingFacts(NamedTuple):
 
 @dataclass(frozen=True)
 class EmbeddingLookup:
-    """Replaces numbers of rows in a store by the vectors, as a transform of a `datasets.Dataset`."""
+    """Transform of a `datasets.Dataset` that replaces row numbers of a store by the vectors of these rows."""
 
     store: StoredVectors
     facts: EmbeddingFacts
@@ -52,7 +52,7 @@ class EmbeddingLookup:
 
 
 def lookup_of(rows: Any) -> EmbeddingLookup | None:
-    """The lookup of rows that `load_rows` returned for a store; None for other rows."""
+    """The look-up of rows that `load_rows` returned for a store; None for other rows."""
     if not isinstance(rows, datasets.Dataset):
         return None
     transform = rows.format["format_kwargs"].get("transform")
@@ -60,7 +60,7 @@ def lookup_of(rows: Any) -> EmbeddingLookup | None:
 
 
 def embedding_facts(rows: Any) -> EmbeddingFacts | None:
-    """What the embeddings of checked rows have in common; None if the rows hold recordings or only captions."""
+    """Facts of the embeddings of checked rows; None if the rows have recordings or captions alone."""
     if lookup := lookup_of(rows):
         return lookup.facts
     if not isinstance(rows, datasets.Dataset) or EMBEDDING_COLUMN not in rows.column_names:
@@ -73,7 +73,7 @@ def embedding_facts(rows: Any) -> EmbeddingFacts | None:
 
 
 def vector_columns(rows: datasets.Dataset) -> Iterator[pa.Array]:
-    """The embeddings that rows hold themselves, some at a time, as Arrow lists."""
+    """The embeddings that rows contain, in blocks, as Arrow lists."""
     light = rows.select_columns([EMBEDDING_COLUMN]).with_format("arrow")
     for table in light.iter(batch_size=4096):
         for chunk in table[EMBEDDING_COLUMN].chunks:

@@ -1,6 +1,6 @@
-"""Rows of a table whose captions and ids are right as they are, found column by column without making Python objects.
+"""Find the rows of a table whose captions and ids are right, column by column, without making Python objects.
 
-They are those that `RowChecker` would return unchanged. All others have to be checked one by one.
+These are rows that `RowChecker` would return unchanged. All others have to be checked one by one.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,12 +16,12 @@ from .captions import caption_columns
 
 
 class RightRows(NamedTuple):
-    """What is right in a table.
+    """Right captions of a table.
 
     Args:
-        captions: the captions by FLORES-200 code, as a struct of lists of strings; wrong rows have any value.
-        is_right: which rows have right captions, `(rows,)`, bool.
-        seen: all languages that a row has captions in.
+        captions: the captions by FLORES-200 code, as a struct of lists of strings; meaningless in wrong rows.
+        is_right: whether the captions of each row are right, `(rows,)`, bool.
+        seen: all languages in which at least one row has captions.
     """
 
     captions: pa.ChunkedArray
@@ -35,7 +35,7 @@ _TEXTS = pa.list_(pa.string())
 
 
 def find_right_captions(table: pa.Table, languages: Sequence[str]) -> RightRows:
-    """Find the rows with right captions in all of some languages. `seen` may have more languages."""
+    """Find the rows with right captions in all of these languages. `seen` may have more languages."""
     parts = [_of_batch(batch, languages) for batch in table.to_batches(max_chunksize=2**16)]
     kind = pa.struct([(code, _TEXTS) for code in languages])
     return RightRows(
@@ -62,7 +62,7 @@ def _of_batch(batch: pa.RecordBatch, languages: Sequence[str]) -> RightRows:
 
 
 def _caption_arrays(batch: pa.RecordBatch, languages: Sequence[str]) -> Iterator[tuple[str, pa.Array]]:
-    """Columns of captions by language; none if they are in a form that has to be looked at row by row."""
+    """Columns of captions by language; none if their form has to be checked row by row."""
     names = batch.schema.names
     if "captions" in names and pa.types.is_struct(batch.schema.field("captions").type):
         column = batch.column("captions")
@@ -90,7 +90,7 @@ def _right_lists(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
     kind = column.type
     if any(check(kind) for check in _STRINGS):
         column = column.cast(pa.string())
-        ok = _are_clean(column) & ~_is_true(pc.match_substring_regex(column, r"^\s*[\[{]"))  # perhaps written as JSON
+        ok = _are_clean(column) & ~_is_true(pc.match_substring_regex(column, r"^\s*[\[{]"))  # may be JSON
         offsets = pa.array(np.arange(len(column) + 1, dtype=np.int32))
         return pa.ListArray.from_arrays(offsets, column), ok
     if not (any(check(kind) for check in _LISTS) and any(check(kind.value_type) for check in _STRINGS)):
@@ -104,7 +104,7 @@ def _right_lists(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
 
 
 def _are_clean(texts: pa.Array) -> np.ndarray:
-    """Which strings `clean_caption` would not change; false for null."""
+    """Whether `clean_caption` would leave each string unchanged; false for null."""
     printable = pc.and_(pc.utf8_is_printable(texts), pc.invert(pc.match_substring(texts, "&")))
     trimmed = pc.and_(pc.equal(pc.utf8_trim_whitespace(texts), texts), pc.not_equal(texts, ""))
     return _is_true(pc.and_(printable, trimmed))
@@ -115,7 +115,7 @@ def _is_true(values: pa.Array | pa.ChunkedArray) -> np.ndarray:
 
 
 def right_names(table: pa.Table, column: str) -> tuple[pa.ChunkedArray, np.ndarray]:
-    """Ids of a column as strings in Unicode form NFC, null where there is none, and which rows are right or null."""
+    """Ids of a column as strings in Unicode form NFC, null if missing, and whether each row is right or null."""
     nothing = pa.chunked_array([pa.nulls(len(table), pa.large_string())])
     if column not in table.column_names:
         return nothing, np.ones(len(table), dtype=bool)

@@ -1,4 +1,4 @@
-"""Rows without recordings that are read one by one, as an Arrow table that takes little memory."""
+"""Collect rows without recordings, which are read one by one, in an Arrow table that takes little memory."""
 
 from collections.abc import Iterable, Mapping
 from itertools import chain, islice
@@ -16,10 +16,10 @@ _ROWS_AT_ONCE = 4096
 
 
 def soundless_table(rows: Iterable[tuple[Any, str | None]]) -> pa.Table:
-    """Make a table of rows, each given with what is wrong with it, or None.
+    """Make a table of rows. Each comes with a text that says what is wrong with it, or None.
 
-    The column `audio_embedding` holds lists of single precision, or names. A value of another kind than that of the
-    first row is left out, and `PROBLEM_COLUMN` says so.
+    The column `audio_embedding` holds lists in single precision, or ids. A value of another kind than that of the
+    first row is left out, and described in `PROBLEM_COLUMN`.
     """
     blocks, kind = [], None
     iterator = iter(rows)
@@ -51,7 +51,7 @@ def _as_row(row: Any, problem: str | None) -> dict[str, Any]:
 
 
 def _nested(vectors: Any) -> Any:
-    """A vector, or a list of several, as a list of lists, so that a column can have both; others as they are."""
+    """A vector or a list of vectors as a list of lists, so that a column can have both; other values unchanged."""
     try:
         found = np.asarray(vectors, dtype=np.float64)
     except (TypeError, ValueError):
@@ -60,8 +60,10 @@ def _nested(vectors: Any) -> Any:
 
 
 def _kind(embedding: Any) -> pa.DataType | None:
-    """Type of the column with an embedding like this; None if it says nothing."""
-    if embedding is None or (isinstance(embedding, float) and np.isnan(embedding)):  # NaN stands for nothing in pandas
+    """The type of a column with this embedding; None if it is missing."""
+    if embedding is None or (
+        isinstance(embedding, float) and np.isnan(embedding)
+    ):  # pandas has NaN for missing values
         return None
     return pa.string() if isinstance(embedding, (str, int)) else pa.list_(pa.float32())
 
@@ -79,7 +81,7 @@ def _block(rows: list[dict[str, Any]], kind: pa.DataType | None) -> pa.Table:
 
 
 def _checked(row: dict[str, Any], kind: pa.DataType) -> Any:
-    """The embedding of a row, which is taken out of it; None if it is of another kind, which the row then says."""
+    """Remove and return the embedding of a row; None, with a problem noted in the row, if it is of another kind."""
     value = row.pop(EMBEDDING_COLUMN, None)
     own = _kind(value)
     if own is None:
@@ -92,6 +94,6 @@ def _checked(row: dict[str, Any], kind: pa.DataType) -> Any:
         vector = None
     if vector is not None and vector.ndim == 1:
         return vector
-    wanted = "a name, as in" if kind == pa.string() else "a list of numbers, as in"
+    wanted = "an id, as in" if kind == pa.string() else "a list of numbers, as in"
     row[PROBLEM_COLUMN] = f"`audio_embedding` must be {wanted} the first row, but is {value!r:.100}"
     return None

@@ -27,8 +27,8 @@ class Row(TypedDict):
     Args:
         audio (`UndecodedAudio`): The recording, undecoded. A row with an embedding, or with captions alone for the
             objective `teach`, has none.
-        audio_embedding (`np.ndarray` of shape `(width,)` or list of `float`): The embedding of the recording, in its
-            place. In the data it may also be the id of the embedding in a store.
+        audio_embedding (`np.ndarray` of shape `(width,)` or list of `float`): The embedding of the recording, instead
+            of it. In the data, it may also be the id of the embedding in a store.
         audio_id (`str`): Name of the recording, unique in the data set.
         captions (`dict[str, list[str]]`): Captions by FLORES-200 code of their language. They are parallel:
             `captions[l][c]` says the same in every language `l`.

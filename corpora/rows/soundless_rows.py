@@ -1,7 +1,7 @@
-"""Rows without recordings: they have embeddings in their place, in a column or in a store, or nothing but captions.
+"""Rows without recordings: with embeddings, in a column or in a store, or with captions alone.
 
-A set may have millions of them. So they stay in Arrow tables, and only those that are wrong, or that have captions in
-unusual forms, are looked at one by one.
+A data set may have millions of them. They stay in Arrow tables, and only rows that are wrong, or whose captions are in
+unusual forms, are checked one by one.
 """
 
 from collections.abc import Callable
@@ -25,8 +25,8 @@ from .right_rows import find_right_captions, right_names
 
 
 _NO_STORE = (
-    "`audio_embedding` is a name, so the embeddings are in a store. Name it: `load_rows(..., audio_embeddings=...)`, "
-    "or --audio_embeddings on the command line"
+    "`audio_embedding` holds ids of embeddings in a store. Name the store: `load_rows(..., audio_embeddings=...)`, or "
+    "--audio_embeddings on the command line"
 )
 
 
@@ -38,21 +38,21 @@ def check_soundless_rows(
     store: StoredVectors | None = None,
     place_of: Callable[[int], str] = "row {}".format,
 ) -> tuple[datasets.Dataset, list[BadRow]]:
-    """Check rows that have an `audio_embedding`, those that are found in a store, or captions alone.
+    """Check rows that have an `audio_embedding`, whose embeddings are in a store, or that have captions alone.
 
     Args:
         rows: Rows with columns of any names.
-        checker: Checks the rows that are not certainly right.
+        checker: Checks the rows that are not known to be right.
         skip: Leave wrong rows out instead of raising.
         name: Name of the source, for messages.
-        store (*optional*): Embeddings of the rows. A row's embedding has the row's `audio_embedding` as its id, if
-            that is a string, or else its `audio_id`, or else the name of its recording. If no row has any of these
-            and none needs a sound, the rows are captions alone.
-        place_of: Returns how messages call a row, from its number.
+        store (*optional*): Embeddings of the rows. The id of a row's embedding is its `audio_embedding`, if that is a
+            string, or else its `audio_id`, or else the name of its recording. If no row has any of these and no row
+            needs a sound, the rows are taken as captions alone.
+        place_of: Returns the name of a row in messages, from its number.
 
     Returns:
-        The rows that can be used, with the columns `audio_embedding` (if there are embeddings), `audio_id`, `captions`
-        and `group_id`, and those that are left out.
+        The right rows, with the columns `audio_embedding` (if there are embeddings), `audio_id`, `captions` and
+        `group_id`, and the rows that are left out.
 
     Raises:
         ValueError: as `RowChecker.finish` does, or `audio_embedding` is of a type that cannot be used.
@@ -106,8 +106,8 @@ def _holds_vectors(rows: datasets.Dataset) -> bool:
     if not any(check(kind) for check in (pa.types.is_string, pa.types.is_large_string, pa.types.is_integer)):
         if not pa.types.is_null(kind):
             raise ValueError(
-                f"`audio_embedding` must be a list of numbers, or the name of an embedding in a store, but the column "
-                f"is of type {kind}."
+                "`audio_embedding` must be a list of numbers, or the id of an embedding in a store, but the column is "
+                f"of type {kind}."
             )
     return False
 
@@ -115,7 +115,7 @@ def _holds_vectors(rows: datasets.Dataset) -> bool:
 def _find_in_store(
     store: StoredVectors, keys: pa.ChunkedArray, sounds: pa.ChunkedArray, problems: dict[int, Problem]
 ) -> tuple[np.ndarray, EmbeddingFacts]:
-    """The places of the rows' embeddings in a store, by their keys or else by the names of their recordings."""
+    """The positions of the rows' embeddings in a store, by their keys or else by the names of their recordings."""
     places = store.find(keys)
     missing = places < 0
     if missing.any() and sounds.null_count < len(sounds):
@@ -126,7 +126,7 @@ def _find_in_store(
         key = keys[row].as_py() or sounds[row].as_py()
         text = f"{store.name!r} has no embedding with the id {key!r}"
         if key is None:
-            text = "it has no `audio_id` by which its embedding is found in the store, and no `audio_embedding`"
+            text = "it has neither an `audio_embedding` nor an `audio_id` to look its embedding up in the store"
         problems[row] = Problem(MISSING_EMBEDDING, text)
     _report_lengths(lengths, found, problems)
     good = lengths[lengths > 0]
@@ -135,7 +135,7 @@ def _find_in_store(
 
 
 def _check_vectors(rows: datasets.Dataset, problems: dict[int, Problem]) -> None:
-    """Check the vectors that rows hold themselves."""
+    """Check the vectors that rows contain."""
     width, start = None, 0
     for column in vector_columns(rows):
         counts = pc.list_value_length(column)
@@ -234,7 +234,7 @@ def _occurs_again(ids: pa.ChunkedArray) -> np.ndarray:
 
 
 def _ids(table: pa.Table, sounds: pa.ChunkedArray) -> pa.ChunkedArray:
-    """An id for each row: its `audio_id`, else the name of its embedding, of its recording, or its number."""
+    """An id for each row: its `audio_id`, else the id of its embedding, the name of its recording, or its number."""
     ids = _coalesced(right_names(table, "audio_id")[0], _strings(table, EMBEDDING_COLUMN))
     if ids.null_count and sounds.null_count < len(sounds):
         wanted = np.flatnonzero(np.asarray(ids.is_null()) & np.asarray(sounds.is_valid()))
@@ -249,7 +249,7 @@ def _ids(table: pa.Table, sounds: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _names_of_sounds(table: pa.Table) -> pa.ChunkedArray:
-    """The names of the recordings that rows have, which are not read."""
+    """The names of the rows' recordings, which are not read."""
     found = pa.chunked_array([pa.nulls(len(table), pa.large_string())])
     for column in AUDIO_COLUMNS:
         if column in table.column_names:

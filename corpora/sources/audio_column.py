@@ -22,7 +22,7 @@ AUDIO_COLUMNS = (
     *("file_name", "audio", "filename", "file", "path", "file_path", "filepath", "audio_path", "audio_file", "sound"),
     *(suffix.removeprefix(".") for suffix in SOUND_SUFFIXES + OTHER_SOUND_SUFFIXES),
 )
-NO_AUDIO = ""  # in place of the name of the column: recordings are not used
+NO_AUDIO = ""  # instead of the name of a column: recordings are not used
 FORMS = 'recordings are Audio, paths (string), contents of files (binary) or {"bytes", "path"}'
 
 AUDIO_FIELDS = frozenset({"bytes", "path", "array"})  # a column with one of them holds recordings

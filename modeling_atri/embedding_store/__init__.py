@@ -1,4 +1,4 @@
-"""Embeddings of many sounds on disk, in parts that remain when a run is stopped."""
+"""Embeddings of many sounds on disk: parts that `atri encode` writes, and look-ups in stores of any origin."""
 
 from typing import TYPE_CHECKING
 

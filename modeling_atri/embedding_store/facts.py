@@ -7,10 +7,10 @@ FACTS_KEY = b"modeling_atri"  # of a parquet file's metadata: JSON with `model` 
 
 
 class StoreFacts(NamedTuple):
-    """What is known about the model that made stored embeddings.
+    """Facts of the model that made stored embeddings, as far as they are known.
 
     Args:
-        model: its name, for people; None if it is not known.
+        model: name of the model, for people; None if it is not known.
         fingerprint: `fingerprints.audio_fingerprint` of the model; None if it is not known.
     """
 
@@ -19,6 +19,6 @@ class StoreFacts(NamedTuple):
 
     @property
     def name(self) -> str:
-        """How messages name the model."""
+        """The model as messages name it."""
         named = repr(self.model) if self.model else "a model without a name"
         return named if self.fingerprint is None else f"{named} (fingerprint {self.fingerprint})"

@@ -28,7 +28,7 @@ def ids_beside(array: Path) -> Path:
         found = [path for path in candidates if path != array and path.is_file()]
         if len(found) > 1:
             names = " and ".join(path.name for path in found)
-            raise ValueError(f"The ids of {str(array)!r} are there several times, as {names}. Keep one of the files.")
+            raise ValueError(f"There are several files of ids for {str(array)!r}: {names}. Keep one of them.")
         if found:
             return found[0]
     names = ", ".join(array.stem + suffix for suffix in ID_SUFFIXES)
@@ -39,7 +39,7 @@ def ids_beside(array: Path) -> Path:
 
 
 def read_ids(path: Path) -> tuple[pa.Array, StoreFacts]:
-    """Read the ids of a `.json`, `.txt` or `.npy` file, and what it says about the model.
+    """Read the ids of a `.json`, `.txt` or `.npy` file, and the facts of the model that it may contain.
 
     A `.json` file holds a list of ids, or an object with the list as `ids` and optional `model` and `fingerprint`. A
     `.txt` file has one id a line. Whole numbers become strings.
@@ -68,14 +68,14 @@ def read_ids(path: Path) -> tuple[pa.Array, StoreFacts]:
 
 
 def write_ids(array: Path, ids: Sequence[str], facts: StoreFacts) -> None:
-    """Write the ids of a `.npy` file beside it, as `x.ids.json`, whole or not at all."""
+    """Write the ids of a `.npy` file beside it, as `x.ids.json`. The file appears only when it is complete."""
     content = {**facts._asdict(), "ids": list(ids)}
     with written_whole(_written(array)) as file:
         file.write(json.dumps(content, ensure_ascii=False, indent=0).encode())
 
 
 def remove_ids(array: Path) -> None:
-    """Remove what `write_ids` wrote for a `.npy` file, before another takes its place."""
+    """Remove the file that `write_ids` wrote for a `.npy` file, before the `.npy` file is replaced."""
     _written(array).unlink(missing_ok=True)
 
 

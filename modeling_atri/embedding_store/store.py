@@ -136,14 +136,14 @@ def load_embeddings(folder: str | PathLike, out: str | PathLike | None = None) -
     """
     if out is None:
         return read_parts(folder)[:2]
-    remove_ids(Path(out))  # a process that is killed here must not leave ids of other rows
+    remove_ids(Path(out))  # if the process is killed, no ids of other rows may remain
     ids, embeddings, facts = read_parts(folder, out)
     write_ids(Path(out), ids, facts)
     return ids, embeddings
 
 
 def read_parts(folder: str | PathLike, out: str | PathLike | None = None) -> tuple[list[str], np.ndarray, StoreFacts]:
-    """Read embeddings as `load_embeddings` does, without writing their ids. Returns also the facts of their model."""
+    """Read embeddings as `load_embeddings` does, without writing their ids. Also returns the facts of their model."""
     paths = part_paths(Path(folder))
     if not paths:
         raise ValueError(f"There are no embeddings in {str(folder)!r}: no {PARTS_FOLDER}/*.parquet.")

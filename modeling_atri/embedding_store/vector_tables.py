@@ -1,4 +1,4 @@
-"""Parquet files with a column of ids and a column of vectors, and the `.npy` copy through which rows are looked up."""
+"""Parquet files with a column of ids and a column of vectors, and their `.npy` copy for fast look-ups of rows."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ from .facts import FACTS_KEY, StoreFacts
 from .npy_files import write_npy
 
 
-# Usual names of the columns, the most usual first. Otherwise the only column of the right type is taken.
+# Usual names of the columns, the most usual first. Without one, the only column of the right type is used.
 _ID_NAMES = ("id", "audio_id", "ids", "key", "name", "file_name", "filename", "path", "file", "uuid", "url")
 _VECTOR_NAMES = ("embedding", "audio_embedding", "vector", "embeddings", "audio_embeddings", "audio_embed", "vectors")
 _NUMBERS_AT_ONCE = 2**22  # of a block: 16 MB as float32
@@ -28,9 +28,9 @@ class VectorTable:
 
     Args:
         paths: the files, in order.
-        name: how messages name them.
-        id_column, vector_column (*optional*): names of the columns. By default they are found by usual names, or as
-            the only column of strings or whole numbers, and the only column of lists of floating-point numbers.
+        name: name of the files in error messages.
+        id_column, vector_column (*optional*): names of the columns. By default those with a usual name, or else the
+            only column of strings or whole numbers, and the only column of lists of floating-point numbers.
 
     Raises:
         ValueError: a file cannot be read, or a column is missing, ambiguous or of another type.
@@ -46,12 +46,12 @@ class VectorTable:
             other = self._schema(path)
             for column, fits in ((self.id_column, _is_id), (self.vector_column, _is_vector)):
                 if column not in other.names or not fits(other.field(column).type):
-                    found = f"as {other.field(column).type}" if column in other.names else "not at all"
-                    raise ValueError(f"{str(paths[0])!r} has the column `{column}`, but {str(path)!r} has it {found}.")
+                    found = f"of type {other.field(column).type}" if column in other.names else "missing"
+                    raise ValueError(f"The column `{column}` of {str(paths[0])!r} is {found} in {str(path)!r}.")
             if (facts := self._facts(other)) != self.facts:
                 raise ValueError(
-                    f"{name!r} holds embeddings of several models: {self.facts.name} and {facts.name}. Keep those of "
-                    "each model in a folder of their own."
+                    f"{name!r} holds embeddings of several models: {self.facts.name} and {facts.name}. Use a "
+                    "separate folder for each model."
                 )
 
     def ids(self) -> pa.Array:
@@ -63,11 +63,11 @@ class VectorTable:
     def as_npy(self) -> np.ndarray:
         """The vectors of all rows, mapped from a `.npy` file that is written once, `(n, width)`, float32.
 
-        The file is a hidden one beside the parquet files or, if their folder cannot be written, in a folder of the
-        cache of Hugging Face. It is written anew after the parquet files have changed. A row without a vector is NaN.
+        The file is hidden, beside the parquet files or, if their folder is not writable, in the cache folder of
+        Hugging Face. It is rewritten when the parquet files have changed. A row without a vector is NaN.
 
         Raises:
-            ValueError: vectors differ in width, or the files were changed meanwhile.
+            ValueError: vectors differ in width, or the parquet files changed while they were read.
             OSError: the disk is full.
         """
         folder = Path(os.path.commonpath([path.absolute().parent for path in self.paths]))
@@ -88,7 +88,7 @@ class VectorTable:
         return array
 
     def _state(self) -> str:
-        """A digest of the sizes of the files and their times of change."""
+        """A digest of the sizes and modification times of the files."""
         found = [(path.stat().st_size, path.stat().st_mtime_ns) for path in self.paths]
         return _digest([self.vector_column, *map(str, found)], 12)
 
@@ -119,7 +119,7 @@ class VectorTable:
             with pq.ParquetFile(path, pre_buffer=False, buffer_size=2**20) as file:
                 yield from file.iter_batches(size, columns=[column])
         except (pa.ArrowException, OSError) as error:
-            if isinstance(error, OSError) and error.errno is not None:  # of the disk, not of the content
+            if isinstance(error, OSError) and error.errno is not None:  # an error of the disk, not of the content
                 raise
             raise ValueError(f"{str(path)!r} cannot be read: {error}. Please copy or write it again.") from error
 
@@ -133,17 +133,17 @@ class VectorTable:
         try:
             facts = json.loads((schema.metadata or {})[FACTS_KEY])
             return StoreFacts(facts.get("model"), facts.get("fingerprint"))
-        except (KeyError, ValueError, AttributeError):  # of another program
+        except (KeyError, ValueError, AttributeError):  # files that another program wrote
             return StoreFacts()
 
 
 def vectors_of(column: pa.Array, width: int, place: str = "row {}", first: int = 0) -> np.ndarray:
-    """The vectors of a column of lists, `(n, width)`, float32. Those that are missing are NaN.
+    """The vectors of a column of lists, `(n, width)`, float32. Missing vectors are NaN.
 
     Args:
         column: lists of floating-point numbers of any precision, of variable or fixed size.
-        width: the length that all of them must have.
-        place: how errors name a row, with `{}` for its number.
+        width: the width that all vectors must have.
+        place: name of a row in error messages, with `{}` for its number.
         first: number of the first row.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Stored embeddings of any origin, looked up by row or by id without loading all of them."""
+"""Stored embeddings of any origin, which are looked up by row or by id without loading all of them."""
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -18,14 +18,14 @@ from .store import part_paths
 from .vector_tables import VectorTable
 
 
-_NUMBERS_AT_ONCE = 2**22  # of a block that is looked through: 16 MB as float32
+_NUMBERS_AT_ONCE = 2**22  # in a block of vectors that is read: 16 MB as float32
 _UNIT_TOLERANCE = 1e-3  # the length of a unit vector in half precision is off by less
 
 
 class StoredVectors:
-    """Vectors with ids on disk. A lookup reads only its rows, and several processes share the pages of the file.
+    """Vectors with ids on disk. A look-up reads only its rows, and several processes share the pages of the file.
 
-    Get one from [`open_vectors`]. It can be pickled, for example for workers of a data loader, which open it again.
+    [`open_vectors`] returns it. It can be pickled, for example for the workers of a data loader, which open it again.
 
     Args:
         source (`tuple`): the arguments of `open_vectors` that opened it.
@@ -49,7 +49,7 @@ class StoredVectors:
         return len(self._array)
 
     def __getitem__(self, rows: int | slice | Sequence[int] | np.ndarray) -> np.ndarray:
-        """The vector of a row, `(width,)`, or those of several rows, `(n, width)`; a copy, float32."""
+        """A copy of the vector of a row, `(width,)`, or of several rows, `(n, width)`, float32."""
         return np.array(self._array[rows], dtype=np.float32)
 
     @property
@@ -63,16 +63,16 @@ class StoredVectors:
         return self._ids.to_pylist()
 
     def find(self, names: Sequence[str] | pa.Array | pa.ChunkedArray) -> np.ndarray:
-        """The rows of ids, `(n,)`, int64; -1 for an id that the store does not have, or None."""
+        """The rows of these ids, `(n,)`, int64; -1 for None and for ids that the store does not have."""
         if not isinstance(names, (pa.Array, pa.ChunkedArray)):
             names = pa.array(names, pa.large_string())
         places = pc.index_in(_normalized(names), value_set=self._ids, skip_nulls=True)
         return pc.fill_null(places, -1).to_numpy().astype(np.int64)
 
     def lengths(self, rows: Sequence[int] | np.ndarray | None = None) -> np.ndarray:
-        """Euclidean lengths of the vectors of some rows, or all, `(n,)`, float32; NaN for one that is not finite.
+        """Euclidean lengths of the vectors of some or all rows, `(n,)`, float32; NaN for vectors that are not finite.
 
-        The file is read block by block, so memory does not grow with the number of rows.
+        The vectors are read block by block, so they are never all in memory.
         """
         wanted = np.arange(len(self)) if rows is None else np.asarray(rows, dtype=np.int64)
         places, inverse = np.unique(wanted, return_inverse=True)
@@ -87,7 +87,7 @@ class StoredVectors:
             stop = int(np.searchsorted(places, places[start] + most))
             inside, span = places[start:stop] - places[start], int(places[stop - 1] - places[start]) + 1
             if isinstance(array, np.memmap) and array.flags.c_contiguous and 4 * len(inside) >= span:
-                # Read, not mapped, because pages that are mapped count as memory of the process.
+                # Read instead of mapped, because mapped pages count as memory of the process.
                 offset = array.offset + int(places[start]) * self.width * array.itemsize
                 block = np.fromfile(str(array.filename), array.dtype, span * self.width, offset=offset)
                 yield block.reshape(span, self.width)[inside]
@@ -99,9 +99,9 @@ class StoredVectors:
 def open_vectors(
     path: str | PathLike, id_column: str | None = None, vector_column: str | None = None
 ) -> StoredVectors:
-    """Open stored embeddings for lookups by row or id. They are mapped into memory, not loaded.
+    """Open stored embeddings for look-ups by row or id. They are mapped into memory, not loaded.
 
-    Parquet cannot be mapped, so its vectors are copied once into a hidden `.npy` file beside it.
+    Parquet files cannot be mapped, so their vectors are copied once into a hidden `.npy` file beside them.
 
     Args:
         path (`str` or `Path`): one of
@@ -120,7 +120,7 @@ def open_vectors(
         [`StoredVectors`].
 
     Raises:
-        ValueError: there is no such store, its ids or vectors are not as they should be, or the columns are not known.
+        ValueError: there is no such store, its ids or vectors are faulty, or the columns cannot be determined.
         OSError: the disk is full.
     """
     source = (str(path), id_column, vector_column)
@@ -141,7 +141,7 @@ def open_vectors(
 
 
 def lengths_of(vectors: np.ndarray) -> np.ndarray:
-    """Euclidean lengths of vectors `(n, width)`, as `(n,)`, float32; NaN for one with a number that is not finite."""
+    """Euclidean lengths of vectors `(n, width)`, as `(n,)`, float32; NaN for vectors that are not finite."""
     vectors = np.asarray(vectors, dtype=np.float32)
     with np.errstate(invalid="ignore", over="ignore"):
         lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
@@ -150,7 +150,7 @@ def lengths_of(vectors: np.ndarray) -> np.ndarray:
 
 
 def are_unit(lengths: Any) -> Any:
-    """Which of these lengths are those of L2-normalised vectors, which half precision rounds a little."""
+    """Whether these lengths are 1, up to the rounding of half precision."""
     return np.abs(lengths - 1) <= _UNIT_TOLERANCE
 
 
@@ -194,7 +194,7 @@ def _mapped(path: Path) -> np.ndarray:
 
 
 def _facts_of_parts(folder: Path) -> StoreFacts:
-    """The facts of the parquet files in whose folder `atri encode --format npy` gathered an array."""
+    """The facts of the parquet files of `atri encode` in the folder of an array, which were gathered into it."""
     parts = part_paths(folder)
     return VectorTable(parts, str(folder), "id", "embedding").facts if parts else StoreFacts()
 
@@ -204,7 +204,7 @@ def _normalized(names: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray
 
 
 def _checked_ids(ids: pa.Array, num_rows: int, name: str) -> pa.Array:
-    """The ids as strings in Unicode form NFC, in which names of files are compared."""
+    """The ids as strings in Unicode form NFC, after checks."""
     if pa.types.is_null(ids.type) or not len(ids):
         ids = ids.cast(pa.string())
     if pa.types.is_dictionary(ids.type):

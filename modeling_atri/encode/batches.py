@@ -21,14 +21,14 @@ from .clip_reader import AudioFailure
 
 # So many batches are read ahead and sorted by length, so that little of a batch is padding.
 BATCHES_AHEAD = 16
-# A clip that the audio tower sees at once counts once for the batch size; a longer one counts as often as it has that
-# many frames. The same holds for captions of 128 tokens.
+# A clip of up to one window of the audio tower counts as one item of a batch, and a longer clip as one for each window
+# that it needs. Likewise, a caption counts as one item for every 128 tokens.
 _CED_FRAMES_PER_UNIT = 1012
 _TOKENS_PER_UNIT = 128
 
 
 def frames_per_unit(feature_extractor: Any) -> int:
-    """Frames of a clip that counts once for the batch size: a window of the tower, with CED about 10 s."""
+    """Frames of a clip that counts as one item of a batch: a window of the tower, with CED about 10 s."""
     windows = getattr(feature_extractor, "windows", None)
     return _CED_FRAMES_PER_UNIT if windows is None else windows.frames
 

@@ -1,4 +1,4 @@
-"""One clip to features, named in every error."""
+"""Features of one clip, whose name is in every error."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -156,12 +156,12 @@ def _is_one_clip(audios: Any) -> bool:
 
 
 def _check_windows(model: AtriModel, processor: AtriProcessor) -> None:
-    """Raise a ValueError if a processor cuts clips into other windows than the model, which changes embeddings."""
+    """Raise a ValueError if processor and model have windows of different lengths, which would change embeddings."""
     of_model = getattr(getattr(model, "audio_model", None), "windows", None)
     of_processor = getattr(processor.feature_extractor, "windows", None)
     if of_model and of_processor and of_model.frames != of_processor.frames:
         raise ValueError(
-            f"The processor cuts clips into windows of {of_processor.frames} rows, but those of the model have "
+            f"The processor cuts clips into windows of {of_processor.frames} rows, but the windows of the model have "
             f"{of_model.frames}. Use the model's own processor. For a new model, `describe_windows` writes the "
             "windows of a feature extractor into the audio configuration."
         )

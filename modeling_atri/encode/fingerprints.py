@@ -17,7 +17,7 @@ from ..processing_atri import AtriProcessor
 
 # Settings of CED that change audio embeddings without changing the shape of a weight.
 _CED_SETTINGS = ("max_frames", "patch_size", "num_attention_heads", "hidden_act", "layer_norm_eps")
-# Settings of other models that say how they are named, initialised or trained, not what they compute.
+# Settings of other models that do not change what they compute: names, and settings of initialisation and training.
 _OF_NO_ACCOUNT = re.compile(
     r"_|transformers_version|architectures|auto_map|processor_class|d?type$|torch_dtype|id2label|label2id|problem_type|source$"
     r"|output_attentions|output_hidden_states|return_dict|init|.*drop|mask_(time|feature)_|.*_token_id$"
@@ -25,7 +25,7 @@ _OF_NO_ACCOUNT = re.compile(
 
 
 def audio_fingerprint(model: AtriModel, processor: AtriProcessor) -> str:
-    """32 hexadecimal digits of all that decides about audio embeddings: weights and settings, not names.
+    """32 hexadecimal digits: a digest of the weights and settings that determine audio embeddings, but not of names.
 
     A model without an audio tower has the fingerprint of the model that made its embeddings, if that is known.
     """
@@ -54,7 +54,7 @@ def weights_fingerprint(module: nn.Module, settings: Mapping[str, Any]) -> str:
 
 
 def feature_settings(feature_extractor: Any) -> dict[str, Any]:
-    """The settings that change the features. Names, which change when an extractor is saved, are left out."""
+    """The settings that affect the features. Names are left out, because saving an extractor changes them."""
     settings = feature_extractor.to_dict()
     wrapped = settings.get("feature_extractor")
     numbers = {name: value for name, value in settings.items() if isinstance(value, (int, float))}
@@ -71,7 +71,7 @@ def _audio_settings(model: AtriModel, processor: AtriProcessor) -> dict[str, Any
 
 
 def _changed_settings(config: PreTrainedConfig) -> dict[str, Any]:
-    """The settings of a configuration that are not the defaults of its type, which later versions may add to."""
+    """The settings that differ from the defaults of their type, because new versions may add settings."""
     defaults = _of_account(type(config)().to_dict())
     settings = _of_account(config.to_dict())
     changed = {name: value for name, value in settings.items() if name not in defaults or value != defaults[name]}
@@ -79,7 +79,7 @@ def _changed_settings(config: PreTrainedConfig) -> dict[str, Any]:
 
 
 def _of_account(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings that change what is computed, as JSON values."""
+    """Settings that affect what is computed, as JSON values."""
     return {
         name: _of_account(value) if isinstance(value, Mapping) else value
         for name, value in json.loads(json.dumps(settings, default=_as_json)).items()

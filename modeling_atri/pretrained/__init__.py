@@ -1,4 +1,4 @@
-"""Published weights of audio, text and audio-text models, loaded into this package's models."""
+"""Models and towers from published weights of audio, text and audio-text models, with or without an audio tower."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Audio encoders of transformers with their weights and feature extractors, also from larger models' checkpoints."""
+"""Load audio encoders of transformers and their feature extractors, also from the checkpoints of larger models."""
 
 from typing import Any
 
@@ -20,16 +20,16 @@ def load_audio_encoder(
 ) -> tuple[PreTrainedConfig, dict[str, Tensor]]:
     """Load the audio encoder of a folder or Hub repository.
 
-    The checkpoint may be that of the encoder, of a model with a task on top (`ASTForAudioClassification`,
+    The checkpoint may be of the encoder alone, of a model with a task head (`ASTForAudioClassification`,
     `Wav2Vec2ForCTC`), of an encoder with a decoder (Whisper), or of a model of sounds and texts (`ClapModel`,
-    `PeAudioModel`). The other parts are left out.
+    `PeAudioModel`). The other parts are not loaded.
 
     Returns:
         The configuration and the state dict of an `AtriAudioTower`.
 
     Raises:
-        ValueError: it is not an audio model, its weights are missing or of the wrong shape, or its code is its own and
-            `trust_remote_code` was not given.
+        ValueError: it is not an audio model, its weights are missing or of the wrong shape, or its code comes from the
+            repository and `trust_remote_code` is not set.
         OSError: the Hub repository does not exist or cannot be reached.
     """
     with naming_source(name_or_path):
@@ -40,7 +40,7 @@ def load_audio_encoder(
 def load_encoder_of(
     config: PreTrainedConfig, name_or_path: str, trust_remote_code: bool = False, **hub_kwargs: Any
 ) -> tuple[PreTrainedConfig, dict[str, Tensor]]:
-    """Same as [`load_audio_encoder`], for a configuration that was loaded before."""
+    """Same as [`load_audio_encoder`], for a configuration that is already loaded."""
     part = audio_config_of(config, name_or_path, trust_remote_code, **hub_kwargs)
     with torch.device("meta"):  # takes no memory: only the class and the names of the weights are needed
         encoder: Any = build_audio_model(part).encoder
@@ -53,7 +53,7 @@ def load_encoder_of(
 def load_saved_encoder(
     config: PreTrainedConfig, state_dict: dict[str, Tensor], name_or_path: str
 ) -> dict[str, Tensor]:
-    """The state dict of the `AtriAudioTower` in that of a saved `AtriModel`."""
+    """The state dict of the `AtriAudioTower` within that of a saved `AtriModel`."""
     with torch.device("meta"):
         encoder: Any = build_audio_model(config).encoder
     prefix = "audio_model.encoder."
@@ -65,10 +65,10 @@ def load_saved_encoder(
 def audio_config_of(
     config: PreTrainedConfig, name_or_path: str, trust_remote_code: bool = False, **hub_kwargs: Any
 ) -> PreTrainedConfig:
-    """The configuration of the audio tower in that of a model, with the windows of its feature extractor.
+    """The configuration of the audio tower within that of a model, with the windows of its feature extractor.
 
     Raises:
-        ValueError: it is not an audio model, or one that cannot be a tower.
+        ValueError: it is not an audio model, or it cannot be used as a tower.
     """
     part = audio_part(config)
     try:
@@ -88,13 +88,13 @@ def load_window_extractor(
     """The feature extractor of an audio model, for clips of any length.
 
     Raises:
-        ValueError: the model comes without the settings of its feature extractor, or it cannot be used.
+        ValueError: the settings of the feature extractor are missing, or it cannot be used.
         OSError: the Hub repository does not exist or cannot be reached.
     """
     if not _has_feature_extractor(name_or_path, **hub_kwargs):
         raise ValueError(
-            f"{name_or_path} has no {FEATURE_EXTRACTOR_NAME}, which says how the model takes sound. Copy the one of "
-            "the model that it was made from beside its config.json."
+            f"{name_or_path} has no {FEATURE_EXTRACTOR_NAME}, the settings of its feature extractor. Copy this file "
+            "from the model that it was fine-tuned from into the same folder."
         )
     with naming_source(name_or_path):
         extractor = AutoFeatureExtractor.from_pretrained(
@@ -104,7 +104,7 @@ def load_window_extractor(
 
 
 def saved_class(config: PreTrainedConfig) -> type[PreTrainedModel] | None:
-    """The class of transformers that a checkpoint was saved from; None if transformers does not have it."""
+    """The class of transformers that saved a checkpoint; None if transformers does not have this class."""
     for name in config.architectures or ():
         saved: Any = getattr(transformers, name, object)
         is_model = isinstance(saved, type) and issubclass(saved, PreTrainedModel)
@@ -125,7 +125,7 @@ def _place_of(
 ) -> tuple[type[PreTrainedModel], str]:
     """The class to load a checkpoint with, and the prefix of the encoder's weights in it."""
     model_class = saved_class(config)
-    is_alone = type(encoder).__name__ in (config.architectures or ())  # `WhisperEncoder` is no name of `transformers`
+    is_alone = type(encoder).__name__ in (config.architectures or ())  # `saved_class` does not find `WhisperEncoder`
     if is_alone or model_class is None or isinstance(encoder, model_class):
         return type(encoder), ""
     with torch.device("meta"):
@@ -134,6 +134,6 @@ def _place_of(
         if type(module) is type(encoder):
             return model_class, f"{name}." if name else ""
     raise ValueError(
-        f"{name_or_path} is a {model_class.__name__}, which has no {type(encoder).__name__} in it, so it cannot be "
-        "the audio tower."
+        f"{name_or_path} is a {model_class.__name__}, which contains no {type(encoder).__name__}, so it cannot be the "
+        "audio tower."
     )

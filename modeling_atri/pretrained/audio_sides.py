@@ -1,6 +1,6 @@
-"""The audio side of a model: what decides about its audio embeddings and their temperature, apart from its text side.
+"""The audio side of a model: its audio tower, audio head and temperature.
 
-`AtriModel.from_audio_text_pretrained` leads here, so this file cannot import `AtriModel`.
+`AtriModel.from_audio_text_pretrained` uses this file, so it cannot import `AtriModel`.
 """
 
 import copy
@@ -14,7 +14,7 @@ from ..configuration_atri import LOGIT_SCALE, AtriConfig, AtriEmbeddedAudioConfi
 from ..sources import public_name
 
 
-_PARTS = ("audio_model.", "audio_projection.", LOGIT_SCALE)  # with which the names of its weights begin
+_PARTS = ("audio_model.", "audio_projection.", LOGIT_SCALE)  # prefixes of the names of its weights
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class AudioSide:
     Args:
         config: Configuration of the audio tower.
         projection_dim (`int`): Width of the embedding space.
-        state_dict: Weights of tower, head and logit scale. Those that are left out are drawn, or initial.
+        state_dict: Weights of tower, head and logit scale. Missing ones get their initial values.
         has_head (`bool`, *optional*, defaults to `True`): Whether a projection follows the tower.
         logit_scale (`float`, *optional*, defaults to 2.6593): Initial value of the logit scale.
     """
@@ -56,6 +56,6 @@ def embedded_audio_side(
     normalized: bool | None = None,
     state_dict: dict[str, Tensor] | None = None,
 ) -> AudioSide:
-    """In place of an audio tower: embeddings of `width` numbers, see [`AtriEmbeddedAudioConfig`]."""
+    """The audio side of a model without an audio tower, see [`AtriEmbeddedAudioConfig`]."""
     config = AtriEmbeddedAudioConfig(hidden_size=width, source=source, fingerprint=fingerprint, normalized=normalized)
     return AudioSide(config, width, state_dict or {}, has_head=False)

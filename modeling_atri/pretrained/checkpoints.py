@@ -99,7 +99,7 @@ def load_weights(
 ) -> dict[str, Tensor]:
     """Load the weights named in `wanted` with the `from_pretrained` of their model, and check that all are there.
 
-    `from_pretrained` gives weights their names of today. `state_dict` are weights that were read before.
+    `from_pretrained` renames weights of older versions. `state_dict` holds weights that are already loaded.
 
     Raises:
         ValueError: wanted weights are missing or of the wrong shape; `from_pretrained` would initialize them anew.
@@ -114,7 +114,9 @@ def load_weights(
             **hub_kwargs,
         )
     loaded = model.state_dict()
-    learned = {key for key in wanted if loaded[key].is_floating_point()}  # the class computes indices and counts
+    learned = {
+        key for key in wanted if loaded[key].is_floating_point()
+    }  # buffers of integers, such as indices, are computed
     problems = [f"missing {key}" for key in sorted(info["missing_keys"] & learned)]
     problems += [
         f"{key} is {tuple(found)}, not {tuple(expected)}"

@@ -68,14 +68,14 @@ def make_processor(
         normalize_text (`bool`, *optional*, defaults to `False`): lower-case captions and strip punctuation, as
             ML-CLAP needs it.
         audio (`str` or `os.PathLike`, *optional*): the model that the audio tower was loaded from. Default: CED.
-        trust_remote_code (`bool`, *optional*, defaults to `False`): run the feature extractor that is a part of the
+        trust_remote_code (`bool`, *optional*, defaults to `False`): run the code of a feature extractor from the
             audio model's repository.
         audio_revision (`str`, *optional*, defaults to `"main"`): branch, tag or commit of the audio model.
         hub_kwargs: `revision` of the tokenizer, `token`, `cache_dir`, `local_files_only`, as in `from_pretrained`.
 
     Raises:
-        ValueError: there is no such folder, the tokenizer puts the language code last, or the audio model comes
-            without the settings of its feature extractor.
+        ValueError: there is no such folder, the tokenizer puts the language code last, or the settings of the audio
+            model's feature extractor are missing.
         OSError: the Hub repository does not exist or cannot be reached.
     """
     tokenizer_name_or_path = check_source(tokenizer_name_or_path, "file or folder", needs_owner=False)
@@ -88,7 +88,7 @@ def make_processor(
 def make_feature_extractor(
     audio: str | os.PathLike | None = None, trust_remote_code: bool = False, **hub_kwargs: Any
 ) -> Any:
-    """Make the feature extractor of the audio tower that `load_audio_tower` loads under the same name; see there.
+    """Make the feature extractor of the audio tower that `load_audio_tower` loads from the same source.
 
     Returns:
         `AtriFeatureExtractor` for CED, otherwise an `AtriWindowFeatureExtractor` with the settings of the audio model,

@@ -47,8 +47,7 @@ def load_audio_tower(
             WavLM, PE-Audio, ...), of which the encoder is taken, or of an `AtriModel` or its audio tower.
         heads (`int`, *optional*): number of attention heads of CED. Default: from `config.json`, otherwise that of
             the published model of this width.
-        trust_remote_code (`bool`, *optional*, defaults to `False`): run the code of a repository that brings its own
-            model.
+        trust_remote_code (`bool`, *optional*, defaults to `False`): run the model code of a repository.
         hub_kwargs: `revision`, `token`, `cache_dir`, `local_files_only`, as in `from_pretrained`.
 
     Raises:
@@ -90,8 +89,8 @@ def load_text_tower(
             or any encoder that `AutoModel` knows, which is loaded without its pooler.
         heads (`int`, *optional*): number of attention heads, for files alone: a folder has it in `config.json`.
             Default: that of the published model of this width.
-        trust_remote_code (`bool`, *optional*, defaults to `False`): read a configuration by its repository's code. A
-            text tower itself must be a class of transformers.
+        trust_remote_code (`bool`, *optional*, defaults to `False`): run the code of a repository to read its
+            configuration. The text tower itself must be a class of transformers.
         hub_kwargs: `revision`, `token`, `cache_dir`, `local_files_only`, as in `from_pretrained`.
 
     Raises:
@@ -127,7 +126,7 @@ def read_text_encoder(
         raise ValueError(_heads_are_known(name_or_path, heads))
     if audio_part(config) is not config:
         raise ValueError(
-            f"{name_or_path} is of type {config.model_type!r}, a whole model of sounds and texts. Name a text encoder."
+            f"{name_or_path} is of type {config.model_type!r}, a model of sounds and texts. Name a text encoder alone."
         )
     if config.model_type == "m2m_100":
         return config, None
@@ -151,7 +150,7 @@ def _saved_tower(name_or_path: str, model_type: str, trust_remote_code: bool, **
 
 
 def _heads_are_known(name_or_path: str, heads: int) -> str:
-    return f"The attention heads of {name_or_path} are in its config.json; do not pass {heads} for them."
+    return f"The number of attention heads of {name_or_path} is in its config.json, so leave out {heads}."
 
 
 def _check_ced_features(published: dict[str, Any], name_or_path: str) -> None:

@@ -46,11 +46,11 @@ def test_what_the_card_of_a_taught_model_says():
     _, space = card.text.split("## Embedding space\n\n")
     assert space.split("\n\n## ")[0].split("\n\n") == [
         "The embeddings are in the space of `laion/larger_clap_general` (512 numbers, L2-normalised). The text side "
-        "was taught to give a caption in any of the languages above the embedding that `laion/larger_clap_general` "
-        "gives to its English version. It learned from 1000 English captions and their translations. No sound was "
-        "used.",
+        "was trained to give a caption in any of the languages above the embedding that `laion/larger_clap_general` "
+        "gives to its English version. The training data were 1000 English captions and their translations. No sounds "
+        "were used.",
         "The audio side is that of `laion/larger_clap_general`, and training did not change it. Audio embeddings that "
-        "`laion/larger_clap_general` has made, such as those of an archive, stay valid: this model searches them in "
+        "`laion/larger_clap_general` has made, such as those of an archive, stay valid. This model searches them in "
         "all the languages above.",
         "Mean cosine to the teacher's English embedding, on 50 captions held back from training: English 0.980, "
         "French 0.951.",
@@ -66,8 +66,9 @@ def test_sounds_held_languages_and_the_recall_of_the_teacher():
     facts = taught(teach_audio="akcl", hold_languages=["fra_Latn", "eng_Latn"])
     facts["teaching"] = {"teacher_recall": 0.2216}
     text = make_model_card(facts, "out").text
-    assert "Frozen embeddings of sounds took part (AKCL). Held as they were: French and English." in text
-    assert "English captions as the teacher embeds them reach 22.2 % text-to-audio R@1." in text
+    assert "Frozen audio embeddings were used too (AKCL)." in text
+    assert "The embeddings of these languages were kept: French and English." in text
+    assert "the teacher's embeddings of the English captions reach 22.2 % text-to-audio R@1." in text
     assert "- term between audio and texts: akcl\n" in text
     assert "- held languages: French and English\n" in text
 
@@ -77,8 +78,12 @@ def test_sounds_held_languages_and_the_recall_of_the_teacher():
     [
         ({"kind": "self", "name": None}, "`laion/larger_clap_general and tester/text`", "The audio side is that of"),
         ({"kind": "atri", "name": "first"}, "`first`", "The audio side is that of"),
-        ({"kind": "sentence_transformers", "name": "me/st"}, "`me/st`", "Embeddings in the space of"),
-        ({"kind": "column", "name": "clap"}, "the vectors in the column `clap` of the training data", "Embeddings in"),
+        ({"kind": "sentence_transformers", "name": "me/st"}, "`me/st`", "Audio embeddings in the space of"),
+        (
+            {"kind": "column", "name": "clap"},
+            "the vectors in the column `clap` of the training data",
+            "Audio embeddings in",
+        ),
     ],
 )
 def test_every_kind_of_teacher(teacher, name, kept):
@@ -104,9 +109,9 @@ def test_a_model_without_an_audio_tower_is_shown_with_stored_embeddings():
     assert card_problems(str(card)) == []
     assert "It embeds captions in 3 languages, to search sounds\nby their embeddings, which `laion/larger" in card.text
     assert "embeddings of your sounds, made by laion/larger_clap_general: (sounds, 512), L2-normalised" in card.text
-    assert "This model has no audio tower: it searches the embeddings of sounds" in card.text
+    assert "This model has no audio tower. It searches embeddings of sounds" in card.text
     assert "The audio side is that of" not in card.text
-    assert "Embeddings in the space of `laion/larger_clap_general` stay valid" in card.text
+    assert "Audio embeddings in the space of `laion/larger_clap_general` stay valid" in card.text
     assert "encode_audio" not in card.text
     assert ".wav" not in card.text
 

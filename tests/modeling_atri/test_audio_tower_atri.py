@@ -282,9 +282,9 @@ def test_the_audio_part_of_a_whole_model_is_taken(whole):
         ({"model_type": "bert"}, "of type 'bert', which reads input_ids, not sound"),
         ({"model_type": "vit"}, "of type 'vit', which reads pixel_values, not sound"),
         ({"model_type": "speech_to_text"}, "an encoder and a decoder"),
-        ({"model_type": "encodec"}, "is not known to give hidden states"),
-        ({"model_type": "audioflamingo3_encoder"}, "is not known to give hidden states"),
-        ({"model_type": "no_such_type"}, "which transformers does not know"),
+        ({"model_type": "encodec"}, "is not a supported audio encoder"),
+        ({"model_type": "audioflamingo3_encoder"}, "is not a supported audio encoder"),
+        ({"model_type": "no_such_type"}, "which transformers does not have"),
     ],
     ids=lambda value: value if isinstance(value, str) else value["model_type"],
 )

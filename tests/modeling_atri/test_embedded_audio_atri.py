@@ -40,7 +40,7 @@ def test_a_batch_is_taken_apart_and_padded_again():
     [
         ([], "list is empty.*no audio tower"),
         ([VECTOR[:-1]], rf"of shape \(11,\).*{SOURCE} makes.*12 numbers"),
-        ([VECTOR * np.nan], "holds NaN or infinity"),
+        ([VECTOR * np.nan], "has NaN or infinity"),
         (["dog.wav"], "Cannot use 'dog.wav'.*no audio tower"),
     ],
     ids=["none", "width", "nan", "file"],

@@ -111,7 +111,7 @@ def test_the_configuration_is_described_only_where_it_differs(tower, extractor):
         (AtriFeatureExtractor(), {}, "already takes clips of any length"),
         (ClapFeatureExtractor(), {"window_seconds": 5}, "Leave it out"),
         (WhisperFeatureExtractor(dither=0.1), {}, "adds random noise"),
-        ({"feature_extractor_type": "Nothing"}, {}, "'Nothing', which transformers does not know"),
+        ({"feature_extractor_type": "Nothing"}, {}, "'Nothing', which transformers does not have"),
     ],
     ids=["own", "fixed", "dither", "unknown"],
 )

@@ -169,7 +169,7 @@ def test_teaching_without_sounds_is_distillation():
     text, teacher = embeddings(2, 5, 4), embeddings(5, 4).detach()
     loss = teach_loss(None, text, teacher, 10.0, audio_term="none")
     torch.testing.assert_close(loss, (2 - 2 * (text * teacher).sum(-1)).mean())  # of unit vectors
-    with pytest.raises(ValueError, match=r"must have the shape \(5, 4\), or for each language its own, \(2, 5, 4\)"):
+    with pytest.raises(ValueError, match=r"shape \(5, 4\), or with one set for each language \(2, 5, 4\)"):
         teach_loss(None, text, teacher[1:], 10.0, audio_term="none")
     with pytest.raises(ValueError, match="must be 'akcl', 'kcl' or 'none'; got 'cacl'"):
         teach_loss(None, text, teacher, 10.0, audio_term="cacl")

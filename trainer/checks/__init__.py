@@ -1,1 +1,1 @@
-"""Checks that refuse a run before it starts: its rows, options, optimizer, and devices and processes."""
+"""Checks that refuse a run before it starts: its rows, embeddings, options, optimizer, and devices and processes."""

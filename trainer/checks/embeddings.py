@@ -1,4 +1,4 @@
-"""Check that the embeddings which rows have in the place of recordings are those that the model needs."""
+"""Check that rows with embeddings instead of recordings have the embeddings that the model needs."""
 
 import logging
 from typing import Any
@@ -15,7 +15,7 @@ from ..arguments import AtriTrainingArguments
 
 logger = logging.getLogger(__name__)
 
-# Arguments that change or read sounds, and their values without an effect.
+# Arguments for sounds, and the values with which they have no effect.
 _OF_SOUNDS = {"mix_probability": (0,), "patch_dropout": (None,), "feature_cache_dir": (None,)}
 
 
@@ -47,7 +47,7 @@ def check_sounds(rows: Any, model: AtriModel, processor: AtriProcessor, is_train
 
 
 def refuse_options_of_sounds(rows: Any, args: AtriTrainingArguments) -> None:
-    """Raise a ValueError for arguments that change sounds where the training rows have embeddings in their place."""
+    """Raise a ValueError for arguments that change sounds, if the training rows have embeddings instead of sounds."""
     if rows is None or embedding_facts(rows) is None:
         return
     found = [name for name, values in _OF_SOUNDS.items() if getattr(args, name) not in values]
@@ -56,8 +56,8 @@ def refuse_options_of_sounds(rows: Any, args: AtriTrainingArguments) -> None:
     if found or args.augmentation is not None:
         names = " and ".join(f"`{name}`" for name in found) or "the augmentation"
         raise ValueError(
-            f"The training rows have embeddings in the place of recordings, so there are no sounds to change: leave "
-            f"out {names}, or train on the recordings."
+            f"The training rows have embeddings instead of recordings, so there are no sounds to change: leave out "
+            f"{names}, or train on the recordings."
         )
 
 
@@ -75,7 +75,7 @@ def _check_stored(facts: EmbeddingFacts, config: AtriEmbeddedAudioConfig, has_au
         lengths = "length 1" if config.normalized else "other lengths than 1"
         raise ValueError(
             f"{_at_start(facts)} holds vectors of {_lengths(facts)}, but the model was made for vectors of {lengths} "
-            f"({wanted.name}). {'Normalise them.' if config.normalized else 'Use those before the normalisation.'}"
+            f"({wanted.name}). {'Normalise them.' if config.normalized else 'Use vectors before normalisation.'}"
         )
 
 
@@ -85,9 +85,9 @@ def _check_finished(facts: EmbeddingFacts, model: AtriModel, processor: AtriProc
     trained = [name for name, part in parts.items() if any(weight.requires_grad for weight in part.parameters())]
     if is_trained and trained:
         raise ValueError(
-            "Rows with embeddings in the place of recordings need an audio side that does not change, but the "
+            "Rows with embeddings instead of recordings need a frozen audio side, but the "
             f"{' and the '.join(trained)} of the model would be trained. Freeze both (`freeze_audio` and "
-            "`freeze_audio_head`), teach with the objective `teach`, or train on the recordings."
+            "`freeze_audio_head`), use the objective `teach`, or train on the recordings."
         )
     config: Any = model.config
     # A student of `teach` has the name of the teacher whose audio side it has.
@@ -101,8 +101,8 @@ def _check_finished(facts: EmbeddingFacts, model: AtriModel, processor: AtriProc
     _check_origin(facts, own, "is")
     if facts.made_by.fingerprint is None:
         logger.warning(
-            "It is not known which model made the embeddings of %s. They are taken for those of %s; those that `atri "
-            "encode` writes are checked.",
+            "It is not known which model made the embeddings of %s. They are assumed to be those of %s. Only "
+            "embeddings that `atri encode` wrote can be checked.",
             *(facts.name, own.name),
         )
     if not facts.normalized:

@@ -1,1 +1,1 @@
-"""Draws, batches and augmentation of the training data, the collator, and caches on disk."""
+"""Draws, batches and augmentation of the training data, the collator, tokens of captions, and caches on disk."""

@@ -1,4 +1,4 @@
-"""Tokens of captions, of which each is tokenized once."""
+"""Tokens of captions, which are kept in memory so that each caption is tokenized once."""
 
 from collections.abc import Sequence
 from itertools import islice
@@ -15,8 +15,7 @@ _MAX_REMEMBERED = 200_000  # captions: about 100 MB
 class CaptionTokens:
     """Makes tokens as a processor does, and remembers those of the first captions that it gets.
 
-    Where a step costs little else, as with a frozen text tower whose states are cached, tokenizing its captions would
-    take most of it.
+    With a frozen text tower whose states are cached, tokenizing would otherwise take most of the time of a step.
 
     Args:
         processor (`AtriProcessor`): The processor. Its settings must not change while this object exists, except

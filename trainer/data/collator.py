@@ -89,7 +89,7 @@ class AtriDataCollator:
 
         Returns:
             A dict with, in this order, `input_features` (N, frames, mel bins) float32 and `input_features_mask`
-            (N, frames), or `audio_embeds` (N, D) float32 if rows have finished embeddings in the place of sounds;
+            (N, frames), or `audio_embeds` (N, D) float32 if rows have final audio embeddings instead of sounds;
             `input_ids` and `attention_mask` (K, N, tokens), `item_ids` and `group_ids` (N,), int64, and `languages`, K
             lists of N codes. For the objective `teach`, whose rows need no sounds, it also has `teacher_embeds` (N, D)
             float32, the teacher's embedding of each row's caption in the anchor language, and `held_embeds`, the same
@@ -110,7 +110,7 @@ class AtriDataCollator:
         languages = self.draws.languages_of([row["draw"] for row in rows])
         batch = {
             **self._sounds(rows, features),
-            **self._lessons(rows),
+            **self._targets(rows),
             **self._tokens(rows, languages),
             "item_ids": torch.tensor([row["draw"].item for row in rows]),
             "group_ids": torch.tensor([_number(group_of(row)) for row in rows]),
@@ -153,7 +153,7 @@ class AtriDataCollator:
         return [*clips[:place], other, *clips[place + 1 :]]
 
     def _sounds(self, rows: Sequence[dict], features: Sequence[Tensor | None]) -> dict[str, Tensor]:
-        """What the batch has of the rows' sounds: their features, finished embeddings, or nothing."""
+        """The features of the rows' sounds, their final embeddings, or nothing."""
         found = [one for one in features if one is not None]
         if not found:
             return {}
@@ -168,8 +168,8 @@ class AtriDataCollator:
         input_features, input_features_mask = self.processor.feature_extractor.pad_features(found)
         return {"input_features": input_features, "input_features_mask": input_features_mask}
 
-    def _lessons(self, rows: Sequence[dict]) -> dict[str, Any]:
-        """What the captions of a batch learn from the teacher, for an objective that has one."""
+    def _targets(self, rows: Sequence[dict]) -> dict[str, Any]:
+        """The embeddings that the captions of a batch are trained towards, for an objective with a teacher."""
         if not find_objective(self.draws.objective).has_teacher:
             return {}
         batch: dict[str, Any] = {"teacher_embeds": self._drawn(rows)}
@@ -205,7 +205,7 @@ class AtriDataCollator:
         return features if self.augmentation is None else self.augmentation(features, rng, self.mask_level)
 
     def _embedded(self, row: dict) -> Tensor:
-        """The embedding in the place of a sound: `(1, D)` for a model without an audio tower, or finished, `(D,)`."""
+        """The embedding of a row: `(1, D)` for a model without an audio tower, otherwise the final one, `(D,)`."""
         extractor, vector = self.processor.feature_extractor, row["audio_embedding"]
         is_finished = not isinstance(extractor, AtriEmbeddingExtractor)
         try:

@@ -90,7 +90,7 @@ class TextCache:
 
         Args:
             input_ids, attention_mask: Tokens of the captions, `(n, tokens)`, as the model's processor makes them.
-            states: Their pooled states, `(n, hidden_size)`, in place of the text tower's.
+            states: Their pooled states, `(n, hidden_size)`, to use instead of the text tower's.
 
         Raises:
             ValueError: The states have another shape, or are not finite.

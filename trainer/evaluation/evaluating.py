@@ -28,7 +28,7 @@ from ..data.collator import AtriDataCollator
 from ..data.feature_cache import FeatureCache
 from ..publishing.pushing import PublishingTrainer
 from ..publishing.results import complete_results, evaluation_facts, model_facts, training_facts
-from ..teach.preparing import Lessons
+from ..teach.preparing import TeachingData
 from .retrieval import (
     RetrievalEmbeddings,
     RetrievalSet,
@@ -61,7 +61,7 @@ class EvaluatingTrainer(PublishingTrainer):
     ):
         self.processor, self.feature_cache = processor, feature_cache
         self.left_out, self.bad_rows, self.facts = left_out, bad_rows, facts.copy()
-        self.lessons: Lessons | None = None  # of the objective `teach`
+        self.teaching_data: TeachingData | None = None  # of the objective `teach`
         self.embedding_listeners: list[Callable[[str, RetrievalSet, RetrievalEmbeddings], None]] = []
         self._unwrapped: tuple[Any, AtriModel] | None = None  # the model, with and without its wrappers
         self._measured: dict[str, tuple[TrainingFacts, Results]] = {}  # state of training and results, by prefix
@@ -240,6 +240,6 @@ class EvaluatingTrainer(PublishingTrainer):
             patch_dropout=getattr(self.atri_model.audio_model.config, "patch_dropout", 0.0),
             data_seed=self.data_seed,
             best_is_loaded=self.args.load_best_model_at_end and not self.is_in_train,
-            teacher=None if self.lessons is None else self.lessons.teacher,
-            teach_audio=None if self.lessons is None else self.lessons.audio_term,
+            teacher=None if self.teaching_data is None else self.teaching_data.teacher,
+            teach_audio=None if self.teaching_data is None else self.teaching_data.audio_term,
         )

@@ -49,7 +49,7 @@ class RetrievalSet:
         audio_ids (sequence of `str`, *optional*): Ids of the clips, for errors.
         owners (list of `int`, *optional*): For each caption the row of the clip that it was written for.
         are_embedded (`bool`, *optional*, defaults to `False`): Whether the clips are embeddings, of shape `(width,)`,
-            in the place of recordings.
+            instead of recordings.
     """
 
     audios: Sequence[Any]

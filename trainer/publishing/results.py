@@ -77,7 +77,7 @@ def training_facts(
     """Describe how far training has come, and the arguments that shape its outcome. See [`TrainingFacts`].
 
     `train_batch_size` counts the clips of one process. `best_is_loaded` says whether the model is the best of the run.
-    `teacher` and `teach_audio` are of the lessons of `teach`, as they were made.
+    `teacher` and `teach_audio` are those of the `TeachingData` of the run.
     """
     objective = find_objective(args.objective)
     return {

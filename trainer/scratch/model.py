@@ -101,7 +101,7 @@ class ScratchArguments(ScratchTextArguments):
 def caption_texts(rows: Sequence[dict], languages: Sequence[str]) -> Iterable[str]:
     """All captions of rows from `load_rows`, row by row and language by language.
 
-    Of more than 100,000 rows without recordings, so many are taken, evenly spread.
+    Of more than 100,000 rows without recordings, 100,000 evenly spaced ones are read.
     """
     if isinstance(rows, datasets.Dataset) and "audio" not in rows.column_names and _are_lists(rows, languages):
         taken: datasets.Dataset = rows
@@ -137,8 +137,8 @@ def model_from_scratch(
         languages: languages that get a code in the tokenizer.
         sizes (`ScratchArguments`): sizes of the model.
         seed: seed of the weights.
-        embeddings (`EmbeddingFacts`, *optional*): the embeddings that rows have in the place of recordings. The model
-            then has no audio tower, but a head that takes them.
+        embeddings (`EmbeddingFacts`, *optional*): facts of the embeddings that rows have instead of recordings. The
+            model then has no audio tower, but a head that takes the embeddings.
     """
     tokenizer = train_tokenizer(captions, languages, vocab_size=sizes.vocab_size)
     torch.manual_seed(seed)

@@ -137,10 +137,10 @@ def exact_backward(
 
 
 def language_targets(inputs: Mapping[str, Any]) -> list[Tensor] | None:
-    """What the captions of each language of a batch learn, K times `(N, D)`; None without a teacher.
+    """The embeddings that the captions of each language are trained towards, K times `(N, D)`; None without a teacher.
 
-    It is the teacher's embedding of the anchor's caption, or in a language of `held_embeds` that of the model itself
-    at its start.
+    They are the teacher's embeddings of the anchor's captions; for the languages in `held_embeds`, the embeddings of
+    the model itself before the first step.
     """
     if "teacher_embeds" not in inputs:
         return None

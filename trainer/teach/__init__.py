@@ -1,1 +1,1 @@
-"""Teaching: the frozen teacher, the tables of its embeddings, and the rows that training reads them from."""
+"""Teaching: teachers, the models that are taught, tables of fixed embeddings, and the rows that training reads."""

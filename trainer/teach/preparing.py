@@ -1,4 +1,4 @@
-"""What happens before the first step of `teach`: the teacher is chosen, and its and the clips' embeddings are made."""
+"""Before the first step of `teach`: load the teacher, and compute the embeddings of captions and clips."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -29,8 +29,8 @@ FOLDER = "teaching"  # in the output folder of a run
 
 
 @dataclass(frozen=True)
-class Lessons:
-    """What a run of `teach` trains on.
+class TeachingData:
+    """The training data of a run of `teach`.
 
     Args:
         rows: Rows with the embeddings that a step needs.
@@ -46,13 +46,13 @@ class Lessons:
 def column_teacher(
     rows: datasets.Dataset | CheckedRows, args: AtriTrainingArguments, width: int, teacher: Teacher | None
 ) -> TeacherFacts | None:
-    """Check the teacher's vectors that rows have themselves, and return the facts of this teacher; None without any.
+    """Check the teacher's vectors that rows contain, and return the facts of this teacher; None without vectors.
 
     Args:
         rows: Checked rows.
         args: Arguments of the run.
         width: Width of the model's embeddings.
-        teacher: A teacher that is given in place of the arguments' `teacher`.
+        teacher: A loaded teacher, instead of the arguments' `teacher`.
 
     Raises:
         ValueError: The vectors do not fit the model or the rows, or another teacher is named as well.
@@ -62,18 +62,18 @@ def column_teacher(
         return None
     if teacher is not None or args.teacher is not None:
         raise ValueError(
-            f"The training rows have a column `{TEACHER_COLUMN}`, and a `teacher` is named as well. Leave one out."
+            f"The training rows have a column `{TEACHER_COLUMN}`, and a `teacher` is named too. Remove one of them."
         )
     fingerprint, count = check_teacher_column(rows, width, args.languages[0])
     return TeacherFacts(name=TEACHER_COLUMN, kind=COLUMN, width=width, fingerprint=fingerprint, num_captions=count)
 
 
 @dataclass(frozen=True)
-class LessonMaker:
-    """Makes the lessons of a run.
+class TeachingPreparation:
+    """Prepares the data of a run.
 
-    A run that is resumed uses the tables in its output folder again. A new run uses those of captions that the same
-    teacher made before, but encodes the sounds, which may be others under the same ids.
+    A resumed run reads the tables in its output folder. A new run reuses only the tables of captions, if the same
+    teacher made them. It encodes the sounds anew, because the sounds of the same ids may have changed.
 
     Args:
         args: Arguments of the run.
@@ -81,8 +81,8 @@ class LessonMaker:
         rows: Checked rows.
         read_clip: Returns the features of a clip.
         states: Returns the pooled states of tokens, as a [`TextCache`] does. None runs the text tower.
-        teacher: A teacher that is given in place of the arguments' `teacher`.
-        column: What `column_teacher` says of the rows.
+        teacher: A loaded teacher, instead of the arguments' `teacher`.
+        column: Facts from `column_teacher`, if the rows contain the teacher's vectors.
     """
 
     args: AtriTrainingArguments
@@ -102,22 +102,22 @@ class LessonMaker:
     def _shows_progress(self) -> bool:
         return self.args.process_index == 0 and not self.args.disable_tqdm
 
-    def make(self, resumed: str | None = None) -> Lessons:
-        """Make the lessons.
+    def prepare(self, resumed: str | None = None) -> TeachingData:
+        """Prepare the data.
 
         Args:
-            resumed (`str`, *optional*): Fingerprint of the teacher of the run that is resumed.
+            resumed (`str`, *optional*): Fingerprint of the teacher, if a run is resumed.
 
         Raises:
-            ValueError: The teacher does not fit the model or the rows, or is not that of the run that is resumed.
+            ValueError: The teacher does not fit the model or the rows, or a resumed run had another teacher.
         """
         args, first = self.args, self.rows[0]
         has_sounds = first.get("audio") is not None or first.get("audio_embedding") is not None
         audio_term = args.teach_audio if has_sounds else "none"
         if audio_term == "none" and args.distill_weight == 0:
             raise ValueError(
-                "With `distill_weight` 0, the captions learn from sounds alone, but the training rows have none. Add "
-                "sounds or their embeddings, or raise `distill_weight`."
+                "With `distill_weight` 0, the loss compares captions with sounds alone, but the training rows have no "
+                "sounds. Add sounds or their embeddings, or raise `distill_weight`."
             )
         clips = (
             self._clip_table(resumed is not None) if audio_term != "none" and first.get("audio") is not None else None
@@ -125,22 +125,22 @@ class LessonMaker:
         table, facts = self._teach(resumed) if self.column is None else (None, self.column)
         if resumed is not None and facts["fingerprint"] != resumed:
             raise ValueError(
-                f"The run was taught by another teacher than {facts['name']!r} (fingerprint {facts['fingerprint']}, "
-                f"was {resumed}). Resume it with the teacher that it began with, or start a new run in another "
+                f"The run had another teacher than {facts['name']!r} before it was stopped (fingerprint {resumed}, "
+                f"now {facts['fingerprint']}). Resume it with the same teacher, or start a new run in another "
                 "`output_dir`."
             )
         held = {code: self._held_table(code, resumed is not None) for code in args.hold_languages or ()}
         rows = TaughtRows(self.rows, args.anchor_language, table, held, clips, uses_audio=audio_term != "none")
-        return Lessons(rows, audio_term, facts)
+        return TeachingData(rows, audio_term, facts)
 
     def _teach(self, resumed: str | None) -> tuple[KeyedTable, TeacherFacts]:
-        """The table of a teacher that is a model."""
+        """The table of a teacher that is a model, and the facts of the teacher."""
         anchor, path = self.args.anchor_language, self._path("teacher")
         if anchor not in self.args.languages:
             raise ValueError(
-                f"The teacher embeds captions in the anchor language {anchor}, but `languages` are "
-                f"{', '.join(self.args.languages)}. Add {anchor} to them, choose another `anchor_language`, or give "
-                f"the teacher's vectors in the column `{TEACHER_COLUMN}`."
+                f"The teacher embeds captions in the anchor language {anchor}, but `languages` has only "
+                f"{', '.join(self.args.languages)}. Add {anchor} to `languages`, choose another `anchor_language`, or "
+                f"add the teacher's vectors to the rows as the column `{TEACHER_COLUMN}`."
             )
         teacher = self.teacher
         if teacher is None and self.args.teacher is not None:
@@ -150,10 +150,10 @@ class LessonMaker:
         width = self.model.config.projection_dim
         if teacher.width != width:
             raise ValueError(
-                f"The teacher {teacher.name!r} gives embeddings of {teacher.width} numbers, but the model's have "
-                f"{width} (`projection_dim`). Use a model whose audio side has the teacher's width."
+                f"The embeddings of the teacher {teacher.name!r} have {teacher.width} numbers, but those of the model "
+                f"have {width} (`projection_dim`). Use a model whose embeddings are as wide as the teacher's."
             )
-        # The weights of the model itself are those of the checkpoint now, but the table is of its start.
+        # In a resumed run, the model has the weights of the checkpoint, but the table is that of its first weights.
         known = read_facts(path)
         trusts_file = teacher.kind == SELF and known.get("kind") == SELF and known.get("fingerprint") == resumed
         table = self._captions(path, anchor, teacher, trusts_file)
@@ -161,13 +161,13 @@ class LessonMaker:
         return table, facts | {"fingerprint": table.facts["fingerprint"]}
 
     def _held_table(self, language: str, is_resumed: bool) -> KeyedTable:
-        """The model's own embeddings of the captions in a language at its start."""
+        """The embeddings that the model itself gives to the captions in a held language before the first step."""
         path = self._path(f"held_{language}")
         if is_resumed and not read_facts(path):
             raise ValueError(
-                f"{path} is missing or damaged. It has the embeddings that the model gave to the captions in "
-                f"{language} when the run began, and the model has changed since. Put the file back with "
-                "its .json and .keys.npy, or start a new run in another `output_dir`."
+                f"{path} is missing or damaged. It holds the embeddings that the model gave to the captions in "
+                f"{language} when the run started, and the model has changed since then. Restore the file, its .json "
+                "and its .keys.npy, or start a new run in another `output_dir`."
             )
         return self._captions(path, language, self._model_itself(language), is_resumed)
 

@@ -1,4 +1,4 @@
-"""Students: models with the audio side of a teacher, and a text side that is to learn the teacher's embeddings."""
+"""Students: models with the audio side of a teacher, and a text side that is trained towards its embeddings."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any

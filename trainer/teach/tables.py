@@ -23,14 +23,14 @@ from .teachers import Teacher
 logger = logging.getLogger(__name__)
 
 _KEY = "S16"  # a digest of 16 bytes
-_AT_ONCE = 4096  # captions that a teacher gets in one call, and rows of a file that are copied at a time
+_AT_ONCE = 4096  # captions in one call of the teacher, and rows of a file that are copied at a time
 
 
 class KeyedTable:
     """Embeddings in a file that is mapped into memory, looked up by a text: a caption, or the id of a clip.
 
-    The embeddings are in `NAME.npy`, `(n, width)`, float32. Beside it, `NAME.keys.npy` has a digest of each text, and
-    `NAME.json` says whose embeddings they are. Memory holds 24 bytes for each text.
+    The embeddings are in `NAME.npy`, `(n, width)`, float32. `NAME.keys.npy` beside it has a digest of each text, and
+    the manifest `NAME.json` names the model that made the embeddings. A table needs 24 bytes of memory for each text.
 
     Args:
         path (`Path`): The file of the embeddings.
@@ -63,11 +63,11 @@ class KeyedTable:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What the manifest says."""
+        """The content of the manifest."""
         return read_facts(self.path)
 
     def has_all(self, keys: np.ndarray) -> bool:
-        """Whether the table has all of these digests, which differ from one another."""
+        """Whether the table has all of these digests, which must be distinct."""
         return bool(np.isin(keys, self._keys, assume_unique=True).all())
 
 
@@ -79,21 +79,21 @@ def caption_table(
     progress: bool = False,
     trusts_file: bool = False,
 ) -> KeyedTable:
-    """The teacher's embeddings of all captions, each different caption once. A table that is there is used again.
+    """The teacher's embeddings of all distinct captions. An existing table of the same teacher is reused.
 
     Args:
         path (`Path`): File of the table, `NAME.npy`.
-        captions (callable): Begins an iteration over the captions, each time in the same order. They are never all in
+        captions (callable): Returns an iterator over the captions, each time in the same order. They are never all in
             memory.
-        teacher ([`Teacher`]): Encodes them, some thousands at a time.
-        part (`tuple[int, int]`, *optional*, defaults to `(0, 1)`): Rank and number of processes. Each encodes a part
-            and gets the whole table. All must call the function, and see the same folder.
-        progress (`bool`, *optional*, defaults to `False`): Show a progress bar.
-        trusts_file (`bool`, *optional*, defaults to `False`): Use a table that is there whatever its fingerprint.
+        teacher ([`Teacher`]): Encodes them, 4096 at a time.
+        part (`tuple[int, int]`, *optional*, defaults to `(0, 1)`): Rank and number of processes. Each process encodes
+            a part and returns the whole table. All processes must call the function and share the folder.
+        progress (`bool`, *optional*, defaults to `False`): Whether to show a progress bar.
+        trusts_file (`bool`, *optional*, defaults to `False`): Whether to reuse a table of any fingerprint.
 
     Raises:
-        ValueError: The teacher returns embeddings of another width, not normalised, or not finite; or there are no
-            captions.
+        ValueError: The teacher returns embeddings of another width, or that are not normalised or not finite; or
+            there are no captions.
     """
     keys, places = _first_occurrences(captions())
     known = read_facts(path)
@@ -126,17 +126,17 @@ def write_table(
     facts: Mapping[str, Any],
     part: tuple[int, int],
 ) -> KeyedTable:
-    """Write a table, of which each process writes a part. Its manifest is removed first and written last.
+    """Write a table; each process writes a part. An old manifest is removed first, and the new one is written last.
 
     Args:
         path: File of the table.
-        write: Writes the embeddings of this process to a file, and returns their digests, and the problems of clips
-            that have no embedding, by id.
-        facts: What the manifest says.
+        write: Writes the embeddings of this process to a file. Returns their digests, and by id the problems of clips
+            without an embedding.
+        facts: Content of the manifest.
         part: Rank and number of processes.
 
     Raises:
-        ValueError: Another process failed; a process that fails itself raises its own error.
+        ValueError: Another process failed. A process that fails raises its own error.
     """
     rank, world_size = part
     own = path if world_size == 1 else _part_path(path, rank)
@@ -163,7 +163,7 @@ def write_table(
 
 
 def read_facts(path: Path) -> dict[str, Any]:
-    """What the manifest of a table says; empty if there is no whole table."""
+    """The manifest of a table; empty if there is no complete table."""
     try:
         facts = json.loads(_facts_path(path).read_text(encoding="utf-8"))
         shape = np.load(path, mmap_mode="r").shape
@@ -174,14 +174,14 @@ def read_facts(path: Path) -> dict[str, Any]:
 
 
 def check_embeddings(embeddings: np.ndarray, names: Sequence[str], width: int, source: str) -> np.ndarray:
-    """Return embeddings `(n, width)`, if they are finite and L2-normalised.
+    """Return embeddings `(n, width)` after a check that they are finite and L2-normalised.
 
     Raises:
-        ValueError: They are not. The message names the `source`, and the first embedding of `names` that is wrong.
+        ValueError: They are not. The message names the `source` and, from `names`, the first wrong embedding.
     """
     if embeddings.shape != (len(names), width):
         raise ValueError(
-            f"{source} gives embeddings of the shape {embeddings.shape} for {len(names)} captions. It must be "
+            f"{source} gives embeddings of shape {embeddings.shape} for {len(names)} captions. The shape must be "
             f"({len(names)}, {width})."
         )
     lengths = lengths_of(embeddings)
@@ -205,7 +205,7 @@ def digests(texts: Iterable[str]) -> np.ndarray:
 
 
 def _first_occurrences(texts: Iterator[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Digests of the different texts, and the places where they occur first, in the order of these."""
+    """Digests of the distinct texts, and the positions of their first occurrences, in the order of these positions."""
     parts = []
     while block := list(islice(texts, _AT_ONCE)):
         parts.append(digests(block))
@@ -217,7 +217,7 @@ def _first_occurrences(texts: Iterator[str]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _at_places(texts: Iterator[str], places: np.ndarray) -> Iterator[str]:
-    """The texts at some places, which are in order."""
+    """The texts at these positions, which must be sorted."""
     wanted = iter(places.tolist())
     next_place = next(wanted, None)
     for place, text in enumerate(texts):
@@ -229,7 +229,7 @@ def _at_places(texts: Iterator[str], places: np.ndarray) -> Iterator[str]:
 
 
 def _together(work: Callable[[], Any], world_size: int) -> list[Any]:
-    """Do a work on every process. Returns the results of all; if one fails, all fail."""
+    """Call a function on every process. Returns the results of all; if it fails on one, it fails on all."""
     result = error = None
     try:
         result = work()

@@ -1,4 +1,4 @@
-"""Training rows of the objective `teach`: sounds are replaced by their embeddings, and the teacher's are added."""
+"""Training rows of the objective `teach`: embeddings replace sounds, and the teacher's embeddings are added."""
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,17 +25,18 @@ class TaughtRows(Sequence[dict[str, Any]]):
     """Checked rows with the embeddings that a step needs.
 
     A row has `teacher_embedding`, the teacher's embeddings of its captions in the anchor language, `(captions, D)`;
-    `held_embeddings`, the same of the model itself for each held language; and, if the rows have sounds,
-    `audio_embedding` in the place of `audio`. Where a sound could not be read, it has the `problem` instead. The first
-    rows that are asked for are remembered, since reading and checking rows takes longer than a step on cached states.
+    `held_embeddings`, for each held language the embeddings of its captions by the model itself; and, if the rows have
+    sounds, `audio_embedding` instead of `audio`. If a sound could not be read, it has the `problem` instead. The first
+    10,000 rows that are read stay in memory, because reading and checking them takes longer than a step on cached
+    states.
 
     Args:
         rows: Checked rows.
         anchor: Code of the anchor language.
-        teacher: Table of the teacher. None if the rows have its vectors themselves.
+        teacher: Table of the teacher's embeddings. None if the rows contain them.
         held: Table of each held language, by code.
-        clips: Table of the rows' sounds. None if they have none, or embeddings in their place.
-        uses_audio: Whether embeddings in the place of sounds are used.
+        clips: Table of the embeddings of the rows' sounds. None if the rows have no sounds, or contain embeddings.
+        uses_audio: Whether the loss uses audio embeddings. Otherwise, they are dropped.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class TaughtRows(Sequence[dict[str, Any]]):
         clips: KeyedTable | None = None,
         uses_audio: bool = True,
     ):
-        reads_vectors = uses_audio and clips is None  # which `without_audio` drops as well
+        reads_vectors = uses_audio and clips is None  # `without_audio` would drop `audio_embedding` too
         self._rows = rows if reads_vectors or isinstance(rows, CheckedRows) else without_audio(rows)
         self._anchor, self._teacher, self._held, self._clips = anchor, teacher, dict(held), clips
         self._uses_audio = uses_audio
@@ -91,10 +92,10 @@ def captions_in(rows: Sequence[dict], language: str) -> Iterator[str]:
 
 
 def teacher_vectors(row: Mapping[str, Any]) -> np.ndarray:
-    """The teacher's vectors of a row that has them itself, `(1 or captions, D)`, float32.
+    """The teacher's vectors that a row contains, `(1 or captions, D)`, float32.
 
     Raises:
-        ValueError: They are no vector, and no list of vectors of one length.
+        ValueError: The value is neither a vector nor a list of vectors of one width.
     """
     try:
         vectors = np.asarray(row[TEACHER_COLUMN], dtype=np.float32)
@@ -109,14 +110,14 @@ def teacher_vectors(row: Mapping[str, Any]) -> np.ndarray:
 
 
 def check_teacher_column(rows: Sequence[dict], width: int, language: str) -> tuple[str, int]:
-    """Check the teacher's vectors that rows have themselves, in the column `teacher_embedding`.
+    """Check the teacher's vectors that rows contain, in the column `teacher_embedding`.
 
     Returns:
         A digest of all vectors, 32 hexadecimal digits, and their number.
 
     Raises:
-        ValueError: A row has none, or vectors that are not normalised, not finite, of another width than `width`, or
-            neither one for all captions nor one for each in `language`.
+        ValueError: A row has no vectors, or vectors that are not normalised, not finite or of another width than
+            `width`, or neither one vector nor as many as it has captions in `language`.
     """
     digest, count = hashlib.blake2b(digest_size=16), 0
     iterator = iter(rows if isinstance(rows, CheckedRows) else without_audio(rows))
@@ -125,20 +126,20 @@ def check_teacher_column(rows: Sequence[dict], width: int, language: str) -> tup
         for row in block:
             if row.get(TEACHER_COLUMN) is None:
                 raise ValueError(
-                    f"Row {row['audio_id']!r} has no `{TEACHER_COLUMN}`, but others have. Give it to all rows, or to "
-                    "none and name a `teacher`."
+                    f"Row {row['audio_id']!r} has no `{TEACHER_COLUMN}`, but other rows have. Add it to all rows, or "
+                    "remove the column and name a `teacher`."
                 )
             of_row = teacher_vectors(row)
             if of_row.shape[1] != width:
                 raise ValueError(
                     f"`{TEACHER_COLUMN}` of row {row['audio_id']!r} has {of_row.shape[1]} numbers, but the model's "
-                    f"embeddings have {width} (`projection_dim`). The teacher's must have the same width."
+                    f"embeddings have {width} (`projection_dim`). Both must have the same width."
                 )
             num_captions = len(row["captions"].get(language) or next(iter(row["captions"].values())))
             if len(of_row) not in (1, num_captions):
                 raise ValueError(
                     f"`{TEACHER_COLUMN}` of row {row['audio_id']!r} has {len(of_row)} vectors for {num_captions} "
-                    "captions. Give one for all of them, or one for each."
+                    "captions. Give one vector for all captions, or one for each."
                 )
             vectors.append(of_row)
             names += [row["audio_id"]] * len(of_row)

@@ -1,4 +1,4 @@
-"""Teachers: what gives the captions of the anchor language the embeddings that the other languages learn."""
+"""Teachers: frozen models that embed the captions of the anchor language, as targets for all languages."""
 
 import hashlib
 import json
@@ -43,7 +43,7 @@ class Teacher:
         name (`str`): Name of the model, for people.
         kind (`str`): `"self"`, `"atri"`, `"clap"`, `"pe_audio"`, `"sentence_transformers"` or `"column"`.
         width (`int`): Length of an embedding.
-        fingerprint (`str`): Identifies all that decides about its embeddings.
+        fingerprint (`str`): Digest of the weights, tokenizer and settings that determine its embeddings.
         encode (callable): Returns the embeddings of a list of captions, `(n, width)`, float32, L2-normalised.
         license (`str`, *optional*): License id of the weights, as the Hub spells it.
     """
@@ -79,8 +79,8 @@ def load_teacher(
         name_or_path (`str` or `Path`): Folder or Hub id of an `AtriModel` (also one that was saved for
             sentence-transformers), of a CLAP or PE-Audio model of transformers, or of any model of
             sentence-transformers.
-        language (`str`, *optional*, defaults to `"eng_Latn"`): Anchor language. Only an `AtriModel` is told it.
-        trust_remote_code (`bool`, *optional*, defaults to `False`): Whether to run code that comes with the model.
+        language (`str`, *optional*, defaults to `"eng_Latn"`): Anchor language. Only an `AtriModel` uses it.
+        trust_remote_code (`bool`, *optional*, defaults to `False`): Whether to run code from the model's repository.
         device (*optional*): Device to compute on. Default: the CPU.
 
     Raises:
@@ -98,9 +98,9 @@ def load_teacher(
         return _sentence_teacher(name, trust_remote_code, device)
     if model_type in _TOWERS:
         return _TOWERS[model_type](name, device)
-    found = f"is of the type {model_type!r}" if model_type else "has no `config.json` that says what it is"
+    found = f"is of type {model_type!r}" if model_type else "has no `config.json` with a model type"
     raise ValueError(
-        f"The teacher {name!r} has no text side that gives embeddings: it {found}. A teacher is {_KINDS}, or a column "
+        f"The teacher {name!r} has no text side that gives embeddings: it {found}. Use {_KINDS}, or a column "
         f"`{TEACHER_COLUMN}` of vectors in the training rows."
     )
 
@@ -115,9 +115,9 @@ def model_teacher(
     """The text side of an `AtriModel` as it is now.
 
     Args:
-        model, processor: The model. As long as the teacher is used, its text side must not change.
+        model, processor: The model and its processor. Its text side must not change while the teacher is used.
         language (`str`): Language of the captions.
-        name (`str`, *optional*): Folder or Hub id. Default: the teacher is the model that learns, of the kind
+        name (`str`, *optional*): Folder or Hub id. Without it, the teacher is the trained model itself, of the kind
             `"self"`.
         states (callable, *optional*): Returns the pooled states of tokens, as a [`TextCache`] does. Default: the text
             tower is run.
@@ -178,9 +178,9 @@ def _tower_teacher(
     tokenizer = AutoTokenizer.from_pretrained(name)
     files = list(tokenizer.vocab_files_names.values())
     if Path(name).is_dir() and files and not any(Path(name, file).exists() for file in files):
-        # transformers then makes a tokenizer that knows no words
+        # without these files, transformers makes a tokenizer with an empty vocabulary
         raise ValueError(
-            f"The teacher {name!r} has no tokenizer: there is no {' or '.join(files)}. Save it there, too."
+            f"The teacher {name!r} has no tokenizer: there is no {' or '.join(files)}. Save the tokenizer there too."
         )
     model.eval()
     longest = min(tokenizer.model_max_length, _longest_text(model.config.text_config))
@@ -233,7 +233,7 @@ def _model_type(name: str, trust_remote_code: bool) -> str | None:
     path = cached_file(name, "config.json", **_QUIET)
     if path is None:
         if not Path(name).is_dir() and cached_file(name, _SENTENCE_TRANSFORMERS_FILE, **_QUIET) is None:
-            cached_file(name, "config.json")  # says why the Hub does not give it
+            cached_file(name, "config.json")  # raises an error with the reason
         return None
     found = json.loads(Path(path).read_text(encoding="utf-8")).get("model_type")
     if found is None and trust_remote_code:
@@ -242,14 +242,14 @@ def _model_type(name: str, trust_remote_code: bool) -> str | None:
 
 
 def _longest_text(config: Any) -> int:
-    """Most tokens of a caption. RoBERTa's positions begin after the id of its padding."""
+    """The largest number of tokens of a caption. RoBERTa's positions start after the id of the padding token."""
     positions = getattr(config, "max_position_embeddings", 512)
     starts_late = config.model_type in ("clap_text_model", "roberta", "xlm-roberta")
     return positions - config.pad_token_id - 1 if starts_late else positions
 
 
 def _settings(config: Any) -> dict[str, Any]:
-    """A configuration without what says nothing about the embeddings, and differs once a model has been saved."""
+    """A configuration without the entries that do not affect the embeddings, and that saving a model changes."""
     return {key: value for key, value in config.to_dict().items() if key not in _UNIMPORTANT}
 
 

@@ -72,8 +72,8 @@ def test_it_is_evaluated_and_trained_further(data):
         (["--audio_embeddings", "{}/other.npy"], "another model, 'other' (fingerprint def), but the model takes the"),
         ([], "names no recording"),
         (["--audio_embeddings", "{}/none.npy"], "There is no file"),
-        (["--audio_embeddings", "{}/s.npy", "--embedding_columns", "a"], "must be two"),
-        (["--embedding_columns", "a", "b"], "name these, too"),
+        (["--audio_embeddings", "{}/s.npy", "--embedding_columns", "a"], "takes two names"),
+        (["--embedding_columns", "a", "b"], "Pass both"),
     ],
 )
 def test_what_is_wrong_is_said(data, capsys, options, message):

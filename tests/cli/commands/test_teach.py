@@ -124,8 +124,8 @@ def test_the_sentence_at_the_end_says_recall_before_and_after(work, taught_clap,
     figures = results["metrics"]
     after = [100 * figures[f"{code}_text_to_audio_R@1"] for code in ("eng_Latn", "fra_Latn", "deu_Latn")]
     assert outcome(results) == (
-        f"Text-to-audio R@1 on 4 clips was {100 * before['text_to_audio_R@1']:.1f} % in English before, with the "
-        f"teacher, and is now English {after[0]:.1f} %, French {after[1]:.1f} % and German {after[2]:.1f} %."
+        f"Text-to-audio R@1 on 4 clips was {100 * before['text_to_audio_R@1']:.1f} % in English with the teacher, "
+        f"and is now English {after[0]:.1f} %, French {after[1]:.1f} % and German {after[2]:.1f} %."
     )
     assert results["training"]["teacher"] | {"fingerprint": ""} == {
         **{"name": "clap", "kind": "clap", "license": None, "width": 12, "num_captions": 24, "fingerprint": ""}
@@ -160,8 +160,8 @@ def test_an_atri_model_teaches_itself_and_says_so(work, itself):
     cosines = results_of(output)["teaching"]["held_back_cosine"]
     assert last_sentence(printed) == (
         f"The mean cosine to the teacher's English embedding, on 1 caption held back from training, is English "
-        f"{cosines['eng_Latn']:.3f} and French {cosines['fra_Latn']:.3f}; name sounds or stored embeddings with "
-        "captions as --eval_data to measure recall."
+        f"{cosines['eng_Latn']:.3f} and French {cosines['fra_Latn']:.3f}; to measure recall, pass sounds or stored "
+        "embeddings with captions as --eval_data."
     )
     assert results_of(output)["model"]["initialized_from"] == "english"
 
@@ -256,7 +256,7 @@ def test_a_language_is_added_while_others_are_held(work):
     options = ["--teacher", work / "english", "--languages", "fr", "es", "--hold_languages", "fr"]
     output = teach(work, "held", *options)
     assert results_of(output)["training"]["hold_languages"] == ["fra_Latn"]
-    assert "Held as they were: French." in (output / "README.md").read_text(encoding="utf-8")
+    assert "The embeddings of these languages were kept: French." in (output / "README.md").read_text(encoding="utf-8")
 
 
 def copied(work: Path, name: str, without: str) -> Path:
@@ -277,13 +277,13 @@ def without_english(work: Path) -> list[object]:
     [
         (
             lambda work: ["--languages", "fr"],
-            r"There is no teacher\. Name a model with --teacher, or give the training",
+            r"There is no teacher\. Name a model with --teacher, or add a column",
         ),
         (lambda work: ["--teacher", work / "none", "--languages", "fr"], "There is no folder"),
         (lambda work: ["--teacher", work / "encoder", "--languages", "fr"], "has no text side that gives embeddings"),
         (
             lambda work: ["--teacher", work / "clap", "--languages", "fr", "--freeze_text"],
-            "--freeze_text keeps what a text encoder knows, but a new encoder knows nothing",
+            "--freeze_text keeps the weights of a text encoder, but those of a new encoder are random",
         ),
         (
             lambda work: ["--teacher", work / "clap", "--languages", "fr", "es", "--hold_languages", "fr"],

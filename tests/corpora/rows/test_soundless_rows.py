@@ -134,7 +134,7 @@ def test_ids_that_the_store_lacks_are_listed(store, tmp_path):
     assert loaded["audio_id"][:] == ["dog", "bird"]
     assert [(row.place, row.kind) for row in left_out] == [(f"line {n}", "missing embedding") for n in (2, 4)]
     assert "has no embedding with the id 'wolf'" in left_out[0].reason
-    assert "no `audio_id` by which" in left_out[1].reason
+    assert "nor an `audio_id` to look" in left_out[1].reason
 
 
 def test_faults_of_the_store_are_faults_of_rows(tmp_path):
@@ -190,7 +190,7 @@ def test_captions_without_names_are_not_looked_up_in_a_store(store):
     loaded = load_rows(rows, audio_embeddings=store, needs_sound=False)
     assert loaded.column_names == ["audio_id", "captions", "group_id"]
     assert loaded["captions"][:] == [row["captions"] for row in rows]
-    with pytest.raises(ValueError, match="has no `audio_id` by which"):
+    with pytest.raises(ValueError, match="nor an `audio_id` to look"):
         load_rows(rows, audio_embeddings=store)
     with pytest.raises(ValueError, match="1 wrong row"):
         load_rows([{"audio_id": NAMES[0], **rows[0]}, rows[1]], audio_embeddings=store, needs_sound=False)

@@ -161,7 +161,7 @@ def test_weights_of_a_saved_model_that_do_not_fit_are_named(tmp_path):
 def test_models_of_another_kind_are_refused(tmp_path, text):
     clap, _ = saved(tmp_path / "clap", "whole clap")
     encoder, _ = saved(tmp_path / "encoder", "clap encoder")
-    with pytest.raises(ValueError, match="is of type 'clap', a whole model of sounds and texts. Name a text encoder"):
+    with pytest.raises(ValueError, match="is of type 'clap', a model of sounds and texts. Name a text encoder"):
         load_text_tower(clap)
     with pytest.raises(ValueError, match="is of type 'clap_audio_model', of which transformers has no enc"):
         load_text_tower(encoder)
@@ -169,7 +169,7 @@ def test_models_of_another_kind_are_refused(tmp_path, text):
         load_text_tower(saved(tmp_path / "waves", "hubert")[0])
     with pytest.raises(ValueError, match="cannot be the audio tower: .*m2m_100"):
         load_audio_tower(text)
-    with pytest.raises(ValueError, match="are in its config.json; do not pass 4"):
+    with pytest.raises(ValueError, match="is in its config.json, so leave out 4"):
         load_audio_tower(clap, heads=4)
 
 
@@ -177,7 +177,7 @@ def test_a_model_without_settings_of_its_features(tmp_path, text):
     folder, _ = saved(tmp_path, "ast")
     (folder / "preprocessor_config.json").unlink()
     assert load_audio_tower(folder).config.max_length == 100
-    with pytest.raises(ValueError, match="has no preprocessor_config.json, which says how the model takes sound"):
+    with pytest.raises(ValueError, match="has no preprocessor_config.json, the settings of its feature extractor"):
         make_processor(text, audio=folder)
 
 

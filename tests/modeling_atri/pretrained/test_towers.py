@@ -371,7 +371,7 @@ def test_other_models_are_refused_by_name(tmp_path, towers):
     with pytest.raises(ValueError, match="`text_config` is of type 'gpt2', a decoder"):
         load_text_tower(tmp_path / "gpt2")
     AtriConfig().save_pretrained(tmp_path / "atri")
-    with pytest.raises(ValueError, match="is of type 'atri', a whole model of sounds and texts. Name a text"):
+    with pytest.raises(ValueError, match="is of type 'atri', a model of sounds and texts. Name a text"):
         load_text_tower(tmp_path / "atri")
     with pytest.raises(ValueError, match="keys are not CED's: embed_tokens.weight"):
         load_audio_tower(towers[1] / "model.safetensors")
@@ -393,7 +393,7 @@ def test_features_of_another_make_are_refused(tmp_path):
 
 
 def test_heads_of_a_folder_are_not_passed(towers):
-    with pytest.raises(ValueError, match="are in its config.json; do not pass 4"):
+    with pytest.raises(ValueError, match="is in its config.json, so leave out 4"):
         load_text_tower(towers[1], heads=4)
     assert load_audio_tower(towers[0], heads=4).config.num_attention_heads == 4  # CED's may lack them
 

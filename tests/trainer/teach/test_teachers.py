@@ -140,10 +140,10 @@ def test_training_from_a_folder(tmp_path):
 def test_what_is_no_teacher(tmp_path):
     with pytest.raises(ValueError, match="nowhere"):
         load_teacher(tmp_path / "nowhere")
-    with pytest.raises(ValueError, match="has no `config.json` that says what it is. A teacher is an AtriModel"):
+    with pytest.raises(ValueError, match="has no `config.json` with a model type. Use an AtriModel"):
         load_teacher(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "wav2vec2"}))
     with pytest.raises(
-        ValueError, match="no text side that gives embeddings: it is of the type 'wav2vec2'. A teacher"
+        ValueError, match="no text side that gives embeddings: it is of type 'wav2vec2'. Use an AtriModel"
     ):
         load_teacher(tmp_path)
