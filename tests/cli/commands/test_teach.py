@@ -152,7 +152,7 @@ def test_an_atri_model_teaches_itself_and_says_so(work, itself):
     assert summary["text side"].startswith("that of english; 0.0")
     assert summary["captions"] == "23 English, 23 French"
     assert summary["audio term"] == "none"
-    assert summary["measured"] == "distance to the teacher on 1 row held back"
+    assert summary["measured"] == "cosine to the teacher on 1 row held back"
     assert summary["learning rates"] == "0.001 for the head, 0.001 for the text encoder"
     before, after = (weights_of(folder, AUDIO_SIDE) for folder in (work / "english", output))
     assert before.keys() == after.keys()

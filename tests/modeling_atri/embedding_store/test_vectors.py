@@ -207,5 +207,5 @@ def test_columns_that_do_not_fit_are_said(tmp_path):
     with pytest.raises(ValueError, match=r"no columns \['v'\]"):
         open_vectors(npy(tmp_path / "x.npy"), vector_column="v")
     parquet(tmp_path / "y.parquet", pa.list_(pa.int64()), vectors=[[1]] * 4)
-    with pytest.raises(ValueError, match="has it as list<"):
+    with pytest.raises(ValueError, match="is of type list<"):
         open_vectors(tmp_path / "[xy].parquet")

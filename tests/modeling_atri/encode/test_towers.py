@@ -112,5 +112,5 @@ def test_it_encodes_no_folder(tmp_path):
 def test_a_processor_with_other_windows_is_refused():
     model, tower = tower_model(TOWERS["wav2vec2"]), TOWERS["wav2vec2"]
     other = tower_processor(replace(tower, window_seconds=1.0))
-    with pytest.raises(ValueError, match="windows of 16000 rows, but those of the model have 8000"):
+    with pytest.raises(ValueError, match="windows of 16000 rows, but the windows of the model have 8000"):
         encode_audio(model, other, [sound(20_000)], sampling_rate=16_000)
