@@ -121,7 +121,7 @@ def test_an_unknown_maker_of_embeddings_is_said_in_words():
     facts["model"]["audio_embedded_by"] = UNKNOWN_MAKER
     text = make_model_card(facts, "out").text
     assert "by their embeddings, which another model, whose name is not known, has made." in text
-    assert "the embeddings of sounds that another model, whose name is not known, has made." in text
+    assert "embeddings of sounds that another model, whose name is not known, has made." in text
     assert "`another model`" not in text
 
 

@@ -86,7 +86,7 @@ def test_a_model_with_a_tower_takes_its_own(tmp_path, caplog, width, unit, facts
 def test_embeddings_that_stand_in_the_rows_are_called_by_their_column(caplog):
     model, processor = tiny_model(), tiny_processor()
     check_sounds(load_rows(soundless(ROWS, vectors(12))), model, processor)
-    assert "made the embeddings of the column `audio_embedding`. They are taken for" in caplog.text
+    assert "made the embeddings of the column `audio_embedding`. They are assumed" in caplog.text
     with pytest.raises(ValueError, match="^The column `audio_embedding` holds embeddings of 24 numbers, but those"):
         check_sounds(load_rows(soundless(ROWS, vectors(24))), model, processor)
 
