@@ -9,7 +9,7 @@ from .tables import counted
 
 
 # With a teacher of these kinds, a taught model with an audio tower has the audio side of the teacher.
-_WITH_AUDIO_SIDE = ("self", "atri", "clap", "pe_audio")
+_WITH_AUDIO_SIDE = ("self", "atri", "clap")
 
 
 def embedding_space_text(results: Results) -> str:
