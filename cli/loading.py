@@ -64,7 +64,8 @@ def load_model(path: str, trust_remote_code: bool = False) -> "tuple[AtriModel, 
         _check_model_folder(Path(path))
     try:
         options: dict[str, Any] = {"trust_remote_code": True} if trust_remote_code else {}
-        model, processor = (cls.from_pretrained(path, **options) for cls in (AtriModel, AtriProcessor))
+        model = AtriModel.from_pretrained(path, **options)
+        processor = AtriProcessor.from_pretrained(path, **options)
     except (ImportError, MemoryError, torch.OutOfMemoryError):
         raise
     # The libraries that read the files raise errors of any class where a file is damaged or made by another program.

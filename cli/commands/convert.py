@@ -246,6 +246,7 @@ def _facts(args: ConvertArguments, model: "AtriModel") -> dict[str, Any]:
     if fresh and args.without_audio_tower:
         fresh["fresh"] = [part for part in _FRESH[args.kind] if part != "audio_projection"]
     maker = _maker(model)
+    audio_config: Any = model.config.audio_config
     # The name of a file says little about its content, so its project is named instead.
     names = {
         source: _PROJECTS[name] if os.path.isfile(source) else public_name(source) for name, source in weights.items()
@@ -259,7 +260,7 @@ def _facts(args: ConvertArguments, model: "AtriModel") -> dict[str, Any]:
             "source_licenses": licenses,
             **({"base_model": base_model} if base_model else {}),
             **({} if maker is None else {"audio_embedded_by": maker}),
-            **({"trust_remote_code": True} if code_of_audio(model.config.audio_config) else {}),
+            **({"trust_remote_code": True} if code_of_audio(audio_config) else {}),
         },
         "conversion": {
             **{name: public_name(source) for name, source in args.sources.items()},

@@ -57,8 +57,11 @@ def column_teacher(
     Raises:
         ValueError: The vectors do not fit the model or the rows, or another teacher is named as well.
     """
-    is_plain = isinstance(rows, CheckedRows)
-    if not (rows.has_vectors(TEACHER_COLUMN) if is_plain else TEACHER_COLUMN in rows.column_names):
+    if isinstance(rows, CheckedRows):
+        has_vectors = rows.has_vectors(TEACHER_COLUMN)
+    else:
+        has_vectors = TEACHER_COLUMN in rows.column_names
+    if not has_vectors:
         return None
     if teacher is not None or args.teacher is not None:
         raise ValueError(

@@ -91,7 +91,7 @@ def load_teacher(
     name = check_source(name_or_path)
     model_type = _model_type(name, trust_remote_code)
     if model_type == AtriConfig.model_type:
-        trust = {"trust_remote_code": trust_remote_code}
+        trust: dict[str, Any] = {"trust_remote_code": trust_remote_code}
         atri: Any = AtriModel.from_pretrained(name, **trust)
         return model_teacher(atri.to(device or "cpu"), AtriProcessor.from_pretrained(name, **trust), language, name)
     if cached_file(name, _SENTENCE_TRANSFORMERS_FILE, **_QUIET) is not None:
