@@ -258,7 +258,7 @@ def test_a_text_option_that_names_another_kind_of_model(published, tmp_path, cap
     """Its type is looked at before its tokenizer, which `clap/` does not have."""
     words = ["convert", "--clap", str(published / "clap"), "--text", str(published / "clap"), str(tmp_path / "out")]
     assert main(words) == 2
-    assert "is of type 'clap', a whole model of sounds and texts. Name a text encoder." in capsys.readouterr().err
+    assert "is of type 'clap', a model of sounds and texts. Name a text encoder alone." in capsys.readouterr().err
     TOWERS["ast"].config().save_pretrained(tmp_path / "ast")
     assert (
         main(["convert", "--clap", str(published / "clap"), "--text", str(tmp_path / "ast"), str(tmp_path / "out")])
