@@ -13,7 +13,7 @@ VENV ?= .venv
 TORCH ?= torch==2.13.0
 TORCH_INDEX ?=
 ATRI_SHARED ?= ../shared
-EXTRAS ?= test,quality,docs,av,onnx,peft,sentence-transformers,mteb
+EXTRAS ?= test,quality,docs,av,onnx,peft,sentence-transformers,mteb,search,ray
 ARGS ?=
 
 BIN := $(VENV)/bin
@@ -106,7 +106,7 @@ $(VENV)/.torch:
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.torch $(REQUIREMENTS)
-	$(PIP) --editable .
+	$(PIP) --editable '.[search]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.torch $(REQUIREMENTS)

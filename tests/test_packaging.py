@@ -20,6 +20,7 @@ PACKAGES = {
     "trainer": "modeling_atri.trainer",
     "hub_cards": "modeling_atri.hub_cards",
     "corpora": "modeling_atri.corpora",
+    "search": "modeling_atri.search",
     "cli": "modeling_atri.cli",
 }
 

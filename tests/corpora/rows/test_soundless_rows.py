@@ -174,7 +174,7 @@ def test_sounds_that_begin_after_the_first_row_count(form, needs_sound, tmp_path
     sounds = [None, str(folder / "cat.wav"), None, str(folder / "cow.wav")]
     rows = [a_row(number, file_name=sound) for number, sound in enumerate(sounds)]
     source = FORMS[form](tmp_path, rows)
-    message = "it names no recording.* has no `audio_embedding` in its place" if needs_sound else "but other rows do; give"
+    message = "it names no recording.* has no `audio_embedding` in its place" if needs_sound else "but other rows do"
     with pytest.raises(ValueError, match=f"2 wrong rows.*(?s:.*){message}"):
         load_rows(source, needs_sound=needs_sound)
     left_out = []

@@ -1,0 +1,12 @@
+"""Search: an index of sounds that keeps up with its folder, questions in any language, moments, and a page."""
+
+from typing import TYPE_CHECKING
+
+from modeling_atri.lazy import lazy_names
+
+
+if TYPE_CHECKING:
+    from .hits import Hit as Hit
+    from .sound_index import SoundIndex as SoundIndex
+
+__getattr__, __all__ = lazy_names(__name__, __file__)

@@ -1,0 +1,1 @@
+"""The tables of an index on LanceDB, and what keeps them up to date with a folder."""

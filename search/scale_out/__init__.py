@@ -1,0 +1,1 @@
+"""Indexing with several processes and machines."""
