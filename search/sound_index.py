@@ -1,10 +1,15 @@
 """`SoundIndex`: an index of sounds on LanceDB, in a folder or on object storage."""
 
+import os
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal
 
 from .hits import Hit
+from .index.indexing import EncodeOptions, IndexSummary, add_folder
+from .index.tables import IndexFacts, IndexTables, location_of
+from .models import IndexModel, languages_of
+from .windows import WindowPlan
 
 
 if TYPE_CHECKING:
@@ -15,13 +20,21 @@ class SoundIndex:
     """Sounds that can be searched by text in any language of a model, by sound, or by both.
 
     An index is made with [`SoundIndex.open`] and filled with [`SoundIndex.add`].
+
+    Attributes:
+        tables: the tables of the index.
+        model: the model of the index, which is loaded when it is first needed.
     """
+
+    def __init__(self, tables: IndexTables, model: IndexModel):
+        self.tables = tables
+        self.model = model
 
     @classmethod
     def open(
         cls,
         path: str | PathLike,
-        model: "AtriModel | str | None" = None,
+        model: "AtriModel | str | PathLike | None" = None,
         processor: "AtriProcessor | None" = None,
         window_s: float | None = None,
         hop_s: float | None = None,
@@ -33,7 +46,49 @@ class SoundIndex:
         Without a model, the one that is noted in the index is loaded when it is first needed. A model (or the name of
         one) with another audio fingerprint than the index's is refused.
         """
-        raise NotImplementedError
+        location = location_of(path)
+        if model is None and processor is not None:
+            raise ValueError("`processor` was given without its `model`. Pass both.")
+        if model is not None and not IndexTables.exist(path, storage_options):
+            return cls._create(
+                location, IndexModel(location, model, processor, device=device), window_s, hop_s, storage_options
+            )
+        tables = IndexTables.open(path, storage_options)
+        facts = tables.facts
+        _check_windows(facts, window_s, hop_s)
+        if model is None and facts.model is None:
+            raise ValueError(f"The index {location!r} does not name its model. Pass the model.")
+        noted = IndexModel(location, model or facts.model, processor, facts.fingerprint, facts.model, device)
+        if model is not None:
+            noted.load()
+        return cls(tables, noted)
+
+    @classmethod
+    def _create(
+        cls,
+        location: str,
+        model: IndexModel,
+        window_s: float | None,
+        hop_s: float | None,
+        storage_options: Mapping[str, str] | None,
+    ) -> "SoundIndex":
+        loaded, _ = model.load()
+        plan = WindowPlan(window_s or 10.12, hop_s or 5.06)
+        facts = IndexFacts(
+            model=model.name or None,
+            fingerprint=model.fingerprint,
+            projection_dim=loaded.config.projection_dim,
+            languages=list(languages_of(model.name)),
+            window_s=plan.window_s,
+            hop_s=plan.hop_s,
+        )
+        return cls(IndexTables.create(location, facts, storage_options), model)
+
+    @property
+    def plan(self) -> WindowPlan:
+        """The windows of the index."""
+        facts = self.tables.facts
+        return WindowPlan(facts.window_s or 0.0, facts.hop_s or 0.0)
 
     def add(
         self,
@@ -44,9 +99,10 @@ class SoundIndex:
         pad_short: bool = False,
         on_error: Literal["raise", "skip"] = "skip",
         progress: bool = False,
-    ) -> Any:
+    ) -> IndexSummary:
         """Add a folder of sounds, rows that hold sounds, or stored embeddings, and return an `IndexSummary`."""
-        raise NotImplementedError
+        options = EncodeOptions(batch_size, num_workers, pad_short, on_error, progress)
+        return add_folder(self.tables, self.model.load, self.plan, sounds, options)
 
     def search(
         self,
@@ -62,20 +118,61 @@ class SoundIndex:
         exact: bool | None = None,
     ) -> list[Hit]:
         """The sounds or moments that fit best, best first."""
-        raise NotImplementedError
+        from modeling_atri.encode import encode_text
+
+        from .index import nearest
+
+        model, processor = self.model.load()
+        vectors = encode_text(model, processor, [query or ""], language)
+        rows = nearest.search(self.tables, vectors, top_k, by, where, exact)[0]
+        return [self._hit(row) for row in rows]
+
+    def _hit(self, row: Mapping[str, Any]) -> Hit:
+        metadata = {name: row[name] for name in self.tables.columns}
+        facts = (row[name] for name in ("path", "start_s", "end_s", "score"))
+        return Hit(*facts, metadata, row["duration_s"], row["folder"])
 
     def compare_languages(self, queries: Mapping[str, str], top_k: int = 10, **options: Any) -> Any:
         """Ask the same question in several languages, and return an `Agreement`: what each finds, and what all do."""
         raise NotImplementedError
 
     def remove(self, paths: Sequence[str] | None = None, where: str | None = None) -> int:
-        """Remove sounds by path or by a filter, and return their number."""
-        raise NotImplementedError
+        """Remove sounds by path or by a filter, and return their number.
+
+        Args:
+            paths: paths of sounds as hits have them, or absolute paths of files.
+            where: condition of SQL on the columns.
+
+        Raises:
+            ValueError: not exactly one of both is given, or the index has no sound of a path.
+        """
+        if (paths is None) == (where is None):
+            raise ValueError("Pass either `paths` or `where`.")
+        if isinstance(paths, (str, os.PathLike)):
+            raise ValueError(f"`paths` must be a list of paths, got {paths!r}. Pass [{paths!r}] for one.")
+        with self.tables.writing():
+            if where is not None:
+                return self.tables.delete_where(where)
+            keys = self.tables.keys_of(map(os.fspath, paths or ()))
+            self.tables.delete(keys)
+            return len(keys)
 
     def optimize(self) -> None:
         """Merge small fragments, refresh the vector index, and remove old versions of the table."""
-        raise NotImplementedError
+        with self.tables.writing():
+            self.tables.remove_doubles()
+            self.tables.compact()
 
     def stats(self) -> Any:
         """Figures of the index, as an `IndexStats`."""
         raise NotImplementedError
+
+
+def _check_windows(facts: IndexFacts, window_s: float | None, hop_s: float | None) -> None:
+    """Raise a ValueError if other windows are asked for than those of the index."""
+    for name, given, noted in (("window_s", window_s, facts.window_s), ("hop_s", hop_s, facts.hop_s)):
+        if given is not None and given != noted:
+            raise ValueError(
+                f"The index has `{name}` {noted}, which cannot be changed; got {given}. Leave it out, or make a new "
+                "index."
+            )

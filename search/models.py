@@ -1,0 +1,109 @@
+"""The model of an index: loaded when it is first needed, and checked against what the index notes."""
+
+import os
+from collections.abc import Sequence
+from threading import Lock
+from typing import Any
+
+from modeling_atri import AtriModel, AtriProcessor
+from modeling_atri.encode import audio_fingerprint
+from modeling_atri.sources import is_hub_id
+
+
+class IndexModel:
+    """Model and processor of an index, which are loaded when they are first needed.
+
+    Args:
+        index: the index, as messages name it.
+        model: the model, or its Hub id or folder.
+        processor (*optional*): its processor. Default: the one that was saved with the model.
+        fingerprint (*optional*): `audio_fingerprint` that the index notes; another one is refused.
+        noted (*optional*): name of the model that the index notes.
+        device: to compute on.
+    """
+
+    def __init__(
+        self,
+        index: str,
+        model: AtriModel | str | os.PathLike,
+        processor: AtriProcessor | None = None,
+        fingerprint: str | None = None,
+        noted: str | None = None,
+        device: str = "cpu",
+    ):
+        self.name = absolute_name(model if isinstance(model, (str, os.PathLike)) else model.config.name_or_path)
+        self._index, self._model, self._processor, self._device = index, model, processor, device
+        self._fingerprint, self._noted = fingerprint, noted
+        self._loaded: tuple[AtriModel, AtriProcessor] | None = None
+        self._lock = Lock()
+
+    @property
+    def fingerprint(self) -> str:
+        """The model's `audio_fingerprint`."""
+        self.load()
+        if self._fingerprint is None:
+            raise RuntimeError("The model was loaded without its fingerprint.")
+        return self._fingerprint
+
+    def load(self) -> tuple[AtriModel, AtriProcessor]:
+        """The model and its processor.
+
+        Raises:
+            ValueError: there is no such model, or its embeddings differ from those of the index.
+        """
+        with self._lock:
+            if self._loaded is None:
+                model, processor = self._read()
+                fingerprint = audio_fingerprint(model, processor)
+                self._check(fingerprint)
+                self._fingerprint = fingerprint
+                self._loaded = model.to(self._device).eval(), processor
+            return self._loaded
+
+    def _read(self) -> tuple[AtriModel, AtriProcessor]:
+        model, processor = self._model, self._processor
+        if isinstance(model, (str, os.PathLike)):
+            self._check_is_there()
+            model = AtriModel.from_pretrained(self.name)
+        if processor is None:
+            if not self.name:
+                raise ValueError("The model was not loaded from a folder or the Hub. Pass its `processor` too.")
+            processor = AtriProcessor.from_pretrained(self.name)
+            processor.limit_text_length(model.max_text_tokens)
+        return model, processor
+
+    def _check_is_there(self) -> None:
+        if self._noted is not None and self.name == self._noted and os.path.isabs(self.name):
+            if not os.path.isdir(self.name):
+                raise ValueError(
+                    f"The model of the index {self._index!r} was in {self.name!r}, where it is no more. Pass its "
+                    "folder or Hub id as the model (`--model`)."
+                )
+
+    def _check(self, fingerprint: str) -> None:
+        if self._fingerprint is None or self._fingerprint == fingerprint:
+            return
+        theirs = f"{self._noted or 'a model without a name'!r} (fingerprint {self._fingerprint})"
+        if self.name and self.name == self._noted:
+            raise ValueError(
+                f"The model {self.name!r} has changed since the index {self._index!r} was made: its fingerprint is "
+                f"{fingerprint}, and that of the index {self._fingerprint}. Make a new index, or restore the model."
+            )
+        raise ValueError(
+            f"The index {self._index!r} holds vectors of another model, {theirs}, which cannot be compared with those "
+            f"of {self.name or 'a model without a name'!r} ({fingerprint}). Use the model of the index, or make a new "
+            "index."
+        )
+
+
+def absolute_name(model: Any) -> str:
+    """The name to note for a model: a Hub id as it is, a folder absolutely; empty if it is not known."""
+    name = os.fspath(model) if model else ""
+    return name if not name or is_hub_id(name) or not os.path.exists(name) else os.path.abspath(name)
+
+
+def languages_of(name: str) -> Sequence[str]:
+    """The languages that a model in a folder was trained or evaluated in, by its results; empty if not known."""
+    from modeling_atri.hub_cards.results import model_languages, read_results
+
+    return model_languages(read_results(name)) if os.path.isdir(name) else ()
