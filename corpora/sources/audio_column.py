@@ -13,15 +13,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets.table import ConcatenationTable
 
-from modeling_atri.audio_io import OTHER_SOUND_SUFFIXES, SOUND_SUFFIXES
+from .layout import ALL_SOUND_SUFFIXES, NAME_COLUMNS
 
 
 # Names of the column, the first of which goes before the others. Data sets in the form of WebDataset name it by the
 # suffix of the files.
-AUDIO_COLUMNS = (
-    *("file_name", "audio", "filename", "file", "path", "file_path", "filepath", "audio_path", "audio_file", "sound"),
-    *(suffix.removeprefix(".") for suffix in SOUND_SUFFIXES + OTHER_SOUND_SUFFIXES),
-)
+AUDIO_COLUMNS = (*NAME_COLUMNS, *(suffix.removeprefix(".") for suffix in ALL_SOUND_SUFFIXES))
 NO_AUDIO = ""  # instead of the name of a column: recordings are not used
 FORMS = 'recordings are Audio, paths (string), contents of files (binary) or {"bytes", "path"}'
 

@@ -14,6 +14,10 @@ TEXT_SUFFIXES = (".txt", ".text", ".caption", ".transcript")  # of captions besi
 TABLE_SUFFIXES = (".parquet", ".arrow")
 ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")
 ALL_SOUND_SUFFIXES = SOUND_SUFFIXES + OTHER_SOUND_SUFFIXES
+# Names that a column with the paths of recordings may have, the first of which goes before the others.
+NAME_COLUMNS = (
+    *("file_name", "audio", "filename", "file", "path", "file_path", "filepath", "audio_path", "audio_file", "sound"),
+)
 
 # Kinds of files that rows can be in, in the order in which they are looked for. A folder is read as one kind.
 _KINDS = (
