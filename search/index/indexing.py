@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from os import PathLike
-from typing import Any, Literal
+from typing import Literal
 
 from tqdm.auto import tqdm
 
@@ -14,8 +14,8 @@ from modeling_atri.audio_io.discovery import FoundSound, search_folder
 from modeling_atri.encode.clip_reader import AudioFailure
 
 from ..windows import WindowPlan, encode_windows
-from .folder_changes import compare_folder, content_digest
-from .tables import Failure, IndexedSound, IndexTables, SoundKey, Transfer, of_folder
+from .folder_changes import CHANGED_WHILE_READ, compare_folder, digest_if_unchanged
+from .tables import Failure, IndexedSound, IndexTables, SoundKey, of_folder
 
 
 # A commit is made when one of these is reached. A process that is killed loses what it has not committed.
@@ -33,7 +33,7 @@ class IndexSummary:
     Args:
         num_sounds: sounds of what was added that are in the index now.
         num_encoded: sounds that this run encoded.
-        num_moved: files that got the vectors of a file of the same content, because it was moved, copied or touched.
+        num_moved: files that got the vectors of a file of the same content, because it was moved.
         num_dropped: sounds that were removed because their files are gone.
         hours: hours of sound that this run encoded.
         seconds: duration of the run.
@@ -88,17 +88,18 @@ def add_folder(
     failures = {path: Failure(reason) for path, reason in search.problems.items()}
     with tables.writing():
         changes = compare_folder(tables.files(), root, search, plan.window_s, options.num_workers, options.progress)
-        tables.transfer(_transfers(changes, root))
-        tables.delete([SoundKey(root, path) for path in changes.gone])
-        summary.num_moved = len(changes.touched) + len(changes.taken)
+        tables.transfer(changes.moves)
+        tables.delete(changes.gone)
+        summary.num_moved = changes.num_moved
         summary.num_dropped = len(changes.gone)
-        files = {path: search.sounds[path] for path in [*sorted(changes.changed), *sorted(changes.new)]}
+        files = {path: search.sounds[path] for path in changes.to_encode}
         sounds = _encoded(load, plan, root, files, changes.contents, failures, options) if files else iter(())
-        for batch in written(tables, sounds, {SoundKey(root, path) for path in changes.changed}):
+        for batch in written(tables, sounds, changes.replaced):
             summary.num_encoded += len(batch)
             summary.hours += sum(sound.duration_s for sound in batch) / 3600
             tables.set_failures(root, failures)
         tables.set_failures(root, failures)
+        tables.delete([key for key in changes.replaced if key.path in failures])
         summary.num_sounds = tables.count_sounds(of_folder(root))
     summary.failures = {path: failure.reason for path, failure in failures.items()}
     summary.seconds = time.perf_counter() - began
@@ -137,17 +138,6 @@ def _write(tables: IndexTables, batch: list[IndexedSound], present: Collection[S
         tables.append(batch)
 
 
-def _transfers(changes: Any, root: str) -> list[Transfer]:
-    def facts(path: str) -> tuple[int, int]:
-        return changes.sounds[path].size, changes.sounds[path].mtime_ns
-
-    touched = [Transfer(SoundKey(root, path), SoundKey(root, path), *facts(path)) for path in changes.touched]
-    return touched + [
-        Transfer(SoundKey(item.folder, item.source), SoundKey(root, item.path), *facts(item.path), item.is_moved)
-        for item in changes.taken
-    ]
-
-
 def _encoded(
     load: LoadModel,
     plan: WindowPlan,
@@ -176,6 +166,10 @@ def _encoded(
             if isinstance(result, AudioFailure):
                 failures[path] = Failure(result.reason, found.size, found.mtime_ns)
                 continue
+            content = digest_if_unchanged(found, contents.get(path))
+            if content is None:
+                failures[path] = Failure(CHANGED_WHILE_READ, found.size, found.mtime_ns)
+                continue
             yield IndexedSound(
                 path,
                 root,
@@ -185,5 +179,5 @@ def _encoded(
                 result.whole,
                 found.size,
                 found.mtime_ns,
-                contents.get(path) or content_digest(found.path),
+                content,
             )
