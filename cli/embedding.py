@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from modeling_atri.bounds import option
+from modeling_atri.pretrained.loading import load_model
 
 from .loading import (
     DATA_HELP,
@@ -11,7 +12,6 @@ from .loading import (
     EMBEDDINGS_HELP,
     SPLIT_HELP,
     check_device,
-    load_model,
     open_embeddings,
 )
 

@@ -21,6 +21,7 @@ _HELP = {
     "evaluate": "measure retrieval and consistency of a model on a folder of recordings or a Hub dataset",
     "diagnose": "measure the errors that ATRI's theory describes, on draws, on a model, or on two runs",
     "encode": "embed every sound file below a folder; a stopped run continues where it was",
+    "index": "make an index of a folder of sounds that can be searched, and keep it up to date",
     "export": "export both towers of a saved model to ONNX graphs, in float32 or int8",
     "push": "push a saved model to the Hugging Face Hub with its processor, results and card, in one commit",
 }

@@ -7,6 +7,7 @@ from modeling_atri.lazy import lazy_names
 
 if TYPE_CHECKING:
     from .hits import Hit as Hit
+    from .index.indexing import IndexSummary as IndexSummary
     from .sound_index import SoundIndex as SoundIndex
 
 __getattr__, __all__ = lazy_names(__name__, __file__)

@@ -3,11 +3,13 @@
 import os
 from collections.abc import Sequence
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from modeling_atri import AtriModel, AtriProcessor
-from modeling_atri.encode import audio_fingerprint
 from modeling_atri.sources import is_hub_id
+
+
+if TYPE_CHECKING:
+    from modeling_atri import AtriModel, AtriProcessor
 
 
 class IndexModel:
@@ -19,17 +21,17 @@ class IndexModel:
         processor (*optional*): its processor. Default: the one that was saved with the model.
         fingerprint (*optional*): `audio_fingerprint` that the index notes; another one is refused.
         noted (*optional*): name of the model that the index notes.
-        device: to compute on.
+        device (*optional*): to compute on. Default: the CPU, or where the given model is.
     """
 
     def __init__(
         self,
         index: str,
-        model: AtriModel | str | os.PathLike,
-        processor: AtriProcessor | None = None,
+        model: "AtriModel | str | os.PathLike",
+        processor: "AtriProcessor | None" = None,
         fingerprint: str | None = None,
         noted: str | None = None,
-        device: str = "cpu",
+        device: str | None = None,
     ):
         self.name = absolute_name(model if isinstance(model, (str, os.PathLike)) else model.config.name_or_path)
         self._index, self._model, self._processor, self._device = index, model, processor, device
@@ -38,39 +40,42 @@ class IndexModel:
         self._lock = Lock()
 
     @property
-    def fingerprint(self) -> str:
-        """The model's `audio_fingerprint`."""
-        self.load()
-        if self._fingerprint is None:
-            raise RuntimeError("The model was loaded without its fingerprint.")
+    def fingerprint(self) -> str | None:
+        """The `audio_fingerprint` that the index notes, or that of the loaded model; None if it is not known yet."""
         return self._fingerprint
 
-    def load(self) -> tuple[AtriModel, AtriProcessor]:
+    def load(self) -> "tuple[AtriModel, AtriProcessor]":
         """The model and its processor.
 
         Raises:
             ValueError: there is no such model, or its embeddings differ from those of the index.
         """
+        from modeling_atri.encode import audio_fingerprint
+
         with self._lock:
             if self._loaded is None:
                 model, processor = self._read()
                 fingerprint = audio_fingerprint(model, processor)
                 self._check(fingerprint)
                 self._fingerprint = fingerprint
-                self._loaded = model.to(self._device).eval(), processor
+                self._loaded = (model if self._device is None else model.to(self._device)), processor
             return self._loaded
 
-    def _read(self) -> tuple[AtriModel, AtriProcessor]:
-        model, processor = self._model, self._processor
-        if isinstance(model, (str, os.PathLike)):
+    def _read(self) -> "tuple[AtriModel, AtriProcessor]":
+        from modeling_atri import AtriProcessor
+        from modeling_atri.pretrained.loading import load_model
+
+        if isinstance(self._model, (str, os.PathLike)):
             self._check_is_there()
-            model = AtriModel.from_pretrained(self.name)
-        if processor is None:
-            if not self.name:
-                raise ValueError("The model was not loaded from a folder or the Hub. Pass its `processor` too.")
-            processor = AtriProcessor.from_pretrained(self.name)
-            processor.limit_text_length(model.max_text_tokens)
-        return model, processor
+            model, processor = load_model(self.name)
+            return model, self._processor or processor
+        if self._processor is not None:
+            return self._model, self._processor
+        if not self.name:
+            raise ValueError("The model was not loaded from a folder or the Hub. Pass its `processor` too.")
+        processor = AtriProcessor.from_pretrained(self.name)
+        processor.limit_text_length(self._model.max_text_tokens)
+        return self._model, processor
 
     def _check_is_there(self) -> None:
         if self._noted is not None and self.name == self._noted and os.path.isabs(self.name):

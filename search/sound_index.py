@@ -39,7 +39,7 @@ class SoundIndex:
         window_s: float | None = None,
         hop_s: float | None = None,
         storage_options: Mapping[str, str] | None = None,
-        device: str = "cpu",
+        device: str | None = None,
     ) -> "SoundIndex":
         """Open an index, or make one if there is none at `path` and a model is given.
 

@@ -1,18 +1,18 @@
 """`atri encode`: embed a folder of sounds."""
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modeling_atri.bounds import option
-from modeling_atri.hub_cards.tables import counted, text_table
+from modeling_atri.hub_cards.tables import counted
+from modeling_atri.pretrained.loading import load_model
 from modeling_atri.sources import path_advice
 
-from ..loading import check_device, load_model
+from ..loading import check_device
 from ..options import parse_options
 from ..outputs import check_output_folder
+from ..summaries import figures_table, print_failures, print_other_files
 
 
 if TYPE_CHECKING:
@@ -30,10 +30,6 @@ examples:
 
 In Python, `ids, audio = modeling_atri.embedding_store.load_embeddings("embeddings/")` reads the result.
 """
-
-
-_SHOWN_FAILURES, _SHOWN_SUFFIXES = 5, 10
-_EXTRA = "modeling_atri[av]"  # named by the errors of files that need it
 
 
 @dataclass
@@ -84,26 +80,11 @@ def encode(args: EncodeArguments) -> "FolderSummary":
     options = {name: value for name, value in asdict(args).items() if name not in ("model", "device")}
     summary = encode_folder(model.to(args.device), processor, model_name=args.model, progress=True, **options)
     print(summary_table(summary))
-    if summary.failures:
-        count = counted(len(summary.failures), "failure")
-        print(f"{Path(args.out, FAILURES_NAME)} lists {count} and the reasons. The first:")
-        for name, reason in islice(summary.failures.items(), _SHOWN_FAILURES):
-            print(f"  {name}: {reason}")
-        if num_waiting := sum(_EXTRA in reason for reason in summary.failures.values()):
-            print(f"{counted(num_waiting, 'file')} can be read after `pip install '{_EXTRA}'`.")
-    if summary.other_files:
-        print(f"Passed over, because their suffix is not that of a sound: {_other_files(summary.other_files)}.")
+    print_failures(summary.failures, str(Path(args.out, FAILURES_NAME)))
+    print_other_files(summary.other_files)
     if summary.num_clips == 0:
         raise ValueError(f"None of the sounds could be read ({counted(len(summary.failures), 'failure')}).")
     return summary
-
-
-def _other_files(numbers: Mapping[str, int]) -> str:
-    """The number of files of each suffix, the most frequent ones first."""
-    suffixes = sorted(numbers, key=lambda suffix: (-numbers[suffix], suffix))
-    shown = [f"{numbers[suffix]} {suffix or 'without a suffix'}" for suffix in suffixes[:_SHOWN_SUFFIXES]]
-    rest = sum(numbers[suffix] for suffix in suffixes[_SHOWN_SUFFIXES:])
-    return ", ".join([*shown, *([f"{rest} others"] if rest else [])])
 
 
 def summary_table(summary: "FolderSummary") -> str:
@@ -117,4 +98,4 @@ def summary_table(summary: "FolderSummary") -> str:
         "hours": f"{summary.hours:.2f}",
         "clips/s": f"{rate:.1f}",
     }
-    return text_table(list(figures), [list(figures.values())], align=">" * len(figures))
+    return figures_table(figures)

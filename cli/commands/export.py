@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from modeling_atri.bounds import option
+from modeling_atri.pretrained.loading import load_model
 
-from ..loading import load_model
 from ..options import parse_options
 from ..outputs import check_output_folder
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from modeling_atri.bounds import option
+from modeling_atri.pretrained.loading import load_model
 
 from ..loading import (
     DATA_HELP,
@@ -13,7 +14,6 @@ from ..loading import (
     EMBEDDINGS_HELP,
     SPLIT_HELP,
     data_names,
-    load_model,
 )
 from ..options import parse_options
 from ..runs import checkpoint_to_resume, load_run_data

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from modeling_atri.bounds import option
 from modeling_atri.languages_atri import language_name, resolve_languages
+from modeling_atri.pretrained.loading import load_model
 from modeling_atri.sources import path_advice
 
-from ..loading import check_device, data_name, load_model
+from ..loading import check_device, data_name
 from ..options import parse_options
 from ..outputs import check_output_folder
 

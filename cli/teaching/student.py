@@ -11,6 +11,7 @@ from modeling_atri.embedded_audio_atri import AtriEmbeddingExtractor
 from modeling_atri.modeling_atri import AtriModel
 from modeling_atri.pretrained.audio_sides import audio_side_of, embedded_audio_side
 from modeling_atri.pretrained.clap import load_clap_audio_side
+from modeling_atri.pretrained.loading import load_model, reason_of
 from modeling_atri.pretrained.models import make_feature_extractor
 from modeling_atri.pretrained.towers import load_text_tower
 from modeling_atri.processing_atri import AtriProcessor
@@ -21,8 +22,6 @@ from modeling_atri.trainer.scratch.model import ScratchTextArguments, caption_te
 from modeling_atri.trainer.teach.students import join_student, text_from_scratch
 from modeling_atri.trainer.teach.taught_rows import teacher_vectors
 from modeling_atri.trainer.teach.teachers import TEACHER_COLUMN, Teacher, load_teacher
-
-from ..loading import load_model, reason_of
 
 
 if TYPE_CHECKING:

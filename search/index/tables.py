@@ -530,7 +530,7 @@ class _WriterLock:
 
 
 def _connect(location: str, storage_options: Mapping[str, str] | None) -> Any:
-    os.environ.setdefault("LANCE_LOG", "error")  # it warns of every table that is made
+    os.environ.setdefault("LANCEDB_LOG", "error")  # it warns of every table that is made
     try:
         import lancedb
     except ImportError as error:

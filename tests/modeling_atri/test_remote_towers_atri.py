@@ -16,8 +16,8 @@ from modeling_atri import (
     AtriWindowFeatureExtractor,
     describe_windows,
 )
-from modeling_atri.cli.loading import load_model
 from modeling_atri.encode import encode_text
+from modeling_atri.pretrained.loading import load_model
 from modeling_atri.trainer.publishing.results import model_facts
 from modeling_atri.trainer.teach.teachers import load_teacher
 from tests.helpers.bare_environment import link_packages, run_bare

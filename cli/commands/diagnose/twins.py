@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from modeling_atri.bounds import PositiveCount, check_options, option
+from modeling_atri.pretrained.loading import load_model
 from modeling_atri.trainer.objectives import find_objective
 
-from ...loading import DATA_HELP, data_name, load_model
+from ...loading import DATA_HELP, data_name
 from ...options import parse_options
 from ...outputs import check_output_folder
 

@@ -1,0 +1,135 @@
+"""`atri index`: an index of a folder of sounds, kept up to date."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modeling_atri.bounds import Count, Positive, PositiveCount, check_options, option
+from modeling_atri.hub_cards.tables import counted
+from modeling_atri.sources import path_advice
+
+from ..loading import check_device
+from ..options import parse_options
+from ..outputs import check_output_folder
+from ..summaries import figures_table, print_failures, print_other_files
+
+
+if TYPE_CHECKING:
+    from modeling_atri.search import IndexSummary, SoundIndex
+
+
+DESCRIPTION = """\
+Make an index of every sound file below SOUNDS, so that `atri search` and `atri serve` find sounds by text, by sound,
+or by both. Run the command again after a stop, or when sounds were added, changed, moved or removed. It then encodes
+only what is new. Long recordings are indexed in windows, so that a search finds the moment too.
+
+examples:
+  atri index sounds/ sounds.index --model runs/first
+  atri index sounds/ sounds.index
+  atri index sounds/ sounds.index --columns tags.csv
+
+The index notes its model, so that later runs need no --model. SOUNDS can also be a folder that `atri encode` wrote:
+its embeddings are taken over, and nothing is encoded. INDEX can be on object storage, such as s3://bucket/index.
+"""
+
+
+@dataclass
+class IndexArguments:
+    """Options of `atri index`."""
+
+    sounds: str = field(
+        metadata={
+            "help": "Folder of sound files, searched with all folders below it and those that links lead to; or "
+            "embeddings that `atri encode` wrote.",
+            "positional": True,
+        }
+    )
+    index: str = field(
+        metadata={"help": "Folder or address of the index. It is made if it does not exist.", "positional": True}
+    )
+    model: str | None = option(None, "Folder or Hub id of the model. Default: the one that the index notes.")
+    columns: str | None = option(
+        None,
+        "File with facts of the sounds (tags, licence, place ...), which become columns to filter by: .jsonl or .csv "
+        "with the path of each sound. Default: metadata.jsonl or metadata.csv in SOUNDS, if there is one.",
+    )
+    window_s: Positive | None = option(
+        None, "Length of a window in seconds. Default: the length that the model takes."
+    )
+    hop_s: Positive | None = option(None, "Seconds between the starts of two windows. Default: half a window.")
+    batch_size: PositiveCount = option(16, "Windows per forward pass.")
+    device: str = option("cpu", "Device to compute on, such as cpu or cuda.")
+    on_error: str = option(
+        "skip",
+        "For a file that cannot be read, or a folder that cannot be searched: `skip` lists it and goes on, `raise` "
+        "ends the run. Every run tries these files again.",
+        choices=["skip", "raise"],
+    )
+    pad_short: bool = option(False, "Pad sounds below 0.15 s instead of refusing them.")
+    num_workers: Count | None = option(None, "Threads that decode. Default: one for each core except one, at most 16.")
+
+
+def main(argv: list[str]) -> None:
+    """Run the command."""
+    (args,) = parse_options(argv, (IndexArguments,), DESCRIPTION, "atri index")
+    index_sounds(args)
+
+
+def index_sounds(args: IndexArguments) -> "IndexSummary":
+    """Open or make the index, add what is new, and print a summary."""
+    index = open_index(args)
+    options: dict[str, Any] = {
+        name: getattr(args, name) for name in ("columns", "batch_size", "num_workers", "pad_short", "on_error")
+    }
+    summary = index.add(args.sounds, progress=True, **options)
+    print(summary_table(summary))
+    print_failures(summary.failures, f"`SoundIndex.open({args.index!r}).stats().failures`")
+    print_other_files(summary.other_files)
+    if summary.num_sounds == 0:
+        raise ValueError(f"None of the sounds could be read ({counted(len(summary.failures), 'failure')}).")
+    return summary
+
+
+def open_index(args: IndexArguments) -> "SoundIndex":
+    """Check the options, and open or make the index.
+
+    A model that the index notes is only loaded if there is something to encode, so that a run that finds nothing new
+    is fast. Any other model is loaded at once and compared with that of the index.
+    """
+    from modeling_atri.search.index.tables import IndexTables, is_address
+    from modeling_atri.search.models import absolute_name
+    from modeling_atri.search.sound_index import SoundIndex
+
+    check_options(args)
+    if not is_address(args.sounds) and not Path(args.sounds).exists():
+        raise ValueError(f"There is no folder {args.sounds!r}. {path_advice(args.sounds)}".rstrip())
+    exists = IndexTables.exist(args.index)
+    if not exists and args.model is None:
+        raise ValueError(
+            f"There is no index at {args.index!r} yet. Name the model that encodes the sounds with --model, a folder "
+            "or a Hub id."
+        )
+    if not is_address(args.index):
+        check_output_folder(args.index)
+    if args.device != "cpu":
+        check_device(args.device)
+    model = args.model
+    if exists and model is not None and absolute_name(model) == IndexTables.open(args.index).facts.model:
+        model = None
+    return SoundIndex.open(args.index, model, None, args.window_s, args.hop_s, device=args.device)
+
+
+def summary_table(summary: "IndexSummary") -> str:
+    """A table with one row of figures."""
+    rate = summary.num_encoded / summary.seconds if summary.seconds else 0.0
+    return figures_table(
+        {
+            "sounds": summary.num_sounds,
+            "encoded": summary.num_encoded,
+            "moved": summary.num_moved,
+            "dropped": summary.num_dropped,
+            "failed": len(summary.failures),
+            "hours": f"{summary.hours:.2f}",
+            "sounds/s": f"{rate:.1f}",
+        }
+    )
