@@ -1,0 +1,174 @@
+"""Measure what `without` does: how often the scene that ranks first has A and not B, where "A without B" is asked for.
+
+The archives are scenes of one or two sounds. A question names a sound A and a sound B that is to be absent, in each of
+the eight languages. It is asked for every pair for which the archive has scenes with both and scenes with A alone or
+beside others. Several ways to score are compared:
+
+    plain       the question for A, without regard to B
+    typed       "A without B" as one text, in words of the language
+    removed     the part of the question that points to B is taken out of it
+    linear      cos(A, sound) - weight * (cos(B, sound) - cos(B, mean sound))
+    clipped     cos(A, sound) - weight * max(0, cos(B, sound) - quantile of cos(B, archive))
+
+The weight was chosen with `--tune` on combinations of the training scenes, which are rendered anew. The other archives
+have held-out combinations, and real recordings.
+
+    atri quickstart --output_dir runs/q0
+    atri quickstart --output_dir runs/q1 --seed 1
+    python benchmarks/without.py --models runs/q0 runs/q1 --tune
+    python benchmarks/without.py --models runs/q0 runs/q1 --data $ATRI_SCENES --real-models runs/esc10/dev/akcl
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import permutations
+from pathlib import Path
+
+import numpy as np
+from shared.measuring import cpu_model
+from shared.options import option_parser
+from shared.scenes import read_scenes
+
+from modeling_atri import AtriModel, AtriProcessor, __version__, encode_audio, encode_text
+from modeling_atri.corpora.soundscapes.captions import bare_captions
+from modeling_atri.corpora.soundscapes.combinations import all_combinations, is_heldout
+from modeling_atri.corpora.soundscapes.scenes import make_scene, make_soundscapes
+from modeling_atri.corpora.soundscapes.sources import SOURCES
+from modeling_atri.hub_cards.tables import text_table
+from modeling_atri.languages_atri import ATRI_LANGUAGES, iso_code
+
+
+RESULTS = Path(__file__).parent / "results" / "without.json"
+TABLES = RESULTS.with_suffix(".md")
+TYPED = {
+    "eng_Latn": "{a} without {b}",
+    "fra_Latn": "{a} sans {b}",
+    "deu_Latn": "{a} ohne {b}",
+    "spa_Latn": "{a} sin {b}",
+    "nld_Latn": "{a} zonder {b}",
+    "cat_Latn": "{a} sense {b}",
+    "jpn_Jpan": "{b}なしの{a}",
+    "zho_Hans": "没有{b}的{a}",
+}
+WEIGHTS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
+QUANTILES = (0.25, 0.5, 0.75)
+NUM_TUNE, FIRST_TUNE = 500, 500_000  # scenes, and an index at which no training scene is rendered
+
+
+@dataclass(frozen=True)
+class Archive:
+    """Scenes: their embeddings, the sources that each has, and texts of each source by language."""
+
+    sounds: np.ndarray
+    sources: Sequence[frozenset[str]]
+    texts: Mapping[str, Mapping[str, Sequence[str]]]
+
+    def pairs(self) -> list[tuple[str, str]]:
+        """Sources (A, B) of which some scenes have both, and some have A and not B."""
+        names = sorted(self.texts)
+        return [
+            (a, b)
+            for a, b in permutations(names, 2)
+            if any({a, b} <= scene for scene in self.sources)
+            and any(a in scene and b not in scene for scene in self.sources)
+        ]
+
+
+# Each way takes the embeddings of A, B and "A without B" (dim,), and those of the sounds (n, dim), and returns scores.
+Way = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+
+
+def removed(a: np.ndarray, b: np.ndarray, _: np.ndarray, sounds: np.ndarray) -> np.ndarray:
+    """The question without its part along B."""
+    return sounds @ (a - (a @ b) * b)
+
+
+def linear(weight: float) -> Way:
+    """The cosine to B, compared with that of the mean sound, is subtracted. The mean does not change the order."""
+    return lambda a, b, _, sounds: sounds @ a - weight * (sounds @ b - (sounds @ b).mean())
+
+
+def clipped(weight: float, quantile: float) -> Way:
+    """Only what the cosine to B exceeds a quantile of the archive by is subtracted."""
+
+    def score(a: np.ndarray, b: np.ndarray, _: np.ndarray, sounds: np.ndarray) -> np.ndarray:
+        to_b = sounds @ b
+        return sounds @ a - weight * np.maximum(0.0, to_b - np.quantile(to_b, quantile))
+
+    return score
+
+
+def all_ways() -> dict[str, Way]:
+    """The ways that are compared, by name."""
+    return {
+        "plain": lambda a, b, typed, sounds: sounds @ a,
+        "typed": lambda a, b, typed, sounds: sounds @ typed,
+        "removed": removed,
+        **{f"linear {weight:g}": linear(weight) for weight in WEIGHTS},
+        **{f"clipped {weight:g} {q:g}": clipped(weight, q) for weight in WEIGHTS for q in QUANTILES},
+    }
+
+
+def judge(archive: Archive, model: AtriModel, processor: AtriProcessor, ways: Mapping[str, Way]) -> dict[str, dict]:
+    """For each language and way the shares of questions: their first scene lacks B, lacks B and has A; R-precision."""
+    return {language: judge_language(archive, model, processor, ways, language) for language in ATRI_LANGUAGES}
+
+
+def judge_language(
+    archive: Archive, model: AtriModel, processor: AtriProcessor, ways: Mapping[str, Way], language: str
+) -> dict[str, dict[str, float]]:
+    asked = list(questions(archive, language))
+    texts = sorted({text for _, _, *three in asked for text in three})
+    vectors = dict(zip(texts, encode_text(model, processor, texts, language), strict=True))
+    figures: dict[str, list[tuple[bool, bool, float]]] = {name: [] for name in ways}
+    for a, b, *three in asked:
+        lacks = np.array([b not in scene for scene in archive.sources])
+        right = np.array([a in scene for scene in archive.sources]) & lacks
+        for name, way in ways.items():
+            order = np.argsort(-way(*(vectors[text] for text in three), archive.sounds), kind="stable")
+            figures[name].append((lacks[order[0]], right[order[0]], right[order[: right.sum()]].mean()))
+    means = {name: np.mean(rows, axis=0) for name, rows in figures.items()}
+    return {
+        name: dict(zip(("first_lacks_b", "first_right", "r_precision"), map(float, mean), strict=True))
+        for name, mean in means.items()
+    }
+
+
+def questions(archive: Archive, language: str) -> Iterator[tuple[str, str, str, str, str]]:
+    """Sources A and B, texts of A and B of one form ("a dog barks" with "it is raining"), and "A without B" typed."""
+    for a, b in archive.pairs():
+        for text_of_a, text_of_b in zip(archive.texts[a][language], archive.texts[b][language], strict=True):
+            yield a, b, text_of_a, text_of_b, TYPED[language].format(a=text_of_a, b=text_of_b)
+
+
+def num_questions(archive: Archive) -> int:
+    """The number of questions in each language."""
+    return len(list(questions(archive, ATRI_LANGUAGES[0])))
+
+
+def generated(model: AtriModel, processor: AtriProcessor, tune: bool) -> Archive:
+    """Held-out combinations and single sounds, or, to tune, training combinations that are rendered anew."""
+    if tune:
+        training = [combination for combination in all_combinations() if not is_heldout(combination)]
+        picked = np.random.default_rng(0).choice(len(training), NUM_TUNE, replace=False)
+        scenes = [make_scene(training[place], index=FIRST_TUNE + place) for place in picked.tolist()]
+        sources = [frozenset(training[place].sources) for place in picked.tolist()]
+    else:
+        heldout, single = make_soundscapes(355, split="heldout"), make_soundscapes(72, split="single")
+        scenes = [*heldout, *single]
+        sources = [frozenset(item.sources) for part in (heldout, single) for item in part.combinations]
+    texts = {source: bare_captions(source) for source in SOURCES}
+    return Archive(encode_audio(model, processor, scenes), sources, texts)
+
+
+def recorded(model: AtriModel, processor: AtriProcessor, data: Path) -> Archive:
+    """The scenes of `dev/`, whose recordings are not in training; a question is the name of a class."""
+    rows = read_scenes(data / "dev" / "metadata.jsonl")
+    sounds = encode_audio(model, processor, [data / "dev" / row["file_name"] for row in rows])
+    classes = json.loads((data / "captions.json").read_text(encoding="utf-8"))["classes"]
+    texts = {
+        name: {code: [forms["clause"], forms["nominal"]] for code, forms in by_language.items()}
+        for name, by_language in classes.items()
+    }
+    return Archive(sounds, [frozenset(source["label"] for source in row["sources"]) for row in rows], texts)
