@@ -26,17 +26,14 @@ from itertools import permutations
 from pathlib import Path
 
 import numpy as np
-from shared.measuring import cpu_model
-from shared.options import option_parser
 from shared.scenes import read_scenes
 
-from modeling_atri import AtriModel, AtriProcessor, __version__, encode_audio, encode_text
+from modeling_atri import AtriModel, AtriProcessor, encode_audio, encode_text
 from modeling_atri.corpora.soundscapes.captions import bare_captions
 from modeling_atri.corpora.soundscapes.combinations import all_combinations, is_heldout
 from modeling_atri.corpora.soundscapes.scenes import make_scene, make_soundscapes
 from modeling_atri.corpora.soundscapes.sources import SOURCES
-from modeling_atri.hub_cards.tables import text_table
-from modeling_atri.languages_atri import ATRI_LANGUAGES, iso_code
+from modeling_atri.languages_atri import ATRI_LANGUAGES
 
 
 RESULTS = Path(__file__).parent / "results" / "without.json"
