@@ -34,8 +34,8 @@ def checkpoint_to_resume(args: "AtriTrainingArguments") -> str | None:
     Raises:
         ValueError: the output folder cannot be used, or there is no such checkpoint.
     """
+    from modeling_atri.processes import told_by_main
     from modeling_atri.trainer.run.checkpoints import resolve_checkpoint
-    from modeling_atri.trainer.step.distributed import told_by_main
 
     folder = Path(str(args.output_dir))
     check_output_folder(str(folder))

@@ -15,6 +15,7 @@ from transformers.trainer_utils import BestRun, TrainOutput, unwrap_peft_model
 from modeling_atri.corpora.rows.bad_rows import LEFT_OUT_NAME, BadRow, BadRowLog
 from modeling_atri.hub_cards.results import Results, TeacherFacts
 from modeling_atri.modeling_atri import AtriModel
+from modeling_atri.processes import told_by_main
 from modeling_atri.processing_atri import AtriProcessor
 
 from .arguments import AtriTrainingArguments
@@ -40,7 +41,7 @@ from .run.manifest import read_manifest
 from .run.progress import brief_callback
 from .run.search import callback_attributes, check_search, default_objective, trial_arguments
 from .step.batch import BatchEncoder, exact_backward, joint_backward, language_targets
-from .step.distributed import average_gradients, batch_shard, told_by_main
+from .step.distributed import average_gradients, batch_shard
 from .teach.preparing import TeachingPreparation, column_teacher
 from .teach.teachers import Teacher
 

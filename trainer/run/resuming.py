@@ -13,8 +13,8 @@ from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from modeling_atri.hub_cards.authorship import kept_card
+from modeling_atri.processes import told_by_main
 
-from ..step.distributed import told_by_main
 from .checkpoints import (
     best_checkpoint,
     checkpoint_written_whole,

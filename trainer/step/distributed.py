@@ -1,16 +1,12 @@
-"""Communication between processes: rows and gradients of a step, and results of the main process."""
+"""Communication between processes: rows and gradients of a step."""
 
-from collections.abc import Callable, Iterable
-from typing import TypeVar
+from collections.abc import Iterable
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from modeling_atri.loss_atri import Shard
-
-
-_Told = TypeVar("_Told")
 
 
 class _GatherRows(torch.autograd.Function):
@@ -80,20 +76,3 @@ def _used_by_any(parameters: list[nn.Parameter]) -> list[nn.Parameter]:
     counts = used.int()
     dist.all_reduce(counts)
     return [parameter for parameter, count in zip(parameters, counts.tolist(), strict=True) if count]
-
-
-def told_by_main(ask: Callable[[], _Told]) -> _Told:
-    """Call a function on the main process, and return its result, or raise its error, on all processes."""
-    if not dist.is_initialized() or dist.get_world_size() == 1:
-        return ask()
-    told = [None, None]
-    if dist.get_rank() == 0:
-        try:
-            told = [ask(), None]
-        except (ValueError, OSError) as error:
-            told = [None, error]
-    dist.broadcast_object_list(told)
-    found, error = told
-    if error is not None:
-        raise error
-    return found

@@ -1,0 +1,106 @@
+"""Processes that work together, as `accelerate launch` and `torchrun` start them."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+
+
+_Told = TypeVar("_Told")
+_Item = TypeVar("_Item")
+
+# How long a process waits for the others. One that fails ends all of them, since its launcher stops the others.
+_LONGEST_WAIT = timedelta(days=30)
+
+
+def num_processes() -> int:
+    """Number of processes that work together; 1 without a process group."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def process_rank() -> int:
+    """Number of this process among those that work together, from 0, the main process."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def told_by_main(ask: Callable[[], _Told]) -> _Told:
+    """Call a function on the main process, and return its result, or raise its error, on all processes."""
+    if num_processes() == 1:
+        return ask()
+    told = [None, None]
+    if dist.get_rank() == 0:
+        try:
+            told = [ask(), None]
+        except (ValueError, OSError) as error:
+            told = [None, error]
+    dist.broadcast_object_list(told)
+    found, error = told
+    if error is not None:
+        raise error
+    return found
+
+
+def main_first(make: Callable[[], _Told]) -> _Told:
+    """Call a function on the main process and then on the others, and return the own result on each.
+
+    The others do not call it if it raises an error on the main process, and raise the same error.
+    """
+    made: list[_Told] = []
+    told_by_main(lambda: made.append(make()))
+    return made[0] if made else make()
+
+
+def told_by_all(value: _Told) -> list[_Told]:
+    """The values of all processes, in the order of the processes, on each of them."""
+    if num_processes() == 1:
+        return [value]
+    values: list[_Told] = [value] * num_processes()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def own_share(items: Sequence[_Item]) -> Sequence[_Item]:
+    """The items of this process, where each item belongs to one process."""
+    return items[process_rank() :: num_processes()]
+
+
+@contextmanager
+def launched_processes() -> Iterator[None]:
+    """Join the processes that a launcher started, for work that does not compute together.
+
+    Without a launcher, or if there is a process group already, nothing happens. Processes exchange objects in main
+    memory (gloo), so each of them may compute on any device.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+        yield
+        return
+    dist.init_process_group("gloo", timeout=_LONGEST_WAIT)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def device_of_process(device: str) -> str:
+    """The device that a process computes on: of several processes on a machine, each has a GPU of its own.
+
+    Args:
+        device: as a user names it. Only `cuda`, without a number, depends on the process.
+
+    Raises:
+        ValueError: the machine has fewer GPUs than processes.
+    """
+
+    if device != "cuda" or num_processes() == 1:
+        return device
+    rank = int(os.environ.get("LOCAL_RANK", "0"))
+    if torch.cuda.is_available() and rank >= torch.cuda.device_count():
+        raise ValueError(
+            f"Process {rank} of this machine has no GPU, because there are {torch.cuda.device_count()}. Start one "
+            "process per GPU (--nproc_per_node of torchrun, --num_processes of accelerate launch)."
+        )
+    return f"cuda:{rank}"
