@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
 
 _SUFFIXES = frozenset(SOUND_SUFFIXES + OTHER_SOUND_SUFFIXES)
+_S3_SCHEMES = ("s3://", "s3a://")
 _CONNECT_SECONDS = 10.0
 # Options as LanceDB names them, which also serve to read sounds, and the arguments of PyArrow's S3FileSystem.
 _S3_ARGUMENTS = {
@@ -38,6 +39,14 @@ _FROM_ENVIRONMENT = (*_S3_ARGUMENTS, "default_region", "endpoint", "endpoint_url
 def is_address(place: str | os.PathLike) -> bool:
     """Whether a place is an address on object storage, such as `s3://bucket/sounds`, and not a path."""
     return "://" in os.fspath(place)
+
+
+def folder_location(folder: str | os.PathLike) -> str:
+    """A folder of sounds as an index notes it: an address without `/` at its end, or an absolute path."""
+    place = os.fspath(folder)
+    if is_address(place):
+        return place if place.endswith("://") else place.rstrip("/")
+    return os.path.abspath(os.path.expanduser(place))
 
 
 def read_options(words: Iterable[str]) -> dict[str, str]:
@@ -85,6 +94,20 @@ def storage_options(options: Mapping[str, str] | None = None) -> dict[str, str]:
     return found
 
 
+def lance_options(address: str, options: Mapping[str, str] | None = None) -> dict[str, str] | None:
+    """The options with which LanceDB opens an index: those of S3 are completed by [`storage_options`].
+
+    Raises:
+        ValueError: options are given for a local folder.
+    """
+    if not is_address(address):
+        if options:
+            raise ValueError(f"Options of the storage are for addresses such as s3://, and {address!r} is a folder.")
+        return None
+    is_s3 = address.startswith(_S3_SCHEMES)
+    return storage_options(options) if is_s3 else dict(options or {})
+
+
 def open_storage(address: str, options: Mapping[str, str] | None = None) -> "tuple[FileSystem, str]":
     """The file system of an address, and the path in it.
 
@@ -98,8 +121,8 @@ def open_storage(address: str, options: Mapping[str, str] | None = None) -> "tup
     """
     from pyarrow import ArrowException, fs
 
-    scheme, _, rest = address.partition("://")
-    if scheme in ("s3", "s3a"):
+    if address.startswith(_S3_SCHEMES):
+        rest = address.partition("://")[2]
         if not rest.strip("/"):
             raise ValueError(f"The address {address!r} names no bucket. Write s3://BUCKET/FOLDER.")
         return fs.S3FileSystem(**_s3_arguments(storage_options(options))), rest.strip("/")
@@ -129,7 +152,7 @@ def search_address(address: str, options: Mapping[str, str] | None = None) -> So
     """
     from pyarrow import ArrowException, fs
 
-    address = address.rstrip("/")
+    address = folder_location(address)
     storage, root = open_storage(address, options)
     try:
         found = storage.get_file_info(fs.FileSelector(root, recursive=True))

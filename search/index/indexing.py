@@ -1,18 +1,20 @@
 """The loop of `SoundIndex.add`: what is new is encoded and written, some files in each commit."""
 
-import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from os import PathLike
-from typing import Literal
+from typing import Any, Literal
 
 from tqdm.auto import tqdm
 
 from modeling_atri import AtriModel, AtriProcessor
 from modeling_atri.audio_io.discovery import FoundSound, search_folder
 from modeling_atri.encode.clip_reader import AudioFailure
+from modeling_atri.processes import own_share, process_rank, told_by_all, told_by_main
 
+from ..object_storage import folder_location, is_address, search_address, stored_sounds
 from ..windows import WindowPlan, encode_windows
 from .folder_changes import CHANGED_WHILE_READ, compare_folder, digest_if_unchanged
 from .tables import Failure, IndexedSound, IndexTables, SoundKey, of_folder
@@ -63,47 +65,131 @@ class EncodeOptions:
     progress: bool = False
 
 
+@dataclass
+class FolderWork:
+    """What is left to encode below a folder.
+
+    Args:
+        folder: absolute path or address of the folder.
+        files: the files, by path below the folder.
+        replaced: those of them that are in the index, with other content.
+        contents: digests of files that were read already.
+        failures: what could not be searched.
+        summary: the figures so far.
+    """
+
+    folder: str
+    files: Mapping[str, FoundSound]
+    replaced: Collection[SoundKey]
+    contents: Mapping[str, str]
+    failures: Mapping[str, Failure]
+    summary: IndexSummary
+
+
+@dataclass
+class FolderResult:
+    """What became of files that were to be encoded."""
+
+    num_encoded: int = 0
+    hours: float = 0.0
+    failures: dict[str, Failure] = field(default_factory=dict)
+
+    def count(self, sounds: Iterable[IndexedSound]) -> None:
+        """Count sounds that were written."""
+        for sound in sounds:
+            self.num_encoded += 1
+            self.hours += sound.duration_s / 3600
+
+
+# Encodes and writes the files of a folder: takes tables, what loads the model, the windows, the work and the options.
+WriteFiles = Callable[[IndexTables, LoadModel, WindowPlan, FolderWork, EncodeOptions], FolderResult]
+
+
 def add_folder(
-    tables: IndexTables, load: LoadModel, plan: WindowPlan, folder: str | PathLike, options: EncodeOptions
+    tables: IndexTables,
+    load: LoadModel,
+    plan: WindowPlan,
+    folder: str | PathLike,
+    options: EncodeOptions,
+    write: WriteFiles | None = None,
 ) -> IndexSummary:
     """Make an index fit a folder: new and changed files are encoded, and sounds whose files are gone are removed.
+
+    If several processes work together (see `modeling_atri.processes`), each of them calls this function. The main
+    process compares the folder with the index, and every process encodes and writes its share of the files.
 
     Args:
         tables: of the index.
         load: returns model and processor. It is not called if nothing must be encoded.
         plan: the windows of the index.
-        folder: it is searched with all folders below it, see [`~audio_io.find_sounds`].
+        folder: it is searched with all folders below it, see [`~audio_io.find_sounds`]; or an address on object
+            storage.
         options: of encoding.
+        write (*optional*): encodes and writes the files. Default: [`write_files`], in this process.
 
     Raises:
         ValueError: there is no such folder or no sound file in it, or another process writes to the index; with
             `on_error="raise"`, a file cannot be read.
     """
     began = time.perf_counter()
-    root = os.path.abspath(os.path.expanduser(folder))
-    search = search_folder(root)
-    if search.problems and options.on_error == "raise":
-        raise ValueError("{}: {}".format(*next(iter(search.problems.items()))))
-    summary = IndexSummary(failures=dict(search.problems), other_files=dict(search.other_files))
-    failures = {path: Failure(reason) for path, reason in search.problems.items()}
-    with tables.writing():
-        changes = compare_folder(tables.files(), root, search, plan.window_s, options.num_workers, options.progress)
-        tables.transfer(changes.moves)
-        tables.delete(changes.gone)
-        summary.num_moved = changes.num_moved
-        summary.num_dropped = len(changes.gone)
-        files = {path: search.sounds[path] for path in changes.to_encode}
-        sounds = _encoded(load, plan, root, files, changes.contents, failures, options) if files else iter(())
-        for batch in written(tables, sounds, changes.replaced):
-            summary.num_encoded += len(batch)
-            summary.hours += sum(sound.duration_s for sound in batch) / 3600
-            tables.set_failures(root, failures)
-        tables.set_failures(root, failures)
-        tables.delete([key for key in changes.replaced if key.path in failures])
-        summary.num_sounds = tables.count_sounds(of_folder(root))
-    summary.failures = {path: failure.reason for path, failure in failures.items()}
+    rank = process_rank()
+    with ExitStack() as stack:
+        work = told_by_main(lambda: _begin(tables, plan, folder, options, stack))
+        if rank != 0:
+            stack.enter_context(tables.writing(rank))
+        share = replace(work, files={path: work.files[path] for path in own_share(list(work.files))})
+        options = replace(options, progress=options.progress and rank == 0)
+        results = told_by_all((write or write_files)(tables, load, plan, share, options))
+        summary = told_by_main(lambda: _end(tables, work, results))
     summary.seconds = time.perf_counter() - began
     return summary
+
+
+def _begin(
+    tables: IndexTables, plan: WindowPlan, folder: str | PathLike, options: EncodeOptions, stack: ExitStack
+) -> FolderWork:
+    """Compare a folder with the index, write all that needs no encoding, and say what is left to encode."""
+    root = folder_location(folder)
+    search = search_address(root, tables.storage_options) if is_address(root) else search_folder(root)
+    if search.problems and options.on_error == "raise":
+        raise ValueError("{}: {}".format(*next(iter(search.problems.items()))))
+    stack.enter_context(tables.writing())
+    changes = compare_folder(tables.files(), root, search, plan.window_s, options.num_workers, options.progress)
+    tables.transfer(changes.moves)
+    tables.delete(changes.gone)
+    summary = IndexSummary(
+        num_moved=changes.num_moved, num_dropped=len(changes.gone), other_files=dict(search.other_files)
+    )
+    files = {path: search.sounds[path] for path in changes.to_encode}
+    failures = {path: Failure(reason) for path, reason in search.problems.items()}
+    return FolderWork(root, files, changes.replaced, changes.contents, failures, summary)
+
+
+def _end(tables: IndexTables, work: FolderWork, results: Iterable[FolderResult]) -> IndexSummary:
+    """Write the failures of all processes, and complete the summary."""
+    summary, failures = work.summary, dict(work.failures)
+    for result in results:
+        summary.num_encoded += result.num_encoded
+        summary.hours += result.hours
+        failures |= result.failures
+    tables.set_failures(work.folder, failures)
+    tables.delete([key for key in work.replaced if key.path in failures])
+    summary.num_sounds = tables.count_sounds(of_folder(work.folder))
+    summary.failures = {path: failure.reason for path, failure in failures.items()}
+    return summary
+
+
+def write_files(
+    tables: IndexTables, load: LoadModel, plan: WindowPlan, work: FolderWork, options: EncodeOptions
+) -> FolderResult:
+    """Encode files in this process, and write some of them in each commit."""
+    result = FolderResult()
+    sounds = encoded_files(load, plan, work, tables.storage_options, result.failures, options)
+    for batch in written(tables, sounds, work.replaced):
+        result.count(batch)
+        if process_rank() == 0:
+            tables.set_failures(work.folder, {**work.failures, **result.failures})
+    return result
 
 
 def written(
@@ -116,6 +202,13 @@ def written(
         sounds: any number of sounds; memory holds those of one commit.
         present: those that may be in the index already. They are replaced.
     """
+    for batch in batches(sounds):
+        _write(tables, batch, present)
+        yield batch
+
+
+def batches(sounds: Iterable[IndexedSound]) -> Iterator[list[IndexedSound]]:
+    """Sounds in batches that are written at once."""
     batch: list[IndexedSound] = []
     num_values, began = 0, time.monotonic()
     for sound in sounds:
@@ -123,11 +216,9 @@ def written(
         num_values += sound.vectors.size
         is_late = time.monotonic() - began >= SECONDS_AT_ONCE
         if len(batch) >= FILES_AT_ONCE or num_values >= NUMBERS_AT_ONCE or is_late:
-            _write(tables, batch, present)
             yield batch
             batch, num_values, began = [], 0, time.monotonic()
     if batch:
-        _write(tables, batch, present)
         yield batch
 
 
@@ -138,21 +229,23 @@ def _write(tables: IndexTables, batch: list[IndexedSound], present: Collection[S
         tables.append(batch)
 
 
-def _encoded(
+def encoded_files(
     load: LoadModel,
     plan: WindowPlan,
-    root: str,
-    files: Mapping[str, FoundSound],
-    contents: Mapping[str, str],
+    work: FolderWork,
+    storage_options: Mapping[str, str] | None,
     failures: dict[str, Failure],
     options: EncodeOptions,
 ) -> Iterator[IndexedSound]:
     """Encode files in order. Those that cannot be read go to `failures`."""
+    files, is_stored = work.files, is_address(work.folder)
+    if not files:
+        return
     model, processor = load()
     results = encode_windows(
         model,
         processor,
-        [found.path for found in files.values()],
+        _audios(work, storage_options),
         plan,
         names=list(files),
         batch_size=options.batch_size,
@@ -166,13 +259,13 @@ def _encoded(
             if isinstance(result, AudioFailure):
                 failures[path] = Failure(result.reason, found.size, found.mtime_ns)
                 continue
-            content = digest_if_unchanged(found, contents.get(path))
-            if content is None:
+            content = None if is_stored else digest_if_unchanged(found, work.contents.get(path))
+            if content is None and not is_stored:
                 failures[path] = Failure(CHANGED_WHILE_READ, found.size, found.mtime_ns)
                 continue
             yield IndexedSound(
                 path,
-                root,
+                work.folder,
                 result.duration_s,
                 result.spans,
                 result.vectors,
@@ -181,3 +274,10 @@ def _encoded(
                 found.mtime_ns,
                 content,
             )
+
+
+def _audios(work: FolderWork, storage_options: Mapping[str, str] | None) -> Iterable[Any]:
+    """The files as `encode_windows` takes them."""
+    if is_address(work.folder):
+        return stored_sounds(work.folder, work.files.values(), storage_options)
+    return [found.path for found in work.files.values()]

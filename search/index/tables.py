@@ -19,6 +19,8 @@ from filelock import FileLock, Timeout
 from modeling_atri.files import normalized_name
 from modeling_atri.sources import path_advice
 
+from ..object_storage import is_address, lance_options
+
 
 WINDOWS, FAILURES, FACTS = "windows", "failures", "facts"  # names of the tables
 LOCK_NAME = ".lock"
@@ -183,12 +185,13 @@ class IndexTables:
     inside of `with tables.writing():`.
     """
 
-    def __init__(self, path: str, database: Any, facts: IndexFacts):
+    def __init__(self, path: str, database: Any, facts: IndexFacts, storage_options: Mapping[str, str] | None = None):
         self.path = path
         self.facts = facts
+        self.storage_options = storage_options
         self.windows = database.open_table(WINDOWS)  # a `lancedb.table.Table`
         self._failures = database.open_table(FAILURES)
-        self._lock = _lock(path)
+        self._locks = {0: _lock(path)}
 
     @classmethod
     def open(cls, path: str | PathLike, storage_options: Mapping[str, str] | None = None) -> "IndexTables":
@@ -203,7 +206,7 @@ class IndexTables:
         facts = _read_facts(database, location)
         if facts is None:
             raise ValueError(_no_index(location))
-        return cls(location, database, facts)
+        return cls(location, database, facts, storage_options)
 
     @classmethod
     def exist(cls, path: str | PathLike, storage_options: Mapping[str, str] | None = None) -> bool:
@@ -242,17 +245,21 @@ class IndexTables:
             database.create_table(FAILURES, schema=_FAILURES_SCHEMA, mode="overwrite")
             row = pa.table({"facts": [json.dumps(asdict(facts))]}, schema=_FACTS_SCHEMA)
             database.create_table(FACTS, data=row, mode="overwrite")
-        return cls(location, database, facts)
+        return cls(location, database, facts, storage_options)
 
-    def writing(self) -> AbstractContextManager[Any]:
+    def writing(self, rank: int = 0) -> AbstractContextManager[Any]:
         """Keep other processes from writing to an index on this machine while the block runs.
 
         On object storage there is no lock. LanceDB's commits then fail or are tried again where two conflict.
 
+        Args:
+            rank: number of this process among those that write together. Process 0 takes its lock first, and only if
+                no process of another group holds one.
+
         Raises:
             ValueError: another process is writing.
         """
-        return self._lock
+        return self._locks.setdefault(rank, _lock(self.path, rank))
 
     # Reading
 
@@ -320,12 +327,12 @@ class IndexTables:
     def append(self, sounds: Sequence[IndexedSound]) -> None:
         """Add sounds that are not in the index."""
         if sounds:
-            self.windows.add(self._rows_of(sounds))
+            self.windows.add(rows_of(sounds, self.windows.schema))
 
     def replace(self, sounds: Sequence[IndexedSound]) -> None:
         """Write sounds, whether they are in the index or not. All rows that they had before are gone afterwards."""
         if sounds:
-            self._replace(self._rows_of(sounds), [sound.key for sound in sounds])
+            self._replace(rows_of(sounds, self.windows.schema), [sound.key for sound in sounds])
 
     def transfer(self, transfers: Sequence[Transfer]) -> None:
         """Give the rows of sounds to other files, with their vectors and columns as they are.
@@ -453,31 +460,6 @@ class IndexTables:
         merge = self.windows.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
         merge.when_not_matched_by_source_delete(of_sounds(keys)).execute(rows)
 
-    def _rows_of(self, sounds: Sequence[IndexedSound]) -> pa.Table:
-        """The rows of sounds, as the table has them."""
-        names = list(self.columns)
-        columns: dict[str, list[Any]] = {name: [] for name in [*OWN_COLUMNS.names, *names]}
-        vectors = []
-        for sound in sounds:
-            for number, (kind, (start_s, end_s), vector) in enumerate(_windows_of(sound), -1):
-                label = number if len(sound.spans) > 1 else 0
-                own = (_row_id(sound.key, label), sound.path, sound.folder, kind, start_s, end_s)
-                facts = (sound.duration_s, sound.size, sound.mtime_ns, sound.content)
-                for name, value in zip(OWN_COLUMNS.names, own + facts, strict=True):
-                    columns[name].append(value)
-                for name in names:
-                    columns[name].append(sound.columns.get(name))
-                vectors.append(vector)
-        schema = self.windows.schema
-        flat = pa.array(np.stack(vectors).astype(np.float32, copy=False).reshape(-1))
-        arrays = {
-            item.name: pa.FixedSizeListArray.from_arrays(flat, type=item.type)
-            if item.name == VECTOR
-            else _typed(columns[item.name], item)
-            for item in schema
-        }
-        return pa.table(arrays, schema=schema)
-
     def _widen(self, name: str) -> None:
         """Make a column of whole numbers one of floating-point numbers. A process that is killed can go on."""
         self.windows.add_columns({name + _WIDER: f"CAST({column(name)} AS DOUBLE)"})
@@ -493,11 +475,6 @@ class IndexTables:
                 self.windows.alter_columns({"path": wider, "rename": wider.removesuffix(_WIDER)})
 
 
-def is_address(path: str) -> bool:
-    """Whether a path is the address of object storage, such as `s3://bucket/index`."""
-    return "://" in path
-
-
 def location_of(path: str | PathLike) -> str:
     """A path as an index is opened with: an address as it is, a local path absolutely."""
     text = os.fspath(path)
@@ -506,27 +483,41 @@ def location_of(path: str | PathLike) -> str:
     return text.rstrip("/") if is_address(text) else os.path.abspath(os.path.expanduser(text))
 
 
-def _lock(location: str) -> AbstractContextManager[Any]:
-    return nullcontext() if is_address(location) else _WriterLock(location)
+def _lock(location: str, rank: int = 0) -> AbstractContextManager[Any]:
+    return nullcontext() if is_address(location) else _WriterLock(location, rank)
 
 
 class _WriterLock:
-    """Holds the file lock of an index. It can be taken again by the thread that holds it."""
+    """Holds the file lock of an index. It can be taken again by the thread that holds it.
 
-    def __init__(self, location: str):
-        self._location = location
-        self._lock = FileLock(Path(location) / LOCK_NAME, timeout=0)
+    Of several processes that write together, each has a lock of its own. A process that survives the others therefore
+    still keeps a new run from writing.
+    """
+
+    def __init__(self, location: str, rank: int):
+        self._location, self._rank = location, rank
+        self._lock = FileLock(Path(location, f"{LOCK_NAME}.{rank}" if rank else LOCK_NAME), timeout=0)
 
     def __enter__(self) -> None:
         try:
             self._lock.acquire()
+            if self._rank == 0:
+                self._check_others()
         except Timeout as error:
+            self._lock.release()
             raise ValueError(
                 f"Another process is writing to the index {self._location!r}. Wait until it has ended, and try again."
             ) from error
 
     def __exit__(self, *exception: object) -> None:
         self._lock.release()
+
+    def _check_others(self) -> None:
+        """Raise a Timeout if a process with another number holds its lock."""
+        if self._lock.lock_counter == 1:
+            for path in Path(self._location).glob(f"{LOCK_NAME}.*"):
+                with FileLock(path, timeout=0):
+                    pass
 
 
 def _connect(location: str, storage_options: Mapping[str, str] | None) -> Any:
@@ -537,9 +528,10 @@ def _connect(location: str, storage_options: Mapping[str, str] | None) -> Any:
         raise ImportError(
             'An index of sounds needs LanceDB, which is not installed. Run `pip install "modeling_atri[search]"`.'
         ) from error
-    options = None if storage_options is None else dict(storage_options)
     # With this interval, a reader sees what other processes have written since its last query.
-    return lancedb.connect(location, storage_options=options, read_consistency_interval=timedelta(0))
+    return lancedb.connect(
+        location, storage_options=lance_options(location, storage_options), read_consistency_interval=timedelta(0)
+    )
 
 
 def _table_names(database: Any) -> set[str]:
@@ -589,6 +581,31 @@ def _no_index(location: str) -> str:
         f"The folder {location!r} is no index. It holds {', '.join(held) or 'nothing'}. `atri index SOUNDS INDEX "
         "--model MODEL` makes one."
     )
+
+
+def rows_of(sounds: Sequence[IndexedSound], schema: pa.Schema) -> pa.Table:
+    """The rows of sounds, as a table of this schema has them. Values of columns that it lacks are left out."""
+    names = [name for name in schema.names if name not in RESERVED_NAMES]
+    columns: dict[str, list[Any]] = {name: [] for name in [*OWN_COLUMNS.names, *names]}
+    vectors = []
+    for sound in sounds:
+        for number, (kind, (start_s, end_s), vector) in enumerate(_windows_of(sound), -1):
+            label = number if len(sound.spans) > 1 else 0
+            own = (_row_id(sound.key, label), sound.path, sound.folder, kind, start_s, end_s)
+            facts = (sound.duration_s, sound.size, sound.mtime_ns, sound.content)
+            for name, value in zip(OWN_COLUMNS.names, own + facts, strict=True):
+                columns[name].append(value)
+            for name in names:
+                columns[name].append(sound.columns.get(name))
+            vectors.append(vector)
+    flat = pa.array(np.stack(vectors).astype(np.float32, copy=False).reshape(-1))
+    arrays = {
+        item.name: pa.FixedSizeListArray.from_arrays(flat, type=item.type)
+        if item.name == VECTOR
+        else _typed(columns[item.name], item)
+        for item in schema
+    }
+    return pa.table(arrays, schema=schema)
 
 
 def _windows_of(sound: IndexedSound) -> Iterator[tuple[str, tuple[float, float], np.ndarray]]:
