@@ -202,6 +202,8 @@ class IndexTables:
         """
         location = location_of(path)
         _check_place(location)
+        if not is_address(location) and not os.path.isdir(location):  # LanceDB would make it
+            raise ValueError(_no_index(location))
         database = _connect(location, storage_options)
         facts = _read_facts(database, location)
         if facts is None:
