@@ -47,18 +47,7 @@ class AtriClipExtractor(SequenceFeatureExtractor):
             source_rate = self.sampling_rate
         waveform = torch.from_numpy(read_sound(clip, self.sampling_rate, source_rate, name))
         name = name_of_sound(clip, name)
-        if pad_short:
-            waveform = torch.nn.functional.pad(waveform, (0, max(0, self.min_num_samples - len(waveform))))
-        remedy = "Pass pad_short=True to pad it with silence."
-        if fault := too_short(name, len(waveform), self.sampling_rate, self.min_num_samples, remedy):
-            raise ValueError(fault)
-        features = self.extract_waveform(waveform)
-        if not torch.isfinite(features).all():
-            raise ValueError(
-                f"Cannot use {name}: it has samples up to {waveform.abs().max().item():.3g}, whose power is infinite "
-                "in float32. Full scale is 1.0. Scale it down."
-            )
-        return features
+        return extract_checked(self, long_enough(self, waveform, pad_short, name), name)
 
     def extract_waveform(self, waveform: torch.Tensor) -> torch.Tensor:
         """Features of a waveform of shape `(num_samples,)`, which was checked, as `(frames, columns)`, float32."""
@@ -246,6 +235,35 @@ class AtriClipExtractor(SequenceFeatureExtractor):
             )
 
 
+def long_enough(extractor: AtriClipExtractor, waveform: torch.Tensor, pad_short: bool, name: str) -> torch.Tensor:
+    """A waveform that an extractor accepts: with `pad_short`, a short one is zero-padded.
+
+    Raises:
+        ValueError: it is too short.
+    """
+    if pad_short:
+        waveform = torch.nn.functional.pad(waveform, (0, max(0, extractor.min_num_samples - len(waveform))))
+    remedy = "Pass pad_short=True to pad it with silence."
+    if fault := too_short(name, len(waveform), extractor.sampling_rate, extractor.min_num_samples, remedy):
+        raise ValueError(fault)
+    return waveform
+
+
+def extract_checked(extractor: AtriClipExtractor, waveform: torch.Tensor, name: str) -> torch.Tensor:
+    """Features of a waveform, or of a part of one, `(frames, columns)`.
+
+    Raises:
+        ValueError: the features are not finite, because samples are too large.
+    """
+    features = extractor.extract_waveform(waveform)
+    if not torch.isfinite(features).all():
+        raise ValueError(
+            f"Cannot use {name}: it has samples up to {waveform.abs().max().item():.3g}, whose power is infinite "
+            "in float32. Full scale is 1.0. Scale it down."
+        )
+    return features
+
+
 def _round_up(length: int, multiple: int | None) -> int:
     return -(-length // (multiple or 1)) * (multiple or 1)
 
@@ -296,4 +314,4 @@ def as_list_of_clips(audio: AudioInput | Sequence[AudioInput]) -> list[Any]:
     return [audio] if isinstance(audio[0], (float, int, np.number)) else audio
 
 
-__all__ = ["AtriClipExtractor", "as_columns", "as_list_of_clips"]
+__all__ = ["AtriClipExtractor", "as_columns", "as_list_of_clips", "extract_checked", "long_enough"]

@@ -1,5 +1,6 @@
-"""Files and folders: written whole or not at all, and found under their names in any Unicode form."""
+"""Files and folders: written whole or not at all, found under their names in any Unicode form, told by their content."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -47,6 +48,16 @@ def existing_path(path: Path) -> Path:
         names = []
     wanted = normalized_name(path.name)
     return parent / min((name for name in names if normalized_name(name) == wanted), default=path.name)
+
+
+def content_digest(path: str | os.PathLike) -> str:
+    """32 hexadecimal digits of the bytes of a file (BLAKE2b); the file is read in blocks.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 @contextmanager

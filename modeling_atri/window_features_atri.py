@@ -106,6 +106,11 @@ class AtriWindowFeatureExtractor(AtriClipExtractor):
         """The windows that the model gets; `describe_windows` compares them with the model's configuration."""
         return self._rule.windows
 
+    @property
+    def num_window_samples(self) -> int:
+        """Samples of a full window."""
+        return self._rule.num_samples
+
     def to_dict(self) -> dict[str, Any]:
         """The settings that are saved: those of the wrapped extractor, and how clips are cut."""
         saved = {

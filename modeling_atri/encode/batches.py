@@ -1,11 +1,12 @@
 """Clips and captions in batches of similar length, and their embeddings in the order given."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice, pairwise
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +19,8 @@ from ..processing_atri import AtriProcessor
 from ..threads_atri import ReadAhead
 from .clip_reader import AudioFailure
 
+
+Item = TypeVar("Item")
 
 # So many batches are read ahead and sorted by length, so that little of a batch is padding.
 BATCHES_AHEAD = 16
@@ -65,13 +68,13 @@ def audio_blocks(
     """Embeddings of the clips that `reader` yields, some at a time. Clips that could not be read go to `failures`."""
     extractor = processor.feature_extractor
     unit = frames_per_unit(extractor)
-    windows = _Windows(reader, batch_size, unit)
-    for window in windows:
-        failures.extend(item for item in window if isinstance(item, AudioFailure))
-        clips = [item for item in window if not isinstance(item, AudioFailure)]
-        bar.update(len(window) - len(clips))
+    groups = ClipGroups(reader, partial(weigh, unit=unit), batch_size)
+    for group in groups:
+        failures.extend(item for item in group if isinstance(item, AudioFailure))
+        clips = [item for item in group if not isinstance(item, AudioFailure)]
+        bar.update(len(group) - len(clips))
         embeddings = np.empty((len(clips), model.config.projection_dim), dtype=np.float32)
-        for rows in _batches([len(clip) for clip in clips], batch_size, unit):
+        for rows in similar_batches([len(clip) for clip in clips], batch_size, unit):
             features, mask = extractor.pad_features([clips[row] for row in rows])
             if isinstance(model, nn.Module) and weigh(clips[rows[0]], unit) > batch_size:
                 batch = _embed_in_pieces(model, features, mask, batch_size * unit)
@@ -80,7 +83,7 @@ def audio_blocks(
                 batch = model.get_audio_features(**inputs).pooler_output
             embeddings[rows] = batch.float().cpu().numpy()
             bar.update(len(rows))
-            windows.fill(wait=False)
+            groups.fill(wait=False)
         yield embeddings
 
 
@@ -93,7 +96,7 @@ def text_blocks(
         tokens = processor(text=list(texts), language=None if languages[0] is None else list(languages))
         input_ids, mask = tokens["input_ids"], tokens["attention_mask"]
         embeddings = np.empty((len(window), model.config.projection_dim), dtype=np.float32)
-        for rows in _batches(mask.sum(dim=1).tolist(), batch_size, _TOKENS_PER_UNIT):
+        for rows in similar_batches(mask.sum(dim=1).tolist(), batch_size, _TOKENS_PER_UNIT):
             used = mask[rows].any(dim=0)  # on whichever side the padding is
             inputs = {"input_ids": input_ids[rows][:, used], "attention_mask": mask[rows][:, used]}
             inputs = {name: value.to(model.device) for name, value in inputs.items()}
@@ -102,7 +105,7 @@ def text_blocks(
         yield embeddings
 
 
-def _batches(lengths: Sequence[int], batch_size: int, unit: int) -> Iterator[list[int]]:
+def similar_batches(lengths: Sequence[int], batch_size: int, unit: int) -> Iterator[list[int]]:
     """Rows of similar length, short ones first: `batch_size` of up to `unit`, fewer of longer ones, at least one."""
     batch: list[int] = []
     for row in sorted(range(len(lengths)), key=lengths.__getitem__):
@@ -114,29 +117,37 @@ def _batches(lengths: Sequence[int], batch_size: int, unit: int) -> Iterator[lis
         yield batch
 
 
-class _Windows:
+class Readable(Protocol[Item]):
+    """An iterator that can tell whether its next item is there, such as `ReadAhead`."""
+
+    def __next__(self) -> Item: ...
+
+    def is_ready(self) -> bool: ...
+
+
+class ClipGroups(Generic[Item]):
     """Clips in groups that are sorted by length; while the model works on one group, the next is gathered.
 
     Groups depend on the clips alone, never on how fast they are read. The first groups are small, so that the model
     begins soon.
     """
 
-    def __init__(self, reader: ReadAhead[Any, Tensor | AudioFailure], batch_size: int, unit: int):
+    def __init__(self, reader: Readable[Item], weigh: Callable[[Item], int], batch_size: int):
         self._reader = reader
-        self._unit = unit
+        self._weigh = weigh
         self._limit = batch_size
         self._max_limit = batch_size * BATCHES_AHEAD
-        self._gathered: list[Tensor | AudioFailure] = []
+        self._gathered: list[Item] = []
         self._weight = 0
 
-    def __iter__(self) -> Iterator[list[Tensor | AudioFailure]]:
+    def __iter__(self) -> Iterator[list[Item]]:
         while True:
             self.fill(wait=True)
             if not self._gathered:
                 return
-            window, self._gathered, self._weight = self._gathered, [], 0
+            group, self._gathered, self._weight = self._gathered, [], 0
             self._limit = min(2 * self._limit, self._max_limit)
-            yield window
+            yield group
 
     def fill(self, wait: bool) -> None:
         """Take clips that were read until the group is full; without `wait`, only those that are ready."""
@@ -146,7 +157,7 @@ class _Windows:
             except StopIteration:
                 return
             self._gathered.append(item)
-            self._weight += weigh(item, self._unit)
+            self._weight += self._weigh(item)
 
 
 def _embed_in_pieces(model: Any, features: Tensor, mask: Tensor, max_frames: int) -> Tensor:

@@ -88,10 +88,10 @@ def encode_audio(
         raise ValueError(f"{len(names)} names were given for {len(audios)} clips. Pass one for each.")
     if on_error not in ("raise", "skip"):
         raise ValueError(f"`on_error` must be 'raise' or 'skip', got {on_error!r}.")
-    _check_windows(model, processor)
+    check_windows(model, processor)
     num_workers = default_num_workers() if num_workers is None else num_workers
-    _check_at_least(0, "num_workers", num_workers)
-    _check_at_least(1, "batch_size", batch_size)
+    check_at_least(0, "num_workers", num_workers)
+    check_at_least(1, "batch_size", batch_size)
     failures: list[AudioFailure] = []
     skip = on_error == "skip"
     read = ClipReader(processor.feature_extractor, sampling_rate, pad_short, read_features, names, skip)
@@ -137,7 +137,7 @@ def encode_text(
             are checked as a whole before anything is encoded.
     """
     texts = [texts] if isinstance(texts, str) else texts
-    _check_at_least(1, "batch_size", batch_size)
+    check_at_least(1, "batch_size", batch_size)
     if isinstance(texts, Sequence) and isinstance(language, (str, Sequence, type(None))):
         deque(_captions(processor, texts, language), maxlen=0)  # so that an unknown language is an error at once
     captions = _captions(processor, texts, language)
@@ -155,7 +155,7 @@ def _is_one_clip(audios: Any) -> bool:
     return is_recording(audios) or (isinstance(audios, (np.ndarray, Tensor)) and audios.ndim < 2)
 
 
-def _check_windows(model: AtriModel, processor: AtriProcessor) -> None:
+def check_windows(model: AtriModel, processor: AtriProcessor) -> None:
     """Raise a ValueError if processor and model have windows of different lengths, which would change embeddings."""
     of_model = getattr(getattr(model, "audio_model", None), "windows", None)
     of_processor = getattr(processor.feature_extractor, "windows", None)
@@ -167,7 +167,8 @@ def _check_windows(model: AtriModel, processor: AtriProcessor) -> None:
         )
 
 
-def _check_at_least(least: int, name: str, value: int) -> None:
+def check_at_least(least: int, name: str, value: int) -> None:
+    """Raise a ValueError if the argument `name` is below its least value."""
     if value < least:
         raise ValueError(f"`{name}` must be at least {least}, got {value}.")
 
