@@ -1,4 +1,4 @@
-"""Files and folders: written whole or not at all, found under their names in any Unicode form, told by their content."""
+"""Files and folders: written whole or not at all, names in any Unicode form, and digests of what files hold."""
 
 import hashlib
 import json

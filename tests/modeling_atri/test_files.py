@@ -1,3 +1,4 @@
+import hashlib
 import json
 import unicodedata
 from pathlib import Path
@@ -5,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from modeling_atri.files import (
+    content_digest,
     existing_path,
     folder_written_whole,
     json_line,
@@ -112,3 +114,9 @@ def test_a_name_is_found_as_it_is_before_others(tmp_path):
     for name in names:
         (tmp_path / name).touch()
     assert [existing_path(tmp_path / name).name for name in names] == names
+
+
+def test_the_digest_of_a_file_is_that_of_its_bytes(tmp_path):
+    content = bytes(range(256)) * 5000
+    (tmp_path / "a.wav").write_bytes(content)
+    assert content_digest(tmp_path / "a.wav") == hashlib.blake2b(content, digest_size=16).hexdigest()

@@ -1,0 +1,221 @@
+"""Embeddings of the windows of any number of sounds, and of the whole sounds, in order and in bounded memory."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from modeling_atri import AtriModel, AtriProcessor
+from modeling_atri.encode import AudioFailure
+from modeling_atri.encode.batches import BATCHES_AHEAD, ClipGroups, frames_per_unit, similar_batches
+from modeling_atri.encode.clip_reader import ClipReader
+from modeling_atri.encode.encoding import check_at_least, check_windows
+from modeling_atri.eval_mode_atri import in_eval_mode
+from modeling_atri.threads_atri import ReadAhead, default_num_workers
+
+from .parts import Part
+from .plan import WindowPlan
+from .reading import ReadSound, SoundReader, gives_window_outputs
+
+
+@dataclass(frozen=True)
+class EncodedSound:
+    """A sound, its windows and their embeddings.
+
+    Args:
+        duration_s (`float`): length of the sound in seconds; 0 for a stored embedding.
+        spans: start and end of each window in seconds.
+        vectors (`np.ndarray` of shape `(num_windows, projection_dim)`, float32): L2-normalised embeddings of the
+            windows.
+        whole (`np.ndarray` of shape `(projection_dim,)`, float32): the embedding that `encode_audio` gives the sound.
+            For a sound of one window it is the window's.
+        content (`str`, *optional*): digest of the bytes of the sound, if it was given as a file on disk, see
+            `modeling_atri.files.content_digest`.
+    """
+
+    duration_s: float
+    spans: list[tuple[float, float]]
+    vectors: np.ndarray
+    whole: np.ndarray
+    content: str | None = None
+
+
+def encode_windows(
+    model: AtriModel,
+    processor: AtriProcessor,
+    audios: Iterable[Any],
+    plan: WindowPlan,
+    sampling_rate: int | None = None,
+    batch_size: int = 16,
+    pad_short: bool = False,
+    names: Sequence[str] | None = None,
+    num_workers: int | None = None,
+    on_error: Literal["raise", "skip"] = "skip",
+) -> Iterator[EncodedSound | AudioFailure]:
+    """Encode the windows of sounds, and the whole sounds, in the order given.
+
+    A sound that is not longer than a window is one window, and is encoded once. Windows of several sounds share a
+    batch, and sounds are decoded in threads while the model works. What the windows and the whole sound have in common
+    is encoded once: where a window is a chunk that `encode_audio` would cut, its output is used for both.
+
+    With CED, a window is a stretch of rows of the features of the whole sound, which are cut at multiples of 10 ms and
+    share one noise floor. With other towers, it is a stretch of samples. Its embedding is that of the stretch alone.
+
+    Args:
+        model (`AtriModel`): on any device. Any object with `get_audio_features`, `config` and `device` works.
+        processor (`AtriProcessor`): the processor of the model.
+        audios: sounds of any length, as in [`~encode.encode_audio`].
+        plan (`WindowPlan`): from `plan_windows(model, processor, ...)`.
+        sampling_rate (`int`, *optional*): sampling rate of waveforms, in Hz. Files carry their own.
+        batch_size (`int`, *optional*, defaults to 16): windows of the audio tower per forward pass.
+        pad_short (`bool`, *optional*, defaults to `False`): zero-pad sounds below 0.15 s instead of refusing them.
+        names (list of `str`, *optional*): what errors call the sounds. Default: their paths or numbers.
+        num_workers (`int`, *optional*): threads that decode, see [`~encode.encode_audio`].
+        on_error (`str`, *optional*, defaults to `"skip"`): `"skip"` yields an `AudioFailure` for a sound that cannot
+            be read, `"raise"` raises an error.
+
+    Returns:
+        An iterator of one `EncodedSound` or `AudioFailure` for each sound.
+
+    Raises:
+        ValueError: an argument is wrong, or with `on_error="raise"` a sound cannot be read.
+    """
+    if on_error not in ("raise", "skip"):
+        raise ValueError(f"`on_error` must be 'raise' or 'skip', got {on_error!r}.")
+    check_windows(model, processor)
+    num_workers = default_num_workers() if num_workers is None else num_workers
+    check_at_least(0, "num_workers", num_workers)
+    check_at_least(1, "batch_size", batch_size)
+    extractor = processor.feature_extractor
+    read_parts: Any = SoundReader(model, extractor, plan, sampling_rate, pad_short)
+    read: Any = ClipReader(extractor, sampling_rate, pad_short, read_parts, names, on_error == "skip")
+    num_ahead, max_weight = batch_size + 2 * num_workers, batch_size * BATCHES_AHEAD
+    reader = ReadAhead(read, enumerate(audios), num_workers, num_ahead, _weigh_sound, max_weight)
+    return _encode(model, extractor, reader, batch_size)
+
+
+def _weigh_sound(sound: ReadSound | AudioFailure) -> int:
+    return 1 if isinstance(sound, AudioFailure) else sound.layout.num_outputs
+
+
+def _encode(
+    model: AtriModel, extractor: Any, reader: ReadAhead[Any, ReadSound | AudioFailure], batch_size: int
+) -> Iterator[EncodedSound | AudioFailure]:
+    unit = frames_per_unit(extractor)
+    with reader:
+        parts = _Parts(reader)
+        groups = ClipGroups(parts, lambda item: len(item.part.outputs), batch_size)
+        for group in groups:
+            with in_eval_mode(model), torch.inference_mode():  # not while the caller has the result
+                for rows in similar_batches([len(item.features) for item in group], batch_size, unit):
+                    _run([group[row] for row in rows], model, extractor)
+                    groups.fill(wait=False)
+                del group
+                done = _finish(parts.take_done(), model)
+            yield from done
+        yield from cast(list[AudioFailure], parts.take_done())
+
+
+class _Sound:
+    """A sound while it is encoded."""
+
+    def __init__(self, read: ReadSound):
+        self.read = read
+        self.outputs: Tensor | None = None
+        self.num_waiting = len(read.layout.parts)
+
+    def take(self, part: Part, outputs: Sequence[Tensor]) -> None:
+        """Keep what the tower gave for a part, a vector for each of its windows."""
+        if self.outputs is None:
+            self.outputs = outputs[0].new_empty(self.read.layout.num_outputs, len(outputs[0]))
+        for number, output in zip(part.outputs, outputs, strict=True):
+            self.outputs[number] = output
+        self.num_waiting -= 1
+
+
+@dataclass
+class _PartOfSound:
+    sound: _Sound
+    part: Part
+    features: Tensor
+
+
+class _Parts:
+    """The parts of the sounds that a reader yields, one after the other, and the sounds that are not returned yet."""
+
+    def __init__(self, reader: ReadAhead[Any, ReadSound | AudioFailure]):
+        self._reader = reader
+        self._parts: Iterator[_PartOfSound] = iter(())
+        self._num_left = 0
+        self._sounds: deque[_Sound | AudioFailure] = deque()
+
+    def __next__(self) -> _PartOfSound:
+        while self._num_left == 0:
+            read = next(self._reader)
+            if isinstance(read, AudioFailure):
+                self._sounds.append(read)
+                continue
+            sound = _Sound(read)
+            self._sounds.append(sound)
+            self._num_left = len(read.features)
+            self._parts = self._parts_of(sound)
+        self._num_left -= 1
+        return next(self._parts)
+
+    def is_ready(self) -> bool:
+        """Whether the next part is there without waiting."""
+        return self._num_left > 0 or self._reader.is_ready()
+
+    def take_done(self) -> list[_Sound | AudioFailure]:
+        """The sounds that come next in the order and are encoded, or could not be read."""
+        done = []
+        while self._sounds:
+            first = self._sounds[0]
+            if isinstance(first, _Sound) and first.num_waiting:
+                break
+            done.append(self._sounds.popleft())
+        return done
+
+    @staticmethod
+    def _parts_of(sound: _Sound) -> Iterator[_PartOfSound]:
+        features, sound.read.features = sound.read.features, []
+        for part, rows in zip(sound.read.layout.parts, features, strict=True):
+            yield _PartOfSound(sound, part, rows)
+
+
+def _run(batch: Sequence[_PartOfSound], model: Any, extractor: Any) -> None:
+    """Run parts through the model, and hand the outputs to their sounds."""
+    features, mask = (values.to(model.device) for values in extractor.pad_features([item.features for item in batch]))
+    forward = model.audio_model if gives_window_outputs(model) else model.get_audio_features
+    result = forward(input_features=features, input_features_mask=mask)
+    pooled = result.pooler_output
+    for row, item in enumerate(batch):
+        if len(item.part.outputs) == 1:
+            item.sound.take(item.part, [pooled[row]])
+        else:  # chunks of CED, all tokens of which count
+            chunks = -(-features.shape[1] // model.config.audio_config.max_frames)
+            tokens = result.last_hidden_state[row].unflatten(0, (chunks, -1))
+            item.sound.take(item.part, list(tokens[: len(item.part.outputs)].float().mean(dim=1).to(pooled.dtype)))
+
+
+def _finish(sounds: Sequence[_Sound | AudioFailure], model: Any) -> list[EncodedSound | AudioFailure]:
+    """The embeddings of sounds all of whose parts went through the tower."""
+    encoded = [sound for sound in sounds if isinstance(sound, _Sound)]
+    if not encoded:
+        return list(cast(Sequence[AudioFailure], sounds))
+    means = [sound.read.layout.means(cast(Tensor, sound.outputs).float(), sound.read.weights) for sound in encoded]
+    vectors = torch.cat(means)
+    if gives_window_outputs(model):
+        dtype = cast(Tensor, encoded[0].outputs).dtype
+        vectors = F.normalize(model.audio_projection(vectors.to(dtype)), dim=-1)
+    blocks = iter(vectors.float().cpu().split([len(block) for block in means]))
+    return [_result(item.read, next(blocks).numpy()) if isinstance(item, _Sound) else item for item in sounds]
+
+
+def _result(read: ReadSound, vectors: np.ndarray) -> EncodedSound:
+    return EncodedSound(read.duration_s, read.spans, vectors[: len(read.spans)], vectors[-1], read.content)

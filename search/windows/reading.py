@@ -1,0 +1,90 @@
+"""Sounds as the parts that the audio tower encodes; called from the threads that read ahead."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from modeling_atri import AtriEmbeddedAudioConfig, AtriModel
+from modeling_atri.audio_inputs_atri import name_of_sound, read_sound
+from modeling_atri.clip_features_atri import extract_checked, long_enough
+from modeling_atri.files import content_digest
+
+from .parts import Layout, Stretch, parts_of_rows, parts_of_samples, whole_parts
+from .plan import WindowPlan, samples_per_row
+
+
+@dataclass
+class ReadSound:
+    """A sound that was read: the features of its parts, and where its windows are."""
+
+    duration_s: float
+    spans: list[tuple[float, float]]
+    layout: Layout
+    features: list[Tensor]
+    weights: list[float]  # of each output of the tower in means
+    content: str | None
+
+
+@dataclass
+class SoundReader:
+    """Reads sounds of any form as `encode_windows` says."""
+
+    model: AtriModel
+    feature_extractor: Any
+    plan: WindowPlan
+    sampling_rate: int | None
+    pad_short: bool
+
+    def __call__(self, sound: Any) -> ReadSound:
+        extractor = self.feature_extractor
+        name = name_of_sound(sound, "the sound")
+        if extractor.sampling_rate is None:
+            vector = extractor.extract_clip(sound, name=name, source_rate=self.sampling_rate)
+            return ReadSound(0.0, [(0.0, 0.0)], whole_parts([(0, 1)]), [vector], [1.0], None)
+        waveform = torch.from_numpy(read_sound(sound, extractor.sampling_rate, self.sampling_rate, name))
+        num_samples = len(waveform)
+        waveform = long_enough(extractor, waveform, self.pad_short, name)
+        is_cut_by_samples = hasattr(extractor, "windows")
+        rows = waveform if is_cut_by_samples else extract_checked(extractor, waveform, name)
+        spans, stretches = self._windows(num_samples, len(rows))
+        layout = self._layout(stretches)
+        features = [rows[part.start : part.stop] for part in layout.parts]
+        weights = [1.0] * layout.num_outputs
+        if is_cut_by_samples:
+            features = [extract_checked(extractor, samples, name) for samples in features]
+            for part, rows in zip(layout.parts, features, strict=True):
+                weights[part.outputs[0]] = float(rows[:, -1].sum())  # the rows that the sound covers
+        return ReadSound(num_samples / extractor.sampling_rate, spans, layout, features, weights, _content(sound))
+
+    def _windows(self, num_samples: int, length: int) -> tuple[list[tuple[float, float]], list[Stretch]]:
+        """The windows of a sound in seconds, and the rows or samples of its embeddings; the last is the whole."""
+        rate, step = self.feature_extractor.sampling_rate, samples_per_row(self.feature_extractor)
+        stretches = self.plan.stretches(num_samples, rate, step)
+        spans = [(start * step / rate, stop * step / rate) for start, stop in stretches]
+        spans[-1] = (spans[-1][0], num_samples / rate)
+        return spans, [*(stretches if len(stretches) > 1 else ()), (0, length)]
+
+    def _layout(self, stretches: Sequence[Stretch]) -> Layout:
+        if not gives_window_outputs(self.model):
+            return whole_parts(stretches)
+        if hasattr(self.feature_extractor, "windows"):
+            return parts_of_samples(stretches, self.feature_extractor.spans)
+        config: Any = self.model.config.audio_config
+        return parts_of_rows(stretches, config.max_frames)
+
+
+def gives_window_outputs(model: Any) -> bool:
+    """Whether the tower and the projection of a model can be run by themselves, so that means can be taken between."""
+    if not all(hasattr(model, name) for name in ("audio_model", "audio_projection")):
+        return False
+    return model.config.audio_config.model_type != AtriEmbeddedAudioConfig.model_type
+
+
+def _content(sound: Any) -> str | None:
+    """The digest of a file on disk."""
+    is_file = isinstance(sound, (str, os.PathLike)) and os.path.isfile(sound)
+    return content_digest(sound) if is_file else None
