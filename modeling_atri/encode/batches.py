@@ -21,6 +21,7 @@ from .clip_reader import AudioFailure
 
 
 Item = TypeVar("Item")
+Read = TypeVar("Read", covariant=True)
 
 # So many batches are read ahead and sorted by length, so that little of a batch is padding.
 BATCHES_AHEAD = 16
@@ -117,10 +118,10 @@ def similar_batches(lengths: Sequence[int], batch_size: int, unit: int) -> Itera
         yield batch
 
 
-class Readable(Protocol[Item]):
+class Readable(Protocol[Read]):
     """An iterator that can tell whether its next item is there, such as `ReadAhead`."""
 
-    def __next__(self) -> Item: ...
+    def __next__(self) -> Read: ...
 
     def is_ready(self) -> bool: ...
 

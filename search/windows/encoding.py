@@ -213,8 +213,9 @@ def _finish(sounds: Sequence[_Sound | AudioFailure], model: Any) -> list[Encoded
     if gives_window_outputs(model):
         dtype = cast(Tensor, encoded[0].outputs).dtype
         vectors = F.normalize(model.audio_projection(vectors.to(dtype)), dim=-1)
-    blocks = iter(vectors.float().cpu().split([len(block) for block in means]))
-    return [_result(item.read, next(blocks).numpy()) if isinstance(item, _Sound) else item for item in sounds]
+    ends = np.cumsum([len(block) for block in means])[:-1]
+    blocks = iter(np.split(vectors.float().cpu().numpy(), ends))
+    return [_result(item.read, next(blocks)) if isinstance(item, _Sound) else item for item in sounds]
 
 
 def _result(read: ReadSound, vectors: np.ndarray) -> EncodedSound:

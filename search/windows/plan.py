@@ -81,11 +81,13 @@ def plan_windows(
 
 def samples_per_row(extractor: Any) -> int:
     """The step in samples of which windows begin: CED's windows are rows of the features of the whole sound."""
-    return 1 if hasattr(extractor, "windows") else extractor.hop_length
+    return 1 if hasattr(extractor, "windows") else int(extractor.hop_length)
 
 
 def _window_s(model: AtriModel, extractor: Any) -> float:
-    if hasattr(extractor, "windows"):
-        return extractor.num_window_samples / extractor.sampling_rate
     config: Any = model.config.audio_config
-    return config.max_frames * extractor.hop_length / extractor.sampling_rate
+    if hasattr(extractor, "windows"):
+        num_samples = extractor.num_window_samples
+    else:
+        num_samples = config.max_frames * extractor.hop_length
+    return float(num_samples / extractor.sampling_rate)

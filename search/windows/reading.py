@@ -81,7 +81,7 @@ def gives_window_outputs(model: Any) -> bool:
     """Whether the tower and the projection of a model can be run by themselves, so that means can be taken between."""
     if not all(hasattr(model, name) for name in ("audio_model", "audio_projection")):
         return False
-    return model.config.audio_config.model_type != AtriEmbeddedAudioConfig.model_type
+    return bool(model.config.audio_config.model_type != AtriEmbeddedAudioConfig.model_type)
 
 
 def _content(sound: Any) -> str | None:
