@@ -27,8 +27,8 @@ _NAMES = {
 # Values of the first type can be stored as the second one. All can be stored as text.
 _FITS = {(WHOLE, NUMBER), (DAY, TIME), *((kind, TEXTS) for kind in (TEXT, DAY, TIME, TIME_UTC))}
 
-_WHOLE_TEXT = re.compile(r"[+-]?(0|[1-9]\d*)")
-_NUMBER_TEXT = re.compile(r"[+-]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][+-]?\d+)?")
+_WHOLE_TEXT = re.compile(r"-?(0|[1-9]\d*)")
+_NUMBER_TEXT = re.compile(r"-?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][+-]?\d+)?")
 _DAY_TEXT = re.compile(r"\d{4}-\d{2}-\d{2}")
 _TIME_TEXT = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?")
 _MISSING_TEXTS = {"na", "n/a", "nan", "null", "none"}  # in a CSV file, beside values that are no text
@@ -74,7 +74,7 @@ def typed_column(name: str, cells: Sequence[Cell], stored: pa.DataType | None = 
     kinds = Counter(kind for kind, _ in parsed if kind is not None)
     if not kinds:
         return TypedColumn(None, [None] * len(cells))
-    found = next((kind for kind in (*kinds, NUMBER, TIME, TEXTS) if all(fits(one, kind) for one in kinds)), TEXT)
+    found = next((kind for kind in kinds if all(fits(one, kind) for one in kinds)), TEXT)
     usual, note = kinds.most_common(1)[0][0], None
     if stored is not None:
         target = found if (stored, found) == (WHOLE, NUMBER) else stored

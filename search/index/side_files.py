@@ -86,7 +86,7 @@ def read_side_files(
     if not files:
         return None
     side = SideColumns()
-    rows: dict[str, tuple[dict[str, Any], str, bool]] = {}
+    rows: dict[str, _Row] = {}
     for path, place in files:
         found = _SideFile(path, place, root, is_named=columns is not None)
         side.files.append(found.name)
