@@ -102,7 +102,7 @@ class SoundIndex:
     ) -> IndexSummary:
         """Add a folder of sounds, rows that hold sounds, or stored embeddings, and return an `IndexSummary`."""
         options = EncodeOptions(batch_size, num_workers, pad_short, on_error, progress)
-        return add_folder(self.tables, self.model.load, self.plan, sounds, options)
+        return add_folder(self.tables, self.model.load, self.plan, sounds, options, columns)
 
     def search(
         self,

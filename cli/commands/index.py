@@ -85,6 +85,8 @@ def index_sounds(args: IndexArguments) -> "IndexSummary":
     print(summary_table(summary))
     print_failures(summary.failures, f"`SoundIndex.open({args.index!r}).stats().failures`")
     print_other_files(summary.other_files)
+    for note in summary.notes:
+        print(note)
     if summary.num_sounds == 0:
         raise ValueError(f"None of the sounds could be read ({counted(len(summary.failures), 'failure')}).")
     return summary
@@ -128,6 +130,7 @@ def summary_table(summary: "IndexSummary") -> str:
             "encoded": summary.num_encoded,
             "moved": summary.num_moved,
             "dropped": summary.num_dropped,
+            "updated": summary.num_updated,
             "failed": len(summary.failures),
             "hours": f"{summary.hours:.2f}",
             "sounds/s": f"{rate:.1f}",

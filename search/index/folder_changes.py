@@ -4,7 +4,7 @@ import hashlib
 import os
 import posixpath
 from collections import defaultdict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,20 +19,27 @@ from modeling_atri.audio_io.discovery import FoundSound, SoundSearch
 from modeling_atri.files import existing_path
 from modeling_atri.threads_atri import default_num_workers
 
-from .tables import SoundKey, Transfer
+from .tables import CLIP, SoundKey, Transfer
 
 
 CHANGED_WHILE_READ = "The file was changed while it was read. The next run tries again."
 _DIGEST_SIZE = 16  # bytes
+_TOLERANCE_S = 0.05  # a sound that is longer than a window by less may have one window, because of rounding
 
 
 class _Stored(NamedTuple):
     """What the index knows about a file. A fact that is not known is None."""
 
+    kind: str
     duration_s: float | None
     size: int | None
     mtime_ns: int | None
     content: str | None
+
+    @property
+    def state(self) -> tuple[int | None, int | None]:
+        """Size and time of change."""
+        return self.size, self.mtime_ns
 
 
 @dataclass
@@ -60,6 +67,21 @@ class FolderChanges:
     to_encode: list[str] = field(default_factory=list)
     replaced: set[SoundKey] = field(default_factory=set)
     contents: dict[str, str] = field(default_factory=dict)
+
+    def move_batches(self, size: int) -> Iterator[list[Transfer]]:
+        """The moves in parts that can be done one after the other.
+
+        Files that changed places, or took the place of a file that was moved too, are in one part.
+        """
+        sources, targets = {move.source for move in self.moves}, {move.target for move in self.moves}
+        linked, free = [], []
+        for move in self.moves:
+            is_linked = move.source != move.target and (move.source in targets or move.target in sources)
+            (linked if is_linked else free).append(move)
+        if linked:
+            yield linked
+        for start in range(0, len(free), size):
+            yield free[start : start + size]
 
     @property
     def num_moved(self) -> int:
@@ -164,7 +186,7 @@ def _compare_times(
         here, nowhere = SoundKey(folder, path), SoundKey("", path)
         elsewhere = same_file.get(posixpath.join(folder, path)) if same_file else None
         known = [key for key in ([here] if here in stored else [nowhere, elsewhere]) if key in stored]
-        key = next((key for key in known if stored[key][1:3] == sound[1:]), None)  # of this size and time of change
+        key = next((key for key in known if stored[key].state == sound[1:]), None)  # of this size and time of change
         if key is None:
             candidates.append(path)
             homeless += [key for key in known if key == nowhere]
@@ -187,7 +209,9 @@ def _move(source: SoundKey, folder: str, sound: FoundSound, path: str) -> Transf
 
 def _lacks_windows(sound: _Stored, window_s: float) -> bool:
     """Whether this is a stored embedding of a sound that is longer than a window, or whose length is not known."""
-    return sound.content is None and (sound.duration_s is None or sound.duration_s > window_s)
+    if sound.kind != CLIP or sound.content is not None:
+        return False
+    return sound.duration_s is None or sound.duration_s > window_s + _TOLERANCE_S
 
 
 def _missing_elsewhere(stored: Mapping[SoundKey, _Stored], folder: str, sizes: set[int]) -> list[SoundKey]:

@@ -1,5 +1,6 @@
 """The loop of `SoundIndex.add`: what is new is encoded and written, some files in each commit."""
 
+import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack
@@ -16,7 +17,8 @@ from modeling_atri.processes import own_share, process_rank, told_by_all, told_b
 
 from ..object_storage import folder_location, is_address, search_address, stored_sounds
 from ..windows import WindowPlan, encode_windows
-from .folder_changes import CHANGED_WHILE_READ, compare_folder, digest_if_unchanged
+from .folder_changes import CHANGED_WHILE_READ, FolderChanges, compare_folder, digest_if_unchanged
+from .side_files import SideColumns, differing_values, read_side_files
 from .tables import Failure, IndexedSound, IndexTables, SoundKey, of_folder
 
 
@@ -37,21 +39,25 @@ class IndexSummary:
         num_encoded: sounds that this run encoded.
         num_moved: files that got the vectors of a file of the same content, because it was moved.
         num_dropped: sounds that were removed because their files are gone.
+        num_updated: sounds that were in the index and got other values from side files.
         hours: hours of sound that this run encoded.
         seconds: duration of the run.
         failures: the paths of the files that could not be read, and of the folders and links that could not be
             searched, each with the reason.
         other_files: number of files that were passed over because their suffix is not that of a sound, by suffix.
+        notes: sentences about rows and columns of side files that were not taken as they are.
     """
 
     num_sounds: int = 0
     num_encoded: int = 0
     num_moved: int = 0
     num_dropped: int = 0
+    num_updated: int = 0
     hours: float = 0.0
     seconds: float = 0.0
     failures: dict[str, str] = field(default_factory=dict)
     other_files: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,7 @@ class FolderWork:
         files: the files, by path below the folder.
         replaced: those of them that are in the index, with other content.
         contents: digests of files that were read already.
+        columns: values from side files, by path and column.
         failures: what could not be searched.
         summary: the figures so far.
     """
@@ -82,6 +89,7 @@ class FolderWork:
     files: Mapping[str, FoundSound]
     replaced: Collection[SoundKey]
     contents: Mapping[str, str]
+    columns: Mapping[str, Mapping[str, Any]]
     failures: Mapping[str, Failure]
     summary: IndexSummary
 
@@ -111,6 +119,7 @@ def add_folder(
     plan: WindowPlan,
     folder: str | PathLike,
     options: EncodeOptions,
+    columns: str | PathLike | None = None,
     write: WriteFiles | None = None,
 ) -> IndexSummary:
     """Make an index fit a folder: new and changed files are encoded, and sounds whose files are gone are removed.
@@ -125,16 +134,18 @@ def add_folder(
         folder: it is searched with all folders below it, see [`~audio_io.find_sounds`]; or an address on object
             storage.
         options: of encoding.
+        columns (*optional*): file with the columns of the sounds, see [`~side_files.read_side_files`]. Default: the
+            side files below the folder. If there are none, columns stay as they are.
         write (*optional*): encodes and writes the files. Default: [`write_files`], in this process.
 
     Raises:
-        ValueError: there is no such folder or no sound file in it, or another process writes to the index; with
-            `on_error="raise"`, a file cannot be read.
+        ValueError: there is no such folder or no sound file in it, another process writes to the index, or a side file
+            is refused; with `on_error="raise"`, a file cannot be read.
     """
     began = time.perf_counter()
     rank = process_rank()
     with ExitStack() as stack:
-        work = told_by_main(lambda: _begin(tables, plan, folder, options, stack))
+        work = told_by_main(lambda: _begin(tables, plan, folder, options, columns, stack))
         if rank != 0:
             stack.enter_context(tables.writing(rank))
         share = replace(work, files={path: work.files[path] for path in own_share(list(work.files))})
@@ -146,7 +157,12 @@ def add_folder(
 
 
 def _begin(
-    tables: IndexTables, plan: WindowPlan, folder: str | PathLike, options: EncodeOptions, stack: ExitStack
+    tables: IndexTables,
+    plan: WindowPlan,
+    folder: str | PathLike,
+    options: EncodeOptions,
+    columns: str | PathLike | None,
+    stack: ExitStack,
 ) -> FolderWork:
     """Compare a folder with the index, write all that needs no encoding, and say what is left to encode."""
     root = folder_location(folder)
@@ -154,15 +170,42 @@ def _begin(
     if search.problems and options.on_error == "raise":
         raise ValueError("{}: {}".format(*next(iter(search.problems.items()))))
     stack.enter_context(tables.writing())
+    side = read_side_files(root, search.sounds, columns, tables.columns) or SideColumns()
     changes = compare_folder(tables.files(), root, search, plan.window_s, options.num_workers, options.progress)
-    tables.transfer(changes.moves)
-    tables.delete(changes.gone)
+    _move_and_drop(tables, changes)
     summary = IndexSummary(
-        num_moved=changes.num_moved, num_dropped=len(changes.gone), other_files=dict(search.other_files)
+        num_moved=changes.num_moved,
+        num_dropped=len(changes.gone),
+        num_updated=_update_columns(tables, root, side, changes.replaced) if side.files else 0,
+        other_files=dict(search.other_files),
+        notes=side.notes,
     )
     files = {path: search.sounds[path] for path in changes.to_encode}
     failures = {path: Failure(reason) for path, reason in search.problems.items()}
-    return FolderWork(root, files, changes.replaced, changes.contents, failures, summary)
+    values = {path: side.of(path) for path in files}
+    return FolderWork(root, files, changes.replaced, changes.contents, values, failures, summary)
+
+
+def _move_and_drop(tables: IndexTables, changes: FolderChanges) -> None:
+    """Write what changed without encoding anything."""
+    for moves in changes.move_batches(FILES_AT_ONCE):
+        tables.transfer(moves)
+    tables.delete(changes.gone)
+    for folder in {move.source.folder for move in changes.moves} - {"", changes.folder}:
+        if not is_address(folder) and not os.path.isdir(folder):  # renamed, and its failures are those of the new one
+            tables.set_failures(folder, {})
+
+
+def _update_columns(tables: IndexTables, folder: str, side: SideColumns, but: Collection[SoundKey]) -> int:
+    """Write the columns of sounds that are in the index, except some, and return the number of sounds that changed."""
+    tables.ensure_columns(side.types)
+    if not tables.columns:
+        return 0
+    differing = differing_values(tables.files(["folder", "path", *tables.columns]), folder, side)
+    changed = [(key, values) for key, values in differing.items() if key not in but]
+    for start in range(0, len(changed), FILES_AT_ONCE):
+        tables.update_columns(dict(changed[start : start + FILES_AT_ONCE]))
+    return len(changed)
 
 
 def _end(tables: IndexTables, work: FolderWork, results: Iterable[FolderResult]) -> IndexSummary:
@@ -273,6 +316,7 @@ def encoded_files(
                 found.size,
                 found.mtime_ns,
                 content,
+                work.columns[path],
             )
 
 

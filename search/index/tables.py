@@ -78,14 +78,12 @@ class Transfer(NamedTuple):
         source: the sound that has the rows. Where its file was touched only, it is the target itself.
         target: the file.
         size, mtime_ns: of the file.
-        is_moved: whether the source is gone. Otherwise its rows are copied.
     """
 
     source: SoundKey
     target: SoundKey
     size: int
     mtime_ns: int
-    is_moved: bool = True
 
 
 @dataclass(frozen=True)
@@ -339,7 +337,7 @@ class IndexTables:
     def transfer(self, transfers: Sequence[Transfer]) -> None:
         """Give the rows of sounds to other files, with their vectors and columns as they are.
 
-        All rows that the targets had before, and those of sources that were moved, are gone afterwards.
+        All rows that the targets had before are gone afterwards. Two sounds can change places.
         """
         if not transfers:
             return
@@ -356,10 +354,8 @@ class IndexTables:
             "size": [transfer.size for transfer, _ in pairs],
             "mtime_ns": [transfer.mtime_ns for transfer, _ in pairs],
         }
-        targets = {transfer.target for transfer in transfers}
-        moved = {transfer.source for transfer in transfers if transfer.is_moved}
-        rows = rows.take([place for _, place in pairs])
-        self._replace(_with_columns(rows, changed), targets | moved)
+        keys = {key for transfer in transfers for key in (transfer.source, transfer.target)}
+        self._replace(_with_columns(rows.take([place for _, place in pairs]), changed), keys)
 
     def update_columns(self, values: Mapping[SoundKey, Mapping[str, Any]]) -> None:
         """Write the values of sounds in further columns, by sound and column. A column that is not named stays."""

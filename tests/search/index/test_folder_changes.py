@@ -36,7 +36,9 @@ def touch(path: Path) -> None:
 
 def row_of(root: Path, name: str, **facts) -> dict:
     """The row that the index has for a file when it was indexed in its present state."""
-    path = search_folder(root).sounds[name].path
+    path = root / name
+    if not path.exists():
+        path = root / unicodedata.normalize("NFD", name)
     status = path.stat()
     known = {"kind": "clip", "duration_s": 5.0, "size": status.st_size, "mtime_ns": status.st_mtime_ns}
     return {"folder": str(root), "path": name, **known, "content": content_digest(path)} | facts
