@@ -1,6 +1,5 @@
 """What changed below a folder since it was indexed: which files must be encoded, and which rows can stay or move."""
 
-import hashlib
 import os
 import posixpath
 from collections import defaultdict, deque
@@ -8,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,14 +14,13 @@ import pyarrow as pa
 from tqdm.auto import tqdm
 
 from modeling_atri.audio_io.discovery import FoundSound, SoundSearch
-from modeling_atri.files import existing_path
+from modeling_atri.files import content_digest, existing_path
 from modeling_atri.threads_atri import default_num_workers
 
 from .tables import CLIP, SoundKey, Transfer
 
 
 CHANGED_WHILE_READ = "The file was changed while it was read. The next run tries again."
-_DIGEST_SIZE = 16  # bytes
 _TOLERANCE_S = 0.05  # a sound that is longer than a window by less may have one window, because of rounding
 
 
@@ -87,16 +84,6 @@ class FolderChanges:
     def num_moved(self) -> int:
         """The number of files that got the rows of another file, because they were moved."""
         return sum(move.source != move.target for move in self.moves)
-
-
-def content_digest(path: str | PathLike[str]) -> str:
-    """32 hexadecimal digits of the bytes of a file (BLAKE2b), by which a file that was moved is recognised.
-
-    Raises:
-        OSError: the file cannot be read.
-    """
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=_DIGEST_SIZE)).hexdigest()
 
 
 def digest_if_unchanged(sound: FoundSound, known: str | None = None) -> str | None:

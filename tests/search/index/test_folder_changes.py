@@ -10,7 +10,8 @@ import pyarrow as pa
 import pytest
 
 from modeling_atri.audio_io.discovery import search_folder
-from modeling_atri.search.index.folder_changes import compare_folder, content_digest, digest_if_unchanged
+from modeling_atri.files import content_digest
+from modeling_atri.search.index.folder_changes import compare_folder, digest_if_unchanged
 from modeling_atri.search.index.tables import FILE_COLUMNS, SoundKey
 
 
