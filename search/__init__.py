@@ -8,6 +8,7 @@ from modeling_atri.lazy import lazy_names
 if TYPE_CHECKING:
     from .hits import Hit as Hit
     from .index.indexing import IndexSummary as IndexSummary
+    from .index.stats import IndexStats as IndexStats
     from .sound_index import SoundIndex as SoundIndex
 
 __getattr__, __all__ = lazy_names(__name__, __file__)

@@ -1,12 +1,14 @@
 """`SoundIndex`: an index of sounds on LanceDB, in a folder or on object storage."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal
 
 from .hits import Hit
 from .index.indexing import EncodeOptions, IndexSummary, add_folder
+from .index.sound_rows import add_rows
+from .index.stats import IndexStats, stats_of
 from .index.tables import IndexFacts, IndexTables, location_of
 from .models import IndexModel, languages_of
 from .windows import WindowPlan
@@ -102,7 +104,14 @@ class SoundIndex:
     ) -> IndexSummary:
         """Add a folder of sounds, rows that hold sounds, or stored embeddings, and return an `IndexSummary`."""
         options = EncodeOptions(batch_size, num_workers, pad_short, on_error, progress)
-        return add_folder(self.tables, self.model.load, self.plan, sounds, options, columns)
+        if isinstance(sounds, (str, PathLike)):
+            return add_folder(self.tables, self.model.load, self.plan, sounds, options, columns)
+        if isinstance(sounds, Mapping) or not isinstance(sounds, Iterable):
+            raise ValueError(
+                "`sounds` must be a folder, stored embeddings, a data set, or a list of rows, but is a "
+                f"{type(sounds).__name__}."
+            )
+        return add_rows(self.tables, self.model.load, self.plan, sounds, options)
 
     def search(
         self,
@@ -163,9 +172,9 @@ class SoundIndex:
             self.tables.remove_doubles()
             self.tables.compact()
 
-    def stats(self) -> Any:
-        """Figures of the index, as an `IndexStats`."""
-        raise NotImplementedError
+    def stats(self) -> IndexStats:
+        """Figures of the index."""
+        return stats_of(self.tables)
 
 
 def _check_windows(facts: IndexFacts, window_s: float | None, hop_s: float | None) -> None:

@@ -246,7 +246,7 @@ def written(
         present: those that may be in the index already. They are replaced.
     """
     for batch in batches(sounds):
-        _write(tables, batch, present)
+        write_batch(tables, batch, present)
         yield batch
 
 
@@ -265,7 +265,8 @@ def batches(sounds: Iterable[IndexedSound]) -> Iterator[list[IndexedSound]]:
         yield batch
 
 
-def _write(tables: IndexTables, batch: list[IndexedSound], present: Collection[SoundKey]) -> None:
+def write_batch(tables: IndexTables, batch: list[IndexedSound], present: Collection[SoundKey]) -> None:
+    """Write sounds in one commit. Those that are present are replaced."""
     if any(sound.key in present for sound in batch):
         tables.replace(batch)
     else:

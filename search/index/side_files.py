@@ -244,7 +244,7 @@ def _fill(side: SideColumns, rows: Mapping[str, _Row], stored: Mapping[str, pa.D
                 cells[name][path] = Cell(value, row.place, row.is_text)
     origins: dict[str, str] = {}
     for name, of_column in cells.items():
-        used = _usable(name)
+        used = usable_name(name)
         if used in origins:
             raise ValueError(
                 f"The columns `{origins[used]}` and `{name}` of {', '.join(side.files)} would both be called "
@@ -264,7 +264,7 @@ def _fill(side: SideColumns, rows: Mapping[str, _Row], stored: Mapping[str, pa.D
             side.notes.append(f"The column `{name}` of {', '.join(side.files[:_SHOWN])} is indexed as `{used}`.")
 
 
-def _usable(name: str) -> str:
+def usable_name(name: str) -> str:
     """The name of a column, changed where the index or LanceDB needs it."""
     used = name.strip().translate(_NOT_IN_NAMES)
     return f"{_PREFIX}{used.lstrip('_')}" if used in RESERVED_NAMES or used.startswith("_") else used
