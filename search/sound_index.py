@@ -11,7 +11,7 @@ from .index.sound_rows import add_rows
 from .index.stats import IndexStats, stats_of
 from .index.tables import IndexFacts, IndexTables, location_of
 from .models import IndexModel, languages_of
-from .windows import WindowPlan
+from .windows import WindowPlan, plan_windows
 
 
 if TYPE_CHECKING:
@@ -74,8 +74,8 @@ class SoundIndex:
         hop_s: float | None,
         storage_options: Mapping[str, str] | None,
     ) -> "SoundIndex":
-        loaded, _ = model.load()
-        plan = WindowPlan(window_s or 10.12, hop_s or 5.06)
+        loaded, processor = model.load()
+        plan = plan_windows(loaded, processor, window_s, hop_s)
         facts = IndexFacts(
             model=model.name or None,
             fingerprint=model.fingerprint,
