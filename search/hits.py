@@ -54,8 +54,8 @@ class Moment(NamedTuple):
 
 
 def in_order(hits: Iterable[Hit]) -> list[Hit]:
-    """Hits with the best first. Equal scores are in the order of paths, folders and times."""
-    return sorted(hits, key=lambda hit: (-hit.score, hit.path, hit.folder, hit.start_s))
+    """Hits with the best first. Equal scores are in the order of folders, paths and times."""
+    return sorted(hits, key=lambda hit: (-hit.score, hit.folder, hit.path, hit.start_s))
 
 
 def moments_of_files(windows: Iterable[Hit], moments_per_file: int = 1, merge_share: float = MERGE_SHARE) -> list[Hit]:

@@ -1,0 +1,159 @@
+"""The sounds or moments of an index that answer a question."""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+
+from modeling_atri.files import normalized_name
+from modeling_atri.top_k_atri import check_top_k
+
+from .hits import Hit, in_order, moments_of_files
+from .index import nearest
+from .index.tables import OF_FILES, OF_MOMENTS, VECTOR, IndexTables, SoundKey, all_of, of_sounds, quoted
+from .questions import Question, unit
+
+
+_WINDOWS_PER_FILE = 4  # that are asked for at first, to find as many files as wanted
+_SAMPLE = 1000  # rows whose mean stands for that of the index
+_SAME_S = 1e-6
+
+
+def answer(
+    tables: IndexTables,
+    questions: Sequence[Question],
+    top_k: int = 10,
+    by: Literal["file", "moment"] = "file",
+    where: str | None = None,
+    moments_per_file: int = 1,
+    exact: bool | None = None,
+) -> list[list[Hit]]:
+    """The sounds or moments that fit each question best, best first.
+
+    Args:
+        tables (`IndexTables`): the tables of the index.
+        questions (sequence of `Question`): what is searched for.
+        top_k (`int`, *optional*, defaults to 10): the most hits for each question.
+        by (`str`, *optional*, defaults to `"file"`): `"file"` compares whole sounds; `"moment"` compares windows, and
+            merges neighbours to moments.
+        where (`str`, *optional*): condition of SQL on the columns.
+        moments_per_file (`int`, *optional*, defaults to 1): the most moments of one file.
+        exact (`bool`, *optional*): whether every row is compared. Default: as the size of the index demands.
+
+    Raises:
+        ValueError: an argument is not as it is described here, or the filter cannot be used.
+    """
+    check_top_k(top_k)
+    if by not in ("file", "moment"):
+        raise ValueError(f"`by` must be 'file' or 'moment', got {by!r}.")
+    if not isinstance(moments_per_file, int) or moments_per_file < 1:
+        raise ValueError(f"`moments_per_file` must be a whole number of at least 1, got {moments_per_file!r}.")
+    mean = mean_vector(tables) if any(question.absent is not None for question in questions) else None
+    if by == "moment":
+        return [
+            _moments(tables, question, mean, top_k, where, exact, moments_per_file)[:top_k] for question in questions
+        ]
+    directions = np.stack([question.direction[0] for question in questions])
+    found = nearest.search(tables, directions, top_k, by, where, exact)
+    return [
+        in_order(_hits(rows, tables.columns, *_scale(question, mean)))
+        for question, rows in zip(questions, found, strict=True)
+    ]
+
+
+def _moments(
+    tables: IndexTables,
+    question: Question,
+    mean: np.ndarray | None,
+    num_files: int,
+    where: str | None,
+    exact: bool | None,
+    moments_per_file: int,
+) -> list[Hit]:
+    """The moments of the files whose best windows fit best. All windows of these files are compared exactly."""
+    keys = _files_of_best_windows(tables, question, num_files, where, exact)
+    if not keys:
+        return []
+    rows = tables.rows(all_of(OF_MOMENTS, of_sounds(keys), where))
+    cosines = (_vectors(rows).astype(np.float64) * question.direction[0]).sum(axis=1)
+    plain = rows.drop_columns([VECTOR]).to_pylist()
+    scored = (row | {"score": float(cosine)} for row, cosine in zip(plain, cosines, strict=True))
+    return moments_of_files(_hits(scored, tables.columns, *_scale(question, mean)), moments_per_file)
+
+
+def _files_of_best_windows(
+    tables: IndexTables, question: Question, num_files: int, where: str | None, exact: bool | None
+) -> list[SoundKey]:
+    """The files whose best windows fit best. More windows are asked for until they are in enough files."""
+    k = _WINDOWS_PER_FILE * num_files
+    while True:
+        rows = nearest.search(tables, question.direction[0][None], k, "moment", where, exact)[0]
+        keys = list(dict.fromkeys(SoundKey(row["folder"], row["path"]) for row in rows))
+        if len(keys) >= num_files or len(rows) < k:
+            return keys[:num_files]
+        k *= 4
+
+
+def _scale(question: Question, mean: np.ndarray | None) -> tuple[float, float]:
+    """The factor and the offset that turn cosines into scores."""
+    return question.direction[1], 0.0 if mean is None else question.offset(mean)
+
+
+def _hits(rows: Iterable[Mapping[str, Any]], columns: Iterable[str], factor: float, offset: float) -> Iterator[Hit]:
+    for row in rows:
+        metadata = {name: row[name] for name in columns}
+        span = row["start_s"], row["end_s"]
+        yield Hit(row["path"], *span, factor * row["score"] + offset, metadata, row["duration_s"], row["folder"])
+
+
+def mean_vector(tables: IndexTables) -> np.ndarray:
+    """The mean of the vectors of an index `(projection_dim,)`, of 1000 rows at even distances if it has more."""
+    num_rows = tables.windows.count_rows()
+    places = np.unique(np.linspace(0, num_rows - 1, min(num_rows, _SAMPLE)).astype(int)).tolist()
+    if not places:
+        return np.zeros(tables.facts.projection_dim, dtype=np.float32)
+    mean: np.ndarray = _vectors(tables.windows.take_offsets(places).select([VECTOR]).to_arrow()).mean(axis=0)
+    return mean
+
+
+def stored_vector(tables: IndexTables, like: str | os.PathLike[str] | Hit) -> np.ndarray | None:
+    """The vector of a sound of an index, or None if the index does not have it.
+
+    Args:
+        tables (`IndexTables`): the tables of the index.
+        like (`str`, `Path` or [`Hit`]): the path of a sound, as hits have it or absolute; or a hit. The vector of a
+            moment is the mean of those of its windows, normalised.
+
+    Raises:
+        ValueError: several folders of the index have a sound of this path.
+    """
+    if isinstance(like, Hit):
+        return _vector_of_hit(tables, like)
+    name = normalized_name(os.fspath(like))
+    keys = [SoundKey(name[:place], name[place + 1 :]) for place, char in enumerate(name) if char == "/" and place]
+    same_name = f"(path = {quoted(name)} OR {of_sounds(keys)})"
+    rows = tables.rows(all_of(OF_FILES, same_name), ["folder", VECTOR])
+    if len(rows) > 1:
+        folders = ", ".join(map(repr, rows["folder"].to_pylist()))
+        raise ValueError(
+            f"Several folders of the index have a sound {name!r}: {folders}. Put its folder before the path."
+        )
+    return _vectors(rows)[0] if len(rows) else None
+
+
+def _vector_of_hit(tables: IndexTables, hit: Hit) -> np.ndarray | None:
+    """The vector of a whole sound, or the normalised mean of the vectors of the windows inside of a moment."""
+    condition = all_of(OF_FILES, of_sounds([SoundKey(hit.folder, hit.path)]))
+    if hit.start_s > _SAME_S or hit.end_s < hit.duration_s - _SAME_S:
+        inside = f"start_s >= {hit.start_s - _SAME_S!r} AND end_s <= {hit.end_s + _SAME_S!r}"
+        condition = all_of(OF_MOMENTS, of_sounds([SoundKey(hit.folder, hit.path)]), inside)
+    rows = tables.rows(condition, [VECTOR])
+    return unit(_vectors(rows).mean(axis=0)) if len(rows) else None
+
+
+def _vectors(rows: pa.Table) -> np.ndarray:
+    """The vectors of rows, `(len(rows), projection_dim)`, float32."""
+    values: np.ndarray = rows[VECTOR].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return values.reshape(len(rows), -1)
