@@ -6,9 +6,11 @@ from modeling_atri.lazy import lazy_names
 
 
 if TYPE_CHECKING:
+    from .agreement import Agreement as Agreement
     from .hits import Hit as Hit
     from .index.indexing import IndexSummary as IndexSummary
     from .index.stats import IndexStats as IndexStats
+    from .questions import Question as Question
     from .sound_index import SoundIndex as SoundIndex
 
 __getattr__, __all__ = lazy_names(__name__, __file__)

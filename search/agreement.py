@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 
 from modeling_atri.hub_cards.tables import text_table
-from modeling_atri.languages_atri import find_language, iso_code
+from modeling_atri.languages_atri import find_language, iso_code, resolve_language
 
 from .hits import Hit
 
@@ -121,6 +121,26 @@ class Agreement:
             f"share {num_common}. The rank of a first sound varies by {self.rank_variance:.1f} over the languages "
             "(variance; 0 if all agree)."
         )
+
+
+def by_code(queries: Mapping[str, str]) -> dict[str, str]:
+    """The texts of a question by FLORES-200 code.
+
+    Raises:
+        ValueError: there are fewer than two languages, or one is unknown or given twice.
+    """
+    texts: dict[str, str] = {}
+    for name, text in queries.items():
+        code = resolve_language(name)
+        if code in texts:
+            raise ValueError(f"The language {name!r} ({code}) is given twice. Keep one of its texts.")
+        texts[code] = text
+    if len(texts) < 2:
+        raise ValueError(
+            f"To compare languages, give the question in at least two, such as {{'en': 'a dog barks', 'fr': 'un chien "
+            f"aboie'}}; got {len(texts)}."
+        )
+    return texts
 
 
 def _sounds(hits: Sequence[Hit]) -> list[tuple[str, str]]:

@@ -2,8 +2,11 @@
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal
+
+from modeling_atri.top_k_atri import check_top_k
 
 from .hits import Hit
 from .index.indexing import EncodeOptions, IndexSummary, add_folder
@@ -16,6 +19,9 @@ from .windows import WindowPlan, plan_windows
 
 if TYPE_CHECKING:
     from modeling_atri import AtriModel, AtriProcessor
+
+    from .agreement import Agreement
+    from .questions import Question
 
 
 class SoundIndex:
@@ -115,7 +121,7 @@ class SoundIndex:
 
     def search(
         self,
-        query: str | None = None,
+        query: "str | Question | None" = None,
         language: str | None = None,
         top_k: int = 10,
         where: str | None = None,
@@ -126,24 +132,87 @@ class SoundIndex:
         moments_per_file: int = 1,
         exact: bool | None = None,
     ) -> list[Hit]:
-        """The sounds or moments that fit best, best first."""
-        from modeling_atri.encode import encode_text
+        """The sounds or moments that fit best, best first.
 
-        from .index import nearest
+        Args:
+            query (`str` or `Question`, *optional*): what is to be heard; or a question that [`SoundIndex.question`]
+                made, which the arguments `language`, `without` and `like` belong to then.
+            language (`str`, *optional*): language of the texts, as a code or an English name. Default: it is found in
+                them, which may go wrong for one or two words.
+            top_k (`int`, *optional*, defaults to 10): the most hits.
+            where (`str`, *optional*): condition of SQL on the columns, such as
+                `"duration_s < 30 AND licence = 'cc0'"`.
+            without (`str`, *optional*): what is not to be heard. A sound loses half of what it is more similar to it
+                than the mean sound of the index, and gains half of what it is less similar.
+            like (*optional*): a sound to find similar ones: a path or other form that `encode_audio` takes, the path
+                of a sound of the index as hits have it, or a hit. Sounds of the index are not encoded again.
+            like_weight (`float`, *optional*, defaults to 0.5): from 0 to 1, what `like` counts beside the text.
+            by (`str`, *optional*, defaults to `"file"`): `"file"` finds whole sounds, `"moment"` the parts of them
+                that fit.
+            moments_per_file (`int`, *optional*, defaults to 1): the most moments of one file.
+            exact (`bool`, *optional*): whether to compare with every row. Default: as the size of the index demands.
+
+        Returns:
+            A list of `Hit`. Equal scores are in the order of folders and paths.
+
+        Raises:
+            ValueError: there is no question, the language is not one of the model, `like` cannot be read, or an
+                argument is wrong.
+        """
+        from .answers import answer
+        from .questions import Question
+
+        if isinstance(query, Question):
+            if not (language is None and without is None and like is None):
+                raise ValueError("`language`, `without` and `like` belong to `question()`, which made the question.")
+            question = query
+        else:
+            question = self.question(query, language, without, like, like_weight)
+        return answer(self.tables, [question], top_k, by, where, moments_per_file, exact)[0]
+
+    def question(
+        self,
+        text: str | None = None,
+        language: str | None = None,
+        without: str | None = None,
+        like: Any = None,
+        like_weight: float = 0.5,
+    ) -> "Question":
+        """Make a question for `search`, which also says what language was found; see there for the arguments."""
+        from .answers import stored_vector
+        from .questions import make_question
 
         model, processor = self.model.load()
-        vectors = encode_text(model, processor, [query or ""], language)
-        rows = nearest.search(self.tables, vectors, top_k, by, where, exact)[0]
-        return [self._hit(row) for row in rows]
+        among = self.tables.facts.languages or None
+        stored = partial(stored_vector, self.tables)
+        return make_question(model, processor, text, language, without, like, like_weight, stored, among)
 
-    def _hit(self, row: Mapping[str, Any]) -> Hit:
-        metadata = {name: row[name] for name in self.tables.columns}
-        facts = (row[name] for name in ("path", "start_s", "end_s", "score"))
-        return Hit(*facts, metadata, row["duration_s"], row["folder"])
+    def compare_languages(
+        self,
+        queries: Mapping[str, str],
+        top_k: int = 10,
+        where: str | None = None,
+        by: Literal["file", "moment"] = "file",
+        exact: bool | None = None,
+    ) -> "Agreement":
+        """Ask the same question in several languages, and return what each finds and how far they agree.
 
-    def compare_languages(self, queries: Mapping[str, str], top_k: int = 10, **options: Any) -> Any:
-        """Ask the same question in several languages, and return an `Agreement`: what each finds, and what all do."""
-        raise NotImplementedError
+        Args:
+            queries: the question by language, in at least two: `{"en": "a dog barks", "fr": "un chien aboie"}`.
+            top_k (`int`, *optional*, defaults to 10): number of first hits of which the overlap is computed.
+            where, by, exact (*optional*): as in `search`.
+
+        Raises:
+            ValueError: there are fewer than two languages, one is unknown or given twice, or a text is empty.
+        """
+        from .agreement import DEPTH, Agreement, by_code
+        from .answers import answer
+
+        texts = by_code(queries)
+        questions = [self.question(text, language) for language, text in texts.items()]
+        depth = max(check_top_k(top_k), DEPTH)
+        hits = answer(self.tables, questions, depth, by, where, exact=exact)
+        return Agreement(dict(zip(texts, hits, strict=True)), texts, top_k, depth)
 
     def remove(self, paths: Sequence[str] | None = None, where: str | None = None) -> int:
         """Remove sounds by path or by a filter, and return their number.
