@@ -48,8 +48,14 @@ TYPED = {
     "jpn_Jpan": "{b}なしの{a}",
     "zho_Hans": "没有{b}的{a}",
 }
-WEIGHTS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
+WEIGHTS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.5)
 QUANTILES = (0.25, 0.5, 0.75)
+FIGURES = {
+    "lacks_b": "the first scene does not have B",
+    "right": "the first scene has A and does not have B",
+    "before_wrong": "of the scenes with A, one without B comes before all with B",
+    "r_precision": "of the first R scenes, those that have A and not B, where R is the number of such scenes",
+}
 NUM_TUNE, FIRST_TUNE = 500, 500_000  # scenes, and an index at which no training scene is rendered
 
 
@@ -72,26 +78,27 @@ class Archive:
         ]
 
 
-# Each way takes the embeddings of A, B and "A without B" (dim,), and those of the sounds (n, dim), and returns scores.
+# Each way takes the embeddings of A, B and "A without B" `(questions, dim)`, and those of the sounds `(n, dim)`, and
+# returns scores `(questions, n)`.
 Way = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
 def removed(a: np.ndarray, b: np.ndarray, _: np.ndarray, sounds: np.ndarray) -> np.ndarray:
     """The question without its part along B."""
-    return sounds @ (a - (a @ b) * b)
+    return (a - (a * b).sum(axis=1, keepdims=True) * b) @ sounds.T
 
 
 def linear(weight: float) -> Way:
     """The cosine to B, compared with that of the mean sound, is subtracted. The mean does not change the order."""
-    return lambda a, b, _, sounds: sounds @ a - weight * (sounds @ b - (sounds @ b).mean())
+    return lambda a, b, _, sounds: a @ sounds.T - weight * (b @ (sounds - sounds.mean(axis=0)).T)
 
 
 def clipped(weight: float, quantile: float) -> Way:
     """Only what the cosine to B exceeds a quantile of the archive by is subtracted."""
 
     def score(a: np.ndarray, b: np.ndarray, _: np.ndarray, sounds: np.ndarray) -> np.ndarray:
-        to_b = sounds @ b
-        return sounds @ a - weight * np.maximum(0.0, to_b - np.quantile(to_b, quantile))
+        to_b = b @ sounds.T
+        return a @ sounds.T - weight * np.maximum(0.0, to_b - np.quantile(to_b, quantile, axis=1, keepdims=True))
 
     return score
 
@@ -99,37 +106,37 @@ def clipped(weight: float, quantile: float) -> Way:
 def all_ways() -> dict[str, Way]:
     """The ways that are compared, by name."""
     return {
-        "plain": lambda a, b, typed, sounds: sounds @ a,
-        "typed": lambda a, b, typed, sounds: sounds @ typed,
+        "plain": lambda a, b, typed, sounds: a @ sounds.T,
+        "typed": lambda a, b, typed, sounds: typed @ sounds.T,
         "removed": removed,
         **{f"linear {weight:g}": linear(weight) for weight in WEIGHTS},
-        **{f"clipped {weight:g} {q:g}": clipped(weight, q) for weight in WEIGHTS for q in QUANTILES},
+        **{f"clipped {weight:g} {q:g}": clipped(weight, q) for q in QUANTILES for weight in WEIGHTS},
     }
 
 
-def judge(archive: Archive, model: AtriModel, processor: AtriProcessor, ways: Mapping[str, Way]) -> dict[str, dict]:
-    """For each language and way the shares of questions: their first scene lacks B, lacks B and has A; R-precision."""
-    return {language: judge_language(archive, model, processor, ways, language) for language in ATRI_LANGUAGES}
-
-
-def judge_language(
+def judge(
     archive: Archive, model: AtriModel, processor: AtriProcessor, ways: Mapping[str, Way], language: str
 ) -> dict[str, dict[str, float]]:
+    """Shares of the questions of a language, for each way: `FIGURES`."""
     asked = list(questions(archive, language))
-    texts = sorted({text for _, _, *three in asked for text in three})
-    vectors = dict(zip(texts, encode_text(model, processor, texts, language), strict=True))
-    figures: dict[str, list[tuple[bool, bool, float]]] = {name: [] for name in ways}
-    for a, b, *three in asked:
-        lacks = np.array([b not in scene for scene in archive.sources])
-        right = np.array([a in scene for scene in archive.sources]) & lacks
-        for name, way in ways.items():
-            order = np.argsort(-way(*(vectors[text] for text in three), archive.sounds), kind="stable")
-            figures[name].append((lacks[order[0]], right[order[0]], right[order[: right.sum()]].mean()))
-    means = {name: np.mean(rows, axis=0) for name, rows in figures.items()}
-    return {
-        name: dict(zip(("first_lacks_b", "first_right", "r_precision"), map(float, mean), strict=True))
-        for name, mean in means.items()
-    }
+    vectors = [encode_text(model, processor, list(texts), language) for texts in list(zip(*asked, strict=True))[2:]]
+    has_a, has_b = (
+        np.array([[one[place] in scene for scene in archive.sources] for one in asked]) for place in (0, 1)
+    )
+    right, wrong = has_a & ~has_b, has_a & has_b
+    figures = {}
+    for name, way in ways.items():
+        scores = way(*vectors, archive.sounds)
+        order = np.argsort(-scores, axis=1, kind="stable")
+        first = order[:, :1]
+        ranked = np.take_along_axis(right, order, axis=1)
+        best_right = np.where(right, scores, -np.inf).max(axis=1)
+        best_wrong = np.where(wrong, scores, -np.inf).max(axis=1)
+        num_right = right.sum(axis=1)
+        found = (ranked & (np.arange(ranked.shape[1]) < num_right[:, None])).sum(axis=1) / num_right
+        values = (~np.take_along_axis(has_b, first, axis=1), ranked[:, 0], best_right > best_wrong, found)
+        figures[name] = {figure: float(np.mean(value)) for figure, value in zip(FIGURES, values, strict=True)}
+    return figures
 
 
 def questions(archive: Archive, language: str) -> Iterator[tuple[str, str, str, str, str]]:

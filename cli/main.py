@@ -22,6 +22,7 @@ _HELP = {
     "diagnose": "measure the errors that ATRI's theory describes, on draws, on a model, or on two runs",
     "encode": "embed every sound file below a folder; a stopped run continues where it was",
     "index": "make an index of a folder of sounds that can be searched, and keep it up to date",
+    "search": "find sounds of an index, or moments in them, by text in any language, by sound, or by both",
     "export": "export both towers of a saved model to ONNX graphs, in float32 or int8",
     "push": "push a saved model to the Hugging Face Hub with its processor, results and card, in one commit",
 }

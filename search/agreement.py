@@ -3,13 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 
 from modeling_atri.hub_cards.tables import text_table
 from modeling_atri.languages_atri import find_language, iso_code, resolve_language
 
-from .hits import Hit
+from .hits import Hit, hit_as_dict
 
 
 DEPTH = 100  # hits of each language in which the others' first hits are looked for
@@ -112,6 +113,22 @@ class Agreement:
                 ]
             )
         return text_table(header, rows, align="<<" + ">" * (len(header) - 3) + "<", rules={0})
+
+    def as_dict(self) -> dict[str, Any]:
+        """All figures and the first `top_k` hits of each language, as values of JSON."""
+        return {
+            "overlap": self.overlap,
+            "found_by_all": [path for _, path in self.found_by_all],
+            "rank_variance": self.rank_variance,
+            "ranks": self.ranks,
+            "languages": {
+                language: {
+                    "query": self.queries[language],
+                    "hits": [hit_as_dict(hit, rank) for rank, hit in enumerate(hits[: self.top_k], 1)],
+                }
+                for language, hits in self.hits.items()
+            },
+        }
 
     def summary(self) -> str:
         """Two sentences with the figures of all languages together."""

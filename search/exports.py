@@ -15,7 +15,7 @@ from modeling_atri.files import existing_path, written_whole
 from modeling_atri.hub_cards.tables import counted
 from modeling_atri.sound_files_atri import open_sound
 
-from .hits import Hit
+from .hits import Hit, hit_as_dict
 
 
 CUT_FORMATS = ("wav", "flac")
@@ -29,19 +29,7 @@ def hits_as_json(hits: Sequence[Hit], **facts: Any) -> str:
     Each hit has `rank`, `path`, `file`, `start_s`, `end_s`, `duration_s`, `score` and `metadata`. Values of columns
     that JSON does not know, such as times, are written as text.
     """
-    items = [
-        {
-            "rank": rank,
-            "path": hit.path,
-            "file": hit.file,
-            "start_s": hit.start_s,
-            "end_s": hit.end_s,
-            "duration_s": hit.duration_s,
-            "score": hit.score,
-            "metadata": dict(hit.metadata),
-        }
-        for rank, hit in enumerate(hits, 1)
-    ]
+    items = [hit_as_dict(hit, rank) for rank, hit in enumerate(hits, 1)]
     return json.dumps({**facts, "hits": items}, indent=2, ensure_ascii=False, default=str)
 
 

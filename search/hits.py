@@ -45,6 +45,20 @@ class Hit:
         return str(PurePosixPath(self.folder) / self.path) if self.folder else self.path
 
 
+def hit_as_dict(hit: Hit, rank: int) -> dict[str, Any]:
+    """A hit with its rank, from 1, for JSON."""
+    return {
+        "rank": rank,
+        "path": hit.path,
+        "file": hit.file,
+        "start_s": hit.start_s,
+        "end_s": hit.end_s,
+        "duration_s": hit.duration_s,
+        "score": hit.score,
+        "metadata": dict(hit.metadata),
+    }
+
+
 class Moment(NamedTuple):
     """A part of a sound, in seconds, and how well it fits."""
 
