@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from modeling_atri.top_k_atri import check_top_k
 
 from .hits import Hit
+from .index.from_store import add_store, is_store
 from .index.indexing import EncodeOptions, IndexSummary, add_folder
 from .index.sound_rows import add_rows
 from .index.stats import IndexStats, stats_of
@@ -110,6 +111,8 @@ class SoundIndex:
     ) -> IndexSummary:
         """Add a folder of sounds, rows that hold sounds, or stored embeddings, and return an `IndexSummary`."""
         options = EncodeOptions(batch_size, num_workers, pad_short, on_error, progress)
+        if is_store(sounds):
+            return add_store(self.tables, self.model.load, sounds, columns, progress)
         if isinstance(sounds, (str, PathLike)):
             return add_folder(self.tables, self.model.load, self.plan, sounds, options, columns)
         if isinstance(sounds, Mapping) or not isinstance(sounds, Iterable):

@@ -198,7 +198,7 @@ def _lacks_windows(sound: _Stored, window_s: float) -> bool:
     """Whether this is a stored embedding of a sound that is longer than a window, or whose length is not known."""
     if sound.kind != CLIP or sound.content is not None:
         return False
-    return sound.duration_s is None or sound.duration_s > window_s + _TOLERANCE_S
+    return not sound.duration_s or sound.duration_s > window_s + _TOLERANCE_S
 
 
 def _missing_elsewhere(stored: Mapping[SoundKey, _Stored], folder: str, sizes: set[int]) -> list[SoundKey]:

@@ -54,7 +54,7 @@ class SideColumns:
 
 def read_side_files(
     folder: str | PathLike[str],
-    sounds: Mapping[str, FoundSound],
+    sounds: Mapping[str, FoundSound | None],
     columns: str | PathLike[str] | None = None,
     stored: Mapping[str, pa.DataType] | None = None,
 ) -> SideColumns | None:
@@ -66,7 +66,7 @@ def read_side_files(
 
     Args:
         folder: the folder of the sounds.
-        sounds: the sounds below it, by path relative to it.
+        sounds: the sounds below it, by path relative to it; with `columns`, the paths are enough.
         columns (*optional*): a file to read instead. Its rows name sounds relative to it or to the folder, in one of
             the columns `NAME_COLUMNS`.
         stored (*optional*): the further columns that the index has already, with their types.
@@ -135,10 +135,12 @@ def _named_file(columns: str | PathLike[str]) -> Path:
     return path
 
 
-def _files_beside(root: Path, sounds: Mapping[str, FoundSound]) -> Iterable[tuple[Path, str]]:
+def _files_beside(root: Path, sounds: Mapping[str, FoundSound | None]) -> Iterable[tuple[Path, str]]:
     """The side files with their folders relative to the root, from the root downwards."""
     places = {"": str(root)}
     for name, sound in sounds.items():
+        if sound is None:
+            continue
         place, on_disk = posixpath.dirname(name), os.path.dirname(sound.path)
         while place not in places:
             places[place] = on_disk
@@ -165,7 +167,7 @@ class _SideFile:
         self.notes: list[str] = []
         self.num_unmatched = 0
 
-    def match(self, sounds: Mapping[str, FoundSound]) -> dict[str, _Row]:
+    def match(self, sounds: Mapping[str, FoundSound | None]) -> dict[str, _Row]:
         """The rows by the path of the sound that they name."""
         is_text = self.path.suffix.lower() in (".csv", ".tsv")
         matched: dict[str, _Row] = {}
