@@ -1,6 +1,7 @@
 """Files and folders: written whole or not at all, names in any Unicode form, and digests of what files hold."""
 
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -50,13 +51,13 @@ def existing_path(path: Path) -> Path:
     return parent / min((name for name in names if normalized_name(name) == wanted), default=path.name)
 
 
-def content_digest(path: str | os.PathLike) -> str:
-    """32 hexadecimal digits of the bytes of a file (BLAKE2b); the file is read in blocks.
+def content_digest(file: str | os.PathLike | bytes) -> str:
+    """32 hexadecimal digits of the bytes of a file (BLAKE2b), given as its path or as the bytes.
 
     Raises:
         OSError: the file cannot be read.
     """
-    with open(path, "rb") as file:
+    with io.BytesIO(file) if isinstance(file, bytes) else open(file, "rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 

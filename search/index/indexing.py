@@ -303,8 +303,8 @@ def encoded_files(
             if isinstance(result, AudioFailure):
                 failures[path] = Failure(result.reason, found.size, found.mtime_ns)
                 continue
-            content = None if is_stored else digest_if_unchanged(found, work.contents.get(path) or result.content)
-            if content is None and not is_stored:
+            content = result.content if is_stored else digest_if_unchanged(found, result.content)
+            if content is None:
                 failures[path] = Failure(CHANGED_WHILE_READ, found.size, found.mtime_ns)
                 continue
             yield IndexedSound(

@@ -2,6 +2,8 @@
 
 import logging
 import os
+import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -60,22 +62,42 @@ def ray_cluster(address: str | None, num_workers: int | None, model_bytes: int) 
     if ray.is_initialized():
         yield ray
         return
+    options: dict[str, Any] = {
+        "address": address or "local"
+    }  # without an address, Ray would join any cluster it finds
     if address is None:
-        ray.init(
-            "local",
-            num_cpus=max(usable_cores(), num_workers or 1),
-            include_dashboard=False,
-            object_store_memory=_OBJECTS + 2 * model_bytes,
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-            _node_ip_address="127.0.0.1",
-        )
-    else:
-        ray.init(address, logging_level=logging.ERROR, log_to_driver=False)
+        options |= {
+            "num_cpus": max(usable_cores(), num_workers or 1),
+            "include_dashboard": False,
+            "object_store_memory": _OBJECTS + 2 * model_bytes,
+            "_node_ip_address": "127.0.0.1",
+        }
+    with _without_noise():
+        ray.init(**options, logging_level=logging.ERROR, log_to_driver=False)
     try:
         yield ray
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _without_noise() -> Iterator[None]:
+    """Discard what libraries write to standard error themselves. Errors that they raise are not affected.
+
+    Ray tells its level of logs. Lance warns of processes that are forked, but those of Ray start other programs.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    discarded = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(discarded, 2)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(discarded)
 
 
 def share_of(ray: Any, num_workers: int | None, device: str) -> Share:

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -162,16 +163,18 @@ def _run(
     from ray.data import ActorPoolStrategy
 
     tables = _tables_of(work, paths, share.num_workers)
-    data = ray.data.from_arrow(tables).map_batches(
-        _Worker,
-        fn_constructor_args=([shared],),  # in a list, so that Ray hands over the reference
-        batch_size=None,
-        batch_format="pyarrow",
-        compute=ActorPoolStrategy(size=min(share.num_workers, len(tables))),
-        max_restarts=_MAX_RESTARTS,
-        max_task_retries=_MAX_RESTARTS,
-        **share.reserved,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Ray has no other way yet to say how often a worker is restarted
+        data = ray.data.from_arrow(tables).map_batches(
+            _Worker,
+            fn_constructor_args=([shared],),  # in a list, so that Ray hands over the reference
+            batch_size=None,
+            batch_format="pyarrow",
+            compute=ActorPoolStrategy(size=min(share.num_workers, len(tables))),
+            max_restarts=_MAX_RESTARTS,
+            max_task_retries=_MAX_RESTARTS,
+            **share.reserved,
+        )
     fragments: list[bytes] = []
     encoded: set[str] = set()
     try:

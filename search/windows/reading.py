@@ -13,6 +13,7 @@ from modeling_atri.audio_inputs_atri import name_of_sound, read_sound
 from modeling_atri.clip_features_atri import extract_checked, long_enough
 from modeling_atri.files import content_digest
 
+from ..object_storage import StoredSound
 from .parts import Layout, Stretch, parts_of_rows, parts_of_samples, whole_parts
 from .plan import WindowPlan, samples_per_row
 
@@ -41,6 +42,10 @@ class SoundReader:
 
     def __call__(self, sound: Any) -> ReadSound:
         extractor = self.feature_extractor
+        content = _content(sound)
+        if isinstance(sound, StoredSound):
+            sound = {"path": sound.address, "bytes": sound.fetch()}
+            content = content_digest(sound["bytes"])
         name = name_of_sound(sound, "the sound")
         if extractor.sampling_rate is None:
             vector = extractor.extract_clip(sound, name=name, source_rate=self.sampling_rate)
@@ -58,7 +63,7 @@ class SoundReader:
             features = [extract_checked(extractor, samples, name) for samples in features]
             for part, rows in zip(layout.parts, features, strict=True):
                 weights[part.outputs[0]] = float(rows[:, -1].sum())  # the rows that the sound covers
-        return ReadSound(num_samples / extractor.sampling_rate, spans, layout, features, weights, _content(sound))
+        return ReadSound(num_samples / extractor.sampling_rate, spans, layout, features, weights, content)
 
     def _windows(self, num_samples: int, length: int) -> tuple[list[tuple[float, float]], list[Stretch]]:
         """The windows of a sound in seconds, and the rows or samples of its embeddings; the last is the whole."""
