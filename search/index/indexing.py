@@ -78,20 +78,18 @@ class FolderWork:
     Args:
         folder: absolute path or address of the folder.
         files: the files, by path below the folder.
-        replaced: those of them that are in the index, with other content.
-        contents: digests of files that were read already.
         columns: values from side files, by path and column.
+        replaced: those of the files that are in the index, with other content.
         failures: what could not be searched.
         summary: the figures so far.
     """
 
     folder: str
     files: Mapping[str, FoundSound]
-    replaced: Collection[SoundKey]
-    contents: Mapping[str, str]
     columns: Mapping[str, Mapping[str, Any]]
-    failures: Mapping[str, Failure]
-    summary: IndexSummary
+    replaced: Collection[SoundKey] = ()
+    failures: Mapping[str, Failure] = field(default_factory=dict)
+    summary: IndexSummary = field(default_factory=IndexSummary)
 
 
 @dataclass
@@ -183,7 +181,7 @@ def _begin(
     files = {path: search.sounds[path] for path in changes.to_encode}
     failures = {path: Failure(reason) for path, reason in search.problems.items()}
     values = {path: side.of(path) for path in files}
-    return FolderWork(root, files, changes.replaced, changes.contents, values, failures, summary)
+    return FolderWork(root, files, values, changes.replaced, failures, summary)
 
 
 def _move_and_drop(tables: IndexTables, changes: FolderChanges) -> None:

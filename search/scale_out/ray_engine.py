@@ -16,8 +16,9 @@ from tqdm.auto import tqdm
 from modeling_atri import AtriModel, AtriProcessor
 from modeling_atri.audio_io.discovery import FoundSound
 
-from ..index.indexing import EncodeOptions, FolderResult, FolderWork, IndexSummary, LoadModel, batches, encoded_files
+from ..index.indexing import EncodeOptions, FolderResult, FolderWork, LoadModel, batches, encoded_files
 from ..index.tables import IndexTables
+from ..object_storage import is_address, lance_options
 from ..windows import WindowPlan
 from .cluster import Share, ray_cluster, share_of
 from .fragments import WindowsTable
@@ -74,13 +75,16 @@ class RayEngine:
             share = share_of(ray, self.num_workers, self.device)
             table = WindowsTable.of(tables)
             home = model.device
+            # Other machines do not have the variables of this one.
+            is_stored = is_address(work.folder)
+            options_of_sounds = lance_options(work.folder, tables.storage_options) if is_stored else None
             job = _Job(
                 model=model.cpu(),
                 processor=processor,
                 plan=plan,
                 folder=work.folder,
                 table=table,
-                storage_options=tables.storage_options,
+                storage_options=options_of_sounds,
                 device=self.device,
                 num_cores=share.num_cores,
                 options=replace(options, num_workers=_decoding_threads(share.num_cores), progress=False),
@@ -141,8 +145,8 @@ class _Worker:
     def _encode(self, files: pa.Table, part: _Part) -> None:
         job = self._job
         work = _work_on(job.folder, files)
-        load = lambda: (self._model, job.processor)  # noqa: E731
-        sounds = encoded_files(load, job.plan, work, job.storage_options, part.result.failures, job.options)
+        model = (self._model, job.processor)
+        sounds = encoded_files(lambda: model, job.plan, work, job.storage_options, part.result.failures, job.options)
         for batch in batches(sounds):
             part.fragments += job.table.write_part(batch)
             part.encoded += [sound.path for sound in batch]
@@ -206,7 +210,13 @@ def _parts(ray: Any, data: Any) -> Iterator[_Part]:
 
 
 _FILES = pa.schema(
-    {"path": pa.string(), "file": pa.binary(), "size": pa.int64(), "mtime_ns": pa.int64(), "content": pa.string()}
+    {
+        "path": pa.string(),
+        "file": pa.binary(),
+        "size": pa.int64(),
+        "mtime_ns": pa.int64(),
+        "columns": pa.binary(),  # a pickled mapping, because values are of any type
+    }
 )
 
 
@@ -214,19 +224,26 @@ def _tables_of(work: FolderWork, paths: Sequence[str], num_workers: int) -> list
     """Files in tables, one for each part."""
     size = min(_FILES_PER_PART, -(-len(paths) // (num_workers * _PARTS_PER_WORKER)))
     rows = [
-        (path, os.fsencode(found.path), found.size, found.mtime_ns, work.contents.get(path))
-        for path, found in ((path, work.files[path]) for path in paths)
+        {
+            "path": path,
+            "file": os.fsencode(work.files[path].path),
+            "size": work.files[path].size,
+            "mtime_ns": work.files[path].mtime_ns,
+            "columns": pickle.dumps(work.columns[path]),
+        }
+        for path in paths
     ]
-    parts = (rows[start : start + size] for start in range(0, len(rows), size))
-    return [pa.table([list(column) for column in zip(*part, strict=True)], schema=_FILES) for part in parts]
+    return [pa.Table.from_pylist(rows[start : start + size], _FILES) for start in range(0, len(rows), size)]
 
 
 def _work_on(folder: str, files: pa.Table) -> FolderWork:
     """The files of a table as work."""
     rows = files.to_pylist()
-    found = {row["path"]: FoundSound(Path(os.fsdecode(row["file"])), row["size"], row["mtime_ns"]) for row in rows}
-    contents = {row["path"]: row["content"] for row in rows if row["content"] is not None}
-    return FolderWork(folder, found, (), contents, {}, IndexSummary())
+    return FolderWork(
+        folder=folder,
+        files={row["path"]: FoundSound(Path(os.fsdecode(row["file"])), row["size"], row["mtime_ns"]) for row in rows},
+        columns={row["path"]: pickle.loads(row["columns"]) for row in rows},
+    )
 
 
 def _decoding_threads(num_cores: int) -> int:
