@@ -21,6 +21,13 @@ CONSISTENCY_TITLES = {
     "embedding_distance": "embedding distance",
 }
 BARE_QUERY_FIGURE = "bare_query_R@1"  # of `atri quickstart`; `evaluated_on` says what it means
+MOMENT_RECALL_THRESHOLDS = (0.5, 0.7)  # the t of moments' R1@t, least intersection over union
+MOMENT_MAP_THRESHOLDS = (0.5, 0.75)  # those that mAP@t is reported at, beside the mean over 0.5, 0.55, ..., 0.95
+MOMENT_FIGURES = (
+    *(f"R1@{t}" for t in MOMENT_RECALL_THRESHOLDS),
+    "mAP",
+    *(f"mAP@{t}" for t in MOMENT_MAP_THRESHOLDS),
+)
 BEST_MODEL_FIGURE = "mean_text_to_audio_R@1"  # the default of `metric_for_best_model`
 
 # Column titles of the table of results, by figure.
