@@ -59,7 +59,7 @@ def _cut(
     """A part of 3 to 10 s, in which each sound is heard."""
     total = len(waveform) / SAMPLING_RATE
     if relation == "then":
-        (_, first_start, first_end), (_, second_start, second_end) = sources
+        first_end, second_start = sources[0][2], sources[1][1]
         start = rng.uniform(0.0, max(0.0, min(first_end - KEPT_S, total - MIN_S)))
         end = rng.uniform(min(max(second_start + KEPT_S, start + MIN_S), total), total)
     else:

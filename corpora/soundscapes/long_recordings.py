@@ -236,7 +236,7 @@ def _joined(spans: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def _noise(rng: np.random.Generator, num_samples: int) -> NDArray[np.float32]:
-    """Noise that is louder at low frequencies, as in rooms and outdoors, and whose level varies over tens of seconds."""
+    """Noise that is louder at low frequencies, as outdoors, and whose level varies over tens of seconds."""
     spectrum = np.fft.rfft(rng.standard_normal(_NOISE_PERIOD, dtype=np.float32))
     spectrum /= np.sqrt(np.maximum(np.fft.rfftfreq(_NOISE_PERIOD, 1 / SAMPLING_RATE), 50.0))
     pink = np.fft.irfft(spectrum)
