@@ -8,12 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 
-# A window joins the moment of its neighbour if its score is at least this share of the way from the file's lowest
-# score to the moment's best one.
-MERGE_SHARE = 0.8
-# A window of which at least this share is in a moment belongs to no other one.
-_MOST_SHARED = 0.5
-_GAP_S = 1e-6  # windows that are this near to one another touch
+# A part joins the moment of its neighbour if its score is at least this share of the way from the median of the file's
+# windows to the moment's best part. `benchmarks/moments.py --tune` chose it.
+MERGE_SHARE = 0.65
+_TIME_DECIMALS = 6  # of seconds, to which times are compared
+_SAME_SCORE = 1e-9  # scores that differ by less are equal, because sums of the same numbers may differ by rounding
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,7 @@ class Hit:
         path (`str`): path of the sound below `folder`, with `/` and in Unicode form NFC, as in the index.
         start_s, end_s (`float`): where the moment begins and ends, in seconds; 0 and the duration for a whole file.
         score (`float`): how well it fits. For a question of one part, this is the cosine similarity, from -1 to 1; for
-            a moment of several windows, that of the best one.
+            a moment, the mean of those of all windows that cover its best part.
         metadata: the values of the columns that came from the side file, by column.
         duration_s (`float`): length of the whole sound in seconds.
         folder (`str`): absolute path or address of the folder that was indexed; empty for stored embeddings whose
@@ -98,45 +97,61 @@ def merge_windows(
     most: int | None = None,
     merge_share: float = MERGE_SHARE,
 ) -> list[Moment]:
-    """Merge windows of one file to moments.
+    """Find the moments of one file from its windows, which may overlap.
 
-    The best window begins a moment. Its neighbours on both sides join it, one after another, as long as they touch or
-    overlap and their scores are high enough. The best of the windows that are left begins the next moment. Windows of
-    which half or more is in a moment are not left.
+    The starts and ends of the windows divide the file into parts, and the score of a part is the mean of those of the
+    windows that cover it. The best part begins a moment. Its neighbours on both sides join it, one after another, as
+    long as their scores are high enough. The next moment begins at the best part that is left and not worse than its
+    neighbours. So a moment can be shorter than a window, and moments do not overlap.
 
     Args:
-        spans: start and end of each window in seconds, in order of time.
+        spans: start and end of each window in seconds, in any order.
         scores: the score of each window.
         most (`int`, *optional*): the most moments that are returned. Default: all.
-        merge_share (`float`, *optional*): a neighbour's score is high enough if it is at least `low + merge_share *
-            (best - low)`, with the best score of the moment and the lowest one of the file. With 1, only equal scores
-            merge; with 0, all windows that touch.
+        merge_share (`float`, *optional*): a neighbour's score is high enough if it is at least `median + merge_share *
+            (best - median)`, with the score of the moment's best part and the median of the scores of all windows.
+            With 1, only equal scores merge; with 0, all parts above the median that touch.
 
     Returns:
-        Moments with the best score of their windows; the best moment first, of equal ones the earlier.
+        Moments with the scores of their best parts; the best moment first, of equal ones the earlier.
     """
-    values = np.asarray(scores, dtype=np.float64)
-    free = np.ones(len(values), dtype=bool)
+    if len(spans) <= 1:  # it may have no known length
+        return [Moment(*span, score) for span, score in zip(spans, scores, strict=True)]
+    edges, values = _parts(spans, scores)
+    median = float(np.median(scores))
+    around = np.concatenate([[-np.inf], values, [-np.inf]])
+    is_peak = (values >= around[:-2] - _SAME_SCORE) & (values >= around[2:] - _SAME_SCORE)
+    free = np.isfinite(values)
     moments: list[Moment] = []
-    for peak in np.argsort(-values, kind="stable").tolist():
+    for peak in np.argsort(-values.round(9), kind="stable").tolist():
         if most is not None and len(moments) >= most:
             break
-        if not free[peak]:
+        if not free[peak] or not is_peak[peak]:
             continue
-        least = values.min() + merge_share * (values[peak] - values.min())
-        joins = free & (values >= least)
+        joins = free & (values >= median + merge_share * (values[peak] - median) - _SAME_SCORE)
         first, last = peak, peak
-        while first > 0 and joins[first - 1] and spans[first - 1][1] >= spans[first][0] - _GAP_S:
+        while first > 0 and joins[first - 1]:
             first -= 1
-        while last + 1 < len(values) and joins[last + 1] and spans[last + 1][0] <= spans[last][1] + _GAP_S:
+        while last + 1 < len(values) and joins[last + 1]:
             last += 1
-        end_s = max(end for _, end in spans[first : last + 1])
-        moments.append(Moment(spans[first][0], end_s, float(values[peak])))
-        free &= [_share_inside(span, moments[-1]) < _MOST_SHARED for span in spans]
+        free[first : last + 1] = False
+        moments.append(Moment(float(edges[first]), float(edges[last + 1]), float(values[peak])))
     return moments
 
 
-def _share_inside(span: tuple[float, float], moment: Moment) -> float:
-    """The share of a span that is in a moment."""
-    inside = min(span[1], moment.end_s) - max(span[0], moment.start_s)
-    return max(0.0, inside) / max(span[1] - span[0], _GAP_S)
+def _parts(spans: Sequence[tuple[float, float]], scores: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """The parts that windows divide a file into.
+
+    Returns:
+        The edges of the parts in seconds `(n + 1,)`, and for each part the mean score of the windows that cover it
+        `(n,)`; minus infinity where no window does.
+    """
+    edges, places = np.unique(np.round(spans, _TIME_DECIMALS), return_inverse=True)
+    starts, ends = places.reshape(-1, 2).T
+    values = np.asarray(scores, dtype=np.float64)
+    num_covering, sums = np.zeros(len(edges)), np.zeros(len(edges))
+    for at, sign in ((starts, 1.0), (ends, -1.0)):
+        np.add.at(num_covering, at, sign)
+        np.add.at(sums, at, sign * values)
+    count, total = num_covering.cumsum()[:-1].round(), sums.cumsum()[:-1]
+    return edges, np.divide(total, count, out=np.full(len(count), -np.inf), where=count > 0)
