@@ -11,7 +11,6 @@ from modeling_atri.top_k_atri import check_top_k
 from .hits import Hit
 from .index.from_store import add_store, is_store
 from .index.indexing import EncodeOptions, IndexSummary, add_folder
-from .index.sound_rows import add_rows
 from .index.stats import IndexStats, stats_of
 from .index.tables import IndexFacts, IndexTables, location_of
 from .models import IndexModel, languages_of
@@ -120,6 +119,8 @@ class SoundIndex:
                 "`sounds` must be a folder, stored embeddings, a data set, or a list of rows, but is a "
                 f"{type(sounds).__name__}."
             )
+        from .index.sound_rows import add_rows
+
         return add_rows(self.tables, self.model.load, self.plan, sounds, options)
 
     def search(

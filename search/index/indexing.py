@@ -6,28 +6,29 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from os import PathLike
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from tqdm.auto import tqdm
 
-from modeling_atri import AtriModel, AtriProcessor
 from modeling_atri.audio_io.discovery import FoundSound, search_folder
-from modeling_atri.encode.clip_reader import AudioFailure
 from modeling_atri.processes import own_share, process_rank, told_by_all, told_by_main
 
 from ..object_storage import folder_location, is_address, search_address, stored_sounds
-from ..windows import WindowPlan, encode_windows
+from ..windows import WindowPlan
 from .folder_changes import CHANGED_WHILE_READ, FolderChanges, compare_folder, digest_if_unchanged
 from .side_files import SideColumns, differing_values, read_side_files
 from .tables import Failure, IndexedSound, IndexTables, SoundKey, of_folder
 
+
+if TYPE_CHECKING:  # torch and transformers take seconds to import, and a run that finds nothing new needs neither
+    from modeling_atri import AtriModel, AtriProcessor
 
 # A commit is made when one of these is reached. A process that is killed loses what it has not committed.
 FILES_AT_ONCE = 500
 SECONDS_AT_ONCE = 30.0
 NUMBERS_AT_ONCE = 2**24  # in vectors: 64 MB
 
-LoadModel = Callable[[], tuple[AtriModel, AtriProcessor]]
+LoadModel = Callable[[], "tuple[AtriModel, AtriProcessor]"]
 
 
 @dataclass
@@ -283,6 +284,10 @@ def encoded_files(
     files, is_stored = work.files, is_address(work.folder)
     if not files:
         return
+    from modeling_atri.encode.clip_reader import AudioFailure
+
+    from ..windows import encode_windows
+
     model, processor = load()
     results = encode_windows(
         model,

@@ -1,9 +1,11 @@
 """Where the windows of a sound begin and end."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from modeling_atri import AtriModel, AtriProcessor
+
+if TYPE_CHECKING:
+    from modeling_atri import AtriModel, AtriProcessor
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class WindowPlan:
 
 
 def plan_windows(
-    model: AtriModel, processor: AtriProcessor, window_s: float | None = None, hop_s: float | None = None
+    model: "AtriModel", processor: "AtriProcessor", window_s: float | None = None, hop_s: float | None = None
 ) -> WindowPlan:
     """The windows of a model.
 
@@ -84,7 +86,7 @@ def samples_per_row(extractor: Any) -> int:
     return 1 if hasattr(extractor, "windows") else int(extractor.hop_length)
 
 
-def _window_s(model: AtriModel, extractor: Any) -> float:
+def _window_s(model: "AtriModel", extractor: Any) -> float:
     config: Any = model.config.audio_config
     if hasattr(extractor, "windows"):
         num_samples = extractor.num_window_samples
