@@ -20,9 +20,10 @@ from modeling_atri.files import normalized_name
 from modeling_atri.sources import path_advice
 
 from ..object_storage import is_address, lance_options
+from .notes import NOTES_SCHEMA, Notes
 
 
-WINDOWS, FAILURES, FACTS = "windows", "failures", "facts"  # names of the tables
+WINDOWS, FAILURES, FACTS, NOTES = "windows", "failures", "facts", "notes"  # names of the tables
 LOCK_NAME = ".lock"
 FORM = 1  # version of the tables
 
@@ -188,6 +189,7 @@ class IndexTables:
         self.facts = facts
         self.storage_options = storage_options
         self.windows = database.open_table(WINDOWS)  # a `lancedb.table.Table`
+        self.notes = Notes(database.open_table(NOTES))
         self._failures = database.open_table(FAILURES)
         self._locks = {0: _lock(path)}
 
@@ -243,6 +245,7 @@ class IndexTables:
             # Tables that are there were left by a process that was killed before it wrote the facts.
             database.create_table(WINDOWS, schema=OWN_COLUMNS.append(vector), mode="overwrite")
             database.create_table(FAILURES, schema=_FAILURES_SCHEMA, mode="overwrite")
+            database.create_table(NOTES, schema=NOTES_SCHEMA, mode="overwrite")
             row = pa.table({"facts": [json.dumps(asdict(facts))]}, schema=_FACTS_SCHEMA)
             database.create_table(FACTS, data=row, mode="overwrite")
         return cls(location, database, facts, storage_options)
@@ -559,7 +562,7 @@ def _check_place(location: str) -> None:
 
 def _check_is_free(folder: Path) -> None:
     """Raise a ValueError if a folder holds anything but what the making of an index leaves."""
-    own = {LOCK_NAME, *(f"{name}.lance" for name in (WINDOWS, FAILURES, FACTS))}
+    own = {LOCK_NAME, *(f"{name}.lance" for name in (WINDOWS, FAILURES, FACTS, NOTES))}
     others = sorted(entry.name for entry in folder.iterdir() if entry.name not in own) if folder.is_dir() else []
     if others:
         shown = f"{', '.join(others[:5])}{' and more' if len(others) > 5 else ''}"

@@ -1,0 +1,187 @@
+"""The vectors of an index in memory, and those that score best with a question."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from modeling_atri.top_k_atri import best_places
+
+from ..tables import CLIP, VECTOR, WHOLE, WINDOW, IndexTables, quoted
+
+
+KINDS = {"file": (CLIP, WHOLE), "moment": (CLIP, WINDOW)}  # kinds of rows that each search reads
+# Products in float32 differ a little with the number that is made at once. Closer scores are computed again.
+ROUNDING = 2e-6
+_SCORES_AT_ONCE = 2**22
+_ROWS_AT_ONCE = 8192
+
+
+@dataclass(frozen=True)
+class Block:
+    """The rows of one kind.
+
+    Args:
+        row_ids: the table's row ids, `(n,)` uint64. The vector behind a row id never changes.
+        vectors: `(n, dim)`, float32.
+        columns: the other columns.
+    """
+
+    row_ids: np.ndarray
+    vectors: np.ndarray
+    columns: pa.Table
+
+
+@dataclass
+class StoredVectors:
+    """The rows of an index that were read into memory, by kind.
+
+    Each kind is read when it is first needed. After a change of the table, only vectors of new rows are read.
+    """
+
+    tables: IndexTables
+    _blocks: dict[str, tuple[int, Block]] = field(default_factory=dict)  # with the version of the table
+    _lock: Any = field(default_factory=Lock)
+
+    def blocks(self, by: str) -> list[Block]:
+        """The rows that a search by `"file"` or `"moment"` reads, as they are in the table now."""
+        with self._lock:
+            version = self.tables.windows.version
+            for kind in KINDS[by]:
+                known, block = self._blocks.get(kind, (None, None))
+                if known != version:
+                    # A row that is written from here on may be in the block. The next search looks again anyway.
+                    self._blocks[kind] = version, _read(self.tables, kind, block)
+            return [self._blocks[kind][1] for kind in KINDS[by]]
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory that the vectors and the other columns take."""
+        return sum(block.vectors.nbytes + block.columns.nbytes for _, block in self._blocks.values())
+
+    def release(self) -> None:
+        """Free the memory."""
+        with self._lock:
+            self._blocks.clear()
+
+
+def best_rows(
+    blocks: Sequence[Block], questions: np.ndarray, k: int, allowed: np.ndarray | None = None
+) -> Iterator[pa.Table]:
+    """For each of the `(q, dim)` questions, the rows that may be among its k best, in no order, with their `score`.
+
+    These are the k best, and all that score as much as the last of them, as far as float32 can tell.
+
+    Args:
+        blocks: the rows that are compared, one block at least.
+        questions: unit vectors.
+        k: number of rows.
+        allowed (*optional*): row ids of the only rows that may be found.
+    """
+    masks = [None if allowed is None else np.isin(block.row_ids, allowed) for block in blocks]
+    tile = max(1, _SCORES_AT_ONCE // max(1, sum(len(block.vectors) for block in blocks)))
+    for start in range(0, len(questions), tile):
+        several = questions[start : start + tile]
+        scores = [_products(block.vectors, several) for block in blocks]
+        for place, question in enumerate(several):
+            yield _best_rows(blocks, [of_block[place] for of_block in scores], masks, question, k)
+
+
+def _products(vectors: np.ndarray, questions: np.ndarray) -> np.ndarray:
+    """Dot products `(q, n)`. A single question is a product with a vector, which is faster than one of matrices."""
+    if len(questions) == 1:
+        return (vectors @ questions[0])[None]
+    return np.ascontiguousarray((vectors @ questions.T).T)  # `questions @ vectors.T` takes nearly twice as long
+
+
+def _best_rows(
+    blocks: Sequence[Block],
+    scores: Sequence[np.ndarray],
+    masks: Sequence[np.ndarray | None],
+    question: np.ndarray,
+    k: int,
+) -> pa.Table:
+    for of_block, mask in zip(scores, masks, strict=True):
+        if mask is not None:
+            of_block[~mask] = -np.inf
+    best = np.concatenate([of_block[best_places(of_block, k)] for of_block in scores])
+    last = best[best_places(best, k)[-1]] if len(best) else 0.0
+    enough = max(last - ROUNDING * max(1.0, np.linalg.norm(question)), np.finfo(np.float32).min)  # which is not -inf
+    parts = []
+    for block, of_block in zip(blocks, scores, strict=True):
+        places = np.flatnonzero(of_block >= enough)
+        exact = exact_scores(block.vectors[places], question)
+        parts.append(block.columns.take(places).append_column("score", pa.array(exact)))
+    return pa.concat_tables(parts, promote_options="default")
+
+
+def exact_scores(vectors: np.ndarray, question: np.ndarray) -> np.ndarray:
+    """The dot products of `(n, dim)` vectors with a question, in float64.
+
+    The score of a row does not depend on the other rows, so equal vectors have equal scores.
+    """
+    return (vectors.astype(np.float64) * question.astype(np.float64)).sum(axis=1)
+
+
+def row_ids(table: Any, condition: str | None) -> np.ndarray:
+    """The row ids of the rows that meet a condition, `(n,)` uint64."""
+    query = table.search().with_row_id(True).select(["_rowid"])
+    if condition is not None:
+        query = query.where(condition)
+    return query.to_arrow()["_rowid"].to_numpy()
+
+
+def vector_values(column: Any, dim: int) -> np.ndarray:
+    """A column of vectors as an array `(n, dim)`."""
+    flat = column.combine_chunks() if hasattr(column, "combine_chunks") else column
+    return flat.flatten().to_numpy(zero_copy_only=False).reshape(-1, dim)
+
+
+def _read(tables: IndexTables, kind: str, before: Block | None) -> Block:
+    """The rows of a kind. Vectors that are in the block from `before` are not read again."""
+    table, dim = tables.windows, tables.facts.projection_dim
+    condition = f"kind = {quoted(kind)}"
+    names = [name for name in table.schema.names if name != VECTOR]
+    columns = table.search().where(condition).with_row_id(True).select(names).to_arrow()
+    present = columns["_rowid"].to_numpy()
+    if before is None:
+        before = Block(np.empty(0, np.uint64), np.empty((0, dim), np.float32), columns[:0])
+    is_known = np.isin(present, before.row_ids)
+    order = np.argsort(~is_known, kind="stable")  # known rows first
+    row_ids, num_known = present[order], int(np.count_nonzero(is_known))
+    vectors = np.empty((len(row_ids), dim), np.float32)
+    if num_known:
+        by_id = np.argsort(before.row_ids)
+        places = by_id[np.searchsorted(before.row_ids[by_id], row_ids[:num_known])]
+        np.take(before.vectors, places, axis=0, out=vectors[:num_known])
+    new = np.sort(row_ids[num_known:])
+    place_of = num_known + np.argsort(row_ids[num_known:])
+    is_read = np.arange(len(row_ids)) < num_known
+    for ids, column in _all_vectors(table, condition) if num_known == 0 else _vectors_of(table, new):
+        found = np.minimum(np.searchsorted(new, ids), max(0, len(new) - 1))
+        expected = new[found] == ids if len(new) else np.zeros(len(ids), dtype=bool)
+        vectors[place_of[found[expected]]] = vector_values(column, dim)[expected]
+        is_read[place_of[found[expected]]] = True
+    block = Block(row_ids, vectors, columns.drop_columns(["_rowid"]).take(order).combine_chunks())
+    if is_read.all():
+        return block
+    # Another process has removed rows since their row ids were read.
+    return Block(block.row_ids[is_read], block.vectors[is_read], block.columns.filter(is_read))
+
+
+def _all_vectors(table: Any, condition: str) -> Iterator[tuple[np.ndarray, Any]]:
+    query = table.search().with_row_id(True).select([VECTOR])
+    if table.count_rows(f"NOT ({condition})"):
+        query = query.where(condition)
+    for batch in query.to_batches(_ROWS_AT_ONCE):
+        yield batch["_rowid"].to_numpy(), batch[VECTOR]
+
+
+def _vectors_of(table: Any, rows: np.ndarray) -> Iterator[tuple[np.ndarray, Any]]:
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        query = table.take_row_ids(rows[start : start + _ROWS_AT_ONCE].tolist())
+        batch = query.select([VECTOR]).with_row_id().to_arrow()
+        yield batch["_rowid"].to_numpy(), batch[VECTOR]

@@ -1,0 +1,97 @@
+"""Search for the nearest rows: which way it goes, and the rows as they are returned."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ..tables import VECTOR, IndexTables, all_of
+from .kept import kept
+from .memory import KINDS, best_rows, exact_scores, row_ids, vector_values
+
+
+EXACT_ROWS = 50_000  # up to this number of rows, a question is compared with all of them
+MEMORY_BYTES = 2**30  # vectors that are kept in memory for exact search; more of them are read for each question
+
+
+def search(
+    tables: IndexTables,
+    vectors: np.ndarray,
+    k: int,
+    by: str = "file",
+    where: str | None = None,
+    exact: bool | None = None,
+) -> list[list[dict[str, Any]]]:
+    """The `k` rows nearest to each vector, best first, with all columns but the vector, and their `score`.
+
+    The score is the dot product of the row's vector and the question, from all their digits. Rows of equal score come
+    in the order of their `id`. There are fewer than `k` rows where the index has fewer, or where fewer meet `where`.
+
+    Args:
+        tables: of the index.
+        vectors: unit vectors, `(num_questions, projection_dim)`, float32.
+        k: number of rows for each.
+        by: `"file"` reads the rows of whole sounds, `"moment"` those of windows.
+        where (*optional*): condition of SQL on the columns.
+        exact (*optional*): True compares with every row. False uses the vector index, which may miss a row. Default:
+            every row if there are at most 50,000 to compare with, and otherwise the vector index where there is one.
+
+    Raises:
+        ValueError: `where` is no condition on the columns; the vectors have another width than those of the index; or
+            the vector index is asked for and there is none.
+    """
+    vectors = _questions(tables, vectors)
+    if by not in KINDS:
+        raise ValueError(f'`by` must be "file" or "moment", got {by!r}.')
+    of_tables = kept(tables)
+    state = of_tables.state()
+    num_rows, index = state.num_rows(by), state.index
+    if exact is False and index is None:
+        raise ValueError(
+            f"`exact=False` asks for a vector index, and the index {tables.path!r} has none. It is built for more than "
+            f"{EXACT_ROWS:,} rows when sounds are added, or by `optimize`; there are {num_rows:,} to compare with. "
+            "Leave `exact` out."
+        )
+    is_exact = exact if exact is not None else num_rows <= EXACT_ROWS or index is None
+    condition = all_of(state.filter(by), where)
+    if is_exact and num_rows * vectors.shape[1] * 4 <= MEMORY_BYTES:
+        with tables.explaining(where):
+            allowed = None if where is None else row_ids(tables.windows, condition)
+        blocks = of_tables.vectors.blocks(by)
+        return [_best(rows.to_pylist(), k) for rows in best_rows(blocks, vectors, k, allowed)]
+    of_tables.vectors.release()
+    with tables.explaining(where):
+        num_matching = num_rows if where is None else tables.windows.count_rows(condition)
+        # The nearest of a few rows lie anywhere in the vector index.
+        is_exact = is_exact or (exact is None and num_matching <= EXACT_ROWS)
+        if is_exact or index is None:
+            return [_rows(flat_search(tables, vector, k, condition), vector, k) for vector in vectors]
+        return [_rows(index.search(vector, k, by, condition, num_matching, num_rows), vector, k) for vector in vectors]
+
+
+def flat_search(tables: IndexTables, vector: np.ndarray, k: int, condition: str | None) -> pa.Table:
+    """The nearest rows among all that meet a condition, which are read from storage, without the vector index."""
+    query = tables.windows.search(vector, vector_column_name=VECTOR).distance_type("dot").bypass_vector_index()
+    query = query if condition is None else query.where(condition, prefilter=True)
+    return query.limit(k).to_arrow()
+
+
+def _questions(tables: IndexTables, vectors: np.ndarray) -> np.ndarray:
+    vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+    dim = tables.facts.projection_dim
+    if vectors.ndim != 2 or vectors.shape[1] != dim:
+        raise ValueError(f"The vectors of questions must have the shape (number, {dim}), got {vectors.shape}.")
+    if not np.isfinite(vectors).all():
+        raise ValueError("The vectors of questions have values that are not finite.")
+    return vectors
+
+
+def _rows(found: pa.Table, question: np.ndarray, k: int) -> list[dict[str, Any]]:
+    """The rows that LanceDB has found, as they are returned."""
+    scores = exact_scores(vector_values(found[VECTOR], len(question)), question)
+    hidden = [VECTOR, *(name for name in found.column_names if name.startswith("_"))]
+    return _best(found.drop_columns(hidden).append_column("score", pa.array(scores)).to_pylist(), k)
+
+
+def _best(rows: list[dict[str, Any]], k: int) -> list[dict[str, Any]]:
+    return sorted(rows, key=lambda row: (-row["score"], row["id"]))[:k]
