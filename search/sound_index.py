@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from modeling_atri.top_k_atri import check_top_k
 
 from .hits import Hit
+from .index import nearest
 from .index.from_store import add_store, is_store
 from .index.indexing import EncodeOptions, IndexSummary, add_folder
 from .index.stats import IndexStats, stats_of
@@ -110,8 +111,14 @@ class SoundIndex:
     ) -> IndexSummary:
         """Add a folder of sounds, rows that hold sounds, or stored embeddings, and return an `IndexSummary`."""
         options = EncodeOptions(batch_size, num_workers, pad_short, on_error, progress)
+        with self.tables.writing():
+            summary = self._add(sounds, columns, options)
+            nearest.refresh(self.tables)
+        return summary
+
+    def _add(self, sounds: Any, columns: str | PathLike | None, options: EncodeOptions) -> IndexSummary:
         if is_store(sounds):
-            return add_store(self.tables, self.model.load, sounds, columns, progress)
+            return add_store(self.tables, self.model.load, sounds, columns, options.progress)
         if isinstance(sounds, (str, PathLike)):
             return add_folder(self.tables, self.model.load, self.plan, sounds, options, columns)
         if isinstance(sounds, Mapping) or not isinstance(sounds, Iterable):
@@ -244,6 +251,7 @@ class SoundIndex:
         with self.tables.writing():
             self.tables.remove_doubles()
             self.tables.compact()
+            nearest.refresh(self.tables, is_thorough=True)
 
     def stats(self) -> IndexStats:
         """Figures of the index."""

@@ -62,7 +62,7 @@ class ClusteredVectors:
         return queries / np.linalg.norm(queries, axis=1, keepdims=True)
 
     def _shape(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Centres `(clusters, intrinsic)` of length 1, an orthonormal basis `(intrinsic, dim)`, chance of a cluster."""
+        """Centres `(clusters, intrinsic)` of length 1, a basis `(intrinsic, dim)`, chance of a cluster."""
         generator = np.random.default_rng([self.seed, 0])
         centres = generator.standard_normal((self.clusters, self.intrinsic), dtype=np.float32)
         centres /= np.linalg.norm(centres, axis=1, keepdims=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 
+from .nearest import SearchFigures, figures
 from .tables import IndexTables, is_address
 
 
@@ -30,6 +31,8 @@ class IndexStats:
         columns: types of the further columns by name.
         failures: the files that could not be read when they were last tried, each with the reason.
         changed: time of the last change.
+        search: how questions are compared with the rows: the vector index if there is one, what it finds, and the
+            memory of this process that vectors take.
     """
 
     num_sounds: int
@@ -44,6 +47,7 @@ class IndexStats:
     columns: Mapping[str, str]
     failures: Mapping[str, str]
     changed: datetime
+    search: SearchFigures
 
 
 def stats_of(tables: IndexTables) -> IndexStats:
@@ -65,6 +69,7 @@ def stats_of(tables: IndexTables) -> IndexStats:
         columns={name: str(kind) for name, kind in tables.columns.items()},
         failures={os.path.join(*key): failure.reason for key, failure in tables.failures().items()},
         changed=_changed(tables),
+        search=figures(tables),
     )
 
 

@@ -171,9 +171,30 @@ def of_folder(folder: str) -> str:
 
 
 def all_of(*filters: str | None) -> str | None:
-    """A filter for the rows that meet all filters. Filters that are None are left out."""
-    given = [f"({condition})" for condition in filters if condition is not None]
+    """A filter for the rows that meet all filters. Filters that are None are left out.
+
+    Raises:
+        ValueError: the parentheses of a filter do not match, so that it would change the meaning of the others.
+    """
+    given = []
+    for condition in filters:
+        if condition is not None:
+            _check_parentheses(condition)
+            given.append(f"({condition})")
     return " AND ".join(given) or None
+
+
+def _check_parentheses(condition: str) -> None:
+    depth = 0
+    for mark in re.findall(r"[()]", re.sub(r"'(?:[^']|'')*'|`[^`]*`|\"[^\"]*\"", "", condition)):
+        depth += 1 if mark == "(" else -1
+        if depth < 0:
+            break
+    if depth:
+        raise ValueError(
+            f"The filter {condition!r} cannot be used: a parenthesis of it has no partner. It is a condition of SQL "
+            'on the columns, such as "duration_s < 30".'
+        )
 
 
 class IndexTables:
@@ -320,8 +341,13 @@ class IndexTables:
                 raise
             shown = {item.name: item.type for item in self.windows.schema if item.name != VECTOR}
             reason = re.split(r"\s*(?:, /\S+\.rs:\d+|\. This was likely caused)", " ".join(str(error).split()))[0]
+            if unknown := re.search(r"No field named (\S+?)\. ", reason):
+                name = unknown[1].strip('"`')
+                near = get_close_matches(name, shown, n=1)
+                reason = f"there is no column {name!r}" + (f". Did you mean {near[0]!r}?" if near else "")
             raise ValueError(
-                f"The filter {where!r} cannot be used: {reason}. It is a condition of SQL on the columns "
+                f"The filter {where!r} cannot be used: {reason.rstrip('.?')}{'?' if reason.endswith('?') else '.'} It "
+                "is a condition of SQL on the columns "
                 f'{", ".join(f"{name} ({kind})" for name, kind in shown.items())}, such as "duration_s < 30".'
             ) from error
 

@@ -21,8 +21,8 @@ def sample_questions(tables: IndexTables, condition: str | None, number: int = N
     """Vectors like those of questions, `(number, projection_dim)`, made of stored ones.
 
     A stored vector would find itself in any index. Embeddings of texts lie at some distance from those of the sounds,
-    so each question is a stored vector, plus the scaled difference of two others (a step within the sounds' own space),
-    plus random noise of the same length. Its cosine with the stored vector is about 0.58.
+    so each question is a stored vector, plus the scaled difference of two others, which is a step within the space
+    of the sounds, plus random noise of the same length. Its cosine with the stored vector is about 0.58.
     """
     generator = np.random.default_rng(0)
     rows = generator.choice(row_ids(tables.windows, condition), 3 * number)
@@ -58,12 +58,9 @@ def measure_recall(index: VectorIndex, condition: str | None) -> list[Effort]:
     own vectors. Where no effort finds as much, the greatest is returned, with the recall that it reaches.
     """
     questions = sample_questions(index.tables, condition)
-    return [
-        _least_effort(index, questions, lowest, k, condition)
-        for k, lowest in zip(
-            NUM_NEAREST, lowest_true_scores(index.tables, questions, condition, NUM_NEAREST), strict=True
-        )
-    ]
+    scores = lowest_true_scores(index.tables, questions, condition, NUM_NEAREST)
+    by_number = zip(NUM_NEAREST, scores, strict=True)
+    return [_least_effort(index, questions, lowest, k, condition) for k, lowest in by_number]
 
 
 def _least_effort(
@@ -71,13 +68,12 @@ def _least_effort(
 ) -> Effort:
     def recall(groups: int, refine: int) -> float:
         effort = Effort(k, groups, refine)
-        return float(
-            np.mean([_recall(index, effort, *pair, condition) for pair in zip(questions, lowest, strict=True)])
-        )
+        pairs = zip(questions, lowest, strict=True)
+        return float(np.mean([_recall(index, effort, *pair, condition) for pair in pairs]))
 
-    refine = next(
-        (times for times in _REFINES[:-1] if recall(index.num_groups, times) >= (1 + SOUGHT) / 2), _REFINES[-1]
-    )
+    # First the number of rows that are compared again, so that the short form of vectors costs little recall.
+    is_fine = (times for times in _REFINES if recall(index.num_groups, times) >= (1 + SOUGHT) / 2)
+    refine = next(is_fine, _REFINES[-1])
     groups = _first(_steps(index.num_groups), lambda number: recall(number, refine) >= SOUGHT)
     return Effort(k, groups, refine, recall(groups, refine))
 

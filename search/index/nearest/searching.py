@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from modeling_atri.top_k_atri import check_top_k
+
 from ..tables import VECTOR, IndexTables, all_of
 from .kept import kept
 from .memory import KINDS, best_rows, exact_scores, row_ids, vector_values
@@ -41,6 +43,7 @@ def search(
             the vector index is asked for and there is none.
     """
     vectors = _questions(tables, vectors)
+    check_top_k(k)
     if by not in KINDS:
         raise ValueError(f'`by` must be "file" or "moment", got {by!r}.')
     of_tables = kept(tables)
@@ -48,9 +51,9 @@ def search(
     num_rows, index = state.num_rows(by), state.index
     if exact is False and index is None:
         raise ValueError(
-            f"`exact=False` asks for a vector index, and the index {tables.path!r} has none. It is built for more than "
-            f"{EXACT_ROWS:,} rows when sounds are added, or by `optimize`; there are {num_rows:,} to compare with. "
-            "Leave `exact` out."
+            f"`exact=False` asks for a vector index, and the index {tables.path!r} has none. It is built "
+            f"for more than {EXACT_ROWS:,} rows when sounds are added, or by `optimize`; there are {num_rows:,} to "
+            "compare with. Leave `exact` out."
         )
     is_exact = exact if exact is not None else num_rows <= EXACT_ROWS or index is None
     condition = all_of(state.filter(by), where)
