@@ -4,23 +4,11 @@ import json
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
-from huggingface_hub import (
-    CommitInfo,
-    CommitOperationAdd,
-    CommitOperationDelete,
-    HfApi,
-    ModelCard,
-    ModelCardData,
-    get_token,
-    is_offline_mode,
-)
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError
-from huggingface_hub.utils import validate_repo_id
+from huggingface_hub import ModelCard, ModelCardData
 from safetensors import SafetensorError, safe_open
 
 from modeling_atri.sources import is_hub_id, path_advice
@@ -28,6 +16,7 @@ from modeling_atri.sources import is_hub_id, path_advice
 from .authorship import CARD_NAME, is_made_here, signed
 from .cards import make_model_card
 from .metadata import eval_results_files
+from .repositories import Publication, check_name, push_files
 from .results import RESULTS_NAME, UNKNOWN_MAKER, ModelFacts, Results, as_list, read_results
 
 
@@ -49,16 +38,6 @@ _REPLACED = (*_WEIGHTS, *_ADAPTER, "pytorch_model*.bin", "pytorch_model.bin.inde
 _CONFIGS = ("config.json", "processor_config.json", "preprocessor_config.json")  # with the names of code in `auto_map`
 # Type of `AtriEmbeddedAudioConfig`, whose import would register the package's classes with the auto classes.
 _EMBEDDED_AUDIO = "atri_embedded_audio"
-_MORE_TRIES = 2  # after a broken connection
-
-
-class Publication(NamedTuple):
-    """Outcome of a push."""
-
-    commit: CommitInfo  #: The commit that was made, or the newest one if nothing had changed.
-    changed: bool  #: Whether a commit was made.
-    files: list[str]  #: Paths in the repository of all published files, changed or not.
-    url: str  #: Address of the repository or the pull request.
 
 
 def publish(
@@ -102,29 +81,18 @@ def publish(
         ConnectionError: Offline mode is on, or the connection broke several times. A broken push leaves nothing
             half-written, and pushing again sends only what is missing.
     """
-    _check_name(repo_id)
+    check_name(repo_id)
     _check_folder(Path(folder))
-    if is_offline_mode():
-        raise ConnectionError("Offline mode is on (HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE): unset it to push.")
-    token = token or get_token()
-    if token is None:
-        raise ValueError("Pushing needs an access token. Run `hf auth login`, set HF_TOKEN, or pass `token`.")
-    api = HfApi(token=token, library_name="modeling_atri")
-    with clear_errors(repo_id):
-        if "/" not in repo_id:
-            repo_id = f"{api.whoami()['name']}/{repo_id}"
-        files = collect_files(folder, repo_id, facts, base_model)
-        heads: list[str] = []
-        arguments = (api, files, repo_id, private, revision, commit_message, create_pr, heads)
-        # Trying again is safe: if only the answer was lost, nothing is left to commit. A pull request would be opened
-        # twice, so it is not tried again.
-        for _ in range(0 if create_pr else _MORE_TRIES):
-            try:
-                return _push(*arguments)
-            except (HTTPError, RuntimeError) as error:
-                if isinstance(_cause(error), HfHubHTTPError) or not isinstance(_cause(error), HTTPError):
-                    raise
-        return _push(*arguments)
+    return push_files(
+        lambda name: collect_files(folder, name, facts, base_model),
+        repo_id,
+        is_replaced=lambda path: any(_is_match(path, pattern) for pattern in _REPLACED),
+        private=private,
+        token=token,
+        revision=revision,
+        commit_message=commit_message,
+        create_pr=create_pr,
+    )
 
 
 def collect_files(
@@ -135,7 +103,7 @@ def collect_files(
     Returns:
         `dict`: File or content, by path in the repository.
     """
-    _check_name(repo_id)
+    check_name(repo_id)
     folder = Path(folder)
     _check_folder(folder)
     found = published_files(folder)
@@ -218,67 +186,9 @@ def _facts_of_config(folder: Path) -> ModelFacts:
     return ModelFacts(audio_embedded_by=audio.get("source") or UNKNOWN_MAKER, projection_dim=config["projection_dim"])
 
 
-@contextmanager
-def clear_errors(repo_id: str) -> Iterator[None]:
-    """Turn errors of the Hub and of the connection into errors that say what to do.
-
-    Raises:
-        ValueError: The Hub refused; token, name or content must be changed.
-        ConnectionError: The same call may work later.
-    """
-    try:
-        yield
-    except (HTTPError, RuntimeError) as error:
-        cause = _cause(error)
-        if isinstance(cause, HfHubHTTPError):
-            raise _refusal(cause, repo_id) from error
-        if not isinstance(cause, HTTPError):
-            raise
-        raise ConnectionError(
-            f"The connection to the Hub broke while pushing to {repo_id} ({cause}). Nothing there is half-written. "
-            "Push again: files that arrived are not sent twice."
-        ) from error
-
-
-def _cause(error: Exception) -> BaseException | None:
-    """The cause of an error. huggingface_hub raises a RuntimeError if it cannot upload a large file."""
-    return error.__cause__ if isinstance(error, RuntimeError) else error
-
-
-def _refusal(error: HfHubHTTPError, repo_id: str) -> ValueError | ConnectionError:
-    """Error that explains the Hub's answer to someone who pushes a model."""
-    status = error.response.status_code
-    said = error.server_message or str(error).strip().splitlines()[0]
-    if status == 401:
-        return ValueError(
-            f"The Hub does not know the token ({said}). Create a token with write access at "
-            "https://huggingface.co/settings/tokens, then run `hf auth login`, set HF_TOKEN, or pass `token`."
-        )
-    if status == 403:
-        return ValueError(
-            f"This token may not write to {repo_id} ({said}). Push to your own account or organisation with a token "
-            "that has write access."
-        )
-    if status == 404:
-        return ValueError(f"There is no {repo_id}, or no such revision of it, to write to ({said}).")
-    if status >= 500 or status == 429:
-        return ConnectionError(f"The Hub cannot answer now ({said}). Nothing there is half-written. Push again later.")
-    return ValueError(f"The Hub refused the push to {repo_id} ({status}: {said}).")
-
-
 def _is_match(name: str, pattern: str) -> bool:
     """Whether a path matches a pattern whose `*` does not match slashes."""
     return name.count("/") == pattern.count("/") and fnmatch(name, pattern)
-
-
-def _check_name(repo_id: str) -> None:
-    try:
-        validate_repo_id(repo_id)
-    except HFValidationError as error:
-        raise ValueError(
-            f"{repo_id!r} is not a valid repository name. Use `owner/name` with letters, digits, '-', '_' and '.' "
-            f"({error})"
-        ) from error
 
 
 def _check_folder(folder: Path) -> None:
@@ -362,34 +272,3 @@ def _is_name_of(folder: Path, name: str) -> bool:
     """Whether a path, relative to any folder, can be the path of `folder`."""
     parts = Path(name).parts
     return folder.resolve().parts[-len(parts) :] == parts
-
-
-def _push(
-    api: HfApi,
-    files: dict[str, Path | bytes],
-    repo_id: str,
-    private: bool | None,
-    revision: str | None,
-    commit_message: str,
-    create_pr: bool,
-    heads: list[str],
-) -> Publication:
-    """Try to push once. `heads` collects the newest commit before each try; the first tells if anything changed."""
-    repo = api.create_repo(repo_id, private=private, exist_ok=True)
-    if revision is not None and not create_pr:
-        api.create_branch(repo.repo_id, branch=revision, exist_ok=True)
-    before = api.model_info(repo.repo_id, revision=revision)
-    heads.append(before.sha or "")
-    there = {sibling.rfilename for sibling in before.siblings or []}
-    replaced = [name for name in there - set(files) if any(_is_match(name, pattern) for pattern in _REPLACED)]
-    commit = api.create_commit(
-        repo.repo_id,
-        [
-            *(CommitOperationAdd(name, content) for name, content in files.items()),
-            *(CommitOperationDelete(name) for name in sorted(replaced)),
-        ],
-        commit_message=commit_message,
-        revision=revision,
-        create_pr=create_pr,
-    )
-    return Publication(commit, commit.oid != heads[0], list(files), commit.pr_url or repo.url)

@@ -29,7 +29,7 @@ import yaml
 USER = "tester"
 # Tokens: one that may write, one that may only read, one of somebody else.
 WRITER, READER, STRANGER = "hf_writer", "hf_reader", "hf_stranger"
-_LFS_NAMES = (".safetensors", ".onnx", ".model", ".bin", ".parquet")
+_LFS_NAMES = (".safetensors", ".onnx", ".model", ".bin", ".parquet", ".lance", ".flac", ".wav")
 _LICENSES = {"apache-2.0", "mit", "cc-by-4.0", "cc-by-nc-4.0", "cc-by-sa-4.0", "cc0-1.0", "other"}
 _REPO = r"(models|datasets|spaces)/([^/]+/[^/]+)"
 
@@ -50,6 +50,7 @@ class Repo:
 
     private: bool
     branches: dict[str, list[Commit]]
+    sdk: str | None = None  # of a Space
 
     def files(self, branch: str = "main") -> dict[str, bytes]:
         return self.branches[branch][-1].files
@@ -274,9 +275,11 @@ class _Handler(BaseHTTPRequestHandler):
         if f"{kind}/{name}" in self.hub.repos:
             error = {"error": "You already created this repo"} | url
             return 409, json.dumps(error).encode(), {}
+        if (kind == "spaces") != (wish.get("sdk") is not None):
+            raise RefusedError(400, "A Space needs its `sdk`, and no other repository has one")
         first = Commit("initial commit", {".gitattributes": b"*.safetensors filter=lfs diff=lfs merge=lfs -text\n"})
         private = wish.get("visibility") == "private" or bool(wish.get("private"))
-        self.hub.repos[f"{kind}/{name}"] = Repo(private, {"main": [first]})
+        self.hub.repos[f"{kind}/{name}"] = Repo(private, {"main": [first]}, wish.get("sdk"))
         return url
 
     def repo_info(self, kind: str, name: str, revision: str) -> object:

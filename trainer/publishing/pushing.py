@@ -14,7 +14,8 @@ from transformers.utils.hub import PushInProgress, hf_api
 
 from modeling_atri.files import written_whole
 from modeling_atri.hub_cards.cards import DEFAULT_TITLE, write_model_card
-from modeling_atri.hub_cards.publish import clear_errors, publish, published_files
+from modeling_atri.hub_cards.publish import publish, published_files
+from modeling_atri.hub_cards.repositories import clear_errors
 from modeling_atri.hub_cards.results import Results, as_list
 
 from ..run.resuming import ResumableTrainer
