@@ -17,7 +17,6 @@ from modeling_atri.embedding_store.facts import StoreFacts
 from modeling_atri.embedding_store.store import part_paths
 from modeling_atri.embedding_store.vector_tables import VectorTable, vectors_of
 from modeling_atri.embedding_store.vectors import StoredVectors, open_vectors
-from modeling_atri.encode import encode_audio
 from modeling_atri.files import normalized_name
 
 from .indexing import IndexSummary, LoadModel
@@ -211,6 +210,8 @@ def _projection(facts: IndexFacts, load: LoadModel, store: _Store) -> Callable[[
     if not facts.window_s:
         model, processor = load()
         if model.config.has_audio_head:
+            from modeling_atri.encode import encode_audio
+
             config: Any = model.config.audio_config
             width, fingerprint = config.hidden_size, config.fingerprint
 
