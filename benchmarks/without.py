@@ -15,8 +15,8 @@ have held-out combinations, and real recordings.
 
     atri quickstart --output_dir runs/q0
     atri quickstart --output_dir runs/q1 --seed 1
-    python benchmarks/without.py --models runs/q0 runs/q1 --tune
-    python benchmarks/without.py --models runs/q0 runs/q1 --data $ATRI_SCENES --real-models runs/esc10/dev/akcl
+    python benchmarks/without.py --models runs/q0 --tune
+    python benchmarks/without.py --models runs/q0 runs/q1 --real-models runs/esc10/dev/akcl --data $ATRI_SCENES
 """
 
 import json
@@ -24,16 +24,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from shared.scenes import read_scenes
+from shared.measuring import cpu_model
+from shared.options import option_parser
+from shared.scenes import check_scenes, read_scenes
 
-from modeling_atri import AtriModel, AtriProcessor, encode_audio, encode_text
+from modeling_atri import AtriModel, AtriProcessor, __version__, encode_audio, encode_text
 from modeling_atri.corpora.soundscapes.captions import bare_captions
 from modeling_atri.corpora.soundscapes.combinations import all_combinations, is_heldout
 from modeling_atri.corpora.soundscapes.scenes import make_scene, make_soundscapes
 from modeling_atri.corpora.soundscapes.sources import SOURCES
-from modeling_atri.languages_atri import ATRI_LANGUAGES
+from modeling_atri.hub_cards.tables import text_table
+from modeling_atri.languages_atri import ATRI_LANGUAGES, iso_code
+from modeling_atri.search.questions import ABSENCE_WEIGHT
 
 
 RESULTS = Path(__file__).parent / "results" / "without.json"
@@ -55,6 +60,20 @@ FIGURES = {
     "right": "the first scene has A and does not have B",
     "before_wrong": "of the scenes with A, one without B comes before all with B",
     "r_precision": "of the first R scenes, those that have A and not B, where R is the number of such scenes",
+}
+COLUMNS = {
+    "lacks_b": "first lacks B",
+    "right": "first right",
+    "before_wrong": "before wrong",
+    "r_precision": "R-precision",
+}
+CHOSEN = f"linear {ABSENCE_WEIGHT:g}"
+REPORTED = {
+    "plain": "A alone",
+    "typed": '"A without B" typed',
+    "removed": "B taken out of A",
+    CHOSEN: f"{CHOSEN} (as `without` does)",
+    f"clipped {ABSENCE_WEIGHT:g} 0.5": f"clipped {ABSENCE_WEIGHT:g} at the median",
 }
 NUM_TUNE, FIRST_TUNE = 500, 500_000  # scenes, and an index at which no training scene is rendered
 
@@ -146,11 +165,6 @@ def questions(archive: Archive, language: str) -> Iterator[tuple[str, str, str, 
             yield a, b, text_of_a, text_of_b, TYPED[language].format(a=text_of_a, b=text_of_b)
 
 
-def num_questions(archive: Archive) -> int:
-    """The number of questions in each language."""
-    return len(list(questions(archive, ATRI_LANGUAGES[0])))
-
-
 def generated(model: AtriModel, processor: AtriProcessor, tune: bool) -> Archive:
     """Held-out combinations and single sounds, or, to tune, training combinations that are rendered anew."""
     if tune:
@@ -176,3 +190,91 @@ def recorded(model: AtriModel, processor: AtriProcessor, data: Path) -> Archive:
         for name, by_language in classes.items()
     }
     return Archive(sounds, [frozenset(source["label"] for source in row["sources"]) for row in rows], texts)
+
+
+def main() -> None:
+    """Run the command."""
+    parser = option_parser(__doc__, "about a CPU minute for each model")
+    parser.add_argument("--models", nargs="+", type=Path, default=[], help="folders that `atri quickstart` wrote")
+    parser.add_argument("--real-models", nargs="+", type=Path, default=[], help="models trained on train/ of --data")
+    parser.add_argument("--data", type=Path, help="folder with dev/ and captions.json")
+    parser.add_argument("--tune", action="store_true", help="compare all weights, without held-out combinations")
+    args = parser.parse_args()
+    if args.real_models:
+        check_scenes(parser, args.data)
+    runs = [run(folder, lambda *model: generated(*model, args.tune), args.tune) for folder in args.models]
+    if args.tune:
+        print("\n\n".join(table([one], list(one["figures"][ATRI_LANGUAGES[0]])) for one in runs))
+        return
+    real = [run(folder, lambda *model: recorded(*model, args.data), args.tune) for folder in args.real_models]
+    results = {"version": __version__, "cpu": cpu_model(), "generated": runs, "recorded": real}
+    RESULTS.write_text(f"{json.dumps(results, indent=1)}\n", encoding="utf-8")
+    text = report(results)
+    TABLES.write_text(text, encoding="utf-8")
+    print(text)
+
+
+def run(folder: Path, make_archive: Callable[[AtriModel, AtriProcessor], Archive], tune: bool) -> dict[str, Any]:
+    """The figures of a model on an archive, with how the model was trained."""
+    model, processor = AtriModel.from_pretrained(folder), AtriProcessor.from_pretrained(folder)
+    archive = make_archive(model.eval(), processor)
+    ways = {name: way for name, way in all_ways().items() if tune or name in REPORTED}
+    training = json.loads((folder / "atri_results.json").read_text(encoding="utf-8"))["training"]
+    return {
+        "training": {name: training[name] for name in ("objective", "steps", "batch_size", "seed")},
+        "scenes": len(archive.sounds),
+        "pairs": len(archive.pairs()),
+        "questions": len(list(questions(archive, ATRI_LANGUAGES[0]))),
+        "figures": {language: judge(archive, model, processor, ways, language) for language in ATRI_LANGUAGES},
+    }
+
+
+def report(results: dict[str, Any]) -> str:
+    """The tables of all archives in Markdown."""
+    parts = [
+        "# A without B",
+        "Made by `benchmarks/without.py`, in percent of the questions, mean of eight languages and of the models.",
+        "\n".join(f"- *{COLUMNS[name]}*: {meaning}." for name, meaning in FIGURES.items()),
+    ]
+    for title, runs in (("Generated sounds", results["generated"]), ("Recordings", results["recorded"])):
+        if not runs:
+            continue
+        trained = "; ".join(
+            f"seed {one['training']['seed']} with {one['training']['steps']} steps of {one['training']['batch_size']}"
+            for one in runs
+        )
+        parts += [
+            f"## {title}",
+            "{scenes} scenes, {pairs} pairs of sounds, {questions} questions in each language. ".format(**runs[0])
+            + f"Models ({runs[0]['training']['objective']}): {trained}.",
+            table(runs, list(REPORTED)),
+            "First right by language, without and with what is absent:",
+            table_by_language(runs),
+        ]
+    return "\n\n".join(parts) + "\n"
+
+
+def table(runs: Sequence[Mapping[str, Any]], ways: Sequence[str]) -> str:
+    """One row for each way: the mean over the models and languages."""
+    rows = []
+    for way in ways:
+        figures = [of_language[way] for one in runs for of_language in one["figures"].values()]
+        rows.append(
+            [REPORTED.get(way, way), *(f"{100 * np.mean([item[name] for item in figures]):.1f}" for name in FIGURES)]
+        )
+    return text_table(["way", *COLUMNS.values()], rows, markdown=True)
+
+
+def table_by_language(runs: Sequence[Mapping[str, Any]]) -> str:
+    """One row for each of the ways plain and chosen, one column for each language."""
+    rows = []
+    for way in ("plain", CHOSEN):
+        means = [
+            100 * np.mean([one["figures"][language][way]["right"] for one in runs]) for language in ATRI_LANGUAGES
+        ]
+        rows.append([REPORTED[way], *(f"{mean:.1f}" for mean in means)])
+    return text_table(["way", *map(iso_code, ATRI_LANGUAGES)], rows, markdown=True)
+
+
+if __name__ == "__main__":
+    main()

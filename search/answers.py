@@ -150,7 +150,10 @@ def _vector_of_hit(tables: IndexTables, hit: Hit) -> np.ndarray | None:
         inside = f"start_s >= {hit.start_s - _SAME_S!r} AND end_s <= {hit.end_s + _SAME_S!r}"
         condition = all_of(OF_MOMENTS, of_sounds([SoundKey(hit.folder, hit.path)]), inside)
     rows = tables.rows(condition, [VECTOR])
-    return unit(_vectors(rows).mean(axis=0)) if len(rows) else None
+    vectors = _vectors(rows)
+    if len(vectors) > 1:
+        return unit(vectors.mean(axis=0))
+    return vectors[0] if len(vectors) else None
 
 
 def _vectors(rows: pa.Table) -> np.ndarray:

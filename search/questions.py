@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 # How much the similarity to what is to be absent counts. `benchmarks/without.py --tune` chose it.
-ABSENCE_WEIGHT = 0.5
+ABSENCE_WEIGHT = 0.4
 
 
 @dataclass(frozen=True)

@@ -153,8 +153,9 @@ class SoundIndex:
             top_k (`int`, *optional*, defaults to 10): the most hits.
             where (`str`, *optional*): condition of SQL on the columns, such as
                 `"duration_s < 30 AND licence = 'cc0'"`.
-            without (`str`, *optional*): what is not to be heard. A sound loses half of what it is more similar to it
-                than the mean sound of the index, and gains half of what it is less similar.
+            without (`str`, *optional*): what is not to be heard. From the score of a sound, 0.4 times its
+                similarity to this text is subtracted, as far as it exceeds that of the mean sound of the index; where
+                it is below, the score rises. A sound that is as similar to it as the mean sound keeps its score.
             like (*optional*): a sound to find similar ones: a path or other form that `encode_audio` takes, the path
                 of a sound of the index as hits have it, or a hit. Sounds of the index are not encoded again.
             like_weight (`float`, *optional*, defaults to 0.5): from 0 to 1, what `like` counts beside the text.
