@@ -159,4 +159,4 @@ def _vector_of_hit(tables: IndexTables, hit: Hit) -> np.ndarray | None:
 def _vectors(rows: pa.Table) -> np.ndarray:
     """The vectors of rows, `(len(rows), projection_dim)`, float32."""
     values: np.ndarray = rows[VECTOR].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    return values.reshape(len(rows), -1)
+    return values.reshape(len(rows), rows.schema.field(VECTOR).type.list_size)

@@ -3,12 +3,17 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modeling_atri.audio_inputs_atri import is_recording
 from modeling_atri.bounds import is_number
+from modeling_atri.embedded_audio_atri import AtriEmbeddingExtractor
 from modeling_atri.encode import encode_audio, encode_text
+from modeling_atri.files import existing_path
+from modeling_atri.sources import path_advice
 
 from .hits import Hit
 from .question_language import language_of_question
@@ -121,7 +126,12 @@ def _vector_of_sound(
         return stored
     if isinstance(like, Hit):
         raise ValueError(f"The index has no sound {like.file!r} any more.")
-    vector: np.ndarray = encode_audio(model, processor, [like], names=None, num_workers=0)[0]
+    if isinstance(like, str) and "://" not in like and not os.path.exists(existing_path(Path(like))):
+        raise ValueError(f"There is no file {like!r}, and the index has no such sound. {path_advice(like)}".rstrip())
+    extractor = processor.feature_extractor
+    if isinstance(extractor, AtriEmbeddingExtractor) and is_recording(like):
+        raise ValueError(f"{extractor.takes} Or name a sound of the index.")
+    vector: np.ndarray = encode_audio(model, processor, [like], num_workers=0)[0]
     return vector
 
 
