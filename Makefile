@@ -44,19 +44,22 @@ install: $(VENV)/.installed  ## Make the virtual environment and install the pac
 install-dev: $(VENV)/.installed-dev  ## Install also what the tests, quality checks and documentation need
 
 test: quality docs  ## Install, check the quality of the code, build the documentation, run the default tests
-	$(BIN)/python -m pytest $(PARALLEL) -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not browser" $(ARGS)
 
 test-fast: install-dev  ## Run the default tests that are not marked heavy, in less than a minute on two cores
-	$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not heavy" $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not heavy and not browser" $(ARGS)
 
 test-lowest: $(LOWEST)/.installed  ## Run the default tests with the oldest allowed versions of direct dependencies
-	$(LOWEST)/bin/python -m pytest $(PARALLEL) -m "not slow" $(ARGS)
+	$(LOWEST)/bin/python -m pytest $(PARALLEL) -m "not slow and not browser" $(ARGS)
 
 test-slow: install-dev  ## Run the tests that take minutes
 	$(BIN)/python -m pytest -m slow --timeout 3600 $(ARGS)
 
 test-faults: install-dev  ## Kill training runs 20 times and more, and fill disks; nothing may be lost
 	$(BIN)/python -m pytest tests/trainer/run/test_faults.py -m "" -s --timeout 3600 $(ARGS)
+
+test-browser: install-dev  ## Use the page in Chromium; skips where no browser is installed
+	$(BIN)/python -m pytest tests/browser -m browser -rs $(ARGS)
 
 test-common: install-dev  ## Run the common tests of transformers on our classes; downloads them once
 	$(BIN)/python tests/common/fetch.py

@@ -23,6 +23,7 @@ _HELP = {
     "encode": "embed every sound file below a folder; a stopped run continues where it was",
     "index": "make an index of a folder of sounds that can be searched, and keep it up to date",
     "search": "find sounds of an index, or moments in them, by text in any language, by sound, or by both",
+    "serve": "open a page to search an index in a browser, in any language of its model",
     "export": "export both towers of a saved model to ONNX graphs, in float32 or int8",
     "push": "push a saved model to the Hugging Face Hub with its processor, results and card, in one commit",
 }
