@@ -44,6 +44,12 @@ class IndexModel:
         """The `audio_fingerprint` that the index notes, or that of the loaded model; None if it is not known yet."""
         return self._fingerprint
 
+    @property
+    def has_moved(self) -> bool:
+        """Whether the model that the index notes has no name, or is not where it was, and this one has a place."""
+        is_gone = not self._noted or (os.path.isabs(self._noted) and not os.path.isdir(self._noted))
+        return bool(self.name) and self.name != self._noted and is_gone
+
     def load(self) -> "tuple[AtriModel, AtriProcessor]":
         """The model and its processor.
 
@@ -88,17 +94,20 @@ class IndexModel:
     def _check(self, fingerprint: str) -> None:
         if self._fingerprint is None or self._fingerprint == fingerprint:
             return
-        theirs = f"{self._noted or 'a model without a name'!r} (fingerprint {self._fingerprint})"
         if self.name and self.name == self._noted:
             raise ValueError(
                 f"The model {self.name!r} has changed since the index {self._index!r} was made: its fingerprint is "
                 f"{fingerprint}, and that of the index {self._fingerprint}. Make a new index, or restore the model."
             )
         raise ValueError(
-            f"The index {self._index!r} holds vectors of another model, {theirs}, which cannot be compared with those "
-            f"of {self.name or 'a model without a name'!r} ({fingerprint}). Use the model of the index, or make a new "
-            "index."
+            f"The index {self._index!r} holds vectors of another model, {_named(self._noted)} (fingerprint "
+            f"{self._fingerprint}), which cannot be compared with those of {_named(self.name)} "
+            f"({fingerprint}). Use the model of the index, or make a new index."
         )
+
+
+def _named(name: str | None) -> str:
+    return repr(name) if name else "a model without a name"
 
 
 def absolute_name(model: Any) -> str:

@@ -6,6 +6,7 @@ from functools import partial
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal
 
+from modeling_atri.processes import process_rank
 from modeling_atri.top_k_atri import check_top_k
 
 from .hits import Hit
@@ -81,6 +82,7 @@ class SoundIndex:
         hop_s: float | None,
         storage_options: Mapping[str, str] | None,
     ) -> "SoundIndex":
+        IndexTables.check_new(location)  # before the model is loaded
         loaded, processor = model.load()
         plan = plan_windows(loaded, processor, window_s, hop_s)
         facts = IndexFacts(
@@ -111,9 +113,13 @@ class SoundIndex:
     ) -> IndexSummary:
         """Add a folder of sounds, rows that hold sounds, or stored embeddings, and return an `IndexSummary`."""
         options = EncodeOptions(batch_size, num_workers, pad_short, on_error, progress)
-        with self.tables.writing():
+        rank = process_rank()
+        with self.tables.writing(rank):
+            if rank == 0 and self.model.has_moved:
+                self.tables.note_model(self.model.name)
             summary = self._add(sounds, columns, options)
-            nearest.refresh(self.tables)
+            if rank == 0:
+                nearest.refresh(self.tables)
         return summary
 
     def _add(self, sounds: Any, columns: str | PathLike | None, options: EncodeOptions) -> IndexSummary:

@@ -98,6 +98,7 @@ def open_index(args: IndexArguments) -> "SoundIndex":
     A model that the index notes is only loaded if there is something to encode, so that a run that finds nothing new
     is fast. Any other model is loaded at once and compared with that of the index.
     """
+    from modeling_atri.search.index.side_files import columns_file
     from modeling_atri.search.index.tables import IndexTables, is_address
     from modeling_atri.search.models import absolute_name
     from modeling_atri.search.sound_index import SoundIndex
@@ -105,6 +106,8 @@ def open_index(args: IndexArguments) -> "SoundIndex":
     check_options(args)
     if not is_address(args.sounds) and not Path(args.sounds).exists():
         raise ValueError(f"There is no folder {args.sounds!r}. {path_advice(args.sounds)}".rstrip())
+    if args.columns is not None:
+        columns_file(args.columns)
     exists = IndexTables.exist(args.index)
     if not exists and args.model is None:
         raise ValueError(

@@ -80,7 +80,7 @@ def read_side_files(
     """
     root = Path(folder)
     if columns is not None:
-        files = [(_named_file(columns), "")]
+        files = [(columns_file(columns), "")]
     else:
         files = list(_files_beside(root, sounds))
     if not files:
@@ -126,7 +126,12 @@ def differing_values(stored: pa.Table, folder: str, side: SideColumns) -> dict[S
     return differing
 
 
-def _named_file(columns: str | PathLike[str]) -> Path:
+def columns_file(columns: str | PathLike[str]) -> Path:
+    """The path of a file of columns.
+
+    Raises:
+        ValueError: there is no such file, or it has another form.
+    """
     path = Path(columns).expanduser()
     if not path.is_file():
         raise ValueError(f"There is no file {str(path)!r} of columns. {path_advice(str(path))}".rstrip())

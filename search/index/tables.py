@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from difflib import get_close_matches
 from os import PathLike
@@ -212,6 +212,7 @@ class IndexTables:
         self.windows = database.open_table(WINDOWS)  # a `lancedb.table.Table`
         self.notes = Notes(database.open_table(NOTES))
         self._failures = database.open_table(FAILURES)
+        self._facts = database.open_table(FACTS)
         self._locks = {0: _lock(path)}
 
     @classmethod
@@ -245,6 +246,15 @@ class IndexTables:
         return _read_facts(_connect(location, storage_options), location) is not None
 
     @classmethod
+    def check_new(cls, path: str | PathLike) -> str:
+        """Raise a ValueError if `path` is a file or a folder with other files; return it as an absolute path."""
+        location = location_of(path)
+        _check_place(location)
+        if not is_address(location):
+            _check_is_free(Path(location))
+        return location
+
+    @classmethod
     def create(
         cls, path: str | PathLike, facts: IndexFacts, storage_options: Mapping[str, str] | None = None
     ) -> "IndexTables":
@@ -253,10 +263,8 @@ class IndexTables:
         Raises:
             ValueError: there is an index already, or other files.
         """
-        location = location_of(path)
-        _check_place(location)
+        location = cls.check_new(path)
         if not is_address(location):
-            _check_is_free(Path(location))
             Path(location).mkdir(parents=True, exist_ok=True)
         database = _connect(location, storage_options)
         with _lock(location):
@@ -284,6 +292,11 @@ class IndexTables:
             ValueError: another process is writing.
         """
         return self._locks.setdefault(rank, _lock(self.path, rank))
+
+    def note_model(self, name: str) -> None:
+        """Note another place of the model."""
+        self.facts = replace(self.facts, model=name)
+        self._facts.update(values={"facts": json.dumps(asdict(self.facts))})
 
     # Reading
 
