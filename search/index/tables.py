@@ -10,6 +10,7 @@ from datetime import timedelta
 from difflib import get_close_matches
 from os import PathLike
 from pathlib import Path
+from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -211,6 +212,8 @@ class IndexTables:
         self.storage_options = storage_options
         self.windows = database.open_table(WINDOWS)  # a `lancedb.table.Table`
         self.notes = Notes(database.open_table(NOTES))
+        self.kept: Any = None  # what a search keeps of the tables for the next one
+        self.kept_lock = Lock()
         self._failures = database.open_table(FAILURES)
         self._facts = database.open_table(FACTS)
         self._locks = {0: _lock(path)}

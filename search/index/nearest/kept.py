@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from threading import Lock
-from weakref import WeakKeyDictionary
 
 from ..tables import CLIP, WHOLE, WINDOW, IndexTables, quoted
 from .memory import KINDS, StoredVectors
@@ -58,13 +57,10 @@ class Kept:
             return self._state
 
 
-_KEPT: "WeakKeyDictionary[IndexTables, Kept]" = WeakKeyDictionary()
-_LOCK = Lock()
-
-
 def kept(tables: IndexTables) -> Kept:
     """What this process keeps of an index, as long as its tables are open."""
-    with _LOCK:
-        if tables not in _KEPT:
-            _KEPT[tables] = Kept(tables, StoredVectors(tables))
-        return _KEPT[tables]
+    with tables.kept_lock:
+        if tables.kept is None:
+            tables.kept = Kept(tables, StoredVectors(tables))
+        found: Kept = tables.kept
+        return found

@@ -1,6 +1,7 @@
 """How many of the true nearest rows a vector index finds, and the effort at which it finds enough."""
 
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import numpy as np
 
@@ -17,7 +18,7 @@ _REFINES = (5, 10, 20, 40)
 _ROWS_AT_ONCE = 8192
 
 
-def sample_questions(tables: IndexTables, condition: str | None, number: int = NUM_QUESTIONS) -> np.ndarray:
+def sample_questions(tables: IndexTables, condition: str | None, number: int) -> np.ndarray:
     """Vectors like those of questions, `(number, projection_dim)`, made of stored ones.
 
     A stored vector would find itself in any index. Embeddings of texts lie at some distance from those of the sounds,
@@ -57,7 +58,7 @@ def measure_recall(index: VectorIndex, condition: str | None) -> list[Effort]:
     It is measured against a comparison with all rows, on 100 questions that `sample_questions` makes of the user's
     own vectors. Where no effort finds as much, the greatest is returned, with the recall that it reaches.
     """
-    questions = sample_questions(index.tables, condition)
+    questions = sample_questions(index.tables, condition, NUM_QUESTIONS)
     scores = lowest_true_scores(index.tables, questions, condition, NUM_NEAREST)
     by_number = zip(NUM_NEAREST, scores, strict=True)
     return [_least_effort(index, questions, lowest, k, condition) for k, lowest in by_number]
@@ -66,6 +67,7 @@ def measure_recall(index: VectorIndex, condition: str | None) -> list[Effort]:
 def _least_effort(
     index: VectorIndex, questions: np.ndarray, lowest: np.ndarray, k: int, condition: str | None
 ) -> Effort:
+    @cache
     def recall(groups: int, refine: int) -> float:
         effort = Effort(k, groups, refine)
         pairs = zip(questions, lowest, strict=True)
@@ -79,7 +81,7 @@ def _least_effort(
 
 
 def _recall(index: VectorIndex, effort: Effort, question: np.ndarray, lowest: float, condition: str | None) -> float:
-    found = index.run(question, effort, condition)
+    found = index.run(question, effort, condition, [VECTOR, "_distance"])
     scores = exact_scores(vector_values(found[VECTOR], len(question)), question)
     return min(1.0, np.count_nonzero(scores >= lowest - ROUNDING) / effort.k)
 

@@ -47,6 +47,7 @@ def refresh(tables: IndexTables, is_thorough: bool = False) -> None:
 def _measured(index: VectorIndex, large: list[str]) -> bool:
     """Measure and note the efforts for some searches, and return whether all find enough."""
     state = kept(index.tables).state()
-    efforts = {by: measure_recall(index, state.filter(by)) for by in large}
+    by_filter = {condition: measure_recall(index, condition) for condition in {state.filter(by) for by in large}}
+    efforts = {by: by_filter[state.filter(by)] for by in large}
     index.note(efforts)
     return all((effort.recall or 0.0) >= WANTED for listed in efforts.values() for effort in listed)

@@ -104,10 +104,13 @@ class VectorIndex:
             return self.run(vector, Effort(k, self.num_groups, effort.refine), condition)
         return found
 
-    def run(self, vector: np.ndarray, effort: Effort, condition: str | None) -> pa.Table:
-        """Search with a given effort."""
+    def run(
+        self, vector: np.ndarray, effort: Effort, condition: str | None, columns: list[str] | None = None
+    ) -> pa.Table:
+        """Search with a given effort, for all columns or some."""
         query = self.tables.windows.search(vector, vector_column_name=VECTOR)
         query = query if condition is None else query.where(condition, prefilter=True)
+        query = query if columns is None else query.select(columns)
         return query.nprobes(effort.groups).refine_factor(effort.refine).limit(effort.k).to_arrow()
 
     def statistics(self) -> Any:
@@ -122,12 +125,14 @@ def groups_for(num_rows: int) -> int:
 
 def build(tables: IndexTables) -> VectorIndex:
     """Make the vector index of all rows, in place of another one."""
-    from lancedb.index import IvfRq
+    from lancedb.index import IvfRq, IvfSq
 
     num_rows = tables.windows.count_rows()
     groups = groups_for(num_rows)
     tables.notes.write(NOTE, {"num_groups": groups, "num_rows_trained": num_rows})
-    config = IvfRq(distance_type="l2", num_partitions=groups, max_iterations=_ITERATIONS, sample_rate=_SAMPLE_RATE)
+    # RaBitQ takes widths that are a multiple of 8. Others are kept with one byte a dimension.
+    kind = IvfSq if tables.facts.projection_dim % 8 else IvfRq
+    config = kind(distance_type="l2", num_partitions=groups, max_iterations=_ITERATIONS, sample_rate=_SAMPLE_RATE)
     tables.windows.create_index(VECTOR, config=config, replace=True)
     index = VectorIndex.read(tables)
     if index is None:
