@@ -4,3 +4,4 @@ from .figures import SearchFigures as SearchFigures
 from .figures import figures as figures
 from .searching import search as search
 from .upkeep import refresh as refresh
+from .vector_index import build as build

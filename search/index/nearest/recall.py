@@ -14,7 +14,7 @@ NUM_QUESTIONS = 100
 WANTED = 0.95
 SOUGHT = 0.96  # a little more than wanted, since it is measured on a sample
 NUM_NEAREST = (10, 100)  # the numbers of rows for which it is measured
-_REFINES = (5, 10, 20, 40)
+_REFINES = (5, 10, 20, 40, 80)
 _ROWS_AT_ONCE = 8192
 
 
