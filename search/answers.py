@@ -52,9 +52,7 @@ def answer(
         raise ValueError(f"`moments_per_file` must be a whole number of at least 1, got {moments_per_file!r}.")
     mean = mean_vector(tables) if any(question.absent is not None for question in questions) else None
     if by == "moment":
-        return [
-            _moments(tables, question, mean, top_k, where, exact, moments_per_file)[:top_k] for question in questions
-        ]
+        return [_moments(tables, question, mean, top_k, where, exact, moments_per_file) for question in questions]
     directions = np.stack([question.direction[0] for question in questions])
     found = nearest.search(tables, directions, top_k, by, where, exact)
     return [
@@ -67,32 +65,48 @@ def _moments(
     tables: IndexTables,
     question: Question,
     mean: np.ndarray | None,
-    num_files: int,
+    top_k: int,
     where: str | None,
     exact: bool | None,
     moments_per_file: int,
 ) -> list[Hit]:
-    """The moments of the files whose best windows fit best. All windows of these files are compared exactly."""
-    keys = _files_of_best_windows(tables, question, num_files, where, exact)
-    if not keys:
-        return []
-    rows = tables.rows(all_of(OF_MOMENTS, of_sounds(keys), where))
-    cosines = (_vectors(rows).astype(np.float64) * question.direction[0]).sum(axis=1)
-    plain = rows.drop_columns([VECTOR]).to_pylist()
-    scored = (row | {"score": float(cosine)} for row, cosine in zip(plain, cosines, strict=True))
-    return moments_of_files(_hits(scored, tables.columns, *_scale(question, mean)), moments_per_file)
+    """The best moments. All windows of the files that may have them are compared exactly.
+
+    No moment scores higher than the best window of its file. So files are taken in the order of their best windows,
+    until those that are left cannot have one of the best moments.
+    """
+    factor, offset = _scale(question, mean)
+    num_files = top_k
+    while True:
+        best_windows = _best_windows_of_files(tables, question, num_files, where, exact)
+        if not best_windows:
+            return []
+        rows = tables.rows(all_of(OF_MOMENTS, of_sounds(best_windows), where))
+        cosines = (_vectors(rows).astype(np.float64) * question.direction[0]).sum(axis=1)
+        plain = rows.drop_columns([VECTOR]).to_pylist()
+        scored = (row | {"score": float(cosine)} for row, cosine in zip(plain, cosines, strict=True))
+        hits = moments_of_files(_hits(scored, tables.columns, factor, offset), moments_per_file)
+        most_elsewhere = factor * min(best_windows.values()) + offset
+        if len(best_windows) < num_files or (len(hits) >= top_k and hits[top_k - 1].score >= most_elsewhere):
+            return hits[:top_k]
+        num_files *= 2
 
 
-def _files_of_best_windows(
+def _best_windows_of_files(
     tables: IndexTables, question: Question, num_files: int, where: str | None, exact: bool | None
-) -> list[SoundKey]:
-    """The files whose best windows fit best. More windows are asked for until they are in enough files."""
+) -> dict[SoundKey, float]:
+    """The cosine of the best window of each of the files that are best by it, the best first.
+
+    More windows are asked for until they are in enough files.
+    """
     k = _WINDOWS_PER_FILE * num_files
     while True:
+        best: dict[SoundKey, float] = {}
         rows = nearest.search(tables, question.direction[0][None], k, "moment", where, exact)[0]
-        keys = list(dict.fromkeys(SoundKey(row["folder"], row["path"]) for row in rows))
-        if len(keys) >= num_files or len(rows) < k:
-            return keys[:num_files]
+        for row in rows:
+            best.setdefault(SoundKey(row["folder"], row["path"]), row["score"])
+        if len(best) >= num_files or len(rows) < k:
+            return dict(list(best.items())[:num_files])
         k *= 4
 
 
@@ -144,16 +158,23 @@ def stored_vector(tables: IndexTables, like: str | os.PathLike[str] | Hit) -> np
 
 
 def _vector_of_hit(tables: IndexTables, hit: Hit) -> np.ndarray | None:
-    """The vector of a whole sound, or the normalised mean of the vectors of the windows inside of a moment."""
-    condition = all_of(OF_FILES, of_sounds([SoundKey(hit.folder, hit.path)]))
-    if hit.start_s > _SAME_S or hit.end_s < hit.duration_s - _SAME_S:
+    """The vector of a whole sound; or the normalised mean of those of the windows inside of a moment.
+
+    In a moment that is shorter than a window, it is the mean of the windows that cover its middle.
+    """
+    of_sound = of_sounds([SoundKey(hit.folder, hit.path)])
+    if hit.start_s <= _SAME_S and hit.end_s >= hit.duration_s - _SAME_S:
+        conditions = [all_of(OF_FILES, of_sound)]
+    else:
+        middle_s = (hit.start_s + hit.end_s) / 2
         inside = f"start_s >= {hit.start_s - _SAME_S!r} AND end_s <= {hit.end_s + _SAME_S!r}"
-        condition = all_of(OF_MOMENTS, of_sounds([SoundKey(hit.folder, hit.path)]), inside)
-    rows = tables.rows(condition, [VECTOR])
-    vectors = _vectors(rows)
-    if len(vectors) > 1:
-        return unit(vectors.mean(axis=0))
-    return vectors[0] if len(vectors) else None
+        around = f"start_s <= {middle_s!r} AND end_s >= {middle_s!r}"
+        conditions = [all_of(OF_MOMENTS, of_sound, condition) for condition in (inside, around)]
+    for condition in conditions:
+        vectors = _vectors(tables.rows(condition, [VECTOR]))
+        if len(vectors):
+            return unit(vectors.mean(axis=0)) if len(vectors) > 1 else vectors[0]
+    return None
 
 
 def _vectors(rows: pa.Table) -> np.ndarray:

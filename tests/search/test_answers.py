@@ -89,6 +89,17 @@ def test_more_windows_are_asked_for_until_there_are_enough_files(tmp_path):
     assert len({hit.path for hit in hits}) == 3
 
 
+def test_a_moment_may_be_best_in_a_file_whose_best_window_is_not(tmp_path):
+    """The score of a moment is a mean of windows, so the files are not in the order of their best windows."""
+    tables = IndexTables.create(tmp_path / "index", IndexFacts(None, "f", 2))
+    spans = [(0.0, 10.0), (0.0, 10.0)]
+    for path, cosines in {"spike.wav": (1.0, 0.0), "even.wav": (0.9, 0.9), "low.wav": (0.1, 0.1)}.items():
+        vectors = np.array([[cosine, (1 - cosine**2) ** 0.5] for cosine in cosines], dtype=np.float32)
+        tables.append([IndexedSound(path, "/s", 10.0, spans, vectors, vectors[0])])
+    hits = answer(tables, [Question(np.array([1, 0], dtype=np.float32))], top_k=1, by="moment")[0]
+    assert [hit.path for hit in hits] == ["even.wav"]
+
+
 def test_the_filter_holds_for_files_and_moments(tables):
     for by in ("file", "moment"):
         hits = answer(tables, [Question(unit(1))], 100, by, where="licence = 'cc0' AND duration_s < 30")[0]
@@ -139,6 +150,8 @@ def test_the_vector_of_a_moment_is_the_mean_of_its_windows(tables):
     moment = Hit(sound.path, 5.0, 20.0, 1.0, {}, sound.duration_s, "/sounds")
     mean = sound.vectors[1:3].mean(axis=0)
     np.testing.assert_allclose(stored_vector(tables, moment), mean / np.linalg.norm(mean), atol=1e-6)
+    short = Hit(sound.path, 10.5, 14.5, 1.0, {}, sound.duration_s, "/sounds")  # in the second and third window
+    np.testing.assert_allclose(stored_vector(tables, short), mean / np.linalg.norm(mean), atol=1e-6)
     assert stored_vector(tables, Hit("gone.wav", 0.0, 1.0, 1.0, {}, 1.0, "/sounds")) is None
 
 
