@@ -59,6 +59,7 @@ FIGURES = {
     "lacks_b": "the first scene does not have B",
     "right": "the first scene has A and does not have B",
     "before_wrong": "of the scenes with A, one without B comes before all with B",
+    "repaired": "of the questions for which A alone finds a scene with A and B first, those whose first lacks B now",
     "r_precision": "of the first R scenes, those that have A and not B, where R is the number of such scenes",
 }
 COLUMNS = {
@@ -143,6 +144,8 @@ def judge(
         np.array([[one[place] in scene for scene in archive.sources] for one in asked]) for place in (0, 1)
     )
     right, wrong = has_a & ~has_b, has_a & has_b
+    first_of_a = (vectors[0] @ archive.sounds.T).argmax(axis=1)
+    is_hard = np.take_along_axis(wrong, first_of_a[:, None], axis=1)[:, 0]
     figures = {}
     for name, way in ways.items():
         scores = way(*vectors, archive.sounds)
@@ -153,7 +156,8 @@ def judge(
         best_wrong = np.where(wrong, scores, -np.inf).max(axis=1)
         num_right = right.sum(axis=1)
         found = (ranked & (np.arange(ranked.shape[1]) < num_right[:, None])).sum(axis=1) / num_right
-        values = (~np.take_along_axis(has_b, first, axis=1), ranked[:, 0], best_right > best_wrong, found)
+        lacks_b = ~np.take_along_axis(has_b, first, axis=1)[:, 0]
+        values = (lacks_b, ranked[:, 0], best_right > best_wrong, lacks_b[is_hard], found)
         figures[name] = {figure: float(np.mean(value)) for figure, value in zip(FIGURES, values, strict=True)}
     return figures
 
