@@ -85,17 +85,22 @@ def launched_processes() -> Iterator[None]:
         dist.destroy_process_group()
 
 
-def device_of_process(device: str) -> str:
+def device_of_process(device: str | None) -> str:
     """The device that a process computes on: of several processes on a machine, each has a GPU of its own.
 
     Args:
-        device: as a user names it. Only `cuda`, without a number, depends on the process.
+        device: as a user names it. `cuda`, without a number, depends on the process. With None, one process computes
+            on the CPU, and several on the GPUs, if there are any and accelerate was not told to use CPUs.
 
     Raises:
         ValueError: the machine has fewer GPUs than processes.
     """
-
-    if device != "cuda" or num_processes() == 1:
+    if num_processes() == 1:
+        return device or "cpu"
+    if device is None:
+        uses_cpus = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
+        device = "cuda" if torch.cuda.is_available() and not uses_cpus else "cpu"
+    if device != "cuda":
         return device
     rank = int(os.environ.get("LOCAL_RANK", "0"))
     if torch.cuda.is_available() and rank >= torch.cuda.device_count():

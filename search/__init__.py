@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from .index.indexing import IndexSummary as IndexSummary
     from .index.stats import IndexStats as IndexStats
     from .questions import Question as Question
+    from .scale_out.ray_engine import RayEngine as RayEngine
     from .sound_index import SoundIndex as SoundIndex
 
 __getattr__, __all__ = lazy_names(__name__, __file__)

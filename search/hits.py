@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,7 +40,7 @@ class Hit:
     @property
     def file(self) -> str:
         """Where the sound is: its path below the folder, joined to the folder."""
-        return str(PurePosixPath(self.folder) / self.path) if self.folder else self.path
+        return f"{self.folder.rstrip('/')}/{self.path}" if self.folder else self.path
 
 
 def hit_as_dict(hit: Hit, rank: int) -> dict[str, Any]:

@@ -94,18 +94,11 @@ def storage_options(options: Mapping[str, str] | None = None) -> dict[str, str]:
     return found
 
 
-def lance_options(address: str, options: Mapping[str, str] | None = None) -> dict[str, str] | None:
-    """The options with which LanceDB opens an index: those of S3 are completed by [`storage_options`].
-
-    Raises:
-        ValueError: options are given for a local folder.
-    """
-    if not is_address(address):
-        if options:
-            raise ValueError(f"Options of the storage are for addresses such as s3://, and {address!r} is a folder.")
-        return None
-    is_s3 = address.startswith(_S3_SCHEMES)
-    return storage_options(options) if is_s3 else dict(options or {})
+def lance_options(location: str, options: Mapping[str, str] | None = None) -> dict[str, str] | None:
+    """The options with which LanceDB opens an index: None for a folder, completed by [`storage_options`] for S3."""
+    if not is_address(location):
+        return None  # the options are those of the sounds
+    return storage_options(options) if location.startswith(_S3_SCHEMES) else dict(options or {})
 
 
 def open_storage(address: str, options: Mapping[str, str] | None = None) -> "tuple[FileSystem, str]":

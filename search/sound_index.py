@@ -2,11 +2,12 @@
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal
 
-from modeling_atri.processes import process_rank
+from modeling_atri.processes import num_processes, process_rank, told_by_main
 from modeling_atri.top_k_atri import check_top_k
 
 from .hits import Hit
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from modeling_atri import AtriModel, AtriProcessor
 
     from .agreement import Agreement
+    from .index.indexing import WriteFiles
     from .questions import Question
 
 
@@ -54,7 +56,8 @@ class SoundIndex:
         """Open an index, or make one if there is none at `path` and a model is given.
 
         Without a model, the one that is noted in the index is loaded when it is first needed. A model (or the name of
-        one) with another audio fingerprint than the index's is refused.
+        one) with another audio fingerprint than the index's is refused. `storage_options` say how to reach object
+        storage, that of the index and that of the sounds, see [`~object_storage.storage_options`].
         """
         location = location_of(path)
         if model is None and processor is not None:
@@ -110,23 +113,34 @@ class SoundIndex:
         pad_short: bool = False,
         on_error: Literal["raise", "skip"] = "skip",
         progress: bool = False,
+        engine: "WriteFiles | None" = None,
     ) -> IndexSummary:
-        """Add a folder of sounds, rows that hold sounds, or stored embeddings, and return an `IndexSummary`."""
+        """Add a folder of sounds, rows that hold sounds, or stored embeddings, and return an `IndexSummary`.
+
+        Of several processes that a launcher started, each calls this method inside of
+        [`~processes.launched_processes`], and encodes its share of the files of a folder. With a
+        [`~search.RayEngine`] as `engine`, workers on one or many machines encode them.
+        """
         options = EncodeOptions(batch_size, num_workers, pad_short, on_error, progress)
-        rank = process_rank()
-        with self.tables.writing(rank):
-            if rank == 0 and self.model.has_moved:
+        is_folder = isinstance(sounds, (str, PathLike)) and not is_store(sounds)
+        if not is_folder and (engine is not None or num_processes() > 1):
+            raise ValueError("Several processes, and Ray, only index folders of sounds. Add this in one process.")
+        with ExitStack() as stack:
+            told_by_main(lambda: stack.enter_context(self.tables.writing()))
+            if process_rank() == 0 and self.model.has_moved:
                 self.tables.note_model(self.model.name)
-            summary = self._add(sounds, columns, options)
-            if rank == 0:
-                nearest.refresh(self.tables)
+            if is_folder:
+                load = self.model.load
+                summary = add_folder(self.tables, load, self.plan, sounds, options, columns, engine)
+            else:
+                summary = self._add(sounds, columns, options)
+            told_by_main(lambda: nearest.refresh(self.tables))
         return summary
 
     def _add(self, sounds: Any, columns: str | PathLike | None, options: EncodeOptions) -> IndexSummary:
+        """Add what is no folder of sounds."""
         if is_store(sounds):
             return add_store(self.tables, self.model.load, sounds, columns, options.progress)
-        if isinstance(sounds, (str, PathLike)):
-            return add_folder(self.tables, self.model.load, self.plan, sounds, options, columns)
         if isinstance(sounds, Mapping) or not isinstance(sounds, Iterable):
             raise ValueError(
                 "`sounds` must be a folder, stored embeddings, a data set, or a list of rows, but is a "

@@ -1,5 +1,6 @@
 """`atri index`: an index of a folder of sounds, kept up to date."""
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from ..summaries import figures_table, print_failures, print_other_files
 
 
 if TYPE_CHECKING:
-    from modeling_atri.search import IndexSummary, SoundIndex
+    from modeling_atri.search import IndexSummary, RayEngine, SoundIndex
 
 
 DESCRIPTION = """\
@@ -29,7 +30,9 @@ examples:
   atri index sounds/ sounds.index --columns tags.csv
 
 The index notes its model, so that later runs need no --model. SOUNDS can also be a folder that `atri encode` wrote:
-its embeddings are taken over, and nothing is encoded. INDEX can be on object storage, such as s3://bucket/index.
+its embeddings are taken over, and nothing is encoded. SOUNDS and INDEX can be on object storage, such as
+s3://bucket/sounds. `torchrun --nproc_per_node 4 -m modeling_atri.cli.main index ...` encodes on four GPUs, and
+`--engine ray` on many machines.
 """
 
 
@@ -58,7 +61,11 @@ class IndexArguments:
     )
     hop_s: Positive | None = option(None, "Seconds between the starts of two windows. Default: half a window.")
     batch_size: PositiveCount = option(16, "Windows per forward pass.")
-    device: str = option("cpu", "Device to compute on, such as cpu or cuda.")
+    device: str | None = option(
+        None,
+        "Device to compute on, such as cpu or cuda. Default: cpu; of several processes that `torchrun` or `accelerate "
+        "launch` starts, each has a GPU of its own if there are GPUs.",
+    )
     on_error: str = option(
         "skip",
         "For a file that cannot be read, or a folder that cannot be searched: `skip` lists it and goes on, `raise` "
@@ -66,7 +73,25 @@ class IndexArguments:
         choices=["skip", "raise"],
     )
     pad_short: bool = option(False, "Pad sounds below 0.15 s instead of refusing them.")
-    num_workers: Count | None = option(None, "Threads that decode. Default: one for each core except one, at most 16.")
+    num_workers: Count | None = option(
+        None,
+        "Threads that decode. Default: one for each core except one, at most 16. With `--engine ray`, the workers of "
+        "Ray. Default: one for each GPU with `--device cuda`, otherwise one for every four cores.",
+    )
+    engine: str = option(
+        "local",
+        "`ray` encodes with workers of Ray, on this machine or on a cluster, which need the extra `ray`.",
+        choices=["local", "ray"],
+    )
+    address: str | None = option(
+        None, "Address of a cluster of Ray that runs, such as auto or 10.0.0.1:6379. Default: this machine."
+    )
+    storage_options: list[str] | None = option(
+        None,
+        "How to reach object storage, as NAME=VALUE: endpoint, region, access_key_id, secret_access_key and others. "
+        "Default: the environment (AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID ...), which keeps keys out of the "
+        "list of processes.",
+    )
 
 
 def main(argv: list[str]) -> None:
@@ -76,12 +101,21 @@ def main(argv: list[str]) -> None:
 
 
 def index_sounds(args: IndexArguments) -> "IndexSummary":
-    """Open or make the index, add what is new, and print a summary."""
-    index = open_index(args)
+    """Open or make the index, add what is new, and print a summary. Processes that were launched share the work."""
+    from modeling_atri.processes import launched_processes, main_first, process_rank
+
     options: dict[str, Any] = {
-        name: getattr(args, name) for name in ("columns", "batch_size", "num_workers", "pad_short", "on_error")
+        name: getattr(args, name) for name in ("columns", "batch_size", "pad_short", "on_error")
     }
-    summary = index.add(args.sounds, progress=True, **options)
+    if args.engine == "ray":
+        options["engine"] = ray_engine(args)
+    else:
+        options["num_workers"] = args.num_workers
+    with launched_processes():
+        index = main_first(lambda: open_index(args))
+        summary = index.add(args.sounds, progress=True, **options)
+        if process_rank() != 0:
+            return summary
     print(summary_table(summary))
     print_failures(summary.failures, f"`SoundIndex.open({args.index!r}).stats().failures`")
     print_other_files(summary.other_files)
@@ -92,23 +126,43 @@ def index_sounds(args: IndexArguments) -> "IndexSummary":
     return summary
 
 
+def ray_engine(args: IndexArguments) -> "RayEngine":
+    """The engine that the options describe.
+
+    Raises:
+        ValueError: they cannot be combined.
+    """
+    from modeling_atri.search.scale_out.ray_engine import RayEngine
+
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError("`--engine ray` starts processes itself. Run it without `torchrun` or `accelerate launch`.")
+    return RayEngine(args.num_workers, args.address, args.device or "cpu")
+
+
 def open_index(args: IndexArguments) -> "SoundIndex":
     """Check the options, and open or make the index.
 
     A model that the index notes is only loaded if there is something to encode, so that a run that finds nothing new
     is fast. Any other model is loaded at once and compared with that of the index.
     """
+    from modeling_atri.processes import device_of_process
     from modeling_atri.search.index.side_files import columns_file
-    from modeling_atri.search.index.tables import IndexTables, is_address
+    from modeling_atri.search.index.tables import IndexTables
     from modeling_atri.search.models import absolute_name
+    from modeling_atri.search.object_storage import is_address, read_options
     from modeling_atri.search.sound_index import SoundIndex
 
     check_options(args)
+    if args.address is not None and args.engine != "ray":
+        raise ValueError("`--address` is that of a cluster of Ray. Add `--engine ray`, or leave it out.")
     if not is_address(args.sounds) and not Path(args.sounds).exists():
         raise ValueError(f"There is no folder {args.sounds!r}. {path_advice(args.sounds)}".rstrip())
     if args.columns is not None:
         columns_file(args.columns)
-    exists = IndexTables.exist(args.index)
+    storage = read_options(args.storage_options or ()) or None
+    if storage and not (is_address(args.sounds) or is_address(args.index)):
+        raise ValueError("`--storage_options` is for addresses such as s3://bucket/sounds, but both are folders.")
+    exists = IndexTables.exist(args.index, storage)
     if not exists and args.model is None:
         raise ValueError(
             f"There is no index at {args.index!r} yet. Name the model that encodes the sounds with --model, a folder "
@@ -116,12 +170,13 @@ def open_index(args: IndexArguments) -> "SoundIndex":
         )
     if not is_address(args.index):
         check_output_folder(args.index)
-    if args.device != "cpu":
-        check_device(args.device)
+    device = "cpu" if args.engine == "ray" else device_of_process(args.device)
+    if device != "cpu":
+        check_device(device)
     model = args.model
-    if exists and model is not None and absolute_name(model) == IndexTables.open(args.index).facts.model:
+    if exists and model is not None and absolute_name(model) == IndexTables.open(args.index, storage).facts.model:
         model = None
-    return SoundIndex.open(args.index, model, None, args.window_s, args.hop_s, device=args.device)
+    return SoundIndex.open(args.index, model, None, args.window_s, args.hop_s, storage, device=device)
 
 
 def summary_table(summary: "IndexSummary") -> str:

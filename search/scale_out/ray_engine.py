@@ -33,7 +33,7 @@ _MAX_DECODING_THREADS = 16
 
 @dataclass(frozen=True)
 class RayEngine:
-    """Encodes and writes the files of a folder with Ray. `add_folder` takes it as `write`.
+    """Encodes and writes the files of a folder with Ray. [`SoundIndex.add`] takes it as `engine`.
 
     What the workers have written is committed at once, or after every 100,000 files. If the run fails, what was
     written until then is committed. If it is killed, the files of the last commit are encoded again by the next run.

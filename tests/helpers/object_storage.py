@@ -3,7 +3,8 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from urllib.parse import quote
+from functools import cache
+from typing import Any
 from urllib.request import Request, urlopen
 
 
@@ -26,15 +27,31 @@ def s3_server() -> Iterator[dict[str, str]]:
             "secret_access_key": "secret",
             "region": "us-east-1",
         }
-        put(options, "", b"")
+        with urlopen(Request(f"{options['endpoint']}/moto-api/reset", method="POST")):  # of another server before
+            pass
+        _client(options).create_bucket(Bucket=BUCKET)
         yield options
     finally:
         server.stop()
 
 
 def put(options: dict[str, str], name: str, content: bytes) -> None:
-    """Write an object to `BUCKET`, or make the bucket if the name is empty."""
-    address = f"{options['endpoint']}/{BUCKET}/{quote(name)}".rstrip("/")
-    headers = {"Content-Type": "application/octet-stream"}
-    with urlopen(Request(address, content, headers, method="PUT")):
-        pass
+    """Write an object to `BUCKET`."""
+    _client(options).put_object(Bucket=BUCKET, Key=name, Body=content)
+
+
+@cache
+def _session() -> Any:
+    import boto3
+
+    return boto3.Session()
+
+
+def _client(options: dict[str, str]) -> Any:
+    return _session().client(
+        "s3",
+        endpoint_url=options["endpoint"],
+        aws_access_key_id=options["access_key_id"],
+        aws_secret_access_key=options["secret_access_key"],
+        region_name=options["region"],
+    )

@@ -89,7 +89,7 @@ def test_one_process(monkeypatch):
     with launched_processes():
         assert (process_rank(), num_processes(), own_share([1, 2])) == (0, 1, [1, 2])
         assert (told_by_main(lambda: 1), told_by_all(1), main_first(lambda: 1)) == (1, [1], 1)
-        assert device_of_process("cuda") == "cuda"
+        assert [device_of_process(name) for name in ("cuda", None)] == ["cuda", "cpu"]
         with pytest.raises(ValueError, match="No"):
             told_by_main(fail)
 
@@ -99,7 +99,15 @@ def test_each_process_has_a_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setenv("LOCAL_RANK", "0")
-    assert [device_of_process(name) for name in ("cuda", "cuda:5", "cpu")] == ["cuda:0", "cuda:5", "cpu"]
+    monkeypatch.delenv("ACCELERATE_USE_CPU", raising=False)
+    assert [device_of_process(name) for name in ("cuda", "cuda:5", "cpu", None)] == [
+        "cuda:0",
+        "cuda:5",
+        "cpu",
+        "cuda:0",
+    ]
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    assert device_of_process(None) == "cpu"
     monkeypatch.setenv("LOCAL_RANK", "1")
     with pytest.raises(ValueError, match="Process 1 of this machine has no GPU, because there are 1"):
         device_of_process("cuda")

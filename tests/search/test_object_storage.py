@@ -109,12 +109,10 @@ def test_options_have_one_name_each(monkeypatch):
 
 
 def test_options_for_an_index():
-    assert lance_options("/index") is None
+    assert lance_options("/index", {"region": "eu-west-1"}) is None
     assert lance_options("gs://bucket/index", {"google_service_account": "key.json"}) == {
         "google_service_account": "key.json"
     }
-    with pytest.raises(ValueError, match="'/index' is a folder"):
-        lance_options("/index", {"region": "eu-west-1"})
 
 
 def test_options_of_a_command_line():
