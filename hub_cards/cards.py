@@ -17,7 +17,7 @@ from .figures import BARE_QUERY_FIGURE
 from .metadata import model_card_data
 from .origin import has_sonar_weights, model_license
 from .results import RESULTS_NAME, Results, as_list, evaluation_size, model_languages, write_results
-from .tables import results_table
+from .tables import counted, moments_table, results_table
 from .taught import as_code, embedding_space_text, listed, maker_name, teacher_license_text
 
 
@@ -70,6 +70,7 @@ def make_model_card(results: Results, path: str, title: str = DEFAULT_TITLE) -> 
         "Embedding space": embedding_space_text(results),
         "Training": _training(results),
         "Evaluation": _evaluation(results),
+        "Moments": _moments(results),
         "Limits": _limits(results),
         "License": _license(results),
         "Carbon": _carbon(results),
@@ -224,6 +225,23 @@ def _evaluation(results: Results) -> str:
         )
     parts = [results_table(metrics, evaluated["languages"], markdown=True), legend, bare_query_text(results)]
     return "\n\n".join(part for part in parts if part)
+
+
+def _moments(results: Results) -> str:
+    moments = results.get("moments", {})
+    if not moments.get("metrics") or not moments.get("languages"):
+        return ""
+    text = (
+        "How well the moment that a text describes is found in a long recording, in percent. R1@t is the share of "
+        "queries whose best moment has an intersection over union of at least t with a described one; mAP is the mean "
+        "over t from 0.5 to 0.95."
+    )
+    if "num_queries" in moments and "num_recordings" in moments:
+        size = f"{moments['num_queries']} queries in {counted(moments['num_recordings'], 'recording')}"
+        text += f" Measured on {size}" + (f" of {moments['queries']}." if moments.get("queries") else ".")
+    if "window_s" in moments and "hop_s" in moments:
+        text += f" Windows of {moments['window_s']:g} s, every {moments['hop_s']:g} s."
+    return f"{moments_table(moments['metrics'], moments['languages'], markdown=True)}\n\n{text}"
 
 
 def _limits(results: Results) -> str:

@@ -148,6 +148,21 @@ class Teaching(TypedDict, total=False):
     held_back_cosine: dict[str, float]  #: Mean cosine of these to the teacher's embedding, by language code.
 
 
+class MomentResults(TypedDict, total=False):
+    """How well the moments that a text describes were found in long recordings, by `atri evaluate --moments`."""
+
+    #: Fractions: `{language}_{figure}` and `mean_{figure}`, with the figures that `hub_cards/figures.py` names.
+    metrics: dict[str, float]
+    languages: list[str]  #: FLORES-200 codes of the queries' languages.
+    num_recordings: int  #: Number of recordings.
+    num_queries: int  #: Number of queries over all languages.
+    queries: str | None  #: Name of the file of queries.
+    sounds: str | None  #: Name of the recordings' folder or index.
+    window_s: float  #: Length of a window, in seconds.
+    hop_s: float  #: Time from the start of a window to that of the next, in seconds.
+    left_out: int  #: Number of recordings that were missing or could not be read.
+
+
 class Device(TypedDict):
     """The device that the figures were computed on."""
 
@@ -185,6 +200,7 @@ class Results(TypedDict, total=False):
     conversion: Conversion
     training: TrainingFacts
     teaching: Teaching
+    moments: MomentResults
     environment: Environment
     emissions: Emissions
 

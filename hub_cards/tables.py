@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from modeling_atri.languages_atri import language_name
 
-from .figures import CONSISTENCY_TITLES, RETRIEVAL_COLUMNS
+from .figures import CONSISTENCY_TITLES, MOMENT_FIGURES, RETRIEVAL_COLUMNS
 
 
 def counted(number: int, noun: str) -> str:
@@ -82,3 +82,18 @@ def results_table(metrics: Mapping[str, float], languages: Sequence[str], markdo
     table = text_table(["language", *RETRIEVAL_COLUMNS.values()], rows, markdown=markdown, rules={0, len(languages)})
     consistency = [f"{title} {metrics[name]:.3f}" for name, title in CONSISTENCY_TITLES.items() if name in metrics]
     return f"{table}\n\nConsistency between languages: {', '.join(consistency)}." if consistency else table
+
+
+def moments_table(metrics: Mapping[str, float], languages: Sequence[str], markdown: bool = False) -> str:
+    """Format the figures of moments in percent: one row for each language, and one for their mean.
+
+    Args:
+        metrics (mapping): Figures as fractions, with keys `{language}_{figure}` and `mean_{figure}`.
+        languages (sequence of `str`): FLORES-200 codes, in the order of the rows.
+        markdown (`bool`, *optional*, defaults to `False`): Return Markdown instead of aligned plain text.
+    """
+    labels = {code: language_name(code) for code in languages} | {"mean": "mean"}
+    rows = [
+        [label, *(f"{100 * metrics[f'{key}_{name}']:.1f}" for name in MOMENT_FIGURES)] for key, label in labels.items()
+    ]
+    return text_table(["", *MOMENT_FIGURES], rows, markdown=markdown)

@@ -16,9 +16,13 @@ DESCRIPTION = """\
 Evaluate a saved model on recordings with captions in several languages: recall, mAP and ranks in both directions for
 each language, and the consistency between languages. Each clip and each caption is encoded once.
 
+With --moments, evaluate how well the moments that texts describe are found in long recordings: R1@0.5, R1@0.7 and mAP
+over intersection over union, for each language. --data is then a folder of recordings or an index of `atri index`.
+
 examples:
   atri evaluate --model runs/first --data clips/dev
   atri evaluate --model runs/first --data clips/dev --languages en fr ja --output results.json
+  atri evaluate --model runs/first --data recordings --moments moments.jsonl --window_s 4
 """
 
 
@@ -28,6 +32,18 @@ class EvaluateArguments(EmbeddingArguments):
 
     anchor_language: str = option("eng_Latn", "Language that embedding gap and distance are measured from.")
     group_column: str | None = option(None, "Column whose equal values mean that a caption fits all those clips.")
+    moments: str | None = option(
+        None,
+        "File of queries with their relevant windows, in the format of CASTELLA and QVHighlights (query, vid, "
+        "relevant_windows). Evaluate moments of the recordings in --data instead of whole clips. A query whose line "
+        "has no language is in the one of --languages, by default English.",
+    )
+    window_s: float | None = option(
+        None, "With --moments: length of a window in seconds. Default: that of the audio tower, or of the index."
+    )
+    hop_s: float | None = option(
+        None, "With --moments: seconds from the start of a window to that of the next. Default: half of a window."
+    )
     output: str | None = option(
         None,
         "JSON file for the results and how they were made. Rows that could not be used are listed beside "
@@ -38,6 +54,13 @@ class EvaluateArguments(EmbeddingArguments):
 def main(argv: list[str]) -> None:
     """Run the command."""
     (args,) = parse_options(argv, (EvaluateArguments,), DESCRIPTION, "atri evaluate")
+    if args.moments is not None:
+        from ..moments import evaluate_moment_file
+
+        evaluate_moment_file(args)
+        return
+    if args.window_s is not None or args.hop_s is not None:
+        raise ValueError("--window_s and --hop_s are options of --moments, which is missing.")
     evaluate(args)
 
 
