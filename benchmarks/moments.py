@@ -73,7 +73,7 @@ def main() -> None:
                     row = {"window_s": window_s, "hop": hop, "rule": name, "queries": kind}
                     rows.append(row | {"windows_per_hour": round(per_hour), "metrics": figures})
                     print(json.dumps({**row, **{name: round(figures[f"mean_{name}"], 4) for name in MOMENT_FIGURES}}))
-        print(f"encoding windows of {window_s} s every {window_s / 8:.3f} s: {seconds or 'read from'} s", flush=True)
+        print(f"encoding windows of {window_s} s every {window_s / 8:.3f} s: {seconds or 0} s", flush=True)
     if args.tune:
         return
     languages = list(dict.fromkeys(query.language for query in queries))
@@ -97,7 +97,7 @@ def encoded(
     window_s: float,
     work: Path,
 ) -> tuple[Windows, float | None]:
-    """The windows of all recordings that begin every eighth of a window, and how long that took if it was not cached."""
+    """The windows of all recordings, one every eighth of a window, and the seconds that took; None if it was done."""
     weights = hashlib.blake2b(digest_size=6)
     for parameter in model.audio_projection.parameters():
         weights.update(parameter.detach().numpy().tobytes())

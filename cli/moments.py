@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .loading import check_device, data_name, load_model
+from modeling_atri.pretrained.loading import load_model
+
+from .loading import check_device, data_name
 from .outputs import check_output_file
 
 
@@ -71,8 +73,8 @@ def evaluate_moment_file(args: "EvaluateArguments") -> "Results":
         _write(results, Path(args.output))
     size = f"{counted(moments['num_recordings'], 'recording')}, {moments['num_queries']} queries"
     print(
-        f"\nMoments in {size}; windows of {source.window_s:g} s, every {source.hop_s:g} s (percent; t of R1@t and mAP@t "
-        "is the least intersection over union)\n"
+        f"\nMoments in {size}; windows of {source.window_s:g} s, every {source.hop_s:g} s (percent; the t of R1@t and "
+        "mAP@t is the least intersection over union)\n"
     )
     print(moments_table(metrics, moments["languages"]))
     return results

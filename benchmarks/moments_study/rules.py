@@ -1,4 +1,4 @@
-"""Ways to make moments from the scores of windows: the one of the package, simpler ones, and ones that hear nothing."""
+"""Rules that make moments from the scores of windows: the rule of the package, simpler ones, and deaf ones."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
