@@ -16,14 +16,15 @@ if TYPE_CHECKING:
     from modeling_atri.hub_cards.results import Results
     from modeling_atri.search.moments import MomentQuery, RecordingSource
 
-    from .commands.evaluate import EvaluateArguments
-
 
 _OF_CLIPS = ("split", "audio_embeddings", "embedding_columns", "group_column")  # options that moments do not have
 
 
-def evaluate_moment_file(args: "EvaluateArguments") -> "Results":
+def evaluate_moment_file(args: Any) -> "Results":
     """Read the queries, load or encode the recordings, evaluate, print and write the results, and return them.
+
+    Args:
+        args: The options of `atri evaluate`, with `moments`.
 
     Raises:
         ValueError: Queries, recordings, model or device are missing or wrong, or an option is not one of moments.
@@ -80,7 +81,7 @@ def evaluate_moment_file(args: "EvaluateArguments") -> "Results":
     return results
 
 
-def _queries(args: "EvaluateArguments") -> "list[MomentQuery]":
+def _queries(args: Any) -> "list[MomentQuery]":
     """The queries in the languages of `--languages`. One language is also that of lines that do not name theirs."""
     from modeling_atri.languages_atri import resolve_languages
     from modeling_atri.search.moments import read_moment_queries
@@ -99,9 +100,7 @@ def _queries(args: "EvaluateArguments") -> "list[MomentQuery]":
     return [query for query in queries if query.language in asked]
 
 
-def _recordings(
-    args: "EvaluateArguments", queries: "Sequence[MomentQuery]", model: Any, processor: Any
-) -> "RecordingSource":
+def _recordings(args: Any, queries: "Sequence[MomentQuery]", model: Any, processor: Any) -> "RecordingSource":
     """The recordings of an index, or of a folder of sounds."""
     from modeling_atri.search.moments import folder_recordings, index_recordings
 
