@@ -28,6 +28,7 @@ examples:
   atri index sounds/ sounds.index --model runs/first
   atri index sounds/ sounds.index
   atri index sounds/ sounds.index --columns tags.csv
+  atri index sounds/ sounds.index --watch
 
 The index notes its model, so that later runs need no --model. SOUNDS can also be a folder that `atri encode` wrote:
 its embeddings are taken over, and nothing is encoded. SOUNDS and INDEX can be on object storage, such as
@@ -92,6 +93,9 @@ class IndexArguments:
         "Default: the environment (AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID ...), which keeps keys out of the "
         "list of processes.",
     )
+    watch: bool = option(
+        False, "Keep running, and index what is added, changed or removed within seconds, until you press Ctrl-C."
+    )
 
 
 def main(argv: list[str]) -> None:
@@ -121,7 +125,9 @@ def index_sounds(args: IndexArguments) -> "IndexSummary":
     print_other_files(summary.other_files)
     for note in summary.notes:
         print(note)
-    if summary.num_sounds == 0:
+    if args.watch:
+        watch(args, index)
+    elif summary.num_sounds == 0:
         raise ValueError(f"None of the sounds could be read ({counted(len(summary.failures), 'failure')}).")
     return summary
 
@@ -139,6 +145,21 @@ def ray_engine(args: IndexArguments) -> "RayEngine":
     return RayEngine(args.num_workers, args.address, args.device or "cpu")
 
 
+def watch(args: IndexArguments, index: "SoundIndex") -> None:
+    """Follow the folder until the user interrupts it, and print a line for each change and a summary."""
+    from modeling_atri.search.index.indexing import EncodeOptions
+    from modeling_atri.search.index.watching import watch_folder
+
+    def say(line: object) -> None:
+        print(line, flush=True)
+
+    say(f"Watching {args.sounds}. Press Ctrl-C to end.")
+    options = EncodeOptions(args.batch_size, args.num_workers, args.pad_short)
+    summary = watch_folder(index.tables, index.model.load, index.plan, args.sounds, options, args.columns, say, say)
+    kinds = ", ".join(f"{number} {kind}" for kind, number in summary.num_changes.items()) or "no changes"
+    say(f"Watched for {summary.seconds / 60:.1f} minutes: {kinds}.")
+
+
 def open_index(args: IndexArguments) -> "SoundIndex":
     """Check the options, and open or make the index.
 
@@ -146,6 +167,7 @@ def open_index(args: IndexArguments) -> "SoundIndex":
     is fast. Any other model is loaded at once and compared with that of the index.
     """
     from modeling_atri.processes import device_of_process
+    from modeling_atri.search.index.from_store import is_store
     from modeling_atri.search.index.side_files import columns_file
     from modeling_atri.search.index.tables import IndexTables
     from modeling_atri.search.models import absolute_name
@@ -157,6 +179,12 @@ def open_index(args: IndexArguments) -> "SoundIndex":
         raise ValueError("`--address` is that of a cluster of Ray. Add `--engine ray`, or leave it out.")
     if not is_address(args.sounds) and not Path(args.sounds).exists():
         raise ValueError(f"There is no folder {args.sounds!r}. {path_advice(args.sounds)}".rstrip())
+    if args.watch and (is_address(args.sounds) or is_store(args.sounds)):
+        raise ValueError(f"`--watch` follows a folder of sounds on this machine, and {args.sounds!r} is none.")
+    if args.watch and (args.engine == "ray" or int(os.environ.get("WORLD_SIZE", "1")) > 1):
+        raise ValueError(
+            "`--watch` runs in one process. Run it without `--engine ray`, `torchrun` and `accelerate launch`."
+        )
     if args.columns is not None:
         columns_file(args.columns)
     storage = read_options(args.storage_options or ()) or None

@@ -28,6 +28,8 @@ FILES_AT_ONCE = 500
 SECONDS_AT_ONCE = 30.0
 NUMBERS_AT_ONCE = 2**24  # in vectors: 64 MB
 
+GROWING = "The file is being written. It is indexed when it is complete."
+
 LoadModel = Callable[[], "tuple[AtriModel, AtriProcessor]"]
 
 
@@ -120,6 +122,7 @@ def add_folder(
     options: EncodeOptions,
     columns: str | PathLike | None = None,
     write: WriteFiles | None = None,
+    growing: Collection[str] = (),
 ) -> IndexSummary:
     """Make an index fit a folder: new and changed files are encoded, and sounds whose files are gone are removed.
 
@@ -136,6 +139,7 @@ def add_folder(
         columns (*optional*): file with the columns of the sounds, see [`~side_files.read_side_files`]. Default: the
             side files below the folder. If there are none, columns stay as they are.
         write (*optional*): encodes and writes the files. Default: [`write_files`], in this process.
+        growing (*optional*): paths of files that are left for a later run, because they are being written.
 
     Raises:
         ValueError: there is no such folder or no sound file in it, another process writes to the index, or a side file
@@ -144,7 +148,7 @@ def add_folder(
     began = time.perf_counter()
     rank = process_rank()
     with ExitStack() as stack:
-        work = told_by_main(lambda: _begin(tables, plan, folder, options, columns, stack))
+        work = told_by_main(lambda: _begin(tables, plan, folder, options, columns, growing, stack))
         if rank != 0:
             stack.enter_context(tables.writing(rank))
         share = replace(work, files={path: work.files[path] for path in own_share(list(work.files))})
@@ -161,6 +165,7 @@ def _begin(
     folder: str | PathLike,
     options: EncodeOptions,
     columns: str | PathLike | None,
+    growing: Collection[str],
     stack: ExitStack,
 ) -> FolderWork:
     """Compare a folder with the index, write all that needs no encoding, and say what is left to encode."""
@@ -168,6 +173,9 @@ def _begin(
     search = search_address(root, tables.storage_options) if is_address(root) else search_folder(root)
     if search.problems and options.on_error == "raise":
         raise ValueError("{}: {}".format(*next(iter(search.problems.items()))))
+    for path in search.sounds.keys() & set(growing):
+        del search.sounds[path]
+        search.problems[path] = GROWING
     stack.enter_context(tables.writing())
     side = read_side_files(root, search.sounds, columns, tables.columns) or SideColumns()
     changes = compare_folder(tables.files(), root, search, plan.window_s, options.num_workers, options.progress)

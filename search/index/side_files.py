@@ -82,7 +82,7 @@ def read_side_files(
     if columns is not None:
         files = [(columns_file(columns), "")]
     else:
-        files = list(_files_beside(root, sounds))
+        files = list(files_beside(root, sounds))
     if not files:
         return None
     side = SideColumns()
@@ -140,7 +140,7 @@ def columns_file(columns: str | PathLike[str]) -> Path:
     return path
 
 
-def _files_beside(root: Path, sounds: Mapping[str, FoundSound | None]) -> Iterable[tuple[Path, str]]:
+def files_beside(root: Path, sounds: Mapping[str, FoundSound | None]) -> Iterable[tuple[Path, str]]:
     """The side files with their folders relative to the root, from the root downwards."""
     places = {"": str(root)}
     for name, sound in sounds.items():

@@ -292,7 +292,7 @@ class IndexTables:
                 no process of another group holds one.
 
         Raises:
-            ValueError: another process is writing.
+            IndexInUseError: another process is writing.
         """
         return self._locks.setdefault(rank, _lock(self.path, rank))
 
@@ -530,6 +530,10 @@ def _lock(location: str, rank: int = 0) -> AbstractContextManager[Any]:
     return nullcontext() if is_address(location) else _WriterLock(location, rank)
 
 
+class IndexInUseError(ValueError):
+    """Another process writes to an index."""
+
+
 class _WriterLock:
     """Holds the file lock of an index. It can be taken again by the thread that holds it.
 
@@ -548,7 +552,7 @@ class _WriterLock:
                 self._check_others()
         except Timeout as error:
             self._lock.release()
-            raise ValueError(
+            raise IndexInUseError(
                 f"Another process is writing to the index {self._location!r}. Wait until it has ended, and try again."
             ) from error
 

@@ -10,6 +10,7 @@ import soundfile
 
 from modeling_atri import encode_audio
 from modeling_atri.search import SoundIndex
+from modeling_atri.search.windows import encode_windows
 from tests.helpers.tiny import tiny_model, tiny_processor
 
 
@@ -46,10 +47,9 @@ def encoded(monkeypatch):
 
     def listening(model, processor, audios, *args, **options):
         paths.extend(options["names"])
-        return encode(model, processor, audios, *args, **options)
+        return encode_windows(model, processor, audios, *args, **options)
 
-    encode = SoundIndex.add.__globals__["add_folder"].__globals__["encode_windows"]
-    monkeypatch.setattr("modeling_atri.search.index.indexing.encode_windows", listening)
+    monkeypatch.setattr("modeling_atri.search.windows.encode_windows", listening)
     return paths
 
 
@@ -127,14 +127,13 @@ def test_a_file_that_cannot_be_read_any_more_is_dropped_and_tried_again(folder, 
 
 def test_a_file_that_changes_while_it_is_read_is_tried_again(folder, index, monkeypatch):
     def changing(model, processor, audios, *args, **options):
-        for path, result in zip(audios, encode(model, processor, audios, *args, **options), strict=True):
+        for path, result in zip(audios, encode_windows(model, processor, audios, *args, **options), strict=True):
             if path.name == "c.wav":
                 write_sound(path, 20, 8001)
             yield result
 
-    encode = index.add.__globals__["add_folder"].__globals__["encode_windows"]
     with monkeypatch.context() as patch:
-        patch.setattr("modeling_atri.search.index.indexing.encode_windows", changing)
+        patch.setattr("modeling_atri.search.windows.encode_windows", changing)
         summary = index.add(folder)
     assert summary.failures == {"b/c.wav": "The file was changed while it was read. The next run tries again."}
     assert sorted(rows(index)) == ["a.wav", "b/d.wav", "e.wav"]

@@ -55,7 +55,7 @@ def not_encoding(monkeypatch):
     def refuse(*args, **options):
         raise AssertionError("a sound is encoded")
 
-    monkeypatch.setattr("modeling_atri.search.index.indexing.encode_windows", refuse)
+    monkeypatch.setattr("modeling_atri.search.windows.encode_windows", refuse)
 
 
 def rows(index) -> dict[tuple[str, str], dict]:
