@@ -1,14 +1,13 @@
-"""Embed a folder of sound files once, and search it with a sentence in any language of the model.
+"""Index a folder of sound files, and find sounds, or moments in them, with a sentence in any language of the model.
 
-python examples/search_folder.py quickstart sounds/ "it is raining" --language en
-python examples/search_folder.py quickstart sounds/ "il pleut" --language fr --top 3
+python examples/search_folder.py quickstart sounds/ "it is raining"
+python examples/search_folder.py quickstart sounds/ "il pleut" --language fr --by moment --top 3
 """
 
 import argparse
 from pathlib import Path
 
-from modeling_atri import AtriModel, AtriProcessor, encode_folder, encode_text, load_embeddings
-from modeling_atri.top_k_atri import best_places
+from modeling_atri.search import SoundIndex
 
 
 def main() -> None:
@@ -16,28 +15,24 @@ def main() -> None:
     parser.add_argument("model", help="folder or Hub id of an AtriModel")
     parser.add_argument("folder", type=Path, help="folder of sound files; its subfolders are searched, too")
     parser.add_argument("query", help="description of the sound, e.g. 'it is raining'")
-    parser.add_argument("--language", default="en", help="language of the query, a code or an English name")
-    parser.add_argument("--top", type=int, default=5, help="number of sounds to show")
-    parser.add_argument("--embeddings", type=Path, help="folder of embeddings (default: .embeddings in FOLDER)")
+    parser.add_argument("--language", help="language of the query (default: found from the query)")
+    parser.add_argument("--by", default="file", choices=["file", "moment"], help="what to find")
+    parser.add_argument("--top", type=int, default=5, help="number of hits to show")
+    parser.add_argument("--index", type=Path, help="folder of the index (default: .index in FOLDER)")
     args = parser.parse_args()
 
-    # 1. Load the model and its processor
-    model, processor = AtriModel.from_pretrained(args.model), AtriProcessor.from_pretrained(args.model)
-
-    # 2. Encode the sounds. Embeddings are kept, so later queries encode only new and changed files
-    kept = args.embeddings or args.folder / ".embeddings"
     try:
-        summary = encode_folder(model, processor, args.folder, kept, pad_short=True, progress=True)
-    except ValueError as error:  # no such folder, no sound in it, or embeddings of another model
-        parser.error(str(error))
-    for name, reason in summary.failures.items():
-        print(f"left out: {name}: {reason}")
-    names, audio = load_embeddings(kept)
+        # 1. Open the index, or make it, and bring it up to date: only new and changed files are encoded
+        index = SoundIndex.open(args.index or args.folder / ".index", args.model)
+        summary = index.add(args.folder, pad_short=True, progress=True)
+        for name, reason in summary.failures.items():
+            print(f"left out: {name}: {reason}")
 
-    # 3. Show the sounds with the highest cosine similarity to the query
-    scores = audio @ encode_text(model, processor, args.query, args.language)[0]
-    for place in best_places(scores, args.top):
-        print(f"{scores[place]:.3f}  {names[place]}")
+        # 2. Show what fits best, with the cosine similarity
+        for hit in index.search(args.query, language=args.language, top_k=args.top, by=args.by):
+            print(f"{hit.score:.3f}  {hit.path}  {hit.start_s:.1f} to {hit.end_s:.1f} s")
+    except ValueError as error:  # no such folder, no sound in it, or an index of another model
+        parser.error(str(error))
 
 
 if __name__ == "__main__":
