@@ -93,6 +93,7 @@ SEARCH_REQUIREMENTS = [
     "gradio>=6.31,<7",  # the page of `atri serve`, which is also an API
     "lancedb>=0.40",  # the index: tables with vectors, filters and versions, in a folder or on object storage
     "py3langid>=0.4",  # finds the language of a question
+    "watchfiles>=1.1",  # tells `atri index --watch` of changes; without it the folder is searched again and again
 ]
 RAY_REQUIREMENTS = [
     "lance-ray>=0.5",  # writes the parts of a table from many machines and commits them at once
