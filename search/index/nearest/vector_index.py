@@ -125,7 +125,7 @@ def groups_for(num_rows: int) -> int:
 
 def build(tables: IndexTables) -> VectorIndex:
     """Make the vector index of all rows, in place of another one."""
-    from lancedb.index import IvfRq, IvfSq
+    from lancedb.index import Bitmap, IvfRq, IvfSq
 
     num_rows = tables.windows.count_rows()
     groups = groups_for(num_rows)
@@ -134,6 +134,8 @@ def build(tables: IndexTables) -> VectorIndex:
     kind = IvfSq if tables.facts.projection_dim % 8 else IvfRq
     config = kind(distance_type="l2", num_partitions=groups, max_iterations=_ITERATIONS, sample_rate=_SAMPLE_RATE)
     tables.windows.create_index(VECTOR, config=config, replace=True)
+    # A search for files or moments then finds the rows of its kinds without reading the column.
+    tables.windows.create_index("kind", config=Bitmap(), replace=True)
     index = VectorIndex.read(tables)
     if index is None:
         raise RuntimeError(f"LanceDB has made no vector index of {tables.path!r}.")

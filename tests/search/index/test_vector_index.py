@@ -151,6 +151,7 @@ def test_moments_and_files_are_searched_in_one_vector_index(tmp_path):
     assert part_found(tables, 10, by="file") == 1
     kinds = {row["kind"] for rows in nearest.search(tables, QUESTIONS, 20, "moment") for row in rows}
     assert kinds == {"window"}
+    assert sorted(index.columns for index in tables.windows.list_indices()) == [["kind"], ["vector"]]
 
 
 def test_a_vector_index_keeps_up_with_its_table(tmp_path, monkeypatch):
