@@ -1,8 +1,10 @@
 """Batches of the loop that adds sounds, and runs that are killed: no row is lost, and none is doubled."""
 
+import importlib
+import json
 import os
-import shutil
 import signal
+import traceback
 from pathlib import Path
 from threading import Timer
 
@@ -13,11 +15,12 @@ import soundfile
 from modeling_atri.search import SoundIndex
 from modeling_atri.search.index import indexing
 from modeling_atri.search.index.tables import IndexedSound, IndexTables
-from tests.helpers.forks import call
+from tests.helpers.forks import call, check_call
 from tests.helpers.tiny import tiny_model, tiny_processor
 
 
 RATE = 16_000
+NOT_WHOLE = 3  # exit status of a run that finds rows of a part of a file
 
 
 def sized(path: str, num_windows: int = 1) -> IndexedSound:
@@ -152,20 +155,42 @@ def test_a_run_that_is_killed_at_a_commit_goes_on(tmp_path, model, after):
     check_equal(rows_of(tmp_path / "index"), rows_of(tmp_path / "whole"))
 
 
+def add_and_die_again_and_again(index: Path, model: Path, sounds: Path, delays: list[float], log: Path) -> None:
+    """Kill one run after the other, change the folder after each, and write the statuses with which they ended.
+
+    The runs are forked from this process, which has imported what they need except LanceDB.
+    """
+    importlib.import_module("modeling_atri.search.windows.encoding")
+    importlib.import_module("modeling_atri.search.index.nearest")
+    statuses = []
+    for round, delay in enumerate(delays):
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                if IndexTables.exist(index) and not files_are_whole(rows_of(index)):
+                    status = NOT_WHOLE
+                else:
+                    add_and_die_some_time(index, model, sounds, delay)
+                    status = 0
+            finally:
+                traceback.print_exc()
+                os._exit(status)
+        statuses.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        change_folder(sounds, round)
+    log.write_text(json.dumps(statuses))
+
+
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_twenty_kills_at_any_time_lose_and_double_nothing(tmp_path, model):
     sounds = write_folder(tmp_path / "sounds")
-    generator = np.random.default_rng(0)
-    statuses = []
-    for round in range(20):
-        delay = float(generator.uniform(0.02, 0.6))
-        statuses.append(call(add_and_die_some_time, tmp_path / "index", model, sounds, delay).status)
-        if IndexTables.exist(tmp_path / "index"):
-            assert files_are_whole(rows_of(tmp_path / "index"))
-        change_folder(sounds, round)
+    delays = np.random.default_rng(0).uniform(0.02, 0.8, size=20).tolist()
+    arguments = (tmp_path / "index", model, sounds, delays, tmp_path / "statuses.json")
+    said = check_call(add_and_die_again_and_again, *arguments, timeout=1100)
+    statuses = json.loads((tmp_path / "statuses.json").read_text())
+    assert set(statuses) <= {-signal.SIGKILL, 0}, said[-8000:]
     assert statuses.count(-signal.SIGKILL) >= 10, statuses
-    assert set(statuses) <= {-signal.SIGKILL, 0}
-    SoundIndex.open(tmp_path / "index").add(sounds)
+    SoundIndex.open(tmp_path / "index", model, window_s=0.4).add(sounds)
     SoundIndex.open(tmp_path / "whole", model, window_s=0.4).add(sounds)
     check_equal(rows_of(tmp_path / "index"), rows_of(tmp_path / "whole"))
-    shutil.rmtree(tmp_path / "whole")
