@@ -37,7 +37,9 @@ _EXIT_FAULT, _EXIT_MISTAKE, _EXIT_INTERRUPTED, _EXIT_CUT = 1, 2, 130, 141  # the
 # What a user or the machine can cause: wrong values and contents (`ValueError`, also for broken JSON and for text that
 # is not UTF-8), files, disks, permissions and networks (`OSError`), missing packages, too little memory.
 _MISTAKES = (ValueError, OSError, ImportError, MemoryError)
-_MEMORY = "DefaultCPUAllocator: can't allocate memory"  # torch raises a RuntimeError for it
+# Of errors that are a RuntimeError although the machine causes them: too little memory for torch, and a full disk or a
+# damaged file that LanceDB meets.
+_TEXTS = ("DefaultCPUAllocator: can't allocate memory", "lance error: ")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -79,7 +81,8 @@ def _run(argv: Sequence[str]) -> int:
     except Exception as error:
         if os.environ.get("ATRI_DEBUG"):
             raise
-        is_mistake = isinstance(error, _MISTAKES) or type(error).__module__ != "builtins" or _MEMORY in str(error)
+        is_mistake = isinstance(error, _MISTAKES) or type(error).__module__ != "builtins"
+        is_mistake = is_mistake or any(text in str(error) for text in _TEXTS)
         advice = "" if is_mistake else "this is a fault of the program, please report it. "
         print(f"{prog}: {advice}{_describe(error)}", file=sys.stderr)
         print("(Set ATRI_DEBUG=1 to see the stack trace.)", file=sys.stderr)

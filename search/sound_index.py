@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 class SoundIndex:
     """Sounds that can be searched by text in any language of a model, by sound, or by both.
 
-    An index is made with [`SoundIndex.open`] and filled with [`SoundIndex.add`].
+    An index is made with [`SoundIndex.open`] and filled with [`SoundIndex.add`]. One process at a time can write to it,
+    and any number can search it meanwhile.
 
     Attributes:
         tables: the tables of the index.
@@ -55,9 +56,27 @@ class SoundIndex:
     ) -> "SoundIndex":
         """Open an index, or make one if there is none at `path` and a model is given.
 
-        Without a model, the one that is noted in the index is loaded when it is first needed. A model (or the name of
-        one) with another audio fingerprint than the index's is refused. `storage_options` say how to reach object
-        storage, that of the index and that of the sounds, see [`~object_storage.storage_options`].
+        Args:
+            path (`str` or `Path`): folder of the index, or its address on object storage, such as
+                `s3://bucket/index`.
+            model (`AtriModel`, `str` or `Path`, *optional*): the model, or its Hub id or folder. Its audio fingerprint
+                must be that of the index. Default: the model that the index notes, which is loaded when it is first
+                needed.
+            processor (`AtriProcessor`, *optional*): the processor of the model. Default: the one that was saved with
+                it.
+            window_s (`float`, *optional*): length of a window of a new index in seconds. Default: that of the audio
+                tower, 10.12 s with CED.
+            hop_s (`float`, *optional*): step from one window to the next in seconds. Default: half a window.
+            storage_options (mapping, *optional*): how to reach object storage, that of the index and that of the
+                sounds, by the names of LanceDB (`endpoint`, `region`, `access_key_id` ...). Default: the environment
+                (`AWS_ENDPOINT_URL` ...).
+            device (`str`, *optional*): device to compute on. Default: the CPU, or where a given model is.
+
+        Raises:
+            ValueError: `path` is no index and no model is given, or it is a file or a folder of other files; the model
+                does not exist, is another one than that of the index, or has changed since; other windows are asked
+                for than those of the index.
+            ImportError: the extra `search` is not installed.
         """
         location = location_of(path)
         if model is None and processor is not None:
@@ -115,11 +134,42 @@ class SoundIndex:
         progress: bool = False,
         engine: "WriteFiles | None" = None,
     ) -> IndexSummary:
-        """Add a folder of sounds, rows that hold sounds, or stored embeddings, and return an `IndexSummary`.
+        """Add a folder of sounds, rows that hold sounds, or stored embeddings.
+
+        A folder is followed when it is added again: files that are new or have other content are encoded, moved ones
+        keep their vectors, and those that are gone are removed. Rows are never removed. Sounds are written some
+        hundreds at a time, completely or not at all, so a process that is killed can be started again.
 
         Of several processes that a launcher started, each calls this method inside of
         [`~processes.launched_processes`], and encodes its share of the files of a folder. With a
         [`~search.RayEngine`] as `engine`, workers on one or many machines encode them.
+
+        Args:
+            sounds: one of
+                - a folder of sound files (`str` or `Path`), or its address on object storage;
+                - a folder that `atri encode` wrote, or other stored embeddings, see
+                  [`~embedding_store.open_vectors`];
+                - rows, such as a `datasets.Dataset`: mappings with `audio` (a sound in any form that
+                  [`~encode.encode_audio`] takes) or `audio_embedding` (the vector that the model gives the sound, or
+                  for a model without an audio tower, the one that it takes), and `audio_id`, which becomes the path.
+                  Their other values that are text, numbers, truth values, days, times or lists of texts become
+                  columns.
+            columns (`str` or `Path`, *optional*): file with the columns of the sounds of a folder. Default: its
+                `metadata.jsonl` or `metadata.csv`, if there is one.
+            batch_size (`int`, *optional*, defaults to 16): windows of the audio tower per forward pass.
+            num_workers (`int`, *optional*): threads that decode, see [`~encode.encode_audio`].
+            pad_short (`bool`, *optional*, defaults to `False`): zero-pad sounds below 0.15 s instead of refusing them.
+            on_error (`str`, *optional*, defaults to `"skip"`): `"skip"` lists a sound that cannot be read, `"raise"`
+                ends with an error.
+            progress (`bool`, *optional*, defaults to `False`): show progress bars.
+            engine (*optional*): encodes and writes the files of a folder.
+
+        Returns:
+            `IndexSummary`.
+
+        Raises:
+            ValueError: there is no such folder or no sound in it, the sounds do not fit the model, another process
+                writes to the index, or an argument is wrong; with `on_error="raise"`, a sound cannot be read.
         """
         options = EncodeOptions(batch_size, num_workers, pad_short, on_error, progress)
         is_folder = isinstance(sounds, (str, PathLike)) and not is_store(sounds)
@@ -130,6 +180,11 @@ class SoundIndex:
             if process_rank() == 0 and self.model.has_moved:
                 self.tables.note_model(self.model.name)
             if is_folder:
+                if not self.plan.window_s:
+                    raise ValueError(
+                        f"The model of the index takes stored embeddings and no sounds, so the folder {str(sounds)!r} "
+                        "cannot be added. Add embeddings that `atri encode` wrote, or rows with `audio_embedding`."
+                    )
                 load = self.model.load
                 summary = add_folder(self.tables, load, self.plan, sounds, options, columns, engine)
             else:
@@ -146,6 +201,8 @@ class SoundIndex:
                 "`sounds` must be a folder, stored embeddings, a data set, or a list of rows, but is a "
                 f"{type(sounds).__name__}."
             )
+        if columns is not None:
+            raise ValueError("`columns` names a side file of a folder. Rows hold their columns themselves.")
         from .index.sound_rows import add_rows
 
         return add_rows(self.tables, self.model.load, self.plan, sounds, options)

@@ -166,6 +166,7 @@ def open_index(args: IndexArguments) -> "SoundIndex":
     A model that the index notes is only loaded if there is something to encode, so that a run that finds nothing new
     is fast. Any other model is loaded at once and compared with that of the index.
     """
+    from modeling_atri.audio_io.discovery import search_folder
     from modeling_atri.processes import device_of_process
     from modeling_atri.search.index.from_store import is_store
     from modeling_atri.search.index.side_files import columns_file
@@ -177,7 +178,8 @@ def open_index(args: IndexArguments) -> "SoundIndex":
     check_options(args)
     if args.address is not None and args.engine != "ray":
         raise ValueError("`--address` is that of a cluster of Ray. Add `--engine ray`, or leave it out.")
-    if not is_address(args.sounds) and not Path(args.sounds).exists():
+    is_folder = not is_address(args.sounds) and not is_store(args.sounds)
+    if is_folder and not Path(args.sounds).is_dir():
         raise ValueError(f"There is no folder {args.sounds!r}. {path_advice(args.sounds)}".rstrip())
     if args.watch and (is_address(args.sounds) or is_store(args.sounds)):
         raise ValueError(f"`--watch` follows a folder of sounds on this machine, and {args.sounds!r} is none.")
@@ -198,6 +200,8 @@ def open_index(args: IndexArguments) -> "SoundIndex":
         )
     if not is_address(args.index):
         check_output_folder(args.index)
+    if is_folder and not exists:
+        search_folder(args.sounds)  # it raises an error if there is no sound
     device = "cpu" if args.engine == "ray" else device_of_process(args.device)
     if device != "cpu":
         check_device(device)

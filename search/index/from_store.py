@@ -21,7 +21,7 @@ from modeling_atri.files import normalized_name
 
 from .indexing import IndexSummary, LoadModel
 from .side_files import SideColumns, read_side_files
-from .tables import Failure, IndexedSound, IndexFacts, IndexTables, SoundKey
+from .tables import NO_FOLDER, Failure, IndexedSound, IndexFacts, IndexTables, SoundKey
 
 
 ROWS_AT_ONCE = 20_000  # in a commit
@@ -29,7 +29,6 @@ _NUMBERS_AT_ONCE = 2**23  # in the vectors of a commit: 32 MB
 _SHOWN_FAILURES = 10_000  # that are listed; a store of a million vectors without a length is one mistake
 _TABLES = (".npy", ".parquet")
 _COLUMNS = ("id", "embedding", "duration_s", "size", "mtime_ns")  # of a part
-NO_FOLDER = ""  # of sounds whose folder is not known
 
 
 class _Rows(NamedTuple):

@@ -22,10 +22,9 @@ from ..windows import EncodedSound, WindowPlan, encode_windows
 from .column_types import Cell, typed_column
 from .indexing import EncodeOptions, IndexSummary, LoadModel, batches, write_batch
 from .side_files import LEFT_OUT, usable_name
-from .tables import Failure, IndexedSound, IndexTables, SoundKey
+from .tables import NO_FOLDER, Failure, IndexedSound, IndexTables, SoundKey
 
 
-NO_FOLDER = ""  # of rows whose sounds are not below a folder that is known
 _OWN = frozenset({"audio", "audio_embedding", "audio_id", "sampling_rate", *LEFT_OUT})  # no further columns
 _UPDATES_AT_ONCE = 500
 

@@ -34,6 +34,7 @@ CLIP, WINDOW, WHOLE = "clip", "window", "whole"
 OF_FILES, OF_MOMENTS = f"kind != '{WINDOW}'", f"kind != '{WHOLE}'"
 
 VECTOR = "vector"
+NO_FOLDER = ""  # of sounds whose folder is not known
 OWN_COLUMNS = pa.schema(
     [
         pa.field("id", pa.string(), nullable=False),  # {folder}/{path}#{number of the window, -1 for the whole file}
@@ -233,7 +234,10 @@ class IndexTables:
         facts = _read_facts(database, location)
         if facts is None:
             raise ValueError(_no_index(location))
-        return cls(location, database, facts, storage_options)
+        try:
+            return cls(location, database, facts, storage_options)
+        except (ValueError, RuntimeError) as error:
+            raise ValueError(_damaged(location, error)) from error
 
     @classmethod
     def exist(cls, path: str | PathLike, storage_options: Mapping[str, str] | None = None) -> bool:
@@ -356,7 +360,7 @@ class IndexTables:
             if where is None:
                 raise
             shown = {item.name: item.type for item in self.windows.schema if item.name != VECTOR}
-            reason = re.split(r"\s*(?:, /\S+\.rs:\d+|\. This was likely caused)", " ".join(str(error).split()))[0]
+            reason = _reason(error)
             if unknown := re.search(r"No field named (\S+?)\. ", reason):
                 name = unknown[1].strip('"`')
                 near = get_close_matches(name, shown, n=1)
@@ -589,10 +593,13 @@ def _read_facts(database: Any, location: str) -> IndexFacts | None:
     """The facts of an index; None if there is no index."""
     if FACTS not in _table_names(database):
         return None
-    found = database.open_table(FACTS).to_arrow()["facts"].to_pylist()
-    if not found:
+    try:
+        found = database.open_table(FACTS).to_arrow()["facts"].to_pylist()
+        values = json.loads(found[0]) if found else None
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(_damaged(location, error)) from error
+    if values is None:
         return None
-    values = json.loads(found[0])
     if values["version"] > FORM:
         raise ValueError(
             f"The index {location!r} was made by a newer version of this package (form {values['version']}; this one "
@@ -616,6 +623,18 @@ def _check_is_free(folder: Path) -> None:
             f"There is no index in {str(folder)!r}, but it holds other files: {shown}. Name a new or empty folder for "
             "the index."
         )
+
+
+def _reason(error: Exception) -> str:
+    """The text of an error of LanceDB in one line, without the place in its source."""
+    return re.split(r"\s*(?:, /\S+\.rs:\d+|\. This was likely caused)", " ".join(str(error).split()))[0]
+
+
+def _damaged(location: str, error: Exception) -> str:
+    return (
+        f"The index {location!r} is damaged: {_reason(error).rstrip('.')}. Copy it again, or delete it and index the "
+        "sounds again."
+    )
 
 
 def _no_index(location: str) -> str:

@@ -61,6 +61,8 @@ def test_mistakes_are_one_line_and_come_before_the_model_is_loaded(folders, tmp_
         ([sounds], "required: index"),
         ([sounds, new], "There is no index at"),
         ([str(folders / "sonds"), new, "--model", model], "There is no folder"),
+        ([str(folders / "sounds" / "0.wav"), new, "--model", model], "It is a file: name a folder."),
+        ([str(tmp_path), new, "--model", model], "There is no sound file below"),
         ([sounds, sounds, "--model", model], "it holds other files: 0.wav"),
         ([sounds, str(folders / "sounds" / "0.wav"), "--model", model], "is a file"),
         ([sounds, new, "--model", model, "--device", "nonsense"], "The device 'nonsense' cannot be used"),

@@ -145,6 +145,8 @@ def test_a_model_that_takes_stored_embeddings(tmp_path, model, has_audio_head):
     assert index.add(rows).num_encoded == 3
     expected = encode_audio(other, processor, list(given))
     np.testing.assert_allclose(np.stack([vectors(index)[name] for name in "abc"]), expected, atol=1e-5)
+    with pytest.raises(ValueError, match="takes stored embeddings and no sounds, so the folder .* cannot be added"):
+        index.add(tmp_path)
     failures = index.add([{"audio": noise(0), "sampling_rate": RATE, "audio_id": "d"}]).failures
     assert "This model has no audio tower" in failures["d"]
 
@@ -182,6 +184,8 @@ def test_what_is_no_row(index):
     ):
         with pytest.raises(ValueError, match=message):
             index.add(sounds)
+    with pytest.raises(ValueError, match="`columns` names a side file of a folder"):
+        index.add([], columns="tags.csv")
     mixed = [{"audio": noise(0), "sampling_rate": RATE, "audio_id": "a"}, {"audio_embedding": [1.0], "audio_id": "b"}]
     with pytest.raises(ValueError, match="The row 'b' has `audio_embedding`, but the first one has `audio`"):
         index.add(mixed)

@@ -1,5 +1,7 @@
 """The tables of an index: what is written can be read again, in one commit, whatever the paths are called."""
 
+import shutil
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -280,3 +282,16 @@ def test_locations(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert location_of("index/") == str(tmp_path / "index")
     assert location_of("s3://bucket/index/") == "s3://bucket/index"
+
+
+@pytest.mark.parametrize("place", ["windows.lance/_versions", "facts.lance/data", "windows.lance"])
+def test_a_damaged_index_is_told(tables, tmp_path, place):
+    tables.append([sound("a.wav")])
+    folder = tmp_path / "index" / place
+    for file in folder.rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"not what was written")
+    if place == "windows.lance":
+        shutil.rmtree(folder)
+    with pytest.raises(ValueError, match="The index '.*/index' is damaged: .* Copy it again, or delete it and index"):
+        IndexTables.open(tables.path)
