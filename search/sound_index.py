@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 class SoundIndex:
     """Sounds that can be searched by text in any language of a model, by sound, or by both.
 
-    An index is made with [`SoundIndex.open`] and filled with [`SoundIndex.add`]. One process at a time can write to it,
-    and any number can search it meanwhile.
+    An index is made with [`SoundIndex.open`] and filled with [`SoundIndex.add`]. One process at a time can write to
+    it, and any number can search it meanwhile.
 
     Attributes:
         tables: the tables of the index.
