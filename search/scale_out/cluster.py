@@ -43,7 +43,7 @@ def ray_cluster(address: str | None, num_workers: int | None, model_bytes: int) 
 
     Raises:
         ImportError: the extra `ray` is not installed.
-        ConnectionError: there is no cluster at `address`.
+        ConnectionError: Ray could not be started, or there is no cluster at `address`.
     """
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
@@ -72,8 +72,11 @@ def ray_cluster(address: str | None, num_workers: int | None, model_bytes: int) 
             "object_store_memory": _OBJECTS + 2 * model_bytes,
             "_node_ip_address": "127.0.0.1",
         }
-    with _without_noise():
-        ray.init(**options, logging_level=logging.ERROR, log_to_driver=False)
+    try:
+        with _without_noise():
+            ray.init(**options, logging_level=logging.ERROR, log_to_driver=False)
+    except Exception as error:  # Ray raises errors of any class
+        raise ConnectionError(f"Ray could not be started or reached: {error}") from error
     try:
         yield ray
     finally:
