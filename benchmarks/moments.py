@@ -63,7 +63,7 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     for window_s in WINDOWS_S:
         finest, seconds = encoded(model, processor, folder, queries, window_s, args.work)
-        for hop in HOPS:
+        for hop in HOPS[1:3] if args.tune else HOPS:
             windows = {vid: thinned(*found, hop) for vid, found in finest.items()}
             per_hour = 3600 * sum(len(spans) for spans, _ in windows.values()) / total_s(windows)
             for name, rule in (rules | dict(FLOORS) if (window_s, hop) == BEST and not args.tune else rules).items():
