@@ -92,7 +92,8 @@ def interval_ious(first: ArrayLike, second: ArrayLike) -> Floats:
 def _best_first(predicted: ArrayLike, query: int) -> Floats:
     """The spans of the predictions of a query, those with the highest scores first."""
     rows = _checked(predicted, 3, "Predictions", query)
-    return rows[np.argsort(-rows[:, 2], kind="stable"), :2]
+    spans: Floats = rows[np.argsort(-rows[:, 2], kind="stable"), :2]
+    return spans
 
 
 def _checked(values: ArrayLike, width: int, name: str, query: int) -> Floats:

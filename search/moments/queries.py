@@ -66,7 +66,7 @@ def read_moment_queries(path: str | os.PathLike[str], language: str = "eng_Latn"
             '{"query": "a dog barks", "vid": "garden", "relevant_windows": [[12.5, 18]]}.'
         )
     default = resolve_language(language)
-    queries = []
+    queries: list[MomentQuery] = []
     for place, row, problem in read_file_rows(path):
         try:
             if problem:
