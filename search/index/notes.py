@@ -25,7 +25,8 @@ class Notes:
         """The values of a name; none if nothing was noted."""
         rows = self._table.search().to_arrow()
         found = dict(zip(rows["name"].to_pylist(), rows["values"].to_pylist(), strict=True))
-        return json.loads(found.get(name, "{}"))
+        values: dict[str, Any] = json.loads(found.get(name, "{}"))
+        return values
 
     def write(self, name: str, values: Mapping[str, Any]) -> None:
         """Replace the values of a name."""

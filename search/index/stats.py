@@ -9,8 +9,9 @@ from typing import Any
 
 import pyarrow.compute as pc
 
+from ..object_storage import is_address
 from .nearest import SearchFigures, figures
-from .tables import IndexTables, is_address
+from .tables import IndexTables
 
 
 @dataclass(frozen=True)

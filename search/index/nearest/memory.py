@@ -93,7 +93,8 @@ def best_rows(
 def _products(vectors: np.ndarray, questions: np.ndarray) -> np.ndarray:
     """Dot products `(q, n)`. A single question is a product with a vector, which is faster than one of matrices."""
     if len(questions) == 1:
-        return (vectors @ questions[0])[None]
+        of_one: np.ndarray = vectors @ questions[0]
+        return of_one[None]
     return np.ascontiguousarray((vectors @ questions.T).T)  # `questions @ vectors.T` takes nearly twice as long
 
 
@@ -109,7 +110,9 @@ def _best_rows(
             of_block[~mask] = -np.inf
     best = np.concatenate([of_block[best_places(of_block, k)] for of_block in scores])
     last = best[best_places(best, k)[-1]] if len(best) else 0.0
-    enough = max(last - ROUNDING * max(1.0, np.linalg.norm(question)), np.finfo(np.float32).min)  # which is not -inf
+    enough = max(
+        last - ROUNDING * max(1.0, float(np.linalg.norm(question))), np.finfo(np.float32).min
+    )  # which is not -inf
     parts = []
     for block, of_block in zip(blocks, scores, strict=True):
         places = np.flatnonzero(of_block >= enough)
@@ -123,7 +126,8 @@ def exact_scores(vectors: np.ndarray, question: np.ndarray) -> np.ndarray:
 
     The score of a row does not depend on the other rows, so equal vectors have equal scores.
     """
-    return (vectors.astype(np.float64) * question.astype(np.float64)).sum(axis=1)
+    scores: np.ndarray = (vectors.astype(np.float64) * question.astype(np.float64)).sum(axis=1)
+    return scores
 
 
 def row_ids(table: Any, condition: str | None) -> np.ndarray:
@@ -131,13 +135,15 @@ def row_ids(table: Any, condition: str | None) -> np.ndarray:
     query = table.search().with_row_id(True).select(["_rowid"])
     if condition is not None:
         query = query.where(condition)
-    return query.to_arrow()["_rowid"].to_numpy()
+    found: np.ndarray = query.to_arrow()["_rowid"].to_numpy()
+    return found
 
 
 def vector_values(column: Any, dim: int) -> np.ndarray:
     """A column of vectors as an array `(n, dim)`."""
     flat = column.combine_chunks() if hasattr(column, "combine_chunks") else column
-    return flat.flatten().to_numpy(zero_copy_only=False).reshape(-1, dim)
+    values: np.ndarray = flat.flatten().to_numpy(zero_copy_only=False)
+    return values.reshape(-1, dim)
 
 
 def _read(tables: IndexTables, kind: str, before: Block | None) -> Block:

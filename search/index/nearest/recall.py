@@ -105,4 +105,5 @@ def _first(numbers: Sequence[int], is_enough: Callable[[int], bool]) -> int:
 
 def _unit(values: np.ndarray) -> np.ndarray:
     lengths = np.linalg.norm(values, axis=1, keepdims=True)
-    return values / np.maximum(lengths, np.finfo(np.float32).tiny)
+    scaled: np.ndarray = values / np.maximum(lengths, np.finfo(np.float32).tiny)
+    return scaled
