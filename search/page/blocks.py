@@ -1,11 +1,11 @@
 """The page as `gradio.Blocks`: its parts, what happens when they are used, and the API."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from modeling_atri.languages_atri import language_name
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ..sound_index import SoundIndex
 
 _FIND_LANGUAGE = "Find the language"
-_BY = {"Whole files": "file", "Moments": "moment"}
+_BY: dict[str, Literal["file", "moment"]] = {"Whole files": "file", "Moments": "moment"}
 _NUMBERS = [10, 25, 50, 100]
 _MAX_FILTERS = 12
 # A keyboard can type at once. On a touch screen, the focus would open the keyboard over the page.
@@ -80,7 +80,8 @@ def build_page(index: "SoundIndex", files: SoundFiles | None = None) -> "gradio.
         _connect(gradio, blocks, parts, desk, len(languages))
         _add_agreement(gradio, parallel_questions(languages), desk)
         _add_api(gradio, desk)
-    return blocks
+    page: gradio.Blocks = blocks
+    return page
 
 
 @dataclass(frozen=True)
@@ -221,7 +222,7 @@ class _Desk:
         if not (query.strip() or sound or liked):
             return "", ""
         question = PageQuestion(
-            query, language, without, sound or liked, _filter_values(shown, values), _BY.get(by, by), top_k
+            query, language, without, sound or liked, _filter_values(shown, values), _BY[by], top_k
         )
         try:
             found = ask(self.index, self.filters, question)
@@ -237,11 +238,14 @@ class _Desk:
         number = next(self._numbers)
         return message_html(text, number=number), hits_html(hits, question.by == "moment", number)
 
-    def hits(self, found: PageAnswer) -> list[dict[str, Any]]:
-        """Hits as the API returns them, without the place of the folder on the server."""
+    def hits(self, found: Iterable[Hit]) -> list[dict[str, Any]]:
+        """Hits as the API returns them, without the place of the folder on the server.
+
+        No key is called `path`, because Gradio's clients fetch every value with this key as a file.
+        """
         return [
             {
-                "path": hit.path,
+                "sound": hit.path,
                 "start_s": hit.start_s,
                 "end_s": hit.end_s,
                 "duration_s": hit.duration_s,
@@ -249,7 +253,7 @@ class _Desk:
                 "metadata": dict(hit.metadata),
                 "url": f"/{SOUNDS}/{self.files.shown.token(_key(hit))}" if self._reason(hit) is None else None,
             }
-            for hit in found.hits
+            for hit in found
         ]
 
     def part_of(self, sound: SoundKey, start_s: float, end_s: float) -> Hit:
@@ -392,23 +396,32 @@ def _add_api(gradio: Any, desk: _Desk) -> None:
         language: str,
         without: str,
         sound: str | None,
-        by: str,
+        by: Literal["file", "moment"],
         top_k: int,
         filters: dict[str, Any] | None,
     ) -> list[dict[str, Any]]:
         """Find sounds by words in any language of the model, by a sound, or by both.
 
-        Returns a list of hits, best first. `url` is the address of the sound on this server.
+        Returns a list of hits, best first. `sound` is the path of a sound below its folder, and `url` its address on
+        this server.
         """
         question = PageQuestion(query or "", language or "", without or "", sound, filters or {}, by, int(top_k))
         with _told(gradio):
-            return desk.hits(ask(desk.index, desk.filters, question))
+            return desk.hits(ask(desk.index, desk.filters, question).hits)
 
     def compare_languages(questions: dict[str, str]) -> dict[str, Any]:
         """Ask the same question in several languages, given by language, and compare what they find."""
         with _told(gradio):
-            found: dict[str, Any] = desk.compared(questions).as_dict()
-        return found
+            found = desk.compared(questions)
+            return {
+                "overlap": found.overlap,
+                "rank_variance": found.rank_variance,
+                "ranks": found.ranks,
+                "languages": {
+                    language: {"question": found.queries[language], "hits": desk.hits(hits[: found.top_k])}
+                    for language, hits in found.hits.items()
+                },
+            }
 
     def columns() -> list[dict[str, Any]]:
         """The filters of the index as it is now: the columns with their kinds and values."""

@@ -43,7 +43,7 @@ def page_app(
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     add_routes(app, files)
     assets = resources.files("modeling_atri.search.page") / "assets"
-    return gradio.mount_gradio_app(
+    mounted: FastAPI = gradio.mount_gradio_app(
         app,
         build_page(index, files),
         path="/",
@@ -59,6 +59,7 @@ def page_app(
         css=(assets / "page.css").read_text("utf-8"),
         head=f"<script>{(assets / 'page.js').read_text('utf-8')}</script>",
     )
+    return mounted
 
 
 def serve(
