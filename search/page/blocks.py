@@ -11,7 +11,7 @@ from modeling_atri.languages_atri import language_name
 
 from ..hits import Hit
 from ..index.tables import OF_FILES, SoundKey, all_of, of_sounds
-from .asking import MAX_LANGUAGES, MAX_QUERY, PageAnswer, PageQuestion, ask, checked_text, page_languages
+from .asking import MAX_LANGUAGES, MAX_QUERY, PageQuestion, ask, checked_text, page_languages
 from .examples import example_questions, parallel_questions
 from .filters import Filter, IndexFilters
 from .markup import agreement_html, chips_html, heading_html, hits_html, like_html, message_html
