@@ -105,6 +105,7 @@ def _listen(host: str, port: int) -> socket.socket:
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
+        listener.listen(128)  # who asks as soon as the URL is announced has to wait, but is answered
     except OSError as error:
         if listener is not None:
             listener.close()
