@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -20,7 +21,7 @@ from modeling_atri.threads_atri import ReadAhead, default_num_workers
 
 from .parts import Part
 from .plan import WindowPlan
-from .reading import ReadSound, SoundReader, gives_window_outputs
+from .reading import ReadSound, SoundReader, covered, gives_window_outputs
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def encode_windows(
     read: Any = ClipReader(extractor, sampling_rate, pad_short, read_parts, names, on_error == "skip")
     num_ahead, max_weight = batch_size + 2 * num_workers, batch_size * BATCHES_AHEAD
     reader = ReadAhead(read, enumerate(audios), num_workers, num_ahead, _weigh_sound, max_weight)
-    return _encode(model, extractor, reader, batch_size)
+    return _encode(model, extractor, reader, batch_size, num_workers)
 
 
 def _weigh_sound(sound: ReadSound | AudioFailure) -> int:
@@ -104,11 +105,14 @@ def _weigh_sound(sound: ReadSound | AudioFailure) -> int:
 
 
 def _encode(
-    model: AtriModel, extractor: Any, reader: ReadAhead[Any, ReadSound | AudioFailure], batch_size: int
+    model: AtriModel,
+    extractor: Any,
+    reader: ReadAhead[Any, ReadSound | AudioFailure],
+    batch_size: int,
+    num_workers: int,
 ) -> Iterator[EncodedSound | AudioFailure]:
     unit = frames_per_unit(extractor)
-    with reader:
-        parts = _Parts(reader)
+    with reader, closing(_Parts(reader, num_workers, batch_size + 2 * num_workers)) as parts:
         groups = ClipGroups(parts, lambda item: len(item.part.outputs), batch_size)
         for group in groups:
             with in_eval_mode(model), torch.inference_mode():  # not while the caller has the result
@@ -127,6 +131,7 @@ class _Sound:
     def __init__(self, read: ReadSound):
         self.read = read
         self.outputs: Tensor | None = None
+        self.weights = [1.0] * read.layout.num_outputs  # of the outputs in means
         self.num_waiting = len(read.layout.parts)
 
     def take(self, part: Part, outputs: Sequence[Tensor]) -> None:
@@ -148,28 +153,28 @@ class _PartOfSound:
 class _Parts:
     """The parts of the sounds that a reader yields, one after the other, and the sounds that are not returned yet."""
 
-    def __init__(self, reader: ReadAhead[Any, ReadSound | AudioFailure]):
+    def __init__(self, reader: ReadAhead[Any, ReadSound | AudioFailure], num_workers: int, num_ahead: int):
         self._reader = reader
-        self._parts: Iterator[_PartOfSound] = iter(())
-        self._num_left = 0
+        self._num_workers, self._num_ahead = num_workers, num_ahead
+        self._sound: _Sound | None = None  # whose parts come next
+        self._parts: deque[Part] = deque()
+        self._features: deque[Tensor] | ReadAhead[Tensor, Tensor] = deque()
         self._sounds: deque[_Sound | AudioFailure] = deque()
 
     def __next__(self) -> _PartOfSound:
-        while self._num_left == 0:
-            read = next(self._reader)
-            if isinstance(read, AudioFailure):
-                self._sounds.append(read)
-                continue
-            sound = _Sound(read)
-            self._sounds.append(sound)
-            self._num_left = len(read.features)
-            self._parts = self._parts_of(sound)
-        self._num_left -= 1
-        return next(self._parts)
+        while not self._parts:
+            self._open(next(self._reader))
+        sound, part = cast(_Sound, self._sound), self._parts.popleft()
+        features = self._features.popleft() if isinstance(self._features, deque) else next(self._features)
+        if sound.read.are_weighted:
+            sound.weights[part.outputs[0]] = covered(features)
+        return _PartOfSound(sound, part, features)
 
     def is_ready(self) -> bool:
         """Whether the next part is there without waiting."""
-        return self._num_left > 0 or self._reader.is_ready()
+        if not self._parts:
+            return self._reader.is_ready()
+        return isinstance(self._features, deque) or self._features.is_ready()
 
     def take_done(self) -> list[_Sound | AudioFailure]:
         """The sounds that come next in the order and are encoded, or could not be read."""
@@ -181,11 +186,25 @@ class _Parts:
             done.append(self._sounds.popleft())
         return done
 
-    @staticmethod
-    def _parts_of(sound: _Sound) -> Iterator[_PartOfSound]:
-        features, sound.read.features = sound.read.features, []
-        for part, rows in zip(sound.read.layout.parts, features, strict=True):
-            yield _PartOfSound(sound, part, rows)
+    def close(self) -> None:
+        """End the threads that extract the parts of a long sound."""
+        if isinstance(self._features, ReadAhead):
+            self._features.__exit__()
+            self._features = deque()
+
+    def _open(self, read: ReadSound | AudioFailure) -> None:
+        self.close()
+        if isinstance(read, AudioFailure):
+            self._sounds.append(read)
+            return
+        self._sound = _Sound(read)
+        self._sounds.append(self._sound)
+        self._parts.extend(read.layout.parts)
+        features, read.features = read.features, []  # each is freed once it went through the model
+        if read.extract is None:
+            self._features = deque(features)
+        else:
+            self._features = ReadAhead(read.extract, features, self._num_workers, self._num_ahead).__enter__()
 
 
 def _run(batch: Sequence[_PartOfSound], model: Any, extractor: Any) -> None:
@@ -208,7 +227,7 @@ def _finish(sounds: Sequence[_Sound | AudioFailure], model: Any) -> list[Encoded
     encoded = [sound for sound in sounds if isinstance(sound, _Sound)]
     if not encoded:
         return list(cast(Sequence[AudioFailure], sounds))
-    means = [sound.read.layout.means(cast(Tensor, sound.outputs).float(), sound.read.weights) for sound in encoded]
+    means = [sound.read.layout.means(cast(Tensor, sound.outputs).float(), sound.weights) for sound in encoded]
     vectors = torch.cat(means)
     if gives_window_outputs(model):
         dtype = cast(Tensor, encoded[0].outputs).dtype

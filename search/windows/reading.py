@@ -1,7 +1,7 @@
 """Sounds as the parts that the audio tower encodes; called from the threads that read ahead."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,16 +18,31 @@ from .parts import Layout, Stretch, parts_of_rows, parts_of_samples, whole_parts
 from .plan import WindowPlan, samples_per_row
 
 
+# The windows of a longer sound are extracted while the model works. Those of CED are views of one spectrogram.
+_MAX_EXTRACTED = 64
+_MODEST = 1e6  # samples up to here have finite features
+
+
 @dataclass
 class ReadSound:
-    """A sound that was read: the features of its parts, and where its windows are."""
+    """A sound that was read: the features of its parts, and where its windows are.
+
+    Args:
+        duration_s: its length in seconds.
+        spans: start and end of its windows in seconds.
+        layout: its parts.
+        features: of each part; or its samples, if `extract` is given, which takes them and returns the features.
+        are_weighted: whether an output of the tower counts by the rows that the sound covers, see [`covered`].
+        content: digest of its file.
+    """
 
     duration_s: float
     spans: list[tuple[float, float]]
     layout: Layout
     features: list[Tensor]
-    weights: list[float]  # of each output of the tower in means
-    content: str | None
+    are_weighted: bool = False
+    content: str | None = None
+    extract: Callable[[Tensor], Tensor] | None = None
 
 
 @dataclass
@@ -49,7 +64,7 @@ class SoundReader:
         name = name_of_sound(sound, "the sound")
         if extractor.sampling_rate is None:
             vector = extractor.extract_clip(sound, name=name, source_rate=self.sampling_rate)
-            return ReadSound(0.0, [(0.0, 0.0)], whole_parts([(0, 1)]), [vector], [1.0], None)
+            return ReadSound(0.0, [(0.0, 0.0)], whole_parts([(0, 1)]), [vector])
         waveform = torch.from_numpy(read_sound(sound, extractor.sampling_rate, self.sampling_rate, name))
         num_samples = len(waveform)
         waveform = long_enough(extractor, waveform, self.pad_short, name)
@@ -58,12 +73,12 @@ class SoundReader:
         spans, stretches = self._windows(num_samples, len(rows))
         layout = self._layout(stretches)
         features = [rows[part.start : part.stop] for part in layout.parts]
-        weights = [1.0] * layout.num_outputs
-        if is_cut_by_samples:
-            features = [extract_checked(extractor, samples, name) for samples in features]
-            for part, rows in zip(layout.parts, features, strict=True):
-                weights[part.outputs[0]] = float(rows[:, -1].sum())  # the rows that the sound covers
-        return ReadSound(num_samples / extractor.sampling_rate, spans, layout, features, weights, content)
+        read = ReadSound(num_samples / extractor.sampling_rate, spans, layout, features, is_cut_by_samples, content)
+        if is_cut_by_samples and len(features) > _MAX_EXTRACTED and waveform.abs().max() <= _MODEST:
+            read.extract = extractor.extract_waveform
+        elif is_cut_by_samples:
+            read.features = [extract_checked(extractor, samples, name) for samples in features]
+        return read
 
     def _windows(self, num_samples: int, length: int) -> tuple[list[tuple[float, float]], list[Stretch]]:
         """The windows of a sound in seconds, and the rows or samples of its embeddings; the last is the whole."""
@@ -80,6 +95,11 @@ class SoundReader:
             return parts_of_samples(stretches, self.feature_extractor.spans)
         config: Any = self.model.config.audio_config
         return parts_of_rows(stretches, config.max_frames)
+
+
+def covered(features: Tensor) -> float:
+    """The number of rows that the sound covers in a window of a tower of transformers."""
+    return float(features[:, -1].sum())
 
 
 def gives_window_outputs(model: Any) -> bool:

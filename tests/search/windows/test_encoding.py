@@ -127,6 +127,27 @@ def test_a_stretch_is_encoded_once(kind, length, hop, expected, monkeypatch):
     assert sum(counts) == expected
 
 
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_the_windows_of_a_long_sound_are_extracted_while_the_model_works(num_workers, monkeypatch):
+    model, processor = make("clap")
+    extractor, forward = processor.feature_extractor, model.audio_model.forward
+    plan = plan_windows(model, processor)
+    clips = clips_of(plan, extractor.sampling_rate, [30.3, 0.5, 12.2])
+    expected = encode(model, processor, clips, plan)
+    monkeypatch.setattr("modeling_atri.search.windows.reading._MAX_EXTRACTED", 20)
+    counts, seen = [], []
+    extract = extractor.extract_waveform
+    monkeypatch.setattr(extractor, "extract_waveform", lambda samples: counts.append(1) or extract(samples))
+    monkeypatch.setattr(model.audio_model, "forward", lambda **inputs: seen.append(len(counts)) or forward(**inputs))
+    rate, sizes = extractor.sampling_rate, {"batch_size": 2, "num_workers": num_workers}
+    results = list(encode_windows(model, processor, clips, plan, sampling_rate=rate, **sizes))
+    for result, other in zip(results, expected, strict=True):
+        np.testing.assert_allclose(result.vectors, other.vectors, atol=1e-5, rtol=0)
+        np.testing.assert_allclose(result.whole, other.whole, atol=1e-5, rtol=0)
+    assert len(counts) == sum(len(result.spans) for result in results) + 2  # and the ends of the whole sounds
+    assert seen[0] < 20
+
+
 def test_a_model_with_embeddings_of_whole_clips_alone():
     """As an exported model is: without a tower whose outputs could be averaged."""
     model, processor = make("ced")
