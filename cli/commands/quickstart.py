@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,9 +25,11 @@ if TYPE_CHECKING:
 DESCRIPTION = """\
 Generate sound scenes with captions in eight languages, train a small AtriModel on them, evaluate it on other scenes,
 and search with a caption and with a short query in each language. This needs no download and no GPU, and about seven
-minutes of CPU time. At the end, it prints three commands to go on with.
+minutes of CPU time. At the end, it prints commands to go on with: to search the sounds, to open a page that plays
+them, and to train further.
 
-The output folder then holds the model and its processor, results, a model card, a plot, and the sounds.
+The output folder then holds the model and its processor, results, a model card, a plot, the sounds, and an index of
+the single sounds.
 
 examples:
   atri quickstart
@@ -34,6 +37,7 @@ examples:
 """
 
 PLOT_NAME = "results.png"
+INDEX_NAME = "index"
 _NUM_SINGLE = 72  # four scenes of each source
 _SHOWN_HITS = 3
 _SHORT_QUERY = ("dog", 1)  # source and number of the bare caption "a dog barks"
@@ -109,31 +113,50 @@ def quickstart(options: QuickstartArguments) -> "Results":
     _search(trainer, rows["heldout"], _caption_questions(rows["heldout"]))
     print("\n5. Searching the single sounds with a short query in each language (* marks the right ones):")
     _search(trainer, rows["single"], _short_questions(rows["single"]))
+    has_index = _has_search_extra()
+    if has_index:
+        print("\n6. Indexing the single sounds ...", flush=True)
+        _index_single_sounds(options)
     wall, cpu = time.perf_counter() - start[0], time.process_time() - start[1]
     print(f"\nDone in {wall / 60:.1f} minutes ({cpu / 60:.1f} minutes of CPU time). Everything is in {folder}/.")
-    print("\nNext, embed a folder of sounds, search it, and train on a folder of sounds with captions:\n")
-    print("\n".join(next_commands(options)))
+    print("\nNext, search the single sounds, open a page to ask and hear them, and train on sounds with captions:\n")
+    print("\n".join(next_commands(options, has_index)))
     return results
 
 
-def next_commands(options: QuickstartArguments) -> list[str]:
-    """Three lines for a shell: embed the single sounds, search them for a dog, and train the model further."""
+def next_commands(options: QuickstartArguments, has_index: bool) -> list[str]:
+    """Lines for a shell: search the single sounds for a dog, open their page, and train the model further.
+
+    Without an index, two lines before them install what it needs and make it.
+    """
     folder, scenes = Path(options.output_dir), options.scene_folders
-    embeddings, tuned = folder / "embeddings", folder.with_name(f"{folder.name}-tuned")
-    search = (
-        f"from modeling_atri import *; ids, audio = load_embeddings({str(embeddings)!r}); folder = {str(folder)!r}; "
-        "model, processor = AtriModel.from_pretrained(folder), AtriProcessor.from_pretrained(folder); "
-        "query = encode_text(model, processor, 'a dog barks', 'en')[0]; print(ids[(audio @ query).argmax()])"
-    )
     data = ["--train_data", scenes["train"], "--eval_data", scenes["heldout"]]
-    encode = ["encode", scenes["single"], embeddings, "--model", folder]
-    train = ["train", "--model", folder, *data, "--max_steps", 20, "--output_dir", tuned]
-    quoted = shlex.quote(search) if set(search) & set('"$`\\!') else f'"{search}"'
-    return [
-        shlex.join([_program("atri"), *map(str, encode)]),
-        f"{shlex.quote(_program(Path(sys.executable).name))} -c {quoted}",
-        shlex.join([_program("atri"), *map(str, train)]),
+    tuned = folder.with_name(f"{folder.name}-tuned")
+    commands: list[list[str | Path | int]] = [
+        ["search", folder / INDEX_NAME, "a dog barks"],
+        ["serve", folder / INDEX_NAME],
+        ["train", "--model", folder, *data, "--max_steps", 20, "--output_dir", tuned],
     ]
+    install = []
+    if not has_index:
+        install = [shlex.join([_program(Path(sys.executable).name), "-m", "pip", "install", "modeling_atri[search]"])]
+        commands.insert(0, ["index", scenes["single"], folder / INDEX_NAME, "--model", folder])
+    return [*install, *(shlex.join([_program("atri"), *map(str, command)]) for command in commands)]
+
+
+def _has_search_extra() -> bool:
+    return all(find_spec(name) is not None for name in ("lancedb", "gradio"))
+
+
+def _index_single_sounds(options: QuickstartArguments) -> None:
+    """Make an index of the single sounds with the saved model. An index of an earlier run is of another model."""
+    from modeling_atri.search import SoundIndex
+    from modeling_atri.search.index.tables import IndexTables
+
+    path = Path(options.output_dir, INDEX_NAME)
+    if IndexTables.exist(path):
+        shutil.rmtree(path)
+    SoundIndex.open(path, options.output_dir).add(options.scene_folders["single"])
 
 
 def _program(name: str) -> str:

@@ -8,12 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from starlette.testclient import TestClient
 
 from modeling_atri import AtriModel, AtriProcessor, encode_audio, encode_text
 from modeling_atri.cli.commands.quickstart import QuickstartArguments, next_commands
 from modeling_atri.cli.main import main
 from modeling_atri.corpora.soundscapes.captions import bare_captions
 from modeling_atri.languages_atri import ATRI_LANGUAGES, language_name
+from modeling_atri.search.page import page_app
 from modeling_atri.trainer import load_rows
 
 
@@ -50,17 +52,31 @@ def test_an_option_that_cannot_work_is_refused_before_anything_is_written(
 
 
 def test_what_to_do_next_is_called_as_it_can_be_found(monkeypatch, tmp_path):
-    def programs() -> list[str]:
-        return [line.split()[0] for line in next_commands(QuickstartArguments())]
+    def programs() -> set[str]:
+        return {line.split()[0] for line in next_commands(QuickstartArguments(), has_index=False)}
 
     folder, python = Path(sys.executable).parent, Path(sys.executable).name
     monkeypatch.setenv("PATH", str(folder))
-    assert programs() == ["atri", python, "atri"]
+    assert programs() == {"atri", python}
     monkeypatch.setenv("PATH", str(tmp_path))  # as without `. .venv/bin/activate`
     monkeypatch.chdir(folder.parent)
-    assert programs() == [f"{folder.name}/atri", f"{folder.name}/{python}", f"{folder.name}/atri"]
+    assert programs() == {f"{folder.name}/atri", f"{folder.name}/{python}"}
     monkeypatch.chdir(tmp_path)
-    assert programs() == [f"{folder}/atri", f"{folder}/{python}", f"{folder}/atri"]
+    assert programs() == {f"{folder}/atri", f"{folder}/{python}"}
+
+
+def test_without_the_search_extra_the_index_is_left_to_the_user():
+    with_index, without = (next_commands(QuickstartArguments(), has_index) for has_index in (True, False))
+    assert [shlex.split(line)[1] for line in with_index] == ["search", "serve", "train"]
+    assert shlex.split(without[0])[1:] == ["-m", "pip", "install", "modeling_atri[search]"]
+    assert shlex.split(without[1])[1:] == [
+        "index",
+        "quickstart/sounds/single-72-scenes-of-4-s-seed-0",
+        "quickstart/index",
+        "--model",
+        "quickstart",
+    ]
+    assert without[2:] == with_index
 
 
 @pytest.mark.heavy
@@ -73,7 +89,7 @@ def test_a_short_run_learns_and_leaves_everything_behind_for_a_second(tmp_path, 
     losses = [float(loss) for loss in re.findall(r"'loss': '([\d.]+)'", shown)]
     assert len(losses) == 16
     assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
-    captions, queries = re.split(r"\n[45]\. ", shown)[1:]
+    captions, queries, _ = re.split(r"\n[456]\. ", shown)[1:]
     for language, texts in bare_captions("dog").items():
         assert f"\n  {language_name(language)}: " in captions  # a question in each
         assert f"\n  {language_name(language)}: {texts[1]}\n" in queries
@@ -98,7 +114,7 @@ def test_a_short_run_learns_and_leaves_everything_behind_for_a_second(tmp_path, 
     assert model.audio_model.mel_norm.is_set
     assert model(**processor(text="rain", language="en")).text_embeds.shape == (1, model.config.projection_dim)
     assert bare_query_recall(model, processor, folder) == pytest.approx(metrics["mean_bare_query_R@1"])
-    run_next_commands(shown, capsys)
+    run_next_commands(shown, monkeypatch, capsys)
     # A second run uses the sounds of the first.
     written = {path: path.stat().st_mtime_ns for path in (folder / "sounds").rglob("*.flac")}
     assert len(written) == 32 + 8 + 72
@@ -120,14 +136,19 @@ def bare_query_recall(model: AtriModel, processor: AtriProcessor, folder: Path) 
     return sum(hits) / len(hits)
 
 
-def run_next_commands(shown: str, capsys) -> None:
+def run_next_commands(shown: str, monkeypatch, capsys) -> None:
     """Run the last three lines as a shell splits them, with less training and in this process, which is faster."""
-    encode, search, train = map(shlex.split, shown.strip().splitlines()[-3:])
-    assert main(encode[1:]) == 0
-    assert re.search(r"^ *72 +72 +0 +0 ", capsys.readouterr().out, re.MULTILINE)  # clips, encoded, dropped, failed
-    assert search[1] == "-c"
-    exec(search[2], {})
-    assert re.fullmatch(r"only_[\w-]+\.flac", capsys.readouterr().out.strip())
+    search, serve, train = map(shlex.split, shown.strip().splitlines()[-3:])
+    assert main(search[1:]) == 0
+    assert len(re.findall(r"only_[\w-]+\.flac", capsys.readouterr().out)) == 10
+    pages = []
+
+    def make_page(index, *rest, **more) -> None:
+        pages.append(page_app(index))
+
+    monkeypatch.setattr("modeling_atri.search.page.server.serve", make_page)
+    assert main(serve[1:]) == 0
+    assert TestClient(pages[0]).get("/").status_code == 200
     assert main([*train[1:], "--max_steps", "1", "--per_device_train_batch_size", "8"]) == 0
     assert Path("out-tuned", "model.safetensors").exists()
 
