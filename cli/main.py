@@ -25,7 +25,7 @@ _HELP = {
     "search": "find sounds of an index, or moments in them, by text in any language, by sound, or by both",
     "serve": "open a page to search an index in a browser, in any language of its model",
     "export": "export both towers of a saved model to ONNX graphs, in float32 or int8",
-    "push": "push a saved model to the Hugging Face Hub with its processor, results and card, in one commit",
+    "push": "push a saved model with processor, results and card, or the page of an index, to the Hugging Face Hub",
 }
 _FOLDERS = {"diagnose": "diagnose.modes", "prepare": "prepare.kinds"}  # modules of commands that are folders
 COMMANDS = {

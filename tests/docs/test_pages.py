@@ -46,6 +46,7 @@ SMALL_MODEL = "--audio_hidden_size 24 --text_hidden_size 16 --audio_heads 3 --te
 # Names on the Hub, and what is there for them in a test.
 STAND_INS = {
     "me/atri-first": "tester/atri-first",
+    "me/my-sounds": "tester/my-sounds",
     "laion/larger_clap_general": "tiny_clap",
     "cointegrated/SONAR_200_text_encoder": "tiny_encoder",
 }
