@@ -66,6 +66,7 @@ COLUMNS = {
     "lacks_b": "first lacks B",
     "right": "first right",
     "before_wrong": "before wrong",
+    "repaired": "repaired",
     "r_precision": "R-precision",
 }
 CHOSEN = f"linear {ABSENCE_WEIGHT:g}"
