@@ -27,7 +27,7 @@ class IndexModel:
     def __init__(
         self,
         index: str,
-        model: "AtriModel | str | os.PathLike",
+        model: "AtriModel | str | os.PathLike[str]",
         processor: "AtriProcessor | None" = None,
         fingerprint: str | None = None,
         noted: str | None = None,
@@ -64,7 +64,8 @@ class IndexModel:
                 fingerprint = audio_fingerprint(model, processor)
                 self._check(fingerprint)
                 self._fingerprint = fingerprint
-                self._loaded = (model if self._device is None else model.to(self._device)), processor
+                moved: Any = model
+                self._loaded = (model if self._device is None else moved.to(self._device)), processor
             return self._loaded
 
     def _read(self) -> "tuple[AtriModel, AtriProcessor]":

@@ -46,8 +46,8 @@ class SoundIndex:
     @classmethod
     def open(
         cls,
-        path: str | PathLike,
-        model: "AtriModel | str | PathLike | None" = None,
+        path: str | PathLike[str],
+        model: "AtriModel | str | PathLike[str] | None" = None,
         processor: "AtriProcessor | None" = None,
         window_s: float | None = None,
         hop_s: float | None = None,
@@ -88,9 +88,10 @@ class SoundIndex:
         tables = IndexTables.open(path, storage_options)
         facts = tables.facts
         _check_windows(facts, window_s, hop_s)
-        if model is None and facts.model is None:
+        named = facts.model if model is None else model
+        if named is None:
             raise ValueError(f"The index {location!r} does not name its model. Pass the model.")
-        noted = IndexModel(location, model or facts.model, processor, facts.fingerprint, facts.model, device)
+        noted = IndexModel(location, named, processor, facts.fingerprint, facts.model, device)
         if model is not None:
             noted.load()
         return cls(tables, noted)
@@ -109,7 +110,7 @@ class SoundIndex:
         plan = plan_windows(loaded, processor, window_s, hop_s)
         facts = IndexFacts(
             model=model.name or None,
-            fingerprint=model.fingerprint,
+            fingerprint=model.fingerprint or "",
             projection_dim=loaded.config.projection_dim,
             languages=list(languages_of(model.name)),
             window_s=plan.window_s,
@@ -126,7 +127,7 @@ class SoundIndex:
     def add(
         self,
         sounds: Any,
-        columns: str | PathLike | None = None,
+        columns: str | PathLike[str] | None = None,
         batch_size: int = 16,
         num_workers: int | None = None,
         pad_short: bool = False,
@@ -192,7 +193,7 @@ class SoundIndex:
             told_by_main(lambda: nearest.refresh(self.tables))
         return summary
 
-    def _add(self, sounds: Any, columns: str | PathLike | None, options: EncodeOptions) -> IndexSummary:
+    def _add(self, sounds: Any, columns: str | PathLike[str] | None, options: EncodeOptions) -> IndexSummary:
         """Add what is no folder of sounds."""
         if is_store(sounds):
             return add_store(self.tables, self.model.load, sounds, columns, options.progress)

@@ -118,9 +118,9 @@ def add_folder(
     tables: IndexTables,
     load: LoadModel,
     plan: WindowPlan,
-    folder: str | PathLike,
+    folder: str | PathLike[str],
     options: EncodeOptions,
-    columns: str | PathLike | None = None,
+    columns: str | PathLike[str] | None = None,
     write: WriteFiles | None = None,
     growing: Collection[str] = (),
 ) -> IndexSummary:
@@ -162,9 +162,9 @@ def add_folder(
 def _begin(
     tables: IndexTables,
     plan: WindowPlan,
-    folder: str | PathLike,
+    folder: str | PathLike[str],
     options: EncodeOptions,
-    columns: str | PathLike | None,
+    columns: str | PathLike[str] | None,
     growing: Collection[str],
     stack: ExitStack,
 ) -> FolderWork:

@@ -4,7 +4,7 @@ import hashlib
 import os
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass, replace
 from datetime import date
 from itertools import chain
@@ -66,7 +66,7 @@ def add_rows(
     began = time.perf_counter()
     summary = IndexSummary()
     failures: dict[str, Failure] = {}
-    total = len(rows) if hasattr(rows, "__len__") else None
+    total = len(rows) if isinstance(rows, Sized) else None
     with tables.writing(), tqdm(total=total, desc="rows", disable=not options.progress) as bar:
         known = _Known(tables)
         new = known.new_rows(_undecoded(rows), failures, options.on_error == "raise", bar)
@@ -217,17 +217,18 @@ def _plain(value: Any) -> Any:
 def _undecoded(rows: Any) -> Iterable[Any]:
     """The rows. The sounds of a data set are not decoded, because that is done where they are encoded."""
     features = getattr(rows, "features", None)
+    found: Iterable[Any] = rows
     if not features or "audio" not in features:
-        return rows  # type: ignore[no-any-return]
+        return found
     import datasets
 
     from modeling_atri.corpora.sources.audio_column import holds_audio, undecoded
 
     if isinstance(rows, datasets.Dataset) and holds_audio(features["audio"]):
-        return undecoded(rows, "audio")
-    if isinstance(features["audio"], datasets.Audio):
-        return rows.cast_column("audio", datasets.Audio(decode=False))  # type: ignore[no-any-return]
-    return rows  # type: ignore[no-any-return]
+        found = undecoded(rows, "audio")
+    elif isinstance(features["audio"], datasets.Audio):
+        found = rows.cast_column("audio", datasets.Audio(decode=False))
+    return found
 
 
 def _encoded(

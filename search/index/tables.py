@@ -220,7 +220,7 @@ class IndexTables:
         self._locks = {0: _lock(path)}
 
     @classmethod
-    def open(cls, path: str | PathLike, storage_options: Mapping[str, str] | None = None) -> "IndexTables":
+    def open(cls, path: str | PathLike[str], storage_options: Mapping[str, str] | None = None) -> "IndexTables":
         """Open the tables of an index.
 
         Raises:
@@ -240,7 +240,7 @@ class IndexTables:
             raise ValueError(_damaged(location, error)) from error
 
     @classmethod
-    def exist(cls, path: str | PathLike, storage_options: Mapping[str, str] | None = None) -> bool:
+    def exist(cls, path: str | PathLike[str], storage_options: Mapping[str, str] | None = None) -> bool:
         """Whether there is an index at `path`.
 
         Raises:
@@ -253,7 +253,7 @@ class IndexTables:
         return _read_facts(_connect(location, storage_options), location) is not None
 
     @classmethod
-    def check_new(cls, path: str | PathLike) -> str:
+    def check_new(cls, path: str | PathLike[str]) -> str:
         """Raise a ValueError if `path` is a file or a folder with other files; return it as an absolute path."""
         location = location_of(path)
         _check_place(location)
@@ -263,7 +263,7 @@ class IndexTables:
 
     @classmethod
     def create(
-        cls, path: str | PathLike, facts: IndexFacts, storage_options: Mapping[str, str] | None = None
+        cls, path: str | PathLike[str], facts: IndexFacts, storage_options: Mapping[str, str] | None = None
     ) -> "IndexTables":
         """Make the tables of a new index. It exists once its facts are written, which is the last step.
 
@@ -396,7 +396,7 @@ class IndexTables:
             places.setdefault(SoundKey(*key), []).append(place)
         pairs = [(transfer, place) for transfer in transfers for place in places.get(transfer.source, ())]
         numbers = [name.rpartition("#")[2] for name in rows["id"].to_pylist()]
-        changed = {
+        changed: dict[str, list[Any]] = {
             "id": [_row_id(transfer.target, numbers[place]) for transfer, place in pairs],
             "folder": [transfer.target.folder for transfer, _ in pairs],
             "path": [transfer.target.path for transfer, _ in pairs],
@@ -522,7 +522,7 @@ class IndexTables:
                 self.windows.alter_columns({"path": wider, "rename": wider.removesuffix(_WIDER)})
 
 
-def location_of(path: str | PathLike) -> str:
+def location_of(path: str | PathLike[str]) -> str:
     """A path as an index is opened with: an address as it is, a local path absolutely."""
     text = os.fspath(path)
     if not isinstance(text, str) or not text:
