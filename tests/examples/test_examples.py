@@ -66,8 +66,8 @@ def test_search_folder_names_the_sounds_in_order_of_their_scores(run, model_fold
         encode_audio(model, processor, [sounds / name for name in NAMES])
         @ encode_text(model, processor, "un chien aboie", "fr")[0]
     )
-    expected = [f"{scores[place]:.3f}  {NAMES[place]}" for place in np.argsort(-scores)]
-    for _ in range(2):  # the second time from the embeddings on disk
+    expected = [f"{scores[place]:.3f}  {NAMES[place]}  0.0 to 0.5 s" for place in np.argsort(-scores)]
+    for _ in range(2):  # the second time from the index on disk
         run("search_folder.py", model_folder, sounds, "un chien aboie", "--language", "fr")
         left_out, *lines = capsys.readouterr().out.splitlines()
         assert left_out.startswith("left out: broken.wav: ")
