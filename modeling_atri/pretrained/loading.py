@@ -23,8 +23,7 @@ def load_model(path: str, trust_remote_code: bool = False) -> "tuple[AtriModel, 
     """
     import torch
 
-    from ..modeling_atri import AtriModel
-    from ..processing_atri import AtriProcessor
+    from modeling_atri import AtriModel, AtriProcessor  # of the package, which also registers the Auto classes
 
     is_folder = os.path.isdir(check_source(path))
     if is_folder:

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -122,3 +124,13 @@ def test_a_model_that_is_right_but_cannot_be_used_here(folder, kind, monkeypatch
     monkeypatch.setattr(AtriModel, "from_pretrained", from_pretrained)
     with pytest.raises(kind, match="not here"):
         load_model("quickstart")
+
+
+@pytest.mark.heavy
+def test_a_fresh_process_loads_a_saved_folder_without_asking(saved):
+    # The classes of this package are registered only where its names are imported from the package.
+    code = "import sys; from modeling_atri.pretrained.loading import load_model; load_model(sys.argv[1])"
+    run = subprocess.run(
+        [sys.executable, "-c", code, str(saved)], stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
