@@ -2,10 +2,12 @@
 
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tqdm.auto import tqdm
@@ -184,13 +186,19 @@ def _begin(
         num_moved=changes.num_moved,
         num_dropped=len(changes.gone),
         num_updated=_update_columns(tables, root, side, changes.replaced) if side.files else 0,
-        other_files=dict(search.other_files),
+        other_files=_passed_over(search.other_files, side.files),
         notes=side.notes,
     )
     files = {path: search.sounds[path] for path in changes.to_encode}
     failures = {path: Failure(reason) for path, reason in search.problems.items()}
     values = {path: side.of(path) for path in files}
     return FolderWork(root, files, values, changes.replaced, failures, summary)
+
+
+def _passed_over(other_files: Counter[str], side_files: Iterable[str]) -> dict[str, int]:
+    """The number of files that are neither sounds nor side files, by suffix."""
+    below = [path for path in map(Path, side_files) if not path.is_absolute()]
+    return dict(other_files - Counter(path.suffix.lower() for path in below))
 
 
 def _move_and_drop(tables: IndexTables, changes: FolderChanges) -> None:

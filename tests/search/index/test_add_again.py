@@ -170,8 +170,10 @@ def test_side_files_give_columns_that_follow_them(folder, index, encoded):
         {"file_name": "a.wav", "tags": ["rain", "dog"], "year": 2001, "at": "2024-05-01T12:00:00+02:00"},
         {"file_name": "b/c.wav", "year": 2002, "loud": True, "path": "its own"},
     )
+    (folder / "notes.txt").touch()
     summary = index.add(folder)
     assert (summary.num_encoded, summary.num_updated) == (4, 0)
+    assert summary.other_files == {".txt": 1}
     assert summary.notes == ["The column `path` of metadata.jsonl is indexed as `metadata_path`."]
     assert columns("tags", "year", "at", "loud", "metadata_path") == {
         "a.wav": (["rain", "dog"], 2001, datetime(2024, 5, 1, 10, tzinfo=UTC), None, None),
