@@ -43,9 +43,12 @@ def page_app(
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     add_routes(app, files)
     assets = resources.files("modeling_atri.search.page") / "assets"
+    blocks = build_page(index, files)
+    # Only then does Gradio refuse files that were not uploaded. `launch` sets it, but `mount_gradio_app` does not.
+    blocks.has_launched = True
     mounted: FastAPI = gradio.mount_gradio_app(
         app,
-        build_page(index, files),
+        blocks,
         path="/",
         max_file_size=f"{max(1, round(1000 * max_upload_mb))}kb",
         footer_links=["api"],

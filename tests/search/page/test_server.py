@@ -100,9 +100,14 @@ def test_an_upload_that_is_no_sound_is_a_sentence_without_its_place(api, tmp_pat
 
 
 def test_a_file_of_the_server_cannot_be_named_as_an_upload(api):
-    secret = str(api.folder / "sounds" / HEARD)
-    with pytest.raises(gradio_client.exceptions.AppError):
-        api.search(sound={"path": secret, "meta": {"_type": "gradio.FileData"}})
+    """By HTTP, because a client of Gradio on the same machine would upload the file."""
+    import httpx
+
+    secret = {"path": str(api.folder / "sounds" / HEARD), "meta": {"_type": "gradio.FileData"}}
+    call = f"{api.url}/gradio_api/call/search"
+    event = httpx.post(call, json={"data": ["", "", "", secret, "file", 10, {}]}).json()["event_id"]
+    answer = httpx.get(f"{call}/{event}", timeout=60).text
+    assert "event: error" in answer and "was not uploaded" in answer
 
 
 def test_an_upload_that_is_too_large_is_refused(api, tmp_path):
