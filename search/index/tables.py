@@ -218,6 +218,7 @@ class IndexTables:
         self._failures = database.open_table(FAILURES)
         self._facts = database.open_table(FACTS)
         self._locks = {0: _lock(path)}
+        self._made_of = _files_of_facts(path)
 
     @classmethod
     def open(cls, path: str | PathLike[str], storage_options: Mapping[str, str] | None = None) -> "IndexTables":
@@ -297,8 +298,22 @@ class IndexTables:
 
         Raises:
             IndexInUseError: another process is writing.
+            ValueError: the index is not the one that was opened, see `check_present`.
         """
+        self.check_present()
         return self._locks.setdefault(rank, _lock(self.path, rank))
+
+    def check_present(self) -> None:
+        """Check that the index at this path is still the one that was opened. On object storage, nothing is checked.
+
+        Raises:
+            ValueError: it was deleted, or another index was made in its place. What was read of it is wrong then.
+        """
+        if self._made_of and self._made_of.isdisjoint(_files_of_facts(self.path)):
+            raise ValueError(
+                f"The index {self.path!r} was deleted or made anew since it was opened. Open it again, or restart the "
+                "page or the command that uses it."
+            )
 
     def note_model(self, name: str) -> None:
         """Note another place of the model."""
@@ -606,6 +621,14 @@ def _read_facts(database: Any, location: str) -> IndexFacts | None:
             f"knows {FORM}). Run `pip install --upgrade modeling_atri`."
         )
     return IndexFacts(**values)
+
+
+def _files_of_facts(location: str) -> frozenset[str]:
+    """The files that hold the facts of a local index, whose names no other index has; none if there is no index."""
+    try:
+        return frozenset(os.listdir(Path(location, f"{FACTS}.lance", "data")))
+    except OSError:
+        return frozenset()
 
 
 def _check_place(location: str) -> None:

@@ -1,6 +1,7 @@
 """Filters of the page: what can be chosen for each column of an index, and the condition of SQL that it means."""
 
 import math
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,6 +9,8 @@ from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from modeling_atri.bounds import is_number
 
 from ..index.tables import OF_FILES, IndexTables, all_of, column, quoted
 
@@ -153,8 +156,7 @@ def _pair(item: Filter, value: Any) -> tuple[float | None, float | None]:
     if not isinstance(value, (list, tuple)) or len(value) != 2:
         raise ValueError(f"The filter for {item.column!r} takes the least and the greatest number, got {value!r}.")
     for number in value:
-        is_number = isinstance(number, (int, float)) and not isinstance(number, bool) and math.isfinite(number)
-        if number is not None and not is_number:
+        if number is not None and not (is_number(number) and abs(number) <= sys.float_info.max):
             raise ValueError(f"The filter for {item.column!r} takes two numbers, got {value!r}.")
     least, greatest = value
     if least is not None and greatest is not None and least > greatest:

@@ -27,6 +27,7 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 _MIB = 1 << 20
+_MAX_DIGITS = 18  # of a number in the header `Range`
 _PICTURES_AT_ONCE = 2  # more would slow down the search
 
 
@@ -154,7 +155,9 @@ def _range_of(asked: str, length: int) -> tuple[int, int] | None:
     unit, _, span = asked.partition("=")
     first, dash, last = (part.strip() for part in span.partition("-"))
     numbers = [part for part in (first, last) if part]
-    if unit.strip().lower() != "bytes" or not dash or not numbers or not all(part.isdecimal() for part in numbers):
+    if unit.strip().lower() != "bytes" or not dash or not numbers:
+        return None
+    if not all(part.isdecimal() and len(part) <= _MAX_DIGITS for part in numbers):
         return None
     if not first:
         return max(0, length - int(last)), length if int(last) else 0

@@ -47,8 +47,13 @@ class Kept:
     _lock: Lock = field(default_factory=Lock)
 
     def state(self) -> State:
-        """The state of the tables now."""
+        """The state of the tables now.
+
+        Raises:
+            ValueError: the index was deleted or made anew, see `IndexTables.check_present`.
+        """
         tables = self.tables
+        tables.check_present()
         version = (tables.windows.version, tables.notes.version)
         with self._lock:
             if self._state is None or self._state.version != version:

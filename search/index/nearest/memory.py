@@ -1,6 +1,6 @@
 """The vectors of an index in memory, and those that score best with a question."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any
@@ -62,10 +62,11 @@ class StoredVectors:
         """Memory that the vectors and the other columns take."""
         return sum(block.vectors.nbytes + block.columns.nbytes for _, block in self._blocks.values())
 
-    def release(self) -> None:
-        """Free the memory."""
+    def release_others(self, kinds: Collection[str]) -> None:
+        """Free the memory of all rows but those of some kinds."""
         with self._lock:
-            self._blocks.clear()
+            for kind in self._blocks.keys() - set(kinds):
+                del self._blocks[kind]
 
 
 def best_rows(

@@ -8,7 +8,7 @@ import pyarrow as pa
 from modeling_atri.top_k_atri import check_top_k
 
 from ..tables import VECTOR, IndexTables, all_of
-from .kept import kept
+from .kept import State, kept
 from .memory import KINDS, best_rows, exact_scores, row_ids, vector_values
 
 
@@ -40,7 +40,7 @@ def search(
 
     Raises:
         ValueError: `where` is no condition on the columns; the vectors have another width than those of the index; or
-            the vector index is asked for and there is none.
+            the vector index is asked for and there is none; or the index was deleted or made anew since it was opened.
     """
     vectors = _questions(tables, vectors)
     check_top_k(k)
@@ -48,21 +48,22 @@ def search(
         raise ValueError(f'`by` must be "file" or "moment", got {by!r}.')
     of_tables = kept(tables)
     state = of_tables.state()
-    num_rows, index = state.num_rows(by), state.index
+    num_rows, index, dim = state.num_rows(by), state.index, tables.facts.projection_dim
     if exact is False and index is None:
         raise ValueError(
             f"`exact=False` asks for a vector index, and the index {tables.path!r} has none. It is built "
             f"for more than {EXACT_ROWS:,} rows when sounds are added, or by `optimize`; there are {num_rows:,} to "
             "compare with. Leave `exact` out."
         )
-    is_exact = exact if exact is not None else num_rows <= EXACT_ROWS or index is None
+    is_exact = exact if exact is not None else _compares_all(state, by)
     condition = all_of(state.filter(by), where)
-    if is_exact and num_rows * vectors.shape[1] * 4 <= MEMORY_BYTES:
+    if is_exact and _fits(state, by, dim):
         with tables.explaining(where):
             allowed = None if where is None else row_ids(tables.windows, condition)
         blocks = of_tables.vectors.blocks(by)
         return [_best(rows.to_pylist(), k) for rows in best_rows(blocks, vectors, k, allowed)]
-    of_tables.vectors.release()
+    in_memory = [of for of in KINDS if _compares_all(state, of) and _fits(state, of, dim)]
+    of_tables.vectors.release_others([kind for of in in_memory for kind in KINDS[of]])
     with tables.explaining(where):
         num_matching = num_rows if where is None else tables.windows.count_rows(condition)
         # The nearest of a few rows lie anywhere in the vector index.
@@ -70,6 +71,16 @@ def search(
         if is_exact or index is None:
             return [_rows(flat_search(tables, vector, k, condition), vector, k) for vector in vectors]
         return [_rows(index.search(vector, k, by, condition, num_matching, num_rows), vector, k) for vector in vectors]
+
+
+def _compares_all(state: State, by: str) -> bool:
+    """Whether a search compares with all rows by default."""
+    return state.index is None or state.num_rows(by) <= EXACT_ROWS
+
+
+def _fits(state: State, by: str, dim: int) -> bool:
+    """Whether the vectors that a search reads may be kept in memory."""
+    return state.num_rows(by) * dim * np.dtype(np.float32).itemsize <= MEMORY_BYTES
 
 
 def flat_search(tables: IndexTables, vector: np.ndarray, k: int, condition: str | None) -> pa.Table:

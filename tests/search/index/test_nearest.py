@@ -1,5 +1,6 @@
 """The nearest rows of an index: exact search in memory and from storage, and the vector index."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -122,6 +123,30 @@ def test_rows_of_equal_vectors_come_in_the_order_of_their_ids(tmp_path):
     tables = make_tables(tmp_path / "index", same[::-1])
     found = nearest.search(tables, unit(np.ones((1, DIM))), 3)[0]
     assert [row["number"] for row in found] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("is_made_anew", [True, False])
+def test_an_index_that_was_deleted_or_made_anew_gives_no_old_answers(tmp_path, is_made_anew):
+    tables = make_tables(tmp_path / "index", sounds(range(5)))
+    assert nearest.search(tables, QUESTIONS[:1], 5)[0]
+    shutil.rmtree(tmp_path / "index")
+    if is_made_anew:
+        make_tables(tmp_path / "index", sounds(range(5, 10), 1))  # as many rows and commits
+    with pytest.raises(ValueError, match="deleted or made anew since it was opened. Open it again"):
+        nearest.search(tables, QUESTIONS[:1], 5)
+    with pytest.raises(ValueError, match="made anew"):
+        tables.writing()
+
+
+def test_a_search_of_moments_leaves_the_vectors_of_files_in_memory(mixed, monkeypatch):
+    nearest.search(mixed, QUESTIONS[:1], 5, "file")
+    blocks = kept(mixed).vectors.blocks("file")
+    monkeypatch.setattr(searching, "MEMORY_BYTES", 4 * DIM * 80)  # the 80 files, and not the 120 windows
+    nearest.search(mixed, QUESTIONS[:1], 5, "moment")
+    assert all(now is before for now, before in zip(kept(mixed).vectors.blocks("file"), blocks, strict=True))
+    monkeypatch.setattr(searching, "MEMORY_BYTES", 0)
+    nearest.search(mixed, QUESTIONS[:1], 5, "moment")
+    assert kept(mixed).vectors.num_bytes == 0
 
 
 def test_changes_of_the_table_are_seen_and_only_new_vectors_are_read(tmp_path, monkeypatch):
