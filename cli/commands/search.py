@@ -12,7 +12,7 @@ from modeling_atri.bounds import Bounds, PositiveCount, check_options, option
 from ..loading import check_device
 from ..options import parse_options
 from ..outputs import check_output_file, check_output_folder
-from ..wide_text import fitting_table
+from ..wide_text import cut_to, fitting_table
 
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ _SHOWN = {
     *("index", "query", "language", "top_k", "where", "without", "like", "by", "moments_per_file", "ask"),
     *("json", "m3u", "export"),
 }
+_MAX_CELL = 40  # columns of the terminal that a value of a column of the index takes
 
 
 @dataclass
@@ -79,7 +80,7 @@ class SearchArguments:
         "The same question in several languages, each as LANGUAGE=TEXT, in place of QUERY. Shows what each finds, and "
         "whether they agree.",
     )
-    json: bool = option(False, "Print JSON instead of a table.")
+    json: bool = option(False, "Print JSON instead of a table, with the values of all columns.")
     m3u: str | None = option(None, "Also write the hits to this playlist; players such as VLC start at the moment.")
     relative: bool = option(False, "Write paths relative to the playlist, instead of absolute ones.")
     export: str | None = option(
@@ -194,7 +195,10 @@ def language_line(code: str) -> str:
 
 
 def hits_table(hits: Sequence["Hit"], by: str, width: int | None = None) -> str:
-    """A table with one row for each hit, and as many columns of the index as fit into a width of characters."""
+    """A table with one row for each hit, and as many columns of the index as fit into a width of characters.
+
+    Long values are cut, and columns of nested values (JSON objects and lists of them) are left out. `--json` has all.
+    """
     from modeling_atri.search.exports import clock_time
 
     is_moment = by == "moment"
@@ -204,17 +208,43 @@ def hits_table(hits: Sequence["Hit"], by: str, width: int | None = None) -> str:
             str(rank),
             f"{hit.score:.3f}",
             f"{clock_time(hit.start_s)}-{clock_time(hit.end_s)}" if is_moment else clock_time(hit.duration_s),
-            hit.path,
+            " ".join(hit.path.splitlines()),
         ]
         for rank, hit in enumerate(hits, 1)
     ]
-    more = list(hits[0].metadata) if hits else []
-    cells = [["" if hit.metadata[name] is None else str(hit.metadata[name]) for name in more] for hit in hits]
+    names = list(hits[0].metadata) if hits else []
+    more = [name for name in names if not _are_nested([hit.metadata[name] for hit in hits])]
+    cells = [[_cell(hit.metadata[name]) for name in more] for hit in hits]
     return fitting_table(header + more, [row + extra for row, extra in zip(rows, cells, strict=True)], ">>><", width)
 
 
+def _are_nested(values: Sequence[Any]) -> bool:
+    """Whether the values of a column, or the items of its lists, are JSON texts of objects or lists."""
+    lists = (value if isinstance(value, list) else [value] for value in values if value is not None)
+    items = [item for items in lists for item in items]
+    return bool(items) and all(isinstance(item, str) and _is_nested(item) for item in items)
+
+
+def _is_nested(text: str) -> bool:
+    if not text.startswith(("{", "[")):
+        return False
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _cell(value: Any) -> str:
+    """A value in one line of at most `_MAX_CELL` columns."""
+    if value is None:
+        return ""
+    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return cut_to(" ".join(text.split()), _MAX_CELL)
+
+
 def _width() -> int | None:
-    """The width of the terminal; None if the output goes elsewhere, where nothing is cut."""
+    """The width of the terminal; None if the output goes elsewhere, where a line may have any length."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 

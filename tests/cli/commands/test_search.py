@@ -143,3 +143,19 @@ def test_a_table_for_a_narrow_terminal_shows_fewer_columns():
         "   1  0.500  1:01-1:11  a.wav  a long name of a place",
     ]
     assert hits_table(hits, "moment", 45).splitlines()[0] == "rank  score     moment  path   place"
+
+
+@pytest.mark.parametrize("width", [None, 200])
+def test_a_table_cuts_long_values_and_leaves_out_nested_ones(width):
+    values = [
+        {"note": "rain " * 30, "sources": '[{"start": 0}]', "parts": ['{"a": 1}'], "tags": ["a", "b"], "q": "[sic]"},
+        {"note": None, "sources": "[]", "parts": [], "tags": None, "q": None},
+        {"note": "two\nlines", "sources": None, "parts": None, "tags": [], "q": None},
+    ]
+    hits = [Hit(f"{number}\n.wav", 0.0, 5.0, 0.5, metadata, 5.0) for number, metadata in enumerate(values)]
+    assert hits_table(hits, "file", width).splitlines() == [
+        f"rank  score  length  path    {'note':<40}  tags  q",
+        f"   1  0.500    0:05  0 .wav  {'rain ' * 7}rain…  a, b  [sic]",
+        "   2  0.500    0:05  1 .wav",
+        "   3  0.500    0:05  2 .wav  two lines",
+    ]
