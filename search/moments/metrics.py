@@ -86,7 +86,8 @@ def interval_ious(first: ArrayLike, second: ArrayLike) -> Floats:
     a, b = np.asarray(first, float).reshape(-1, 1, 2), np.asarray(second, float).reshape(1, -1, 2)
     shared = np.clip(np.minimum(a[..., 1], b[..., 1]) - np.maximum(a[..., 0], b[..., 0]), 0, None)
     union = (a[..., 1] - a[..., 0]) + (b[..., 1] - b[..., 0]) - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=shared > 0)
+    ious: Floats = np.divide(shared, union, out=np.zeros_like(shared), where=shared > 0)
+    return ious
 
 
 def _best_first(predicted: ArrayLike, query: int) -> Floats:
