@@ -9,11 +9,12 @@ from modeling_atri.top_k_atri import check_top_k
 
 from ..tables import VECTOR, IndexTables, all_of
 from .kept import State, kept
-from .memory import KINDS, best_rows, exact_scores, row_ids, vector_values
+from .memory import KINDS, ROUNDING, best_rows, exact_scores, row_ids, vector_values
 
 
 EXACT_ROWS = 50_000  # up to this number of rows, a question is compared with all of them
 MEMORY_BYTES = 2**30  # vectors that are kept in memory for exact search; more of them are read for each question
+_MORE_ROWS = 10  # that are read beyond those that are wanted, because their scores may be equal
 
 
 def search(
@@ -84,10 +85,19 @@ def _fits(state: State, by: str, dim: int) -> bool:
 
 
 def flat_search(tables: IndexTables, vector: np.ndarray, k: int, condition: str | None) -> pa.Table:
-    """The nearest rows among all that meet a condition, which are read from storage, without the vector index."""
+    """The rows that may be among the k nearest of all that meet a condition, without the vector index.
+
+    The rows are read from storage. Those that are as near as the k-th, as far as float32 can tell, are returned too.
+    """
     query = tables.windows.search(vector, vector_column_name=VECTOR).distance_type("dot").bypass_vector_index()
     query = query if condition is None else query.where(condition, prefilter=True)
-    return query.limit(k).to_arrow()
+    number = k + _MORE_ROWS
+    while True:
+        found = query.limit(number).to_arrow()
+        distances = found["_distance"].to_numpy()
+        if len(found) < number or distances[-1] > distances[k - 1] + ROUNDING:
+            return found
+        number *= 4
 
 
 def _questions(tables: IndexTables, vectors: np.ndarray) -> np.ndarray:

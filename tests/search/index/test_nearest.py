@@ -118,6 +118,7 @@ def test_the_same_scores_whatever_is_searched_with(mixed, monkeypatch):
     assert nearest.search(mixed, QUESTIONS, 5) == together
 
 
+@pytest.mark.usefixtures("exact_way")
 def test_rows_of_equal_vectors_come_in_the_order_of_their_ids(tmp_path):
     same = [replace(sound, whole=unit(np.ones(DIM))) for sound in sounds(range(40))]
     tables = make_tables(tmp_path / "index", same[::-1])
