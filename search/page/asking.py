@@ -94,10 +94,12 @@ def checked_text(text: Any) -> str:
     """
     if not isinstance(text, str):
         raise ValueError(f"A question is a text, got {text!r}.")
-    text = text.strip()
-    if len(text) > MAX_QUERY:
-        raise ValueError(f"A question has at most {MAX_QUERY} characters, and this one has {len(text)}. Shorten it.")
-    return text
+    stripped: str = text.strip()
+    if len(stripped) > MAX_QUERY:
+        raise ValueError(
+            f"A question has at most {MAX_QUERY} characters, and this one has {len(stripped)}. Shorten it."
+        )
+    return stripped
 
 
 def page_languages(index: "SoundIndex") -> list[str]:

@@ -70,16 +70,16 @@ def build_page(index: "SoundIndex", files: SoundFiles | None = None) -> "gradio.
     Raises:
         ImportError: Gradio is not installed.
     """
-    gradio = import_gradio()
+    library = import_gradio()
     files = files or SoundFiles(index, ShownSounds())
     filters = IndexFilters(index.tables)
     languages = page_languages(index)
     desk = _Desk(index, files, filters)
-    with gradio.Blocks(title="Search sounds", analytics_enabled=False, delete_cache=(3600, 3600)) as blocks:
-        parts = _lay_out(gradio, languages, filters.now()[:_MAX_FILTERS])
-        _connect(gradio, blocks, parts, desk, len(languages))
-        _add_agreement(gradio, parallel_questions(languages), desk)
-        _add_api(gradio, desk)
+    with library.Blocks(title="Search sounds", analytics_enabled=False, delete_cache=(3600, 3600)) as blocks:
+        parts = _lay_out(library, languages, filters.now()[:_MAX_FILTERS])
+        _connect(library, blocks, parts, desk, len(languages))
+        _add_agreement(library, parallel_questions(languages), desk)
+        _add_api(library, desk)
     page: gradio.Blocks = blocks
     return page
 

@@ -55,7 +55,9 @@ def _mel_power(file: Path) -> np.ndarray:
         before = np.zeros(_FRAME // 2, np.float32)  # with it, a frame starts where its center is in the sound
         frames = _frames_at(chain([before], sound.mono_blocks()), centers)
         spectra = np.abs(np.fft.rfft(frames * np.hanning(_FRAME).astype(np.float32), axis=1)) ** 2
-        return (spectra @ _filters(sound.samplerate)).reshape(WIDTH, frames_a_column, HEIGHT).mean(1)
+        bands: np.ndarray = (spectra @ _filters(sound.samplerate)).reshape(WIDTH, frames_a_column, HEIGHT)
+    mean: np.ndarray = bands.mean(1)
+    return mean
 
 
 def _frames_at(blocks: Iterable[np.ndarray], starts: np.ndarray) -> np.ndarray:
