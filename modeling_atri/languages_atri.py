@@ -278,7 +278,7 @@ zza_Latn - Zaza
 
 def _read_table(entries: Iterable[str]) -> dict[str, Language]:
     fields = (entry.split(maxsplit=2) for entry in entries)
-    return {code: Language(code, iso_639_1.replace("-", ""), name) for code, iso_639_1, name in fields}
+    return {code: Language(code, iso_639_1.replace("-", ""), name.strip()) for code, iso_639_1, name in fields}
 
 
 # All 202 languages of FLORES-200 by code, in alphabetical order.

@@ -114,6 +114,10 @@ def _checked_text(name: str, text: Any) -> str:
         raise ValueError(f"The {name} must be a text, got {text!r} ({type(text).__name__}).")
     if not text.strip():
         raise ValueError(f"The {name} is empty. Write what is to be heard, such as 'a dog barks'.")
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # a command line that is not UTF-8
+        raise ValueError(f"The {name} {text!r} is not Unicode text. Write it in UTF-8.") from None
     return text
 
 

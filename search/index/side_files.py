@@ -196,8 +196,8 @@ class _SideFile:
         self.num_unmatched = len(unmatched)
         if self._is_named and not matched:
             raise ValueError(
-                f"No row of {self.name!r} names a sound below {str(self._root)!r}. {' '.join(self.notes)} Name sounds "
-                f"relative to that folder or to the file, in a column `{NAME_COLUMNS[0]}`."
+                f"{' '.join([f'No row of {self.name!r} names a sound below {str(self._root)!r}.', *self.notes])} Name "
+                f"sounds relative to that folder or to the file, in a column `{NAME_COLUMNS[0]}`."
             )
         return matched
 

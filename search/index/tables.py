@@ -229,7 +229,7 @@ class IndexTables:
         """
         location = location_of(path)
         _check_place(location)
-        if not is_address(location) and not os.path.isdir(location):  # LanceDB would make it
+        if _has_no_facts(location):
             raise ValueError(_no_index(location))
         database = _connect(location, storage_options)
         facts = _read_facts(database, location)
@@ -249,7 +249,7 @@ class IndexTables:
         """
         location = location_of(path)
         _check_place(location)
-        if not is_address(location) and not os.path.isdir(location):
+        if _has_no_facts(location):
             return False
         return _read_facts(_connect(location, storage_options), location) is not None
 
@@ -380,6 +380,12 @@ class IndexTables:
                 name = unknown[1].strip('"`')
                 near = get_close_matches(name, shown, n=1)
                 reason = f"there is no column {name!r}" + (f". Did you mean {near[0]!r}?" if near else "")
+            elif "literal of type 'Date32'" in reason:
+                reason += ". Write a day as date '2024-05-01'"
+            elif "literal of type 'Timestamp" in reason:
+                reason += ". Write a time as timestamp '2024-05-01 12:00:00'"
+            elif "literal of type 'List(" in reason:
+                reason += ". Ask what a list holds with array_has(column, 'text')"
             raise ValueError(
                 f"The filter {where!r} cannot be used: {reason.rstrip('.?')}{'?' if reason.endswith('?') else '.'} It "
                 "is a condition of SQL on the columns "
@@ -629,6 +635,14 @@ def _files_of_facts(location: str) -> frozenset[str]:
         return frozenset(os.listdir(Path(location, f"{FACTS}.lance", "data")))
     except OSError:
         return frozenset()
+
+
+def _has_no_facts(location: str) -> bool:
+    """Whether a folder on this machine cannot be an index, so that LanceDB need not read it.
+
+    LanceDB makes a folder that is missing, and cannot list one with a file whose name holds a line break.
+    """
+    return not is_address(location) and not os.path.isdir(os.path.join(location, f"{FACTS}.lance"))
 
 
 def _check_place(location: str) -> None:

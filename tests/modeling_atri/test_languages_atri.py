@@ -157,6 +157,10 @@ def test_unknown_language_names_the_near_ones(name, expected):
     assert "languages_atri.LANGUAGES" in str(error.value)
 
 
+def test_names_are_in_one_line():
+    assert all(find_language(code).name == find_language(code).name.strip() for code in [*LANGUAGES, "zza_Latn"])
+
+
 def test_unknown_language_without_near_ones_names_those_of_atri():
     with pytest.raises(ValueError, match="eng_Latn, fra_Latn"):
         resolve_language("qqqqqqqqqq")

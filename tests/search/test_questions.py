@@ -93,6 +93,7 @@ def test_what_is_absent_may_go_with_a_sound_alone(sound):
         (("",), {}, "question is empty"),
         (("  \n",), {}, "question is empty"),
         (("dog",), {"without": " "}, "`without` is empty"),
+        (("caf\udce9",), {}, r"question 'caf\\udce9' is not Unicode text"),
         ((5,), {}, "must be a text"),
         (("dog", "xx"), {}, "Unknown language 'xx'"),
         (("dog",), {"like": "gone.wav", "like_weight": 1.5}, "like_weight"),

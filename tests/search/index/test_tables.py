@@ -244,6 +244,25 @@ def test_what_is_no_index(tmp_path, tables):
     assert [IndexTables.exist(tmp_path / name) for name in ("other", "indx", "index")] == [False, False, True]
     with pytest.raises(ValueError, match="is a file"):
         IndexTables.exist(tmp_path / "file")
+    (tmp_path / "other" / "two\nlines.wav").touch()  # LanceDB refuses to list such a folder
+    assert not IndexTables.exist(tmp_path / "other")
+    with pytest.raises(ValueError, match="The folder .* is no index"):
+        IndexTables.open(tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    "kind, advice",
+    [
+        (pa.date32(), "Write a day as date '2024-05-01'"),
+        (pa.timestamp("us"), "Write a time as timestamp '2024-05-01 12:00:00'"),
+        (pa.timestamp("us", "UTC"), "Write a time as timestamp '2024-05-01 12:00:00'"),
+        (pa.list_(pa.string()), r"array_has\(column, 'text'\)"),
+    ],
+)
+def test_a_text_for_a_column_of_another_type_is_explained(tables, kind, advice):
+    tables.ensure_columns({"place": kind})
+    with pytest.raises(ValueError, match=advice):
+        tables.rows("place = '2024-05-01 x'", ["path"])
 
 
 def test_an_index_that_was_not_finished_is_made_again(tmp_path, tables):
