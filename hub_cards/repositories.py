@@ -4,13 +4,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 from huggingface_hub import (
     CommitInfo,
     CommitOperationAdd,
     CommitOperationDelete,
     HfApi,
+    ModelInfo,
+    SpaceInfo,
     get_token,
     is_offline_mode,
 )
@@ -104,7 +106,8 @@ class _Push:
         )
         if self.revision is not None and not self.create_pr:
             self.api.create_branch(repo.repo_id, repo_type=self.repo_type, branch=self.revision, exist_ok=True)
-        before = self.api.repo_info(repo.repo_id, repo_type=self.repo_type, revision=self.revision)
+        info = self.api.repo_info(repo.repo_id, repo_type=self.repo_type, revision=self.revision)
+        before = cast(ModelInfo | SpaceInfo, info)
         if self.head is None:
             self.head = before.sha or ""
         there = {sibling.rfilename for sibling in before.siblings or []}

@@ -51,14 +51,14 @@ def existing_path(path: Path) -> Path:
     return parent / min((name for name in names if normalized_name(name) == wanted), default=path.name)
 
 
-def content_digest(file: str | os.PathLike | bytes) -> str:
+def content_digest(file: str | os.PathLike[str] | bytes) -> str:
     """32 hexadecimal digits of the bytes of a file (BLAKE2b), given as its path or as the bytes.
 
     Raises:
         OSError: the file cannot be read.
     """
-    with io.BytesIO(file) if isinstance(file, bytes) else open(file, "rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+    with io.BytesIO(file) if isinstance(file, bytes) else open(file, "rb") as opened:
+        return hashlib.file_digest(opened, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 @contextmanager

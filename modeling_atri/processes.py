@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -31,16 +31,16 @@ def told_by_main(ask: Callable[[], _Told]) -> _Told:
     """Call a function on the main process, and return its result, or raise its error, on all processes."""
     if num_processes() == 1:
         return ask()
-    told = [None, None]
+    told: list[Any] = [None, None]  # the result and the error
     if dist.get_rank() == 0:
         try:
             told = [ask(), None]
         except (ValueError, OSError) as error:
             told = [None, error]
     dist.broadcast_object_list(told)
-    found, error = told
-    if error is not None:
-        raise error
+    if told[1] is not None:
+        raise told[1]
+    found: _Told = told[0]
     return found
 
 

@@ -36,12 +36,12 @@ _FLAGS = ("allow_http", "skip_signature", "virtual_hosted_style_request")
 _FROM_ENVIRONMENT = (*_S3_ARGUMENTS, "default_region", "endpoint", "endpoint_url", "endpoint_url_s3", *_FLAGS)
 
 
-def is_address(place: str | os.PathLike) -> bool:
+def is_address(place: str | os.PathLike[str]) -> bool:
     """Whether a place is an address on object storage, such as `s3://bucket/sounds`, and not a path."""
     return "://" in os.fspath(place)
 
 
-def folder_location(folder: str | os.PathLike) -> str:
+def folder_location(folder: str | os.PathLike[str]) -> str:
     """A folder of sounds as an index notes it: an address without `/` at its end, or an absolute path."""
     place = os.fspath(folder)
     if is_address(place):

@@ -130,7 +130,7 @@ def next_commands(options: QuickstartArguments, has_index: bool) -> list[str]:
     Without an index, two lines before them install what it needs and make it.
     """
     folder, scenes = Path(options.output_dir), options.scene_folders
-    data = ["--train_data", scenes["train"], "--eval_data", scenes["heldout"]]
+    data: list[str | Path] = ["--train_data", scenes["train"], "--eval_data", scenes["heldout"]]
     tuned = folder.with_name(f"{folder.name}-tuned")
     commands: list[list[str | Path | int]] = [
         ["search", folder / INDEX_NAME, "a dog barks"],

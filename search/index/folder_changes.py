@@ -71,7 +71,8 @@ class FolderChanges:
         Files that changed places, or took the place of a file that was moved too, are in one part.
         """
         sources, targets = {move.source for move in self.moves}, {move.target for move in self.moves}
-        linked, free = [], []
+        linked: list[Transfer] = []
+        free: list[Transfer] = []
         for move in self.moves:
             is_linked = move.source != move.target and (move.source in targets or move.target in sources)
             (linked if is_linked else free).append(move)
@@ -139,8 +140,8 @@ def compare_folder(
     gone += replaced
     free = [*gone, *changed, *_missing_elsewhere(stored, folder, sizes)]
     free = sorted(key for key in free if stored[key].content is not None)
-    sizes = {stored[key].size for key in free}
-    to_read = {path: search.sounds[path].path for path in candidates if search.sounds[path].size in sizes}
+    free_sizes = {stored[key].size for key in free}
+    to_read = {path: search.sounds[path].path for path in candidates if search.sounds[path].size in free_sizes}
     changes.contents = _digests(to_read, num_workers, progress)
     sources = _assign({key: stored[key].content for key in free}, folder, changes.contents)
 
@@ -168,11 +169,14 @@ def _compare_times(
     folder = changes.folder
     also_below = {other for other in {key.folder for key in stored} - {"", folder} if _overlap(other, folder)}
     same_file = {posixpath.join(*key): key for key in stored if key.folder in also_below}
-    candidates, replaced, homeless = [], [], []
+    candidates: list[str] = []
+    replaced: list[SoundKey] = []
+    homeless: list[SoundKey] = []
     for path, sound in search.sounds.items():
         here, nowhere = SoundKey(folder, path), SoundKey("", path)
         elsewhere = same_file.get(posixpath.join(folder, path)) if same_file else None
-        known = [key for key in ([here] if here in stored else [nowhere, elsewhere]) if key in stored]
+        others = [key for key in (nowhere, elsewhere) if key is not None and key in stored]
+        known = [here] if here in stored else others
         key = next((key for key in known if stored[key].state == sound[1:]), None)  # of this size and time of change
         if key is None:
             candidates.append(path)
@@ -265,7 +269,8 @@ def _assign(free: Mapping[SoundKey, str | None], folder: str, contents: Mapping[
     )
     found: dict[str, SoundKey] = {}
     for part_of in likeness:
-        used, places = set(found.values()), defaultdict(deque)
+        used = set(found.values())
+        places: dict[tuple[str | None, Any], deque[SoundKey]] = defaultdict(deque)
         for key, content in free.items():
             if key not in used:
                 places[content, part_of(key)].append(key)

@@ -233,7 +233,8 @@ def _projection(facts: IndexFacts, load: LoadModel, store: _Store) -> Callable[[
 
 def _with_length_1(vectors: np.ndarray) -> np.ndarray:
     lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
-    return (vectors / lengths).astype(np.float32)
+    scaled: np.ndarray = (vectors / lengths).astype(np.float32)
+    return scaled
 
 
 def _side_columns(tables: IndexTables, store: _Store, columns: str | PathLike[str] | None) -> SideColumns:

@@ -136,7 +136,7 @@ def space_files(
             title, [model], list(tables.facts.languages), sdk_version=gradio.__version__, app_file="app.py"
         )
         texts = {"README.md": str(card), "app.py": _APP, "requirements.txt": _REQUIREMENTS}
-        yield {name: text.encode() for name, text in texts.items()} | files
+        yield {**{name: text.encode() for name, text in texts.items()}, **files}
 
 
 def _hub_model(tables: IndexTables, model: str | None) -> str:

@@ -90,7 +90,8 @@ class RayEngine:
                 options=replace(options, num_workers=_decoding_threads(share.num_cores), progress=False),
             )
             shared = ray.put(job)
-            model.to(home)
+            moved: Any = model
+            moved.to(home)
             with tqdm(total=len(work.files), desc="files", disable=not options.progress) as bar:
                 paths = iter(work.files)
                 while some := list(islice(paths, _FILES_PER_COMMIT)):
@@ -161,7 +162,7 @@ def _run(
     work: FolderWork,
     paths: Sequence[str],
     result: FolderResult,
-    bar: tqdm,
+    bar: "tqdm[Any]",
 ) -> None:
     """Encode some files with all workers, and commit what they wrote, even if there is an error."""
     from ray.data import ActorPoolStrategy
