@@ -5,14 +5,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
-import pyarrow as pa
 
 from modeling_atri.files import normalized_name
 from modeling_atri.top_k_atri import check_top_k
 
 from .hits import Hit, in_order, moments_of_files
 from .index import nearest
-from .index.tables import OF_FILES, OF_MOMENTS, VECTOR, IndexTables, SoundKey, all_of, of_sounds, quoted
+from .index.tables import OF_FILES, OF_MOMENTS, VECTOR, IndexTables, SoundKey, all_of, of_sounds, quoted, vector_values
 from .questions import Question, unit
 
 
@@ -82,7 +81,7 @@ def _moments(
         if not best_windows:
             return []
         rows = tables.rows(all_of(OF_MOMENTS, of_sounds(best_windows), where))
-        cosines = (_vectors(rows).astype(np.float64) * question.direction[0]).sum(axis=1)
+        cosines = (vector_values(rows[VECTOR]).astype(np.float64) * question.direction[0]).sum(axis=1)
         plain = rows.drop_columns([VECTOR]).to_pylist()
         scored = (row | {"score": float(cosine)} for row, cosine in zip(plain, cosines, strict=True))
         hits = moments_of_files(_hits(scored, tables.columns, factor, offset), moments_per_file)
@@ -128,7 +127,8 @@ def mean_vector(tables: IndexTables) -> np.ndarray:
     places = np.unique(np.linspace(0, num_rows - 1, min(num_rows, _SAMPLE)).astype(int)).tolist()
     if not places:
         return np.zeros(tables.facts.projection_dim, dtype=np.float32)
-    mean: np.ndarray = _vectors(tables.windows.take_offsets(places).select([VECTOR]).to_arrow()).mean(axis=0)
+    sample = tables.windows.take_offsets(places).select([VECTOR]).to_arrow()
+    mean: np.ndarray = vector_values(sample[VECTOR]).mean(axis=0)
     return mean
 
 
@@ -154,7 +154,7 @@ def stored_vector(tables: IndexTables, like: str | os.PathLike[str] | Hit) -> np
         raise ValueError(
             f"Several folders of the index have a sound {name!r}: {folders}. Put its folder before the path."
         )
-    return _vectors(rows)[0] if len(rows) else None
+    return vector_values(rows[VECTOR])[0] if len(rows) else None
 
 
 def _vector_of_hit(tables: IndexTables, hit: Hit) -> np.ndarray | None:
@@ -171,13 +171,7 @@ def _vector_of_hit(tables: IndexTables, hit: Hit) -> np.ndarray | None:
         around = f"start_s <= {middle_s!r} AND end_s >= {middle_s!r}"
         conditions = [all_of(OF_MOMENTS, of_sound, condition) for condition in (inside, around)]
     for condition in conditions:
-        vectors = _vectors(tables.rows(condition, [VECTOR]))
+        vectors = vector_values(tables.rows(condition, [VECTOR])[VECTOR])
         if len(vectors):
             return unit(vectors.mean(axis=0)) if len(vectors) > 1 else vectors[0]
     return None
-
-
-def _vectors(rows: pa.Table) -> np.ndarray:
-    """The vectors of rows, `(len(rows), projection_dim)`, float32."""
-    values: np.ndarray = rows[VECTOR].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    return values.reshape(len(rows), rows.schema.field(VECTOR).type.list_size)

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from ..object_storage import is_address
 from .nearest import SearchFigures, figures
-from .tables import IndexTables
+from .tables import CLIP, WINDOW, IndexTables, quoted
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,10 @@ def stats_of(tables: IndexTables) -> IndexStats:
     facts = tables.facts
     files = tables.files(["folder", "kind", "duration_s"])
     counts = pc.value_counts(files["folder"]).to_pylist()
-    num_clips = pc.sum(pc.equal(files["kind"], "clip")).as_py() or 0
+    num_clips = pc.sum(pc.equal(files["kind"], CLIP)).as_py() or 0
     return IndexStats(
         num_sounds=files.num_rows,
-        num_windows=num_clips + tables.windows.count_rows("kind = 'window'"),
+        num_windows=num_clips + tables.windows.count_rows(f"kind = {quoted(WINDOW)}"),
         hours=(pc.sum(files["duration_s"]).as_py() or 0.0) / 3600,
         num_bytes=_num_bytes(tables),
         model=facts.model,

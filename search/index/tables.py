@@ -686,6 +686,13 @@ def _no_index(location: str) -> str:
     )
 
 
+def vector_values(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
+    """A column of vectors as an array `(number of rows, projection_dim)`, float32."""
+    flat = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    values: np.ndarray = flat.flatten().to_numpy(zero_copy_only=False)
+    return values.reshape(len(column), column.type.list_size)
+
+
 def rows_of(sounds: Sequence[IndexedSound], schema: pa.Schema) -> pa.Table:
     """The rows of sounds, as a table of this schema has them. Values of columns that it lacks are left out."""
     names = [name for name in schema.names if name not in RESERVED_NAMES]

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 from tqdm.auto import tqdm
 
 from modeling_atri.audio_io import find_sounds
@@ -101,7 +100,7 @@ def index_recordings(
     Raises:
         ValueError: A recording is missing, or a name fits several sounds.
     """
-    from ..index.tables import OF_MOMENTS, VECTOR, SoundKey, all_of, of_sounds
+    from ..index.tables import OF_MOMENTS, VECTOR, SoundKey, all_of, of_sounds, vector_values
 
     tables = index.tables
     rows = tables.files(["folder", "path"]).to_pylist()
@@ -114,8 +113,7 @@ def index_recordings(
             of_one = all_of(OF_MOMENTS, of_sounds([keys[name]]))
             windows = tables.rows(of_one, ["start_s", "end_s", VECTOR]).sort_by("start_s")
             spans = list(zip(windows["start_s"].to_pylist(), windows["end_s"].to_pylist(), strict=True))
-            vectors = windows[VECTOR].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-            yield RecordingWindows(vid, spans, vectors.reshape(len(spans), -1).astype(np.float32))
+            yield RecordingWindows(vid, spans, vector_values(windows[VECTOR]))
 
     facts = tables.facts
     return RecordingSource(read(), facts.window_s or 0.0, facts.hop_s or 0.0, failures)

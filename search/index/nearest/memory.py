@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from modeling_atri.top_k_atri import best_places
 
-from ..tables import CLIP, VECTOR, WHOLE, WINDOW, IndexTables, quoted
+from ..tables import CLIP, VECTOR, WHOLE, WINDOW, IndexTables, quoted, vector_values
 
 
 KINDS = {"file": (CLIP, WHOLE), "moment": (CLIP, WINDOW)}  # kinds of rows that each search reads
@@ -140,13 +140,6 @@ def row_ids(table: Any, condition: str | None) -> np.ndarray:
     return found
 
 
-def vector_values(column: Any, dim: int) -> np.ndarray:
-    """A column of vectors as an array `(n, dim)`."""
-    flat = column.combine_chunks() if hasattr(column, "combine_chunks") else column
-    values: np.ndarray = flat.flatten().to_numpy(zero_copy_only=False)
-    return values.reshape(-1, dim)
-
-
 def _read(tables: IndexTables, kind: str, before: Block | None) -> Block:
     """The rows of a kind. Vectors that are in the block from `before` are not read again."""
     table, dim = tables.windows, tables.facts.projection_dim
@@ -170,7 +163,7 @@ def _read(tables: IndexTables, kind: str, before: Block | None) -> Block:
     for ids, column in _all_vectors(table, condition) if num_known == 0 else _vectors_of(table, new):
         found = np.minimum(np.searchsorted(new, ids), max(0, len(new) - 1))
         expected = new[found] == ids if len(new) else np.zeros(len(ids), dtype=bool)
-        vectors[place_of[found[expected]]] = vector_values(column, dim)[expected]
+        vectors[place_of[found[expected]]] = vector_values(column)[expected]
         is_read[place_of[found[expected]]] = True
     block = Block(row_ids, vectors, columns.drop_columns(["_rowid"]).take(order).combine_chunks())
     if is_read.all():

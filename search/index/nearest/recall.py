@@ -5,8 +5,8 @@ from functools import cache
 
 import numpy as np
 
-from ..tables import VECTOR, IndexTables
-from .memory import ROUNDING, exact_scores, row_ids, vector_values
+from ..tables import VECTOR, IndexTables, vector_values
+from .memory import ROUNDING, exact_scores, row_ids
 from .vector_index import Effort, VectorIndex
 
 
@@ -28,7 +28,7 @@ def sample_questions(tables: IndexTables, condition: str | None, number: int) ->
     generator = np.random.default_rng(0)
     rows = generator.choice(row_ids(tables.windows, condition), 3 * number)
     found = tables.windows.take_row_ids(np.unique(rows).tolist()).select([VECTOR]).with_row_id().to_arrow()
-    values = vector_values(found[VECTOR], tables.facts.projection_dim)
+    values = vector_values(found[VECTOR])
     ids = found["_rowid"].to_numpy()
     order = np.argsort(ids)
     start, here, there = values[order[np.searchsorted(ids[order], rows)]].reshape(3, number, -1)
@@ -44,7 +44,7 @@ def lowest_true_scores(
     query = tables.windows.search().select([VECTOR])
     query = query if condition is None else query.where(condition)
     for batch in query.to_batches(_ROWS_AT_ONCE):
-        scores = questions @ vector_values(batch[VECTOR], questions.shape[1]).T
+        scores = questions @ vector_values(batch[VECTOR]).T
         best = np.concatenate([best, scores], axis=1)
         if best.shape[1] > max(counts):
             best = -np.partition(-best, max(counts) - 1, axis=1)[:, : max(counts)]
@@ -82,7 +82,7 @@ def _least_effort(
 
 def _recall(index: VectorIndex, effort: Effort, question: np.ndarray, lowest: float, condition: str | None) -> float:
     found = index.run(question, effort, condition, [VECTOR, "_distance"])
-    scores = exact_scores(vector_values(found[VECTOR], len(question)), question)
+    scores = exact_scores(vector_values(found[VECTOR]), question)
     return min(1.0, np.count_nonzero(scores >= lowest - ROUNDING) / effort.k)
 
 

@@ -7,9 +7,9 @@ import pyarrow as pa
 
 from modeling_atri.top_k_atri import check_top_k
 
-from ..tables import VECTOR, IndexTables, all_of
+from ..tables import VECTOR, IndexTables, all_of, vector_values
 from .kept import State, kept
-from .memory import KINDS, ROUNDING, best_rows, exact_scores, row_ids, vector_values
+from .memory import KINDS, ROUNDING, best_rows, exact_scores, row_ids
 
 
 EXACT_ROWS = 50_000  # up to this number of rows, a question is compared with all of them
@@ -112,7 +112,7 @@ def _questions(tables: IndexTables, vectors: np.ndarray) -> np.ndarray:
 
 def _rows(found: pa.Table, question: np.ndarray, k: int) -> list[dict[str, Any]]:
     """The rows that LanceDB has found, as they are returned."""
-    scores = exact_scores(vector_values(found[VECTOR], len(question)), question)
+    scores = exact_scores(vector_values(found[VECTOR]), question)
     hidden = [VECTOR, *(name for name in found.column_names if name.startswith("_"))]
     return _best(found.drop_columns(hidden).append_column("score", pa.array(scores)).to_pylist(), k)
 
