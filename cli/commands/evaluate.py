@@ -72,7 +72,7 @@ def evaluate(args: EvaluateArguments) -> Results:
     from modeling_atri.trainer.evaluation.retrieval import retrieval_table
     from modeling_atri.trainer.publishing.results import evaluation_facts, model_facts
 
-    from ..report import print_left_out, print_results
+    from ..printing.report import print_left_out, print_results
 
     if args.output:
         check_output_file(args.output)

@@ -12,7 +12,7 @@ from modeling_atri.sources import path_advice
 from ..loading import check_device
 from ..options import parse_options
 from ..outputs import check_output_folder
-from ..summaries import figures_table, print_failures, print_other_files
+from ..printing.summaries import figures_table, print_failures, print_other_files
 
 
 if TYPE_CHECKING:

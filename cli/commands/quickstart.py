@@ -92,8 +92,8 @@ def quickstart(options: QuickstartArguments) -> "Results":
     from modeling_atri.hub_cards.cards import bare_query_text
     from modeling_atri.hub_cards.results import merge_results
 
-    from ..plots import plot_run
-    from ..report import save_run
+    from ..printing.plots import plot_run
+    from ..printing.report import save_run
 
     folder = Path(options.output_dir)
     num_scenes = sum(options.num_scenes.values())

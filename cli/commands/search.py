@@ -12,7 +12,7 @@ from modeling_atri.bounds import Bounds, PositiveCount, check_options, option
 from ..loading import check_device
 from ..options import parse_options
 from ..outputs import check_output_file, check_output_folder
-from ..wide_text import cut_to, fitting_table
+from ..printing.wide_text import cut_to, fitting_table
 
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from modeling_atri.trainer.trainer import AtriTrainer
 
 from ..loading import DATA_HELP, EMBEDDING_COLUMNS_HELP, EMBEDDINGS_HELP, SPLIT_HELP, data_names
 from ..options import parse_options
-from ..report import print_left_outs, print_results
+from ..printing.report import print_left_outs, print_results
 from ..runs import checkpoint_to_resume, load_run_data
 from ..teaching.measure import Measure, hold_back
 from ..teaching.student import START_NAME, find_teacher, load_or_make_student

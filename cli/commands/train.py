@@ -123,7 +123,7 @@ def train(data: DataArguments, sizes: "ScratchArguments", args: "AtriTrainingArg
     from modeling_atri.trainer.run.preemption import stop_on_signal
     from modeling_atri.trainer.trainer import AtriTrainer
 
-    from ..report import save_run
+    from ..printing.report import save_run
 
     checkpoint = checkpoint_to_resume(args)
     rows = load_run_data(data, args)

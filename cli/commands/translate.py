@@ -146,7 +146,7 @@ def _list_left_out(left_out: "list[BadRow]", output: Path) -> None:
     from modeling_atri.corpora.clips.clip import OVERLAP
     from modeling_atri.corpora.rows.bad_rows import LEFT_OUT_NAME, read_bad_rows, write_bad_rows
 
-    from ..report import print_left_out
+    from ..printing.report import print_left_out
 
     path = output / LEFT_OUT_NAME
     overlaps = [row for row in read_bad_rows(path) if row.kind == OVERLAP]

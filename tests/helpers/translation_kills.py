@@ -41,7 +41,7 @@ def run(folder: Path, num_kills: int, seed: int) -> None:
 
     Print, as JSON, how many lines of the journal each kill found.
     """
-    for module in ("modeling_atri.cli.report", "modeling_atri.corpora.translation.translate"):
+    for module in ("modeling_atri.cli.printing.report", "modeling_atri.corpora.translation.translate"):
         import_module(module)
     import_module("transformers.models.m2m_100.modeling_m2m_100")
     assert os.waitpid(start(folder, "whole"), 0)[1] == 0

@@ -47,7 +47,7 @@ def diagnose_model(args: ModelArguments) -> dict[str, Any]:
     from modeling_atri.trainer.diagnostics.alignment_error import summarize_alignment
     from modeling_atri.trainer.publishing.results import evaluation_facts
 
-    from ...report import print_left_out
+    from ...printing.report import print_left_out
     from .plots import plot_alignment
 
     check_output_folder(args.output_dir)

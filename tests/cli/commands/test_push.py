@@ -6,7 +6,7 @@ import re
 import pytest
 
 from modeling_atri.cli.main import main
-from modeling_atri.cli.report import save_run
+from modeling_atri.cli.printing.report import save_run
 from tests.helpers.local_hub import LocalHub
 from tests.helpers.tiny import tiny_model, tiny_processor
 from tests.helpers.training import make_arguments, make_rows, make_trainer

@@ -7,7 +7,7 @@ from huggingface_hub import ModelCard
 from transformers.utils.hub import hf_api
 
 from modeling_atri import AtriModel
-from modeling_atri.cli.report import save_run
+from modeling_atri.cli.printing.report import save_run
 from tests.helpers.local_hub import WRITER, LocalHub
 from tests.helpers.tiny import tiny_model
 from tests.helpers.training import assert_same_weights, make_arguments, make_rows, make_trainer

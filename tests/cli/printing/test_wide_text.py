@@ -2,7 +2,7 @@
 
 import pytest
 
-from modeling_atri.cli.wide_text import cut_to, display_width, fitting_table
+from modeling_atri.cli.printing.wide_text import cut_to, display_width, fitting_table
 
 
 @pytest.mark.parametrize(
