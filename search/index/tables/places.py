@@ -8,7 +8,6 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from modeling_atri.cores_atri import usable_cores
 from modeling_atri.sources import path_advice
 
 from ...object_storage import is_address, lance_options
@@ -73,8 +72,6 @@ def connect(location: str, storage_options: Mapping[str, str] | None) -> Any:
         raise ImportError(
             'An index of sounds needs LanceDB, which is not installed. Run `pip install "modeling_atri[search]"`.'
         ) from error
-    # Lance keeps two cores for reading files, which leaves machines of two cores one thread to compare vectors.
-    os.environ.setdefault("LANCE_CPU_THREADS", str(usable_cores()))
     # With this interval, a reader sees what other processes have written since its last query.
     return lancedb.connect(
         location, storage_options=lance_options(location, storage_options), read_consistency_interval=timedelta(0)
