@@ -51,7 +51,7 @@ def language_of_question(
         processor (`AtriProcessor`): the processor of the model.
         language (`str`, *optional*): the language, in any form that `resolve_language` takes. Default: it is found in
             the text, among the languages of the model. The processor's default language is returned if the text does
-            not show another one. In a question of one or two words, that may be wrong.
+            not show another one. In a question of a few words, that may be wrong.
         among (sequence of `str`, *optional*): codes of the languages that are considered. Default: all that the model
             knows.
 

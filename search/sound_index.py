@@ -227,7 +227,7 @@ class SoundIndex:
             query (`str` or `Question`, *optional*): what is to be heard; or a question that [`SoundIndex.question`]
                 made, which the arguments `language`, `without` and `like` belong to then.
             language (`str`, *optional*): language of the texts, as a code or an English name. Default: it is found in
-                them, which may go wrong for one or two words.
+                them, which may go wrong for a few words.
             top_k (`int`, *optional*, defaults to 10): the most hits.
             where (`str`, *optional*): condition of SQL on the columns, such as
                 `"duration_s < 30 AND licence = 'cc0'"`.

@@ -37,7 +37,7 @@ examples:
 The score is the cosine of question and sound, from -1 to 1. Compare scores of one question, not of two. With
 --without, a sound loses or gains by how much more, or less, it is like what should be absent than the mean sound is.
 
-The language of the question is found by itself if --language is not given. In a question of one or two words, that
+The language of the question is found by itself if --language is not given. In a question of a few words, that
 may be wrong; the line above the table says what was found.
 """
 
