@@ -31,15 +31,14 @@ def evaluate_moment_file(args: Any) -> "Results":
     """
     from modeling_atri.encode import encode_text
     from modeling_atri.hub_cards.environment import describe_environment
-    from modeling_atri.hub_cards.results import ModelFacts, MomentResults, Results
+    from modeling_atri.hub_cards.results import ModelFacts, MomentResults, Results, write_results
     from modeling_atri.hub_cards.tables import counted, moments_table
     from modeling_atri.search.moments import evaluate_moments
 
     if wrong := [f"--{name}" for name in _OF_CLIPS if getattr(args, name) is not None]:
         raise ValueError(f"{', '.join(wrong)} cannot be used with --moments. Leave out what is for clips.")
     check_device(args.device)
-    if args.output:
-        check_output_file(args.output)
+    known = _known_results(args.output, data_name(args.model)) if args.output else {}
     queries = _queries(args)
     model, processor = load_model(args.model)
     model.to(args.device).eval()
@@ -71,7 +70,7 @@ def evaluate_moment_file(args: Any) -> "Results":
         environment=describe_environment(args.device),
     )
     if args.output:
-        _write(results, Path(args.output))
+        write_results({**results, **known, "moments": moments}, Path(args.output))
     size = f"{counted(moments['num_recordings'], 'recording')}, {moments['num_queries']} queries"
     print(
         f"\nMoments in {size}; windows of {source.window_s:g} s, every {source.hop_s:g} s (percent; the t of R1@t and "
@@ -125,18 +124,24 @@ def _is_index(place: str) -> bool:
     return IndexTables.exist(place)
 
 
-def _write(results: "Results", path: Path) -> None:
-    """Write results. Where the file has results already, such as those of a model, moments are added to them."""
-    from modeling_atri.hub_cards.results import write_results
+def _known_results(output: str, model: str | None) -> dict[str, Any]:
+    """The results that the output file has already, such as those of a model, to which moments are added.
 
-    known: Any = {}
-    if path.exists():
-        try:
-            known = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{path} exists, and is not JSON: {error}. Name another file.") from error
-        if not isinstance(known, dict):
-            raise ValueError(f"{path} exists, and does not hold results. Name another file.")
+    Raises:
+        ValueError: The file cannot be written, or holds no results, or those of another model.
+    """
+    check_output_file(output)
+    path = Path(output)
+    if not path.exists():
+        return {}
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} exists, and is not JSON: {error}. Name another file.") from error
+    if not isinstance(known, dict):
+        raise ValueError(f"{path} exists, and does not hold results. Name another file.")
     if "metrics" not in known:  # moments of an earlier evaluation
-        known = {}
-    write_results({**results, **known, "moments": results["moments"]}, path)
+        return {}
+    if (other := known.get("model", {}).get("name")) not in (None, model):
+        raise ValueError(f"{path} holds results of another model, {other!r}. Name another file.")
+    return known

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from modeling_atri.languages_atri import iso_code, language_name
 
+from ..exports import clock_time
 from ..hits import Hit
 
 
@@ -23,9 +24,7 @@ def clock(seconds: float) -> str:
     tenths = round(10 * seconds)
     if tenths < 600:
         return f"0:{tenths // 10:02d}" + (f".{tenths % 10}" if tenths % 10 else "")
-    whole = round(seconds)
-    hours, minutes = whole // 3600, whole // 60 % 60
-    return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
+    return clock_time(round(seconds))
 
 
 def hits_html(hits: Iterable[tuple[Hit, str, str | None]], by_moment: bool, number: int) -> str:

@@ -183,6 +183,10 @@ def test_the_command_prints_and_writes_what_was_measured(long_recordings, tmp_pa
     assert "Moments in 2 recordings" in printed and row.split()[0] in printed
     card = str(make_model_card({"moments": moments}, "model"))
     assert "## Moments" in card and f"| mean | {100 * expected['mean_R1@0.5']:.1f} |" in card
+    assert main([*words, "--moments", str(long_recordings), "--output", str(output)]) == 0  # the same model again
+    output.write_text(json.dumps({"metrics": {}, "model": {"name": "another"}}), encoding="utf-8")
+    assert main([*words, "--moments", str(long_recordings), "--output", str(output)]) == 2
+    assert "holds results of another model, 'another'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
