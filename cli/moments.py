@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from modeling_atri.pretrained.loading import load_model
 
@@ -70,7 +70,8 @@ def evaluate_moment_file(args: Any) -> "Results":
         environment=describe_environment(args.device),
     )
     if args.output:
-        write_results({**results, **known, "moments": moments}, Path(args.output))
+        everything = cast("Results", {**results, **known, "moments": moments})
+        write_results(everything, Path(args.output))
     size = f"{counted(moments['num_recordings'], 'recording')}, {moments['num_queries']} queries"
     print(
         f"\nMoments in {size}; windows of {source.window_s:g} s, every {source.hop_s:g} s (percent; the t of R1@t and "
