@@ -8,7 +8,7 @@ from ..rows.schema import Row
 
 
 class ShardReader(Protocol):
-    """An iterator over the rows of a shard: those that can be used, checked as `load_rows` checks them, and the others.
+    """An iterator over the rows of a shard, checked as `load_rows` checks them. Rows that cannot be used are `BadRow`s.
 
     Captions are clean, and recordings are undecoded. A row has the keys of [`Row`], with `group_id`, and
     `teacher_embedding` if there is one. `audio_embedding` is an array of `(width,)`, float32.
@@ -71,8 +71,8 @@ class RowStream(NamedTuple):
 
     With one source, an epoch reads each of its rows once. With several, the source of each next row is drawn with
     `weights`, and an epoch ends when a drawn source has no more rows (as `datasets.interleave_datasets` has it with
-    `stopping_strategy="first_exhausted"`): no row comes twice in an epoch, and other rows of the larger sources come in
-    the next, because the order of shards is drawn for each epoch.
+    `stopping_strategy="first_exhausted"`): no row comes twice in an epoch. The next epoch has other rows of the larger
+    sources, because the order of shards is drawn for each epoch.
 
     Args:
         sources: The sources. Their rows are of the same kind and have the same languages.
