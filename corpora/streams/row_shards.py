@@ -8,7 +8,7 @@ from ..rows.schema import Row
 
 
 class ShardReader(Protocol):
-    """An iterator over the rows of a shard, checked as `load_rows` checks them. Rows that cannot be used are `BadRow`s.
+    """An iterator over the rows of a shard, checked as `load_rows` checks them. A row that is wrong is a `BadRow`.
 
     Captions are clean, and recordings are undecoded. A row has the keys of [`Row`], with `group_id`, and
     `teacher_embedding` if there is one. `audio_embedding` is an array of `(width,)`, float32.
