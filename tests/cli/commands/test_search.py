@@ -126,7 +126,7 @@ def test_the_help_teaches(capsys):
     with pytest.raises(SystemExit):
         main(["search", "--help"])
     shown = capsys.readouterr().out
-    for words in ("examples:", "--without", "one or two words", "--by moment", "--ask", "cosine"):
+    for words in ("examples:", "--without", "a few words", "--by moment", "--ask", "cosine"):
         assert words in shown
 
 
