@@ -177,13 +177,22 @@ class RowChecker:
         if missing:
             there = f", because captions are in {', '.join(self._seen)}" if self._seen else ""
             everywhere = f"every row: captions are missing in {', '.join(missing)}; leave the language out{there}"
-            raise _wrong_rows_error(source, len(self._rows), [everywhere, *_lines(wrong)])
+            raise wrong_rows_error(source, len(self._rows), [everywhere, *lines_of(wrong)])
         if wrong and not (skip and (kept or num_right)):
             title = f"{source} has no row that can be used" if skip else source
-            raise _wrong_rows_error(title, len(wrong), _lines(wrong))
+            raise wrong_rows_error(title, len(wrong), lines_of(wrong))
         if not (kept or num_right):
             raise ValueError(f"{source} holds no rows.")
         return kept, [row.as_bad_row() for row in wrong]
+
+    def finish_row(self) -> CheckedRow:
+        """Check the only row that was given, as far as `finish` does so without other rows, and fill in its ids."""
+        self._report_missing_languages(others_have_all=True)
+        self._report_missing_recordings()
+        (row,) = self._rows
+        if row.number is not None:
+            _fill_in_ids([row])
+        return row
 
     def columns(self, rows: Iterable[CheckedRow]) -> dict[str, list[Any]]:
         """Return the columns `audio_id`, `captions` and `group_id` of rows that `finish` returned."""
@@ -270,11 +279,13 @@ def ids_of_files(names: list[str]) -> list[str]:
     return [stem if len(names_of_stem[stem]) == 1 else name for stem, name in zip(stems, names, strict=True)]
 
 
-def _lines(wrong: Iterable[CheckedRow]) -> list[str]:
+def lines_of(wrong: Iterable[CheckedRow]) -> list[str]:
+    """What is wrong with rows, a line for each problem."""
     return [f"{row.place}: {problem.text}" for row in wrong for problem in row.problems]
 
 
-def _wrong_rows_error(title: str, num_wrong: int, lines: list[str]) -> ValueError:
+def wrong_rows_error(title: str, num_wrong: int, lines: list[str]) -> ValueError:
+    """The error for wrong rows, with the first lines of what is wrong."""
     shown = lines[:MAX_PROBLEMS_SHOWN]
     if len(lines) > len(shown):
         shown.append(f"... and {len(lines) - len(shown)} more")

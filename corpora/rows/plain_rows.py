@@ -56,7 +56,7 @@ class CheckedRows(Sequence[dict[str, Any]]):
         columns = {name: [row.get(name) for row in rows] for name in names}
         if "audio" not in columns:
             return datasets.Dataset.from_dict(columns)
-        columns["audio"] = [None if sound is None else _undecoded(sound) for sound in columns["audio"]]
+        columns["audio"] = [None if sound is None else as_undecoded(sound) for sound in columns["audio"]]
         return datasets.Dataset.from_dict(columns).cast_column("audio", datasets.Audio(decode=False))
 
 
@@ -112,7 +112,7 @@ def as_sequence(rows: Any) -> Any:
     return rows if hasattr(rows, "__len__") and hasattr(rows, "__getitem__") else list(rows)
 
 
-def _undecoded(sound: Any) -> dict[str, Any]:
+def as_undecoded(sound: Any) -> dict[str, Any]:
     """A recording in the form of `datasets.Audio(decode=False)`."""
     if isinstance(sound, Mapping) and sound.get("array") is None and sound.get("raw") is None:
         return {"path": path_of(sound), "bytes": sound.get("bytes")}
