@@ -17,11 +17,14 @@ class Shard:
             of their ranks, `(total_rows, ...)`. Gradients flow back to the processes that own the rows.
         offset: index of the first row of this process among all rows.
         world_size: number of processes.
+        num_rows (*optional*): number of rows of all processes, for terms that need nothing else of them. By default
+            they are gathered and counted.
     """
 
     gather: Callable[[Tensor], Tensor]
     offset: int
     world_size: int
+    num_rows: int | None = None
 
 
 def info_nce_loss(

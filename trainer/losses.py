@@ -120,11 +120,12 @@ def akcl_loss(
     _check_languages(text_embeds, minimum=2)
     weights = akcl_weights(len(text_embeds), anchor, weight, num_languages)
     loss = text_embeds.new_zeros(())
-    for k, text in enumerate(text_embeds):
+    languages = text_embeds.unbind()  # the same tensors each time, so that a shard gathers each of them once
+    for k, text in enumerate(languages):
         audio_weight, anchor_weight = weights[k]
         loss = loss + audio_weight * info_nce_loss(audio_embeds, text, scale, ids, shard)
         if k != anchor:
-            loss = loss + anchor_weight * info_nce_loss(text_embeds[anchor], text, scale, ids, shard)
+            loss = loss + anchor_weight * info_nce_loss(languages[anchor], text, scale, ids, shard)
     return loss
 
 
@@ -249,7 +250,8 @@ def squared_distance(text_embeds: Tensor, targets: Tensor, shard: Shard | None =
         total = (at_least_float32(text_embeds) - at_least_float32(targets)).square().sum()
     if shard is None:
         return total / len(text_embeds)
-    return total * shard.world_size / len(shard.gather(targets.detach()[:, :1]))
+    num_rows = shard.num_rows or len(shard.gather(targets.detach()[:, :1]))
+    return total * shard.world_size / num_rows
 
 
 def ranking_divergence(

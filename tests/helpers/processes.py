@@ -6,8 +6,10 @@ The ranks stand in the environment, as torchrun puts them there.
 import gc
 import os
 import socket
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 import torch.distributed as dist
@@ -16,11 +18,17 @@ from accelerate.parallelism_config import ParallelismConfig
 from transformers.utils import is_peft_available
 
 from modeling_atri import AtriModel
+from modeling_atri.loss_atri import info_nce_loss
+from modeling_atri.processes import num_processes
 from modeling_atri.trainer.diagnostics.callback import DIAGNOSTICS_NAME, DiagnosticsCallback, read_diagnostics
 from modeling_atri.trainer.evaluation.retrieval import RetrievalSet
-from modeling_atri.trainer.step.distributed import average_gradients, batch_shard
+from modeling_atri.trainer.losses import akcl_loss, akcl_weights
+from modeling_atri.trainer.step.batch import SharedEmbeddings
+from modeling_atri.trainer.step.cached import CachedEmbeddings
+from modeling_atri.trainer.step.distributed import SharedRows, average_gradients, batch_shard
+from modeling_atri.trainer.step.exact import language_by_language_backward
 from tests.helpers.embedded import clip_vectors, soundless
-from tests.helpers.tiny import tiny_config, tiny_model, tiny_processor
+from tests.helpers.tiny import CAPTIONS, tiny_config, tiny_model, tiny_processor
 from tests.helpers.training import LANGUAGES, losses, make_arguments, make_rows, make_trainer, train
 
 
@@ -163,6 +171,129 @@ def run_primitives(rank: int) -> dict[str, Any]:
     }
 
 
+COLLECTIVES = ("all_gather", "all_reduce", "all_gather_into_tensor", "reduce_scatter_tensor", "broadcast", "barrier")
+# Objectives and options whose messages are counted, with the eight languages of `CAPTIONS`.
+COUNTED = {
+    "akcl": {"objective": "akcl"},
+    "akcl in chunks": {"objective": "akcl", "audio_chunk_size": 1, "text_chunk_size": 1},
+    "kcl": {"objective": "kcl"},
+    "akcl at once": {"objective": "akcl", "exact_step": False},
+    "teach": {"objective": "teach", "hold_languages": ["fra_Latn"]},
+}
+
+
+def run_counted(folder: Path, world_size: int) -> dict[str, list[int]]:
+    """Number of messages of each training step, of several objectives."""
+    rows = make_rows(2 * world_size, languages=list(CAPTIONS))
+    found = {}
+    for name, options in COUNTED.items():
+        args = make_arguments(
+            folder / f"counted {name}", languages=list(CAPTIONS), per_device_train_batch_size=2, **options
+        )
+        trainer = make_trainer(args, rows)
+        found[name] = counted_steps(trainer)
+    return found
+
+
+def counted_steps(trainer: Any) -> list[int]:
+    """Train, and count the messages that Python code sends within each training step."""
+    sent: list[str] = []
+    steps: list[int] = []
+    step = trainer.training_step
+
+    def counting_step(*args: Any, **kwargs: Any) -> Any:
+        sent.clear()
+        loss = step(*args, **kwargs)
+        steps.append(len(sent))
+        return loss
+
+    def counting(name: str, send: Any) -> Any:
+        return lambda *args, **kwargs: sent.append(name) or send(*args, **kwargs)
+
+    trainer.training_step = counting_step
+    with ExitStack() as patches:
+        for name in COLLECTIVES:
+            patches.enter_context(mock.patch.object(dist, name, counting(name, getattr(dist, name))))
+        trainer.train()
+    return steps
+
+
+SHARED_ROWS = {
+    "exact": {},
+    "exact in chunks": {"chunk_size": 1},
+    "at once": {"by_language": False},
+    "at once in chunks": {"by_language": False, "chunk_size": 2},
+}
+GRADIENT_SCALE = 1024.0  # as the scaler of fp16
+
+
+def run_shared_rows(rank: int, world_size: int) -> dict[str, dict[str, torch.Tensor]]:
+    """Gradients of own rows and of the temperature, in two batches that are accumulated, and those expected."""
+    found = {}
+    for name, options in SHARED_ROWS.items():
+        batches = [shared_batch(seed, rank, world_size) for seed in range(2)]
+        scale = torch.tensor([1.5], dtype=torch.float64, requires_grad=True)
+        for batch in batches:
+            shared_rows_backward(batch, scale, **options)
+        expected_scale = scale.detach().clone().requires_grad_()
+        for batch in batches:
+            every, ids = batch["every"], batch["every_ids"]
+            akcl_loss(every[0], every[1:], expected_scale.exp(), ids, anchor=1, weight=0.3).backward()
+        if world_size > 1:
+            dist.all_reduce(scale.grad)
+        found[name] = {"scale": scale.grad / world_size / GRADIENT_SCALE, "expected scale": expected_scale.grad}
+        for number, batch in enumerate(batches):
+            found[name][f"rows {number}"] = batch["own"].grad / world_size / GRADIENT_SCALE
+            found[name][f"expected rows {number}"] = batch["every"].grad[:, batch["rows"]]
+    return found
+
+
+def shared_batch(seed: int, rank: int, world_size: int) -> dict[str, Any]:
+    """Clips and their captions in three languages, `(4, N, 6)`, and the rank + 2 clips of this process."""
+    generator = torch.Generator().manual_seed(seed)
+    counts = [2 + other for other in range(world_size)]
+    every = torch.randn(4, sum(counts), 6, generator=generator, dtype=torch.float64)
+    every = torch.nn.functional.normalize(every, dim=-1).requires_grad_()
+    rows = slice(sum(counts[:rank]), sum(counts[: rank + 1]))
+    ids = torch.arange(sum(counts)) % 4
+    own = every.detach()[:, rows].clone().requires_grad_()
+    return {"every": every, "every_ids": ids, "rows": rows, "own": own}
+
+
+def shared_rows_backward(
+    batch: dict[str, Any], scale: torch.Tensor, by_language: bool = True, chunk_size: int | None = None
+) -> None:
+    """The gradient of AKCL at the rows of this process, by the functions of a training step."""
+    own, ids = batch["own"], batch["every_ids"][batch["rows"]]
+    num_clips = own.shape[1]
+    ranks = range(num_processes())
+    shared = SharedRows([2 + rank for rank in ranks], holds_gradients=by_language)
+    shard = shared.shard()
+
+    def encode(view: torch.Tensor) -> CachedEmbeddings:
+        flat = view.reshape(-1, view.shape[-1])
+        return CachedEmbeddings(lambda rows: flat[rows] * 1.0, len(flat), flat.device, chunk_size)
+
+    def backward(loss: torch.Tensor) -> None:
+        (loss * GRADIENT_SCALE).backward(retain_graph=True)  # of the temperature's exponential
+
+    if by_language:
+        language_by_language_backward(
+            lambda: SharedEmbeddings(encode(own[0]), shared),
+            lambda k: SharedEmbeddings(encode(own[1 + k]), shared),
+            lambda x, y: info_nce_loss(x, y, scale.exp(), ids, shard),
+            akcl_weights(3, 1, 0.3),
+            backward,
+            anchor=1,
+        )
+        return
+    audio, text = encode(own[0]), encode(own[1:])
+    captions = text.leaf.view(3, num_clips, -1)
+    backward(akcl_loss(audio.leaf, captions, scale.exp(), ids, anchor=1, weight=0.3, shard=shard))
+    text.backward()
+    audio.backward()
+
+
 def run_layer_drop(folder: Path) -> list[float]:
     """Losses where each process leaves out other layers, and activations are checkpointed."""
     model = tiny_model()
@@ -212,6 +343,8 @@ def run_all(rank: int, world_size: int, port: int, folder: Path) -> None:
     if world_size == 2:
         found["primitives"] = run_primitives(rank)
         found["layer drop"] = run_layer_drop(folder)
+    found["counted"] = run_counted(folder, world_size)
+    found["shared rows"] = run_shared_rows(rank, world_size)
     found["refused"] = run_refused(folder, world_size)
     torch.save(found, folder / f"rank{rank}.pt")
     dist.destroy_process_group()

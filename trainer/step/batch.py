@@ -12,7 +12,7 @@ from modeling_atri.modeling_atri import AtriModel
 from ..losses import squared_distance
 from ..model.adapters import is_frozen
 from .cached import CachedEmbeddings
-from .distributed import batch_shard
+from .distributed import SharedRows, rows_of_processes
 from .exact import language_by_language_backward
 
 
@@ -113,7 +113,12 @@ def exact_backward(
     squared distance to the teacher. Returns the loss, detached.
     """
     input_ids, attention_mask, ids = inputs["input_ids"], inputs["attention_mask"], inputs["group_ids"]
-    shard = batch_shard(input_ids.shape[1], input_ids.device)
+    shared = SharedRows(rows_of_processes(input_ids.shape[1], input_ids.device), holds_gradients=True)
+    shard = shared.shard()
+
+    def encode_clips() -> SharedEmbeddings | None:
+        clips = encoder.clips(inputs)
+        return None if clips is None else SharedEmbeddings(clips, shared)
 
     def pair_loss(x: Tensor, y: Tensor) -> Tensor:
         return info_nce_loss(x, y, encoder.atri_model.logit_scale.exp(), ids, shard) / num_batches
@@ -126,14 +131,26 @@ def exact_backward(
 
     targets = language_targets(inputs)
     return language_by_language_backward(
-        lambda: encoder.clips(inputs),
-        lambda k: encoder.captions(input_ids[k], attention_mask[k]),
+        encode_clips,
+        lambda k: SharedEmbeddings(encoder.captions(input_ids[k], attention_mask[k]), shared),
         pair_loss,
         weights,
         backward,
         anchor,
         None if targets is None else language_loss,
     )
+
+
+class SharedEmbeddings:
+    """Embeddings that the losses of all processes compare; `backward` first adds up the gradients of all of them."""
+
+    def __init__(self, embeddings: CachedEmbeddings, shared: SharedRows):
+        self._embeddings, self._shared = embeddings, shared
+        self.leaf = embeddings.leaf
+
+    def backward(self) -> None:
+        self._shared.return_gradient(self.leaf)
+        self._embeddings.backward()
 
 
 def language_targets(inputs: Mapping[str, Any]) -> list[Tensor] | None:

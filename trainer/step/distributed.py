@@ -1,6 +1,6 @@
 """Communication between processes: rows and gradients of a step."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.distributed as dist
@@ -15,20 +15,82 @@ class _GatherRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx, rows: Tensor, counts: list[int]) -> Tensor:
         ctx.counts = counts
-        longest = max(counts)
-        padded = rows.new_zeros(longest, *rows.shape[1:])
-        padded[: len(rows)] = rows
-        parts = [torch.empty_like(padded) for _ in counts]
-        dist.all_gather(parts, padded)
-        return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+        return _gathered(rows, counts)
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
-        gradient = gradient.contiguous()
-        dist.all_reduce(gradient)
-        rank = dist.get_rank()
-        start = sum(ctx.counts[:rank])
-        return gradient[start : start + ctx.counts[rank]], None
+        return _own_gradient(gradient, ctx.counts), None
+
+
+def _gathered(rows: Tensor, counts: Sequence[int]) -> Tensor:
+    longest = max(counts)
+    padded = rows.new_zeros(longest, *rows.shape[1:])
+    padded[: len(rows)] = rows
+    parts = [torch.empty_like(padded) for _ in counts]
+    dist.all_gather(parts, padded)
+    return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+
+
+def _own_gradient(gradient: Tensor, counts: Sequence[int]) -> Tensor:
+    """The sum over the processes of the gradient of all rows, at the rows of this process."""
+    gradient = gradient.contiguous()
+    dist.all_reduce(gradient)
+    rank = dist.get_rank()
+    start = sum(counts[:rank])
+    return gradient[start : start + counts[rank]]
+
+
+class SharedRows:
+    """Exchanges the rows of a step, each view of the items once, however many terms of a loss compare it.
+
+    A loss asks for the rows of all processes by calling the object, which returns the same tensor for the same rows.
+
+    Args:
+        counts: Number of rows of each process.
+        holds_gradients (*optional*, defaults to `False`): For several backward passes. Rows that are leaves, such as
+            those of [`CachedEmbeddings`], are gathered into another leaf. Its gradient adds up until
+            `return_gradient` sums it over the processes. With False, every backward pass sums it.
+    """
+
+    def __init__(self, counts: Sequence[int], holds_gradients: bool = False):
+        self._counts, self._holds_gradients = list(counts), holds_gradients
+        self._known: list[tuple[Tensor, Tensor]] = []  # rows of this process, and of all
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """The rows `(n, ...)` of all processes, in the order of their ranks."""
+        for own, everyone in self._known:
+            if own is rows:
+                return everyone
+        if self._holds_gradients and rows.requires_grad and rows.is_leaf:
+            everyone = _gathered(rows.detach(), self._counts).requires_grad_()
+        else:
+            everyone = _GatherRows.apply(rows, self._counts)
+        self._known.append((rows, everyone))
+        return everyone
+
+    def return_gradient(self, rows: Tensor) -> None:
+        """Add the gradient of these rows on all processes to `rows.grad`, and forget the rows."""
+        held = [everyone.grad for own, everyone in self._known if own is rows and everyone.is_leaf]
+        self._known = [known for known in self._known if known[0] is not rows]
+        if held and held[0] is not None:
+            gradient = _own_gradient(held[0], self._counts)
+            rows.grad = gradient if rows.grad is None else rows.grad + gradient
+
+    def shard(self) -> Shard | None:
+        """This process's place in the batch, or None if there is one process."""
+        if len(self._counts) == 1:
+            return None
+        offset = sum(self._counts[: dist.get_rank()])
+        return Shard(gather=self, offset=offset, world_size=len(self._counts), num_rows=sum(self._counts))
+
+
+def rows_of_processes(num_rows: int, device: torch.device) -> list[int]:
+    """Number of rows of a batch on each process. `device` is that of the tensors to exchange."""
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return [num_rows]
+    counts = [torch.zeros(1, dtype=torch.long, device=device) for _ in range(dist.get_world_size())]
+    dist.all_gather(counts, torch.tensor([num_rows], device=device))
+    return [int(count) for count in counts]
 
 
 def batch_shard(num_rows: int, device: torch.device) -> Shard | None:
@@ -36,16 +98,7 @@ def batch_shard(num_rows: int, device: torch.device) -> Shard | None:
 
     `num_rows` may differ between processes. `device` is that of the tensors to exchange.
     """
-    if not dist.is_initialized() or dist.get_world_size() == 1:
-        return None
-    counts = [torch.zeros(1, dtype=torch.long, device=device) for _ in range(dist.get_world_size())]
-    dist.all_gather(counts, torch.tensor([num_rows], device=device))
-    sizes = [int(count) for count in counts]
-    return Shard(
-        gather=lambda rows: _GatherRows.apply(rows, sizes),
-        offset=sum(sizes[: dist.get_rank()]),
-        world_size=len(sizes),
-    )
+    return SharedRows(rows_of_processes(num_rows, device)).shard()
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:

@@ -1,16 +1,23 @@
 """The language-by-language step: the exact gradient of a sum of pair losses, in the memory of one language."""
 
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import Protocol, cast
 
 from torch import Tensor
 
-from .cached import CachedEmbeddings
+
+class Embeddings(Protocol):
+    """Embeddings `leaf`, `(N, D)`, that a loss is computed from, and `backward`, which passes their gradient on."""
+
+    @property
+    def leaf(self) -> Tensor: ...
+
+    def backward(self) -> None: ...
 
 
 def language_by_language_backward(
-    encode_audio: Callable[[], CachedEmbeddings | None],
-    encode_captions: Callable[[int], CachedEmbeddings],
+    encode_audio: Callable[[], Embeddings | None],
+    encode_captions: Callable[[int], Embeddings],
     pair_loss: Callable[[Tensor, Tensor], Tensor],
     weights: Sequence[tuple[float, float]],
     backward: Callable[[Tensor], None],
@@ -47,12 +54,12 @@ def language_by_language_backward(
     anchor_captions = None if anchor is None else encode_captions(anchor)
     total = cast(Tensor, 0.0)
     for k, (audio_weight, anchor_weight) in enumerate(weights):
-        captions = cast(CachedEmbeddings, anchor_captions) if k == anchor else encode_captions(k)
+        captions = cast(Embeddings, anchor_captions) if k == anchor else encode_captions(k)
         terms = []
         if audio is not None:
             terms.append(audio_weight * pair_loss(audio.leaf, captions.leaf))
         if anchor is not None and k != anchor:
-            terms.append(anchor_weight * pair_loss(cast(CachedEmbeddings, anchor_captions).leaf, captions.leaf))
+            terms.append(anchor_weight * pair_loss(cast(Embeddings, anchor_captions).leaf, captions.leaf))
         if language_loss is not None:
             terms.append(language_loss(k, captions.leaf))
         loss = sum(terms[1:], start=terms[0])

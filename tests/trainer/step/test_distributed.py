@@ -11,11 +11,13 @@ from tests.helpers.processes import (
     BATCH_SIZE,
     CASES,
     NUM_CLIPS,
+    SHARED_ROWS,
     TEN_STEPS,
     WORLDS,
     run_case,
     run_diagnostics,
     run_evaluation,
+    run_shared_rows,
     run_worlds,
 )
 from tests.helpers.tiny import tiny_model
@@ -149,6 +151,33 @@ def test_rows_are_gathered_and_their_gradients_go_back(worlds):
     weights = 3 * torch.arange(1.0, 9.0).view(4, 2)
     assert torch.equal(first["gradient"], weights[:1])
     assert torch.equal(second["gradient"], weights[1:])
+
+
+@pytest.mark.parametrize(
+    ("case", "messages"),
+    [
+        # Row counts and ids; nine views and their gradients; which gradients there are, and their mean.
+        ("akcl", 1 + 1 + 9 + 9 + 2),
+        ("akcl in chunks", 1 + 1 + 9 + 9 + 2),
+        ("kcl", 1 + 1 + 9 + 9 + 2),
+        ("akcl at once", 1 + 1 + 9 + 9),  # DDP averages the gradients by itself
+        ("teach", 1 + 1 + 9 + 2 + 9 + 2),  # also two kinds of targets, which have no gradients
+    ],
+)
+@pytest.mark.parametrize("world_size", WORLDS)
+def test_each_view_is_exchanged_once(worlds, world_size, case, messages):
+    for found in (rank["counted"][case] for rank in worlds[world_size]):
+        assert found == [messages]
+
+
+@pytest.mark.parametrize("world_size", [1, *WORLDS])
+@pytest.mark.parametrize("case", SHARED_ROWS)
+def test_gradients_of_shared_rows_are_those_of_the_whole_batch(worlds, world_size, case):
+    found = [run_shared_rows(0, 1)] if world_size == 1 else [rank["shared rows"] for rank in worlds[world_size]]
+    for values in (rank[case] for rank in found):
+        for name in ("scale", "rows 0", "rows 1"):
+            torch.testing.assert_close(values[name], values[f"expected {name}"], atol=1e-6, rtol=0)
+            assert values[name].abs().max() > 1e-4
 
 
 def test_gradients_are_averaged_also_where_one_process_has_none(worlds):
