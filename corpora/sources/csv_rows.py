@@ -25,7 +25,9 @@ class CsvRow(NamedTuple):
     problem: str | None = None
 
 
-def read_csv_rows(path: str | Path, encoding: str = "utf-8-sig") -> tuple[list[str], Iterator[CsvRow]]:
+def read_csv_rows(
+    path: str | Path, encoding: str = "utf-8-sig", content: bytes | None = None
+) -> tuple[list[str], Iterator[CsvRow]]:
     """Read a CSV file, whose cells are separated by what its first line has most of: commas, semicolons or tabs.
 
     A missing quote can cut a caption at its comma, or join several lines to one cell. Both are problems, because the
@@ -34,6 +36,7 @@ def read_csv_rows(path: str | Path, encoding: str = "utf-8-sig") -> tuple[list[s
     Args:
         path: The file.
         encoding (*optional*): By default UTF-8, with or without a byte order mark.
+        content (*optional*): Content of the file, if it was read or decompressed before.
 
     Returns:
         The names in the first line, without spaces around them, and the rows.
@@ -44,7 +47,7 @@ def read_csv_rows(path: str | Path, encoding: str = "utf-8-sig") -> tuple[list[s
     if not Path(path).is_file():
         raise ValueError(f"There is no file {str(path)!r}.")
     try:
-        file = io.StringIO(Path(path).read_bytes().decode(encoding), newline="")
+        file = io.StringIO((Path(path).read_bytes() if content is None else content).decode(encoding), newline="")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} cannot be read as CSV in UTF-8: {error}. Save it as UTF-8.") from error
     header = file.readline()

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from huggingface_hub import get_cached_repo_tree, snapshot_download
+from huggingface_hub import get_cached_repo_tree, hf_hub_download, snapshot_download
 from huggingface_hub.errors import (
     CachedRepoTreeNotFoundError,
     GatedRepoError,
@@ -54,6 +54,19 @@ class HubFiles:
                 self._dataset.repo, repo_type="dataset", revision=revision, allow_patterns=_patterns(list(names))
             )
         return Path(folder)
+
+    def fetch(self, name: str, folder: Path) -> Path:
+        """Download one file into a folder, outside of the cache.
+
+        Raises:
+            ConnectionError: if it cannot be fetched.
+        """
+        repo = self._dataset.repo
+        try:
+            path = hf_hub_download(repo, name, repo_type="dataset", revision=self._commit, local_dir=folder)
+        except (HTTPError, OSError) as error:
+            raise ConnectionError(f"{name} of the data set {repo!r} cannot be downloaded: {error}") from error
+        return Path(path)
 
 
 def _patterns(names: list[str]) -> list[str]:

@@ -9,7 +9,7 @@ from modeling_atri.audio_io import OTHER_SOUND_SUFFIXES, SOUND_SUFFIXES
 
 
 METADATA_FILES = ("metadata.jsonl", "metadata.csv", "metadata.tsv", "metadata.parquet", "metadata.json")
-ROW_SUFFIXES = (".jsonl", ".json", ".csv", ".tsv")
+ROW_SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".jsonl.gz", ".json.gz", ".csv.gz", ".tsv.gz")
 TEXT_SUFFIXES = (".txt", ".text", ".caption", ".transcript")  # of captions beside a sound of the same name
 TABLE_SUFFIXES = (".parquet", ".arrow")
 ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")
@@ -24,10 +24,10 @@ _KINDS = (
     (".parquet",),
     ARCHIVE_SUFFIXES,
     (".arrow",),
-    (".jsonl",),
-    (".json",),
-    (".csv",),
-    (".tsv",),
+    (".jsonl", ".jsonl.gz"),
+    (".json", ".json.gz"),
+    (".csv", ".csv.gz"),
+    (".tsv", ".tsv.gz"),
     ALL_SOUND_SUFFIXES,
 )
 
@@ -45,12 +45,12 @@ UNNAMED = ""  # split of files whose names say none
 
 
 def suffix_of(name: str) -> str:
-    """The suffix of a file in lower case, with both parts of `.tar.gz`."""
+    """The suffix of a file in lower case, with both parts of `.tar.gz` and `.jsonl.gz`."""
     stem, _, last = base_name(name).lower().rpartition(".")
     if not stem:  # without a suffix, or hidden
         return ""
     both = f".{stem.rpartition('.')[2]}.{last}" if "." in stem else ""
-    return both if both in ARCHIVE_SUFFIXES else f".{last}"
+    return both if both in (*ARCHIVE_SUFFIXES, *ROW_SUFFIXES) else f".{last}"
 
 
 def stem_of(name: str) -> str:

@@ -75,6 +75,16 @@ def find_source(name: str, split: str | None = None, subset: str | None = None) 
     Raises:
         ValueError: if there is no such data set or subset, or one of several subsets must be named.
     """
+    found = find_here_or_hub(name, split, subset)
+    return found if isinstance(found, Source) else _of_hub(found, split)
+
+
+def find_here_or_hub(name: str, split: str | None = None, subset: str | None = None) -> Source | HubDataset:
+    """Find a data set on this machine, or take apart its name on the Hub, which is not asked.
+
+    Raises:
+        ValueError: as `find_source` does.
+    """
     path = Path(os.path.expanduser(name))
     if path.is_file():
         return _of_file(path, split)
@@ -94,7 +104,7 @@ def find_source(name: str, split: str | None = None, subset: str | None = None) 
         raise ValueError(
             f"{name!r} is no data set on the Hub. Write owner/name, or hf://datasets/owner/name for some of its files."
         )
-    return _of_hub(hub, split, subset or hub.subset)
+    return hub._replace(subset=subset or hub.subset)
 
 
 def _of_file(path: Path, split: str | None) -> Source:
@@ -170,17 +180,27 @@ def _expand_braces(pattern: str) -> Iterator[str]:
         yield from _expand_braces(pattern[: match.start()] + choice + pattern[match.end() :])
 
 
-def _of_hub(hub: HubDataset, split: str | None, subset: str | None) -> Source:
-    """Download the files of a split, and the sounds that they may name."""
+def find_on_hub(hub: HubDataset) -> tuple[HubFiles, dict[str, list[str]]]:
+    """The files of a data set on the Hub, and those of them that hold rows, by split. None of them is downloaded.
+
+    Raises:
+        ValueError: if there is no such data set or subset, or it has no rows.
+    """
     logger.warning("%r is no file or folder here: looking for a data set of that name on the Hub.", hub.repo)
     files = HubFiles(hub)
     if hub.files is None:
-        splits = find_subset_splits(files.names, read_configs(files.readme), subset, repr(hub.repo))
+        splits = find_subset_splits(files.names, read_configs(files.readme), hub.subset, repr(hub.repo))
     else:
         match = re.compile(glob_expression(hub.files))
         splits = find_splits(name for name in files.names if match.fullmatch(name))
     if not splits:
-        raise _no_rows(hub.repo, files.names, subset)
+        raise _no_rows(hub.repo, files.names, hub.subset)
+    return files, splits
+
+
+def _of_hub(hub: HubDataset, split: str | None) -> Source:
+    """Download the files of a split, and the sounds that they may name."""
+    files, splits = find_on_hub(hub)
     if list(splits) == [UNNAMED] and suffix_of(splits[UNNAMED][0]) in ARCHIVE_SUFFIXES:
         wanted = [UNNAMED]  # the split may be within the archive
     else:

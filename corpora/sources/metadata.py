@@ -1,15 +1,18 @@
-"""Files of rows: `metadata.jsonl`, and the same rows as JSON or CSV."""
+"""Files of rows: `metadata.jsonl`, and the same rows as JSON or CSV, which may be compressed with gzip."""
 
+import gzip
 import json
+import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, cast
 
 from .csv_rows import read_csv_rows
+from .layout import suffix_of
 
 
 METADATA_FILE = "metadata.jsonl"
-_CSV_SUFFIXES = (".csv", ".tsv")
 
 
 # What to do about a folder of sounds without rows, for errors.
@@ -40,23 +43,46 @@ def read_file_rows(path: Path) -> Iterator[FileRow]:
         ValueError: if the file is not in its format, or a `.json` file does not hold a list. A wrong line of a
             `.jsonl` or CSV file is not an error but a `FileRow` with a `problem`.
     """
-    if path.suffix.lower() in _CSV_SUFFIXES:
-        names, rows = read_csv_rows(path)
+    suffix = suffix_of(path.name).removesuffix(".gz")
+    if suffix in (".csv", ".tsv"):
+        names, rows = read_csv_rows(path, content=_content(path) if path.name.lower().endswith(".gz") else None)
         for place, cells, problem in rows:
             yield FileRow(place, {name: cells.get(name) or None for name in names}, problem)
         return
-    if path.suffix.lower() != ".jsonl":
+    if suffix != ".jsonl":
         for index, item in enumerate(_json_list(path)):
             yield _file_row(f"item {index}", item)
         return
-    with path.open("rb") as file:
+    with open_rows(path) as file:
         for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                yield _file_row(f"line {number}", json.loads(line))
-            except (ValueError, RecursionError) as error:  # wrong JSON, wrong UTF-8, or too many open brackets
-                yield FileRow(f"line {number}", {}, f"this is not JSON ({error})")
+            if line.strip():
+                yield parse_line(number, line)
+
+
+@contextmanager
+def open_rows(path: Path) -> Iterator[BinaryIO]:
+    """Open a file of rows, and decompress what ends in `.gz`.
+
+    Raises:
+        ValueError: while it is read, if the compressed file is damaged.
+    """
+    if not path.name.lower().endswith(".gz"):
+        with path.open("rb") as file:
+            yield file
+        return
+    try:
+        with gzip.open(path, "rb") as unzipped:
+            yield cast("BinaryIO", unzipped)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise ValueError(f"{path} cannot be decompressed: {error}. Please copy or download it again.") from error
+
+
+def parse_line(number: int, line: bytes) -> FileRow:
+    """The row in a line of a `.jsonl` file."""
+    try:
+        return _file_row(f"line {number}", json.loads(line))
+    except (ValueError, RecursionError) as error:  # wrong JSON, wrong UTF-8, or too many open brackets
+        return FileRow(f"line {number}", {}, f"this is not JSON ({error})")
 
 
 def read_metadata(path: Path) -> list[dict[str, Any]]:
@@ -76,9 +102,14 @@ def read_metadata(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def _content(path: Path) -> bytes:
+    with open_rows(path) as file:
+        return file.read()
+
+
 def _json_list(path: Path) -> list[Any]:
     try:
-        items = json.loads(path.read_bytes())
+        items = json.loads(_content(path))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{str(path)!r} is not JSON: {error}. (JSON Lines files must end in .jsonl.)") from error
     if not isinstance(items, list):

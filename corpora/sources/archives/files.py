@@ -5,7 +5,6 @@ import gzip
 import lzma
 import os
 import posixpath
-import shutil
 import tarfile
 import tempfile
 import zipfile
@@ -49,17 +48,21 @@ class Archive:
     Args:
         path: A tar file, which may be compressed with gzip, bzip2 or xz, or a zip file. The content decides, not the
             suffix. Compressed tar files are written to a temporary file first, so that any file in them can be read.
+        keep_beginning (*optional*, defaults to `False`): Open a tar file that is cut off or damaged, with the files
+            before the damage.
 
     Attributes:
         path: As it was given.
         names: Names of its files in their order, in NFC, without hidden ones and without `./`.
+        damage: What is wrong after the last of the files; None if nothing is.
 
     Raises:
         ValueError: if the file is damaged, or is no archive.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, keep_beginning: bool = False) -> None:
         self.path = path
+        self.damage: str | None = None
         check_content(path)
         try:
             with ExitStack() as stack:
@@ -69,8 +72,12 @@ class Archive:
                 if is_zip:
                     self._read = _zip_readers(stack.enter_context(zipfile.ZipFile(file)))
                 else:
-                    plain = stack.enter_context(_uncompressed(file))
-                    self._read = _tar_readers(stack.enter_context(tarfile.open(fileobj=plain, mode="r:")))
+                    plain, cut = stack.enter_context(_uncompressed(file))
+                    archive = stack.enter_context(tarfile.open(fileobj=plain, mode="r:"))
+                    self._read, self.damage = _tar_readers(archive)
+                    self.damage = cut or self.damage
+                    if self.damage and not keep_beginning:
+                        raise EOFError(self.damage)
                 self._stack = stack.pop_all()
         except PermissionError:
             raise
@@ -129,24 +136,53 @@ def _zip_readers(archive: zipfile.ZipFile) -> dict[str, Callable[[], bytes]]:
     return {_plain(_zip_name(member)): partial(archive.read, member) for member in members}
 
 
-def _tar_readers(archive: tarfile.TarFile) -> dict[str, Callable[[], bytes]]:
-    members = [member for member in archive.getmembers() if member.isreg()]
-    return {_plain(member.name): partial(_content, archive, member) for member in members}
+def _tar_readers(archive: tarfile.TarFile) -> tuple[dict[str, Callable[[], bytes]], str | None]:
+    """Functions that read the files of an archive, by name, and what is wrong after the last of them."""
+    members: list[tarfile.TarInfo] = []
+    try:
+        members.extend(member for member in archive if member.isreg())  # those before an error are kept
+        damage = _damage_after(archive)
+    except _ERRORS as error:
+        damage = f"it is cut off or damaged after {len(members)} files: {error}"
+    return {_plain(member.name): partial(_content, archive, member) for member in members}, damage
+
+
+def _damage_after(archive: tarfile.TarFile) -> str | None:
+    """Say that a tar file goes on after what Python takes for its end; None if it does not.
+
+    Python takes a damaged header for the end. A tar file ends with a block of zeros, which some programs leave out.
+    """
+    file = archive.fileobj
+    if file is None or not archive.getmembers():
+        return None
+    file.seek(archive.offset)
+    block = file.read(tarfile.BLOCKSIZE)
+    if not block.strip(b"\0"):
+        return None
+    return f"it is cut off or damaged after {len(archive.getmembers())} files: what follows is no header of a file"
 
 
 @contextmanager
-def _uncompressed(file: BinaryIO) -> Iterator[BinaryIO]:
-    """A tar file in which any place can be reached; a temporary one if `file` is compressed."""
+def _uncompressed(file: BinaryIO) -> Iterator[tuple[BinaryIO, str | None]]:
+    """A tar file in which any place can be reached; a temporary one if `file` is compressed.
+
+    The text says that the compressed file is damaged, and that the temporary one ends before the damage.
+    """
     start = file.read(6)
     file.seek(0)
     opener = next((opener for magic, opener in _DECOMPRESSORS.items() if start.startswith(magic)), None)
     if opener is None:
-        yield file
+        yield file, None
         return
     with opener(file, "rb") as compressed, tempfile.TemporaryFile() as plain:
-        shutil.copyfileobj(compressed, plain, 1 << 20)
+        damage = None
+        try:
+            while block := compressed.read1(1 << 20):  # all that can be decompressed, before it fails
+                plain.write(block)
+        except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
+            damage = f"it cannot be decompressed to its end: {error}"
         plain.seek(0)
-        yield plain
+        yield plain, damage
 
 
 def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:

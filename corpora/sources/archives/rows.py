@@ -30,12 +30,12 @@ from .files import Archive, FolderFiles
 
 _VERSION = 2  # of the cached files: to be raised when the same archives give other rows
 _BATCH_BYTES, _BATCH_ROWS = 32 << 20, 1_000  # of what is written at once
-_KEY = "__key__"  # of the rows in a cached file: the name of the sound without suffix
+KEY = "__key__"  # of the rows in a cached file: the name of the sound without suffix
 _DOCUMENTS = {"readme", "license", "licence", "copying", "citation", "changelog", "attribution", "requirements"}
 _SCHEMA = pa.schema([("audio", pa.struct([("bytes", pa.binary()), ("path", pa.string())])), ("row", pa.string())])
 
 
-class _Member(NamedTuple):
+class Member(NamedTuple):
     """A row, and the file of the archive that is its sound; None, and a name for messages, if there is none."""
 
     row: dict[str, Any]
@@ -91,7 +91,7 @@ def rows_of_sounds(folder: Path, names: Sequence[str]) -> datasets.Dataset:
         names: Its sounds, by paths relative to it.
     """
     files = FolderFiles(folder.absolute(), names)
-    members = list(_sound_rows(files, names))
+    members = list(sound_members(files, names))
     rows = [
         {"audio": str(files.path / member.file) if member.file else member.name, **member.row} for member in members
     ]
@@ -145,7 +145,7 @@ def _write(path: Path, split: str | None, target: Path) -> None:
     ):
         batch: list[dict[str, Any]] = []
         size = 0
-        for member in _members(archive, split):
+        for member in archive_members(archive, split):
             row, content = member.row, None
             try:
                 content = None if member.file is None else archive.read(member.file)
@@ -168,7 +168,8 @@ def _is_metadata(name: str) -> bool:
     return base_name(name) in METADATA_FILES or suffix_of(name) in (".jsonl", ".csv", ".tsv")
 
 
-def _members(archive: Archive, split: str | None) -> Iterator[_Member]:
+def archive_members(archive: Archive, split: str | None) -> Iterator[Member]:
+    """The rows of an archive in its order, whose captions are read one by one. `KEY` of a row is its key."""
     splits = _splits(archive)
     order = {name: number for number, name in enumerate(archive.names)}
     found = [name for files in splits.values() for name in files] if split is None else splits[split]
@@ -179,33 +180,33 @@ def _members(archive: Archive, split: str | None) -> Iterator[_Member]:
         for name in names:
             yield from _metadata_rows(archive, name)
     else:
-        yield from _sound_rows(archive, names)
+        yield from sound_members(archive, names)
 
 
-def _sound_rows(archive: Archive | FolderFiles, names: Sequence[str]) -> Iterator[_Member]:
+def sound_members(archive: Archive | FolderFiles, names: Sequence[str]) -> Iterator[Member]:
     """Rows of sounds without metadata: with the captions beside them, or else with the names of their folders."""
     if companions := _companions(archive.names, names):
         yield from _web_dataset_rows(archive, names, companions)
     else:
         for name in names:
             folder = PurePosixPath(name).parent.name
-            yield _Member({_KEY: stem_of(name)} | ({"label": folder} if folder else {}), name)
+            yield Member({KEY: stem_of(name)} | ({"label": folder} if folder else {}), name)
 
 
-def _metadata_rows(archive: Archive, name: str) -> Iterator[_Member]:
+def _metadata_rows(archive: Archive, name: str) -> Iterator[Member]:
     """The rows of a metadata file in the archive. They name sounds by paths relative to it."""
     there, content = set(archive.names), archive.read(name)
     for place, row, problem in _read_rows(content, PurePosixPath(name).name):
         sound = audio_name(row)
         if problem is not None or sound is None:
-            yield _Member(row | ({PROBLEM_COLUMN: f"{name}, {place}: {problem}"} if problem else {}), None)
+            yield Member(row | ({PROBLEM_COLUMN: f"{name}, {place}: {problem}"} if problem else {}), None)
             continue
         sound = normalized_name(sound.replace("\\", "/"))
         file = posixpath.normpath(posixpath.join(posixpath.dirname(name), sound))
         other = {column: value for column, value in row.items() if column not in ("audio", "row")}
         # The name of a sound that is missing in the archive must not be taken for a file on this machine.
         missing = None if file in there else str(archive.path / sound.lstrip("/"))
-        yield _Member(other | {_KEY: stem_of(file)}, None if missing else file, missing)
+        yield Member(other | {KEY: stem_of(file)}, None if missing else file, missing)
 
 
 def _read_rows(content: bytes, name: str) -> Iterator[tuple[str, dict[str, Any], str | None]]:
@@ -230,29 +231,29 @@ def _companions(names: Sequence[str], sounds: Sequence[str]) -> dict[str, dict[s
     for name in names:
         is_document = base_name(stem_of(name)).lower() in _DOCUMENTS and stem_of(name) not in stems
         if suffix_of(name) in (".json", *TEXT_SUFFIXES) and not is_document:
-            for key in (stem_of(name),) if stem_of(name) in stems else (stem_of(name), _first_stem(name)):
+            for key in (stem_of(name),) if stem_of(name) in stems else (stem_of(name), first_stem(name)):
                 found.setdefault(key, {})[name[len(key) + 1 :]] = name
     return found
 
 
 def _web_dataset_rows(
     archive: Archive | FolderFiles, sounds: Sequence[str], companions: Mapping[str, Mapping[str, str]]
-) -> Iterator[_Member]:
+) -> Iterator[Member]:
     used: set[str] = set()
     of_key: dict[str, str] = {}
     for sound in sounds:
-        key = next((key for key in (stem_of(sound), _first_stem(sound)) if key in companions), stem_of(sound))
+        key = next((key for key in (stem_of(sound), first_stem(sound)) if key in companions), stem_of(sound))
         files = companions.get(key, {})
         used.update(files.values())
-        row = {_KEY: key, "audio_id": None} | _captions(archive, files)
+        row = {KEY: key, "audio_id": None} | _captions(archive, files)
         if of_key.setdefault(key, sound) != sound:
             row[PROBLEM_COLUMN] = f"{sound}: {of_key[key]} has the same key {key!r}, and a key has one sound"
-        yield _Member(row, sound)
+        yield Member(row, sound)
     for key, files in companions.items():
         if not used.issuperset(files.values()):  # captions without a sound
             used.update(files.values())
-            row = {_KEY: key, "audio_id": None} | _captions(archive, files)
-            yield _Member(row, None, str(archive.path / key))
+            row = {KEY: key, "audio_id": None} | _captions(archive, files)
+            yield Member(row, None, str(archive.path / key))
 
 
 def _captions(archive: Archive | FolderFiles, files: Mapping[str, str]) -> dict[str, Any]:
@@ -265,7 +266,7 @@ def _captions(archive: Archive | FolderFiles, files: Mapping[str, str]) -> dict[
         except (ValueError, RecursionError) as error:
             return row | {PROBLEM_COLUMN: f"{name} cannot be read: {error}"}
         if isinstance(values, dict):
-            row |= {column: value for column, value in values.items() if column not in ("audio", _KEY)}
+            row |= {column: value for column, value in values.items() if column not in ("audio", KEY)}
         else:
             _add_texts(row, extension, values)
     return row
@@ -288,16 +289,17 @@ def _add_texts(row: dict[str, Any], extension: str, values: Any) -> None:
 
 def _fill_in_ids(rows: Sequence[list[dict[str, Any]]], paths: Sequence[Path]) -> None:
     """Name rows that have no `audio_id` by their keys, with the shard before it where several shards have a key."""
-    counts = Counter(key for of_archive in rows for key in {row.get(_KEY) for row in of_archive})
+    counts = Counter(key for of_archive in rows for key in {row.get(KEY) for row in of_archive})
     for path, of_archive in zip(paths, rows, strict=True):
         for row in of_archive:
-            key = row.pop(_KEY, None)
+            key = row.pop(KEY, None)
             if key is None or row.get("audio_id") is not None:
                 continue
             if "audio_id" in row or counts[key] > 1:
-                row["audio_id"] = key if counts[key] == 1 else f"{_first_stem(path.name)}/{key}"
+                row["audio_id"] = key if counts[key] == 1 else f"{first_stem(path.name)}/{key}"
 
 
-def _first_stem(name: str) -> str:
+def first_stem(name: str) -> str:
+    """A path up to the first dot of its last part."""
     folder, base = posixpath.split(name)
     return posixpath.join(folder, base.split(".")[0])
