@@ -27,6 +27,7 @@ from .checks.engines import check_chosen_engine, check_processes
 from .checks.options import check_refused_options, check_trackers
 from .data.augmentation import Augmentation
 from .data.draws import CAPTION_CHOICES, LanguageDraws
+from .data.feature_cache import CACHE_DTYPES
 from .objectives import OBJECTIVES, find_objective, names_where
 
 
@@ -209,6 +210,17 @@ class AtriTrainingArguments(TrainingArguments):
     feature_cache_dir: str | None = option(
         None, "Keep the log-mel features of all clips in this folder (256 kB for 10 s). Later epochs read them."
     )
+    feature_cache_dtype: str = option(
+        "float32",
+        "Dtype of the features in feature_cache_dir. float16 halves their size, and rounds the features of "
+        "whole clips, in training and evaluation.",
+        choices=list(CACHE_DTYPES),
+    )
+    feature_cache_max_gb: Positive | None = option(
+        None,
+        "Largest size of feature_cache_dir in GB. When it is reached, no more features are added, and those "
+        "that are missing are computed in every epoch. Default: no limit.",
+    )
 
     max_audio_seconds: Annotated[float, Bounds(f"[{MIN_SECONDS}, inf]")] | None = option(
         30.0,
@@ -230,6 +242,7 @@ class AtriTrainingArguments(TrainingArguments):
         self._check_objective_options()
         self._check_teaching()
         self._check_adapter()
+        self._check_feature_cache()
         check_chosen_engine(self)  # before the parent sets it up
         check_refused_options(self)
         check_trackers(self.report_to)
@@ -303,6 +316,12 @@ class AtriTrainingArguments(TrainingArguments):
         for name in ("freeze_text", "text_cache_dir"):
             if getattr(self, name):
                 raise ValueError(f"`lora_rank` trains the text tower through an adapter: leave out `{name}`.")
+
+    def _check_feature_cache(self) -> None:
+        if self.feature_cache_dir is None:
+            for name in ("feature_cache_dtype", "feature_cache_max_gb"):
+                if getattr(self, name) != type(self).__dataclass_fields__[name].default:
+                    raise ValueError(f"`{name}` is about the features on disk: set `feature_cache_dir` too.")
 
     def _choose_best_metric(self) -> None:
         needed = (

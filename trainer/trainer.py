@@ -141,7 +141,10 @@ class AtriTrainer(EvaluatingTrainer):
         self._sets = [train_dataset, *eval_sets]
         if model is not None:
             args = self._prepared_for(model, args)
-        feature_cache = FeatureCache(processor.feature_extractor, args.feature_cache_dir)
+        feature_cache = FeatureCache(
+            processor.feature_extractor,
+            *(args.feature_cache_dir, args.feature_cache_dtype, args.feature_cache_max_gb),
+        )
         super().__init__(
             model=model,
             args=args,

@@ -84,9 +84,18 @@ def row(work: str, against: str, value: float, bound: str) -> dict[str, Any]:
 
 def print_report(benchmark: str, **figures: Any) -> None:
     """Print one line of JSON: the benchmark's name and figures, with the versions they were measured with."""
-    report = {
-        "benchmark": benchmark,
-        **figures,
+    print(json.dumps({"benchmark": benchmark, **figures, **_environment()}))
+
+
+def print_scale_report(
+    name: str, figures: Mapping[str, Any], bars: Mapping[str, float], size: Mapping[str, Any]
+) -> None:
+    """Print one line of JSON: what was measured, with units in the names, the limit of some, and at which size."""
+    print(json.dumps({"name": name, "figures": figures, "bars": bars, "size": size, "environment": _environment()}))
+
+
+def _environment() -> dict[str, Any]:
+    return {
         "threads": 1,
         "python": platform.python_version(),
         "numpy": np.__version__,
@@ -95,7 +104,6 @@ def print_report(benchmark: str, **figures: Any) -> None:
         "machine": platform.machine(),
         "cpu": cpu_model(),
     }
-    print(json.dumps(report))
 
 
 def cpu_model() -> str:

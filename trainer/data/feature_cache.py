@@ -1,7 +1,6 @@
-"""Log-mel features on disk, for clips that are used again."""
+"""Features of clips on disk, for clips that are used again."""
 
 import hashlib
-import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,11 @@ from modeling_atri.audio_io import audio_length, load_excerpt
 from modeling_atri.corpora.rows.bad_rows import SHORT_RECORDING, SILENT_RECORDING, BadRowError
 from modeling_atri.encode.fingerprints import feature_settings
 from modeling_atri.feature_extraction_atri import AtriFeatureExtractor
-from modeling_atri.files import written_whole
+
+from .array_shards import KEY_BYTES, ArrayShards
 
 
-logger = logging.getLogger(__name__)
-
+CACHE_DTYPES = ("float32", "float16")
 _EXCERPTS_TRIED = 8  # parts of a long recording that must be silent before the recording counts as silent
 _NAMELESS = "a clip given as samples or bytes"
 
@@ -27,23 +26,42 @@ _NAMELESS = "a clip given as samples or bytes"
 class FeatureCache:
     """Features of clips, which are computed once and then read from a folder.
 
-    A clip is identified by its content if it is given as bytes or samples, otherwise by path, size and time of change.
-    Features of another extractor or another version of this package have other names. Several processes may share the
-    folder. A clip of 10 s takes 256 kB. When an entry cannot be written, the process logs a warning and writes no more
-    entries.
+    A clip is identified by its content if it is given as bytes or samples, otherwise by path, size and time of change,
+    so a changed file is not served from the folder. Features of another extractor, another dtype or another version of
+    this package are in other sub-folders. Several workers, processes and runs may share the folder, and any of them
+    may be killed at any time; see [`ArrayShards`]. A clip of 10 s takes 256 kB, or 128 kB in float16. The features
+    that earlier versions kept in one file a clip (`*.npy`) are not used any more: the files may be deleted.
 
     Args:
         feature_extractor (`AtriFeatureExtractor`): computes the features.
         folder (`str` or `Path`, *optional*): where features are kept. None computes them every time.
+        dtype (`str`, *optional*, defaults to `"float32"`): `"float16"` halves the size. All features of whole clips
+            are then rounded, also where they have just been computed, so that every epoch uses the same numbers.
+            Decibels of -100 to 100 are rounded by up to 0.03.
+        max_gb (`float`, *optional*): largest size of the folder in GB. When it is reached, other sub-folders that have
+            not been used for a day are removed, and then no more features are added. Default: no limit.
+
+    Raises:
+        ValueError: the dtype is another one.
+        OSError: the folder does not exist and cannot be created.
     """
 
-    def __init__(self, feature_extractor: AtriFeatureExtractor, folder: str | os.PathLike | None = None):
+    def __init__(
+        self,
+        feature_extractor: AtriFeatureExtractor,
+        folder: str | os.PathLike | None = None,
+        dtype: str = "float32",
+        max_gb: float | None = None,
+    ):
+        if dtype not in CACHE_DTYPES:
+            raise ValueError(f"`dtype` must be one of {', '.join(CACHE_DTYPES)}; got {dtype!r}.")
         self.feature_extractor = feature_extractor
-        self.folder = None if folder is None else Path(folder)
-        self._settings = f"{__version__} {sorted(feature_settings(feature_extractor).items())}".encode()
-        self._can_write = True
-        if self.folder is not None:
-            self.folder.mkdir(parents=True, exist_ok=True)
+        self._dtype = dtype
+        self._shards: ArrayShards | None = None
+        if folder is not None:
+            settings = f"{__version__} {dtype} {sorted(feature_settings(feature_extractor).items())}"
+            max_bytes = None if max_gb is None else int(max_gb * 1e9)
+            self._shards = ArrayShards(Path(folder), _digest(settings.encode()).hex(), dtype, max_bytes)
 
     def __call__(self, audio: Any) -> torch.Tensor:
         """Features of one clip.
@@ -55,20 +73,19 @@ class FeatureCache:
             `torch.Tensor` of shape `(frames, mel bins)`, float32, in decibels.
 
         Raises:
-            ValueError: the clip cannot be read, is too short (a `BadRowError`) or does not fit the model. The message
-                names it.
+            ValueError: the clip cannot be read, is too short (a `BadRowError`) or does not fit the model, or its
+                features are too large for float16. The message names it.
         """
-        identity = None if self.folder is None else _identity(audio)
-        if identity is None:
-            return self._extract(audio)
-        path = self.folder / f"{hashlib.blake2b(self._settings + identity, digest_size=16).hexdigest()}.npy"
-        if path.exists():
-            try:
-                return torch.from_numpy(np.load(path))
-            except (ValueError, EOFError, OSError):
-                pass  # a machine stopped while it was written: computed again below
-        features = self._extract(audio)
-        self._keep(path, features)
+        identity = None if self._shards is None else _identity(audio)
+        if self._shards is None or identity is None:
+            return self._rounded(self._extract(audio), audio)
+        key = _digest(identity)
+        kept = self._shards.get(key)
+        if kept is not None:
+            return torch.from_numpy(kept)
+        features = self._rounded(self._extract(audio), audio)
+        if identity == _identity(audio):  # the file has not changed while it was read
+            self._shards.put(key, features.numpy())
         return features
 
     def excerpt(self, audio: Any, max_seconds: float | None, rng: np.random.Generator) -> torch.Tensor:
@@ -101,16 +118,16 @@ class FeatureCache:
                     return features
         raise BadRowError(f"{name} is silent, so the model cannot learn from it.", SILENT_RECORDING)
 
-    def _keep(self, path: Path, features: torch.Tensor) -> None:
-        if not self._can_write:
-            return
-        try:
-            with written_whole(path) as file:
-                np.save(file, features.numpy())
-        except OSError as error:  # a full disk is no reason to lose a training run
-            if self._can_write:  # only one of several threads logs it
-                self._can_write = False
-                logger.warning("From now on, features are not kept in %s but computed again: %s", path.parent, error)
+    def _rounded(self, features: torch.Tensor, audio: Any) -> torch.Tensor:
+        """The features as they are read again."""
+        if self._dtype == "float32":
+            return features
+        rounded = features.half().float()
+        if not bool(rounded.isfinite().all()):
+            raise ValueError(
+                f"The features of {name_of_sound(audio, _NAMELESS)} are too large for float16. Keep them in float32."
+            )
+        return rounded
 
     def _extract(self, audio: Any) -> torch.Tensor:
         waveform = load_audio(audio, sampling_rate=self.feature_extractor.sampling_rate)
@@ -127,6 +144,10 @@ def _draw_excerpt(audio: Any, num_samples: int, longest: int, rate: int, rng: np
     """A random part of `longest` samples of a recording of `num_samples`."""
     start = int(rng.integers(num_samples - longest + 1))
     return load_excerpt(audio, start, longest, rate)
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=KEY_BYTES).digest()
 
 
 def _identity(audio: Any) -> bytes | None:

@@ -26,7 +26,7 @@ _RUN_ARGUMENTS = (
     *("per_device_train_batch_size", "gradient_accumulation_steps", "dataloader_drop_last", "bf16", "fp16"),
 )
 _NOT_OF_THE_RUN = {
-    *("output_dir", "resume_from_checkpoint", "feature_cache_dir", "text_cache_dir"),
+    *("output_dir", "resume_from_checkpoint", "feature_cache_dir", "feature_cache_max_gb", "text_cache_dir"),
     "teacher",  # another one is refused, by its fingerprint
     *("remove_unused_columns", "logging_nan_inf_filter"),
 }

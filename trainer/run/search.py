@@ -15,7 +15,8 @@ from ..arguments import AtriTrainingArguments
 
 # Options that rows, processor, caches and output were set up with. They are the same in all trials.
 _FIXED = {
-    *("output_dir", "languages", "group_column", "on_bad_row", "feature_cache_dir", "text_cache_dir", "push_to_hub"),
+    *("output_dir", "languages", "group_column", "on_bad_row", "feature_cache_dir", "feature_cache_dtype"),
+    *("feature_cache_max_gb", "text_cache_dir", "push_to_hub"),
     *("report_to", "disable_tqdm", "use_cpu", "bf16", "fp16", "resume_from_checkpoint"),
 }
 
