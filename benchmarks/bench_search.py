@@ -10,7 +10,8 @@ Exact search of one question, ways in turns in one process on one thread:
 
 The vector index, with the questions one after another, on all cores:
 
-- `ours`: in a new process that opens the index and then asks. The first question reads what later ones find in memory.
+- `ours`: in a new process that opens the index and then asks with `answer`, as `SoundIndex.search` does. The first
+  question reads what later ones find in memory.
 - `faiss_ivf`, `faiss_hnsw`, `usearch`: with all vectors in memory, of at most `--graph-rows` rows for the two that
   build graphs. What they read is the least of some values at which they find 95 % of the true ten rows.
 
@@ -39,8 +40,10 @@ import pyarrow as pa
 from shared.clustered_vectors import ClusteredVectors
 from shared.options import ROUNDS, SEED, option_parser
 
+from modeling_atri.search.answers import answer
 from modeling_atri.search.index import nearest
 from modeling_atri.search.index.tables import VECTOR, IndexFacts, IndexTables
+from modeling_atri.search.questions import Question
 
 
 os.environ["LANCE_LOG"] = "error"
@@ -165,8 +168,8 @@ def ask(folder: Path, questions: np.ndarray) -> dict[str, Any]:
     start = time.perf_counter()
     tables = IndexTables.open(folder / "index")
     opened = time.perf_counter() - start
-    seconds, cpu, found = timed_questions(lambda question: nearest.search(tables, question[None], K)[0], questions)
-    rows = [[item["size"] for item in of_question] for of_question in found]
+    seconds, cpu, found = timed_questions(lambda question: answer(tables, [Question(question)], K)[0], questions)
+    rows = [[int(Path(hit.path).stem) for hit in of_question] for of_question in found]
     return {"open_seconds": opened, "seconds": seconds, "cpu_seconds": cpu, "rows": rows}
 
 

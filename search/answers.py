@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
@@ -11,7 +12,19 @@ from modeling_atri.top_k_atri import check_top_k
 
 from .hits import Hit, in_order, moments_of_files
 from .index import nearest
-from .index.tables import OF_FILES, OF_MOMENTS, VECTOR, IndexTables, SoundKey, all_of, of_sounds, quoted, vector_values
+from .index.tables import (
+    OF_FILES,
+    OF_MOMENTS,
+    VECTOR,
+    IndexTables,
+    SoundKey,
+    all_of,
+    folder_of_row,
+    folders_and_paths,
+    of_sounds,
+    quoted,
+    vector_values,
+)
 from .questions import Question, unit
 
 
@@ -50,13 +63,20 @@ def answer(
     if not isinstance(moments_per_file, int) or moments_per_file < 1:
         raise ValueError(f"`moments_per_file` must be a whole number of at least 1, got {moments_per_file!r}.")
     mean = mean_vector(tables) if any(question.absent is not None for question in questions) else None
+    names = list(tables.columns)
     if by == "moment":
-        return [_moments(tables, question, mean, top_k, where, exact, moments_per_file) for question in questions]
+        return [
+            _moments(tables, question, mean, top_k, where, exact, moments_per_file, names) for question in questions
+        ]
     directions = np.stack([question.direction[0] for question in questions])
-    found = nearest.search(tables, directions, top_k, by, where, exact)
+    columns = ["path", "end_s", "duration_s", *names]
+    found = nearest.search(tables, directions, top_k, by, where, exact, columns)
+    # The row of a whole sound begins at 0, and its `id` holds its folder. Columns of one value are slow to read.
+    whole = [
+        [{**row, "start_s": 0.0, "folder": folder_of_row(row["id"], row["path"])} for row in rows] for rows in found
+    ]
     return [
-        in_order(_hits(rows, tables.columns, *_scale(question, mean)))
-        for question, rows in zip(questions, found, strict=True)
+        in_order(_hits(rows, names, *_scale(question, mean))) for question, rows in zip(questions, whole, strict=True)
     ]
 
 
@@ -68,6 +88,7 @@ def _moments(
     where: str | None,
     exact: bool | None,
     moments_per_file: int,
+    columns: Sequence[str],
 ) -> list[Hit]:
     """The best moments. All windows of the files that may have them are compared exactly.
 
@@ -76,15 +97,19 @@ def _moments(
     """
     factor, offset = _scale(question, mean)
     num_files = top_k
+    windows: dict[SoundKey, list[Hit]] = {}  # of the files that were read
     while True:
         best_windows = _best_windows_of_files(tables, question, num_files, where, exact)
         if not best_windows:
             return []
-        rows = tables.rows(all_of(OF_MOMENTS, of_sounds(best_windows), where))
-        cosines = (vector_values(rows[VECTOR]).astype(np.float64) * question.direction[0]).sum(axis=1)
-        plain = rows.drop_columns([VECTOR]).to_pylist()
-        scored = (row | {"score": float(cosine)} for row, cosine in zip(plain, cosines, strict=True))
-        hits = moments_of_files(_hits(scored, tables.columns, factor, offset), moments_per_file)
+        if new := best_windows.keys() - windows.keys():
+            rows = tables.rows(all_of(OF_MOMENTS, of_sounds(sorted(new)), where))
+            cosines = (vector_values(rows[VECTOR]).astype(np.float64) * question.direction[0]).sum(axis=1)
+            plain = rows.drop_columns([VECTOR]).to_pylist()
+            scored = (row | {"score": float(cosine)} for row, cosine in zip(plain, cosines, strict=True))
+            for hit in _hits(scored, columns, factor, offset):
+                windows.setdefault(SoundKey(hit.folder, hit.path), []).append(hit)
+        hits = moments_of_files(chain.from_iterable(windows.values()), moments_per_file)
         most_elsewhere = factor * min(best_windows.values()) + offset
         if len(best_windows) < num_files or (len(hits) >= top_k and hits[top_k - 1].score >= most_elsewhere):
             return hits[:top_k]
@@ -101,9 +126,9 @@ def _best_windows_of_files(
     k = _WINDOWS_PER_FILE * num_files
     while True:
         best: dict[SoundKey, float] = {}
-        rows = nearest.search(tables, question.direction[0][None], k, "moment", where, exact)[0]
+        rows = nearest.search(tables, question.direction[0][None], k, "moment", where, exact, ["path"])[0]
         for row in rows:
-            best.setdefault(SoundKey(row["folder"], row["path"]), row["score"])
+            best.setdefault(SoundKey(folder_of_row(row["id"], row["path"]), row["path"]), row["score"])
         if len(best) >= num_files or len(rows) < k:
             return dict(list(best.items())[:num_files])
         k *= 4
@@ -146,15 +171,16 @@ def stored_vector(tables: IndexTables, like: str | os.PathLike[str] | Hit) -> np
     if isinstance(like, Hit):
         return _vector_of_hit(tables, like)
     name = normalized_name(os.fspath(like))
-    keys = [SoundKey(name[:place], name[place + 1 :]) for place, char in enumerate(name) if char == "/" and place]
-    same_name = f"(path = {quoted(name)} OR {of_sounds(keys)})"
-    rows = tables.rows(all_of(OF_FILES, same_name), ["folder", VECTOR])
-    if len(rows) > 1:
-        folders = ", ".join(map(repr, rows["folder"].to_pylist()))
+    keys = {SoundKey(name[:place], name[place + 1 :]) for place, char in enumerate(name) if char == "/" and place}
+    paths = ", ".join(map(quoted, [name, *(key.path for key in keys)]))
+    rows = tables.rows(all_of(OF_FILES, f"path IN ({paths})"), ["folder", "path", VECTOR])
+    places = [place for place, key in enumerate(folders_and_paths(rows)) if key[1] == name or SoundKey(*key) in keys]
+    if len(places) > 1:
+        folders = ", ".join(repr(rows["folder"][place].as_py()) for place in places)
         raise ValueError(
             f"Several folders of the index have a sound {name!r}: {folders}. Put its folder before the path."
         )
-    return vector_values(rows[VECTOR])[0] if len(rows) else None
+    return vector_values(rows[VECTOR])[places[0]] if places else None
 
 
 def _vector_of_hit(tables: IndexTables, hit: Hit) -> np.ndarray | None:

@@ -100,6 +100,37 @@ def test_a_moment_may_be_best_in_a_file_whose_best_window_is_not(tmp_path):
     assert [hit.path for hit in hits] == ["even.wav"]
 
 
+def test_the_windows_of_a_file_are_read_once(tmp_path, monkeypatch):
+    tables = IndexTables.create(tmp_path / "index", IndexFacts(None, "f", 2))
+    for number in range(8):  # a good window beside a bad one makes no good moment, so more files are read
+        cosines = np.array([0.9 - number / 100, -1.0])
+        vectors = np.stack([cosines, np.sqrt(1 - cosines**2)], axis=1).astype(np.float32)
+        tables.append([IndexedSound(f"{number}.wav", "/s", 10.0, [(0.0, 10.0)] * 2, vectors, vectors[0])])
+    read: list[str] = []
+    rows = IndexTables.rows
+
+    def counted(self, where=None, columns=None):
+        found = rows(self, where, columns)
+        read.extend(found["id"].to_pylist())
+        return found
+
+    monkeypatch.setattr(IndexTables, "rows", counted)
+    question = Question(np.array([1, 0], dtype=np.float32))
+    hits = answer(tables, [question], top_k=2, by="moment")[0]
+    assert [hit.path for hit in hits] == ["0.wav", "1.wav"]
+    assert len(read) == len(set(read)) == 8 * 2
+
+
+@pytest.mark.parametrize("folder", ["", "/", "/a#b/c", "s3://bucket/a b"])
+@pytest.mark.parametrize("path", ["1.wav", "x#0/1#2.wav"])
+def test_a_hit_knows_its_folder(tmp_path, folder, path):
+    tables = IndexTables.create(tmp_path / "index", IndexFacts(None, "f", DIM))
+    tables.append([IndexedSound(path, folder, 1.0, [(0.0, 1.0)], unit(1)[None], unit(1))])
+    for by in ("file", "moment"):
+        (hit,) = answer(tables, [Question(unit(1))], by=by)[0]
+        assert (hit.folder, hit.path, hit.start_s, hit.end_s) == (folder, path, 0.0, 1.0)
+
+
 def test_the_filter_holds_for_files_and_moments(tables):
     for by in ("file", "moment"):
         hits = answer(tables, [Question(unit(1))], 100, by, where="licence = 'cc0' AND duration_s < 30")[0]

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from threading import Lock
 
-from ..tables import CLIP, WHOLE, WINDOW, IndexTables, quoted
-from .memory import KINDS, StoredVectors
+from ..tables import CLIP, KINDS, WHOLE, WINDOW, IndexTables, of_kinds, quoted
+from .memory import StoredVectors
 from .vector_index import VectorIndex
 
 
@@ -31,7 +31,7 @@ class State:
         """A condition for these rows; None if that is all rows."""
         if self.num_rows(by) == sum(self.counts.values()):
             return None
-        return f"kind IN ({', '.join(map(quoted, KINDS[by]))})"
+        return of_kinds(by)
 
 
 @dataclass

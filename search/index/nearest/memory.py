@@ -10,10 +10,9 @@ import pyarrow as pa
 
 from modeling_atri.top_k_atri import best_places
 
-from ..tables import CLIP, VECTOR, WHOLE, WINDOW, IndexTables, quoted, vector_values
+from ..tables import KINDS, VECTOR, IndexTables, quoted, vector_values
 
 
-KINDS = {"file": (CLIP, WHOLE), "moment": (CLIP, WINDOW)}  # kinds of rows that each search reads
 # Products in float32 differ a little with the number that is made at once. Closer scores are computed again.
 ROUNDING = 2e-6
 _SCORES_AT_ONCE = 2**22

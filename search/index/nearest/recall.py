@@ -81,7 +81,7 @@ def _least_effort(
 
 
 def _recall(index: VectorIndex, effort: Effort, question: np.ndarray, lowest: float, condition: str | None) -> float:
-    found = index.run(question, effort, condition, [VECTOR, "_distance"])
+    found = index.run(question, effort, condition)
     scores = exact_scores(vector_values(found[VECTOR]), question)
     return min(1.0, np.count_nonzero(scores >= lowest - ROUNDING) / effort.k)
 

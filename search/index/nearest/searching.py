@@ -1,5 +1,7 @@
 """Search for the nearest rows: which way it goes, and the rows as they are returned."""
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -7,9 +9,9 @@ import pyarrow as pa
 
 from modeling_atri.top_k_atri import check_top_k
 
-from ..tables import VECTOR, IndexTables, all_of, vector_values
+from ..tables import KINDS, VECTOR, IndexTables, all_of, vector_values
 from .kept import State, kept
-from .memory import KINDS, ROUNDING, best_rows, exact_scores, row_ids
+from .memory import ROUNDING, best_rows, exact_scores, row_ids
 
 
 EXACT_ROWS = 50_000  # up to this number of rows, a question is compared with all of them
@@ -24,8 +26,9 @@ def search(
     by: str = "file",
     where: str | None = None,
     exact: bool | None = None,
+    columns: Sequence[str] | None = None,
 ) -> list[list[dict[str, Any]]]:
-    """The `k` rows nearest to each vector, best first, with all columns but the vector, and their `score`.
+    """The `k` rows nearest to each vector, best first, with their `id`, their `score` and other columns.
 
     The score is the dot product of the row's vector and the question, from all their digits. Rows of equal score come
     in the order of their `id`. There are fewer than `k` rows where the index has fewer, or where fewer meet `where`.
@@ -38,6 +41,9 @@ def search(
         where (*optional*): condition of SQL on the columns.
         exact (*optional*): True compares with every row. False uses the vector index, which may miss a row. Default:
             every row if there are at most 50,000 to compare with, and otherwise the vector index where there is one.
+        columns (*optional*): names of the columns to return, without the vector. Default: all. Each column that is
+            read from a table of a million rows takes a part of a millisecond, and one whose value is the same in all
+            rows some milliseconds, because Lance makes a whole page of it to read a few rows.
 
     Raises:
         ValueError: `where` is no condition on the columns; the vectors have another width than those of the index; or
@@ -58,11 +64,14 @@ def search(
         )
     is_exact = exact if exact is not None else _compares_all(state, by)
     condition = all_of(state.filter(by), where)
+    names = [name for name in tables.windows.schema.names if name != VECTOR] if columns is None else ["id", *columns]
+    names = list(dict.fromkeys(names))
     if is_exact and _fits(state, by, dim):
         with tables.explaining(where):
             allowed = None if where is None else row_ids(tables.windows, condition)
         blocks = of_tables.vectors.blocks(by)
-        return [_best(rows.to_pylist(), k) for rows in best_rows(blocks, vectors, k, allowed)]
+        found = best_rows(blocks, vectors, k, allowed)
+        return [_best(rows.select([*names, "score"]).to_pylist(), k) for rows in found]
     in_memory = [of for of in KINDS if _compares_all(state, of) and _fits(state, of, dim)]
     of_tables.vectors.release_others([kind for of in in_memory for kind in KINDS[of]])
     with tables.explaining(where):
@@ -70,8 +79,9 @@ def search(
         # The nearest of a few rows lie anywhere in the vector index.
         is_exact = is_exact or (exact is None and num_matching <= EXACT_ROWS)
         if is_exact or index is None:
-            return [_rows(flat_search(tables, vector, k, condition), vector, k) for vector in vectors]
-        return [_rows(index.search(vector, k, by, condition, num_matching, num_rows), vector, k) for vector in vectors]
+            return [_rows(flat_search(tables, vector, k, condition, names), vector, k) for vector in vectors]
+        run = partial(index.search, k=k, by=by, condition=condition, num_matching=num_matching, num_rows=num_rows)
+        return [_rows(run(vector, columns=names), vector, k) for vector in vectors]
 
 
 def _compares_all(state: State, by: str) -> bool:
@@ -84,12 +94,16 @@ def _fits(state: State, by: str, dim: int) -> bool:
     return state.num_rows(by) * dim * np.dtype(np.float32).itemsize <= MEMORY_BYTES
 
 
-def flat_search(tables: IndexTables, vector: np.ndarray, k: int, condition: str | None) -> pa.Table:
+def flat_search(
+    tables: IndexTables, vector: np.ndarray, k: int, condition: str | None, columns: Sequence[str]
+) -> pa.Table:
     """The rows that may be among the k nearest of all that meet a condition, without the vector index.
 
-    The rows are read from storage. Those that are as near as the k-th, as far as float32 can tell, are returned too.
+    The rows are read from storage, with their vectors and some columns. Those that are as near as the k-th, as far as
+    float32 can tell, are returned too.
     """
     query = tables.windows.search(vector, vector_column_name=VECTOR).distance_type("dot").bypass_vector_index()
+    query = query.select([VECTOR, "_distance", *columns])
     query = query if condition is None else query.where(condition, prefilter=True)
     number = k + _MORE_ROWS
     while True:

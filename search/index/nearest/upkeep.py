@@ -1,11 +1,10 @@
 """Building the vector index, taking new rows into it, and measuring what it finds."""
 
-from ..tables import IndexTables
+from ..tables import KINDS, IndexTables
 from .kept import kept
-from .memory import KINDS
 from .recall import WANTED, measure_recall
 from .searching import EXACT_ROWS
-from .vector_index import VectorIndex, build
+from .vector_index import VectorIndex, build, index_columns
 
 
 GROWTH = 2.0  # the groups are made anew when the index has grown by this factor
@@ -16,9 +15,10 @@ _NEW_ROWS, _NEW_PART = 2_000, 0.01
 def refresh(tables: IndexTables, is_thorough: bool = False) -> None:
     """Build, extend or remove the vector index, as the number of rows demands. Call it inside of `tables.writing()`.
 
-    Above 50,000 rows for one kind of search, there is a vector index. It takes new rows in once they are many. It is
-    built anew when the index has twice the rows that it had then, or when it no longer finds 95 % of the true nearest
-    rows. After each change its recall is measured, and the effort of a search is set so that it finds enough.
+    Above 50,000 rows for one kind of search, there is a vector index, and `kind` and `path` have indexes of their own.
+    The vector index takes new rows in once they are many. It is built anew when the index has twice the rows that it
+    had then, or when it no longer finds 95 % of the true nearest rows. After each change its recall is measured, and
+    the effort of a search is set so that it finds enough.
 
     Args:
         tables: of the index.
@@ -31,6 +31,7 @@ def refresh(tables: IndexTables, is_thorough: bool = False) -> None:
         if index is not None:
             tables.windows.drop_index(index.name)
         return
+    index_columns(tables)
     if index is None or tables.windows.count_rows() >= GROWTH * index.num_rows_trained:
         _measured(build(tables), large)
         return

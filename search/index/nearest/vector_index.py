@@ -5,7 +5,7 @@ vectors. See RaBitQ (https://arxiv.org/abs/2405.12497) for the short form, and L
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -84,9 +84,16 @@ class VectorIndex:
         return Effort(k, min(self.num_groups, math.ceil(found.groups * more)), found.refine, found.recall)
 
     def search(
-        self, vector: np.ndarray, k: int, by: str, condition: str | None, num_matching: int, num_rows: int
+        self,
+        vector: np.ndarray,
+        k: int,
+        by: str,
+        condition: str | None,
+        num_matching: int,
+        num_rows: int,
+        columns: Sequence[str],
     ) -> pa.Table:
-        """The nearest rows that meet a condition, with all columns.
+        """The nearest rows that meet a condition, with their vectors and some columns.
 
         Args:
             vector: of the question.
@@ -96,21 +103,20 @@ class VectorIndex:
             num_matching: number of rows that meet it. If it is a part of those that the search usually reads, the
                 nearest of them lie in more groups.
             num_rows: number of rows that a search reads without a filter of the user.
+            columns: names of the columns.
         """
         effort = self.effort(k, by)
         groups = min(self.num_groups, math.ceil(effort.groups * num_rows / max(1, num_matching)))
-        found = self.run(vector, Effort(k, groups, effort.refine), condition)
+        found = self.run(vector, Effort(k, groups, effort.refine), condition, columns)
         if len(found) < min(k, num_matching) and groups < self.num_groups:
-            return self.run(vector, Effort(k, self.num_groups, effort.refine), condition)
+            return self.run(vector, Effort(k, self.num_groups, effort.refine), condition, columns)
         return found
 
-    def run(
-        self, vector: np.ndarray, effort: Effort, condition: str | None, columns: list[str] | None = None
-    ) -> pa.Table:
-        """Search with a given effort, for all columns or some."""
+    def run(self, vector: np.ndarray, effort: Effort, condition: str | None, columns: Sequence[str] = ()) -> pa.Table:
+        """Search with a given effort, for vectors and some columns."""
         query = self.tables.windows.search(vector, vector_column_name=VECTOR)
         query = query if condition is None else query.where(condition, prefilter=True)
-        query = query if columns is None else query.select(columns)
+        query = query.select([VECTOR, "_distance", *columns])
         return query.nprobes(effort.groups).refine_factor(effort.refine).limit(effort.k).to_arrow()
 
     def statistics(self) -> Any:
@@ -125,7 +131,7 @@ def groups_for(num_rows: int) -> int:
 
 def build(tables: IndexTables) -> VectorIndex:
     """Make the vector index of all rows, in place of another one."""
-    from lancedb.index import Bitmap, IvfRq, IvfSq
+    from lancedb.index import IvfRq, IvfSq
 
     num_rows = tables.windows.count_rows()
     groups = groups_for(num_rows)
@@ -134,9 +140,21 @@ def build(tables: IndexTables) -> VectorIndex:
     kind = IvfSq if tables.facts.projection_dim % 8 else IvfRq
     config = kind(distance_type="l2", num_partitions=groups, max_iterations=_ITERATIONS, sample_rate=_SAMPLE_RATE)
     tables.windows.create_index(VECTOR, config=config, replace=True)
-    # A search for files or moments then finds the rows of its kinds without reading the column.
-    tables.windows.create_index("kind", config=Bitmap(), replace=True)
     index = VectorIndex.read(tables)
     if index is None:
         raise RuntimeError(f"LanceDB has made no vector index of {tables.path!r}.")
     return index
+
+
+def index_columns(tables: IndexTables) -> None:
+    """Make the indexes of columns by which rows of large tables are looked up, as far as they are missing.
+
+    A search for files or moments then finds the rows of its kinds, and a sound is found by its path, without reading
+    these columns: among a million rows in 2 ms instead of 60.
+    """
+    from lancedb.index import Bitmap, BTree
+
+    present = {name for index in tables.windows.list_indices() for name in index.columns}
+    for name, kind in (("kind", Bitmap), ("path", BTree)):
+        if name not in present:
+            tables.windows.create_index(name, config=kind())

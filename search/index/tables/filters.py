@@ -7,11 +7,9 @@ from difflib import get_close_matches
 import pyarrow as pa
 
 from .places import reason_of
-from .rows import VECTOR, WHOLE, WINDOW, SoundKey
+from .rows import KINDS, VECTOR, SoundKey
 
 
-# Filters for the rows that a search for whole files and a search for moments read.
-OF_FILES, OF_MOMENTS = f"kind != '{WINDOW}'", f"kind != '{WHOLE}'"
 # What to write instead, by a part of LanceDB's reason.
 _ADVICE = {
     "literal of type 'Date32'": ". Write a day as date '2024-05-01'",
@@ -23,6 +21,14 @@ _ADVICE = {
 def quoted(text: str) -> str:
     """A text as a literal of SQL. Every text that comes into a filter of this package goes through here."""
     return "'" + text.replace("'", "''") + "'"
+
+
+def of_kinds(by: str) -> str:
+    """A filter for the rows that a search by `"file"` or `"moment"` reads."""
+    return f"kind IN ({', '.join(map(quoted, KINDS[by]))})"
+
+
+OF_FILES, OF_MOMENTS = map(of_kinds, KINDS)
 
 
 def column(name: str) -> str:

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 # Kinds of rows. A file of one window has one row, a clip. A longer file has its windows, and one row for the whole.
 CLIP, WINDOW, WHOLE = "clip", "window", "whole"
+KINDS = {"file": (CLIP, WHOLE), "moment": (CLIP, WINDOW)}  # that a search by file and a search by moment read
 VECTOR = "vector"
 NO_FOLDER = ""  # of sounds whose folder is not known
 OWN_COLUMNS = pa.schema(
@@ -68,7 +69,7 @@ class IndexedSound:
         path (`str`): its path below `folder`, with `/` and in Unicode form NFC.
         folder (`str`): absolute path or address of the folder; empty if it is not known.
         duration_s (`float`): its length in seconds.
-        spans: start and end of each window in seconds. A sound of one window has one span.
+        spans: start and end of each window in seconds; the first starts at 0. A sound of one window has one span.
         vectors (`np.ndarray` of shape `(len(spans), projection_dim)`): a unit vector for each window, float32.
         whole (`np.ndarray` of shape `(projection_dim,)`): the unit vector of the whole sound, float32.
         size, mtime_ns, content: of the file: bytes, time of its last change in nanoseconds, and digest of its bytes.
@@ -140,6 +141,11 @@ def vector_values(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
 def row_id(key: SoundKey, number: int | str) -> str:
     """The `id` of a row, with the number of its window; -1 for the row of a whole sound of several windows."""
     return f"{key.folder}/{key.path}#{number}"
+
+
+def folder_of_row(name: str, path: str) -> str:
+    """The folder of a row, from its `id` and the path of its sound."""
+    return name.rpartition("#")[0].removesuffix(f"/{path}")
 
 
 def folders_and_paths(rows: pa.Table) -> Iterator[tuple[str, str]]:

@@ -95,6 +95,12 @@ def test_a_row_has_all_columns_but_the_vector(mixed):
 
 
 @pytest.mark.usefixtures("exact_way")
+def test_a_row_has_the_columns_that_are_named(mixed):
+    row, whole = (nearest.search(mixed, QUESTIONS[:1], 1, **options)[0][0] for options in ({"columns": ["path"]}, {}))
+    assert row == {name: whole[name] for name in ("id", "path", "score")}
+
+
+@pytest.mark.usefixtures("exact_way")
 def test_a_filter_is_applied_before_the_best_are_chosen(mixed):
     found = nearest.search(mixed, QUESTIONS, 5, where="number >= 50 AND number < 70")
     for question, rows in zip(QUESTIONS, found, strict=True):

@@ -107,7 +107,7 @@ def test_the_recall_is_that_of_a_count_over_all_rows(large):
     parts = []
     for question in questions:
         best = {names[place] for place in np.argsort(-(stored @ question), kind="stable")[:10]}
-        parts.append(len(best & set(index.run(question, effort, None)["id"].to_pylist())) / 10)
+        parts.append(len(best & set(index.run(question, effort, None, ["id"])["id"].to_pylist())) / 10)
     assert effort.recall == pytest.approx(np.mean(parts), abs=1e-6)
 
 
@@ -152,7 +152,27 @@ def test_moments_and_files_are_searched_in_one_vector_index(tmp_path):
     assert part_found(tables, 10, by="file") == 1
     kinds = {row["kind"] for rows in nearest.search(tables, QUESTIONS, 20, "moment") for row in rows}
     assert kinds == {"window"}
-    assert sorted(index.columns for index in tables.windows.list_indices()) == [["kind"], ["vector"]]
+    assert indexed_columns(tables) == ["kind", "path", "vector"]
+
+
+def indexed_columns(tables: IndexTables) -> list[str]:
+    return sorted(name for index in tables.windows.list_indices() for name in index.columns)
+
+
+def test_columns_of_an_older_index_are_indexed_by_the_next_run(tmp_path):
+    tables = make_tables(tmp_path / "index", clips(range(400), 1))
+    nearest.refresh(tables)
+    tables.windows.drop_index(next(one.name for one in tables.windows.list_indices() if one.columns == ["path"]))
+    nearest.refresh(tables)
+    assert indexed_columns(tables) == ["kind", "path", "vector"]
+    tables.append(clips(range(400, 410), 2))  # these are in no index yet
+    assert tables.count_sounds("path IN ('00007', '00405', 'none')") == 2
+
+
+def test_a_search_reads_the_columns_that_are_named(large):
+    rows = nearest.search(large, QUESTIONS[:1], 3, exact=False, columns=["number"])[0]
+    whole = nearest.search(large, QUESTIONS[:1], 3, exact=False)[0]
+    assert rows == [{name: row[name] for name in ("id", "number", "score")} for row in whole]
 
 
 def test_a_vector_index_keeps_up_with_its_table(tmp_path, monkeypatch):
