@@ -52,9 +52,8 @@ def write_playlist(hits: Sequence[Hit], path: str | os.PathLike[str], relative: 
     Raises:
         ValueError: `path` is a file that is no playlist.
     """
+    check_playlist(path)
     path = Path(path)
-    if path.exists() and not (path.is_file() and path.read_bytes()[:8].lstrip(b"\xef\xbb\xbf").startswith(b"#EXT")):
-        raise ValueError(f"{str(path)!r} exists and is no playlist. Name another file.")
     lines = ["#EXTM3U", "#EXTENC:UTF-8"]
     for hit in hits:
         title = f"{hit.path} {clock_time(hit.start_s)}-{clock_time(hit.end_s)} ({hit.score:.2f})"
@@ -65,6 +64,19 @@ def write_playlist(hits: Sequence[Hit], path: str | os.PathLike[str], relative: 
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as file:
         file.write("\n".join([*lines, ""]).encode(errors="surrogateescape"))
+
+
+def check_playlist(path: str | os.PathLike[str]) -> None:
+    """Raise a ValueError if there is a file of this name that is no playlist."""
+    path = Path(path)
+    if not path.exists():
+        return
+    is_playlist = False
+    if path.is_file():
+        with path.open("rb") as file:
+            is_playlist = file.read(8).removeprefix(b"\xef\xbb\xbf").startswith(b"#EXT")
+    if not is_playlist:
+        raise ValueError(f"{str(path)!r} exists and is no playlist. Name another file.")
 
 
 def _entry(hit: Hit, folder: Path | None) -> str:
@@ -113,15 +125,8 @@ def cut_sounds(hits: Sequence[Hit], folder: str | os.PathLike[str], audio_format
     Raises:
         ValueError: the format is another one, or the folder has a file of a name that is to be written.
     """
-    if audio_format not in CUT_FORMATS:
-        raise ValueError(f"`audio_format` must be {' or '.join(map(repr, CUT_FORMATS))}, got {audio_format!r}.")
+    targets = cut_targets(hits, folder, audio_format)
     folder = Path(folder)
-    targets = [folder / f"{name}.{audio_format}" for name in _names(hits)]
-    if taken := [target.name for target in targets if os.path.lexists(target)]:
-        raise ValueError(
-            f"The folder {str(folder)!r} has {counted(len(taken), 'file')} already that would be overwritten, such as "
-            f"{taken[0]!r}. Name a new folder, or remove them."
-        )
     folder.mkdir(parents=True, exist_ok=True)
     cuts = Cuts()
     for hit, target in zip(hits, targets, strict=True):
@@ -132,6 +137,24 @@ def cut_sounds(hits: Sequence[Hit], folder: str | os.PathLike[str], audio_format
         else:
             cuts.written.append(target)
     return cuts
+
+
+def cut_targets(hits: Sequence[Hit], folder: str | os.PathLike[str], audio_format: str = "wav") -> list[Path]:
+    """The files that `cut_sounds` writes for hits.
+
+    Raises:
+        ValueError: one of them exists, or the format is another one.
+    """
+    if audio_format not in CUT_FORMATS:
+        raise ValueError(f"`audio_format` must be {' or '.join(map(repr, CUT_FORMATS))}, got {audio_format!r}.")
+    folder = Path(folder)
+    targets = [folder / f"{name}.{audio_format}" for name in _names(hits)]
+    if taken := [target.name for target in targets if os.path.lexists(target)]:
+        raise ValueError(
+            f"The folder {str(folder)!r} has {counted(len(taken), 'file')} already that would be overwritten, such as "
+            f"{taken[0]!r}. Name a new folder, or remove them."
+        )
+    return targets
 
 
 def _names(hits: Sequence[Hit]) -> list[str]:

@@ -9,10 +9,11 @@ queries are less certain: of bare queries, 73 % with the 120 languages that SONA
 
 import copy
 from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from modeling_atri.corpora.translation.writing_systems import is_wrong_script, script_words
+from modeling_atri.corpora.translation.writing_systems import has_its_letters, is_wrong_script, script_words
 from modeling_atri.languages_atri import find_language, is_language_code, iso_code, resolve_language
 
 
@@ -52,11 +53,13 @@ def language_of_question(
         language (`str`, *optional*): the language, in any form that `resolve_language` takes. Default: it is found in
             the text, among the languages of the model. The processor's default language is returned if the text does
             not show another one. In a question of a few words, that may be wrong.
-        among (sequence of `str`, *optional*): codes of the languages that are considered. Default: all that the model
+        among (sequence of `str`, *optional*): codes of the languages that are considered first. The others that the
+            model knows are considered if the text is in the script of none of these. Default: all that the model
             knows.
 
     Raises:
-        ValueError: the language is unknown, or the model does not know it.
+        ValueError: the language is unknown, or the model does not know it; or it is to be found, and no language of
+            the model is written in the script of the text.
         ImportError: the language is to be found, but py3langid is not installed.
     """
     known = model_languages(processor)
@@ -65,7 +68,10 @@ def language_of_question(
     if not known:
         return QuestionLanguage(None, False)
     default = resolve_language(processor.default_language)
-    return QuestionLanguage(find_language_of_text(text, list(among or known), default), True)
+    languages = list(among or known)
+    if script_words(text) and not any(has_its_letters(text, code) for code in languages):
+        languages = known
+    return QuestionLanguage(find_language_of_text(text, languages, default), True)
 
 
 def _checked(language: str, processor: "AtriProcessor", known: Sequence[str]) -> str:
@@ -99,10 +105,18 @@ def find_language_of_text(text: str, languages: Sequence[str], default: str) -> 
             language is at least twice as likely.
 
     Raises:
+        ValueError: none of the languages is written in the script of the text.
         ImportError: py3langid is needed and not installed.
     """
     words = script_words(text)
     candidates = [code for code in languages if not is_wrong_script(text, code)] if words else []
+    if words and not candidates:  # such as traditional Chinese where the model knows the simplified script only
+        candidates = [code for code in languages if has_its_letters(text, code)]
+        if not candidates:
+            raise ValueError(
+                f"The question {text!r} is not in the script of any language of the model. {_describe(languages)} "
+                "Ask in one of them, or name the language in which the text is to be encoded."
+            )
     if words["HIRAGANA"] + words["KATAKANA"]:  # a few kana among Chinese characters are Japanese
         candidates = [code for code in candidates if code.endswith("Jpan")] or candidates
     if len(candidates) < 2:
@@ -116,7 +130,7 @@ def find_language_of_text(text: str, languages: Sequence[str], default: str) -> 
 
 def _likelihoods(text: str, candidates: Sequence[str]) -> Mapping[str, float]:
     """How likely each language is that py3langid knows. Their sum is 1, if each has another label."""
-    identifier = copy.copy(_identifier())  # because restricting it changes it, and threads may share it
+    identifier = copy.copy(begin_loading().result())  # because restricting it changes it, and threads may share it
     known = set(identifier.labels)
     labels = {code: label for code in candidates if (label := _label(code, known)) is not None}
     if not labels:
@@ -133,7 +147,15 @@ def _label(code: str, known: Collection[str]) -> str | None:
 
 
 @cache
-def _identifier() -> Any:
+def begin_loading() -> "Future[Any]":
+    """The languages of py3langid, which a thread loads. That takes a second, in which a model can be loaded too."""
+    executor = ThreadPoolExecutor(1)
+    loading = executor.submit(_load)
+    executor.shutdown(wait=False)
+    return loading
+
+
+def _load() -> Any:
     try:
         from py3langid import langid
     except ImportError as error:

@@ -78,7 +78,8 @@ def make_question(
         text (`str`, *optional*): what is to be heard.
         language (`str`, *optional*): the language of the texts. Default: it is found in them.
         without (`str`, *optional*): what is not to be heard, in the language of the text.
-        like (*optional*): a sound in any form that `encode_audio` takes, or what `stored_vector` knows.
+        like (*optional*): a sound in any form that `encode_audio` takes, or what `stored_vector` knows. A sound below
+            0.15 s is padded with silence.
         like_weight (`float`, *optional*, defaults to 0.5): from 0 to 1, what the sound counts beside a text. The unit
             vectors of both are averaged with this weight, and the mean is normalised.
         stored_vector (*optional*): returns the vector of a sound of the index, and None for others.
@@ -135,7 +136,7 @@ def _vector_of_sound(
     extractor = processor.feature_extractor
     if isinstance(extractor, AtriEmbeddingExtractor) and is_recording(like):
         raise ValueError(f"{extractor.takes} Or name a sound of the index.")
-    vector: np.ndarray = encode_audio(model, processor, [like], num_workers=0)[0]
+    vector: np.ndarray = encode_audio(model, processor, [like], num_workers=0, pad_short=True)[0]
     return vector
 
 

@@ -235,7 +235,8 @@ class SoundIndex:
                 similarity to this text is subtracted, as far as it exceeds that of the mean sound of the index; where
                 it is below, the score rises. A sound that is as similar to it as the mean sound keeps its score.
             like (*optional*): a sound to find similar ones: a path or other form that `encode_audio` takes, the path
-                of a sound of the index as hits have it, or a hit. Sounds of the index are not encoded again.
+                of a sound of the index as hits have it, or a hit. Sounds of the index are not encoded again. A sound
+                below 0.15 s is padded with silence.
             like_weight (`float`, *optional*, defaults to 0.5): from 0 to 1, what `like` counts beside the text.
             by (`str`, *optional*, defaults to `"file"`): `"file"` finds whole sounds, `"moment"` the parts of them
                 that fit.
@@ -270,10 +271,13 @@ class SoundIndex:
     ) -> "Question":
         """Make a question for `search`, which also says what language was found; see there for the arguments."""
         from .answers import stored_vector
+        from .question_language import begin_loading
         from .questions import make_question
 
-        model, processor = self.model.load()
         among = self.tables.facts.languages or None
+        if among and language is None and not (text is None and without is None):
+            begin_loading()
+        model, processor = self.model.load()
         stored = partial(stored_vector, self.tables)
         return make_question(model, processor, text, language, without, like, like_weight, stored, among)
 

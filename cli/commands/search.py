@@ -66,7 +66,8 @@ class SearchArguments:
     without: str | None = option(None, "What is not to be heard, in the language of the question.")
     like: str | None = option(
         None,
-        "A sound to find similar ones: the path of a sound of the index, as the table shows it, or else of any file.",
+        "A sound to find similar ones: the path of a sound of the index, as the table shows it, or else of any file. "
+        "A sound below 0.15 s is padded with silence.",
     )
     like_weight: Annotated[float, Bounds("[0, 1]")] = option(0.5, "What --like counts beside the question, 0 to 1.")
     by: str = option(
@@ -102,6 +103,7 @@ def search(args: SearchArguments) -> None:
     """Answer the question, and print and write the hits."""
     check_options(args)
     _check(args)
+    from modeling_atri.search.exports import cut_targets
     from modeling_atri.search.sound_index import SoundIndex
 
     index = SoundIndex.open(args.index, args.model, device=args.device)
@@ -121,6 +123,8 @@ def search(args: SearchArguments) -> None:
         moments_per_file=args.moments_per_file,
         exact=args.exact or None,
     )
+    if args.export is not None:
+        cut_targets(hits, args.export, args.export_format)  # it raises an error before anything is written
     _show(args, question, hits)
     _write(args, hits)
 
@@ -133,8 +137,11 @@ def _check(args: SearchArguments) -> None:
         names = ("query", "language", "without", "like", "m3u", "export")
         if given := [name for name in names if getattr(args, name) is not None]:
             raise ValueError(f"--ask has the questions and compares them, so it does not go with {', '.join(given)}.")
+    from modeling_atri.search.exports import check_playlist
+
     if args.m3u is not None:
         check_output_file(args.m3u)
+        check_playlist(args.m3u)
     if args.export is not None:
         check_output_folder(args.export)
     if args.device != "cpu":

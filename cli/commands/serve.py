@@ -57,11 +57,13 @@ def serve_index(args: ServeArguments) -> None:
     """Open the index, load its model, and serve the page until the process is interrupted."""
     from modeling_atri.search import SoundIndex
     from modeling_atri.search.page import serve
+    from modeling_atri.search.question_language import begin_loading
 
     check_device(args.device)
     if args.sounds is not None and not Path(args.sounds).is_dir():
         raise ValueError(f"There is no folder {args.sounds!r}. --sounds names the folder of the sounds.")
     index = SoundIndex.open(args.index, model=args.model, device=args.device)
+    begin_loading()
     index.model.load()  # before the first question
 
     def on_ready(url: str) -> None:

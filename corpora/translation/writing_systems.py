@@ -71,6 +71,21 @@ def script_words(text: str) -> Counter[str]:
     return Counter(word for word in words if word != "MODIFIER")
 
 
+def has_its_letters(text: str, language: str) -> bool:
+    """Whether at least half of the letters of a text belong to the script of a language.
+
+    Chinese characters belong to Chinese of both scripts, and to Japanese. If this file does not know the script of the
+    language, it is taken to have them.
+
+    Raises:
+        ValueError: if the language is unknown.
+    """
+    found = script_words(text)
+    code, script = find_language(language).code, find_language(language).script
+    letters = _LETTERS_OF_LANGUAGE.get(code, _LETTERS.get(script))
+    return letters is None or sum(found[word] for word in letters) >= _MIN_RIGHT_LETTERS * found.total()
+
+
 def is_wrong_script(text: str, language: str) -> bool:
     """Whether a text is not in the script of a language.
 
@@ -86,14 +101,10 @@ def is_wrong_script(text: str, language: str) -> bool:
     Raises:
         ValueError: if the language is unknown.
     """
-    code, script = find_language(language).code, find_language(language).script
+    script = find_language(language).script
     found = script_words(text)
     num_letters = found.total()
-    letters = _LETTERS_OF_LANGUAGE.get(code, _LETTERS.get(script))
-    if letters is None:
-        return False
-    num_right = sum(found[word] for word in letters)
-    if num_right < _MIN_RIGHT_LETTERS * num_letters:
+    if not has_its_letters(text, language):
         return True
     if script == "Jpan" and num_letters >= _MIN_LETTERS_FOR_KANA:
         return not any(found[word] for word in _KANA)

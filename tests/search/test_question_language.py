@@ -55,6 +55,28 @@ def test_the_script_decides_first(text, language):
     assert find_language_of_text(text, MANY, "eng_Latn") == language
 
 
+@pytest.mark.parametrize("text", ["สุนัขเห่า", "лает собака", "개가 짖는다", "ABBA играет громко"])
+def test_a_script_of_no_language_of_the_model_is_refused(processor, text):
+    with pytest.raises(ValueError, match=f"'{text}' is not in the script of any language.*It knows .*fr \\(French\\)"):
+        language_of_question(text, processor)
+    assert language_of_question(text, processor, "en") == QuestionLanguage("eng_Latn", False)
+
+
+def test_a_script_that_only_other_languages_of_the_model_have_is_found_among_them(processor):
+    assert language_of_question("犬が吠える", processor, among=["eng_Latn", "fra_Latn"]).code == "jpn_Jpan"
+
+
+@pytest.mark.parametrize(
+    "text, languages, language",
+    [
+        ("狗對著飛機叫，風聲很響", ATRI_LANGUAGES, "zho_Hans"),  # in traditional characters
+        ("狗在雨中对着车吠叫", ["eng_Latn", "jpn_Jpan"], "jpn_Jpan"),
+    ],
+)
+def test_chinese_characters_are_no_other_script(text, languages, language):
+    assert find_language_of_text(text, languages, "eng_Latn") == language
+
+
 @pytest.mark.parametrize("text", ["", "440", "!?", "12:30", "♪♫"])
 @pytest.mark.parametrize("default", ["eng_Latn", "jpn_Jpan"])
 def test_a_text_without_letters_is_in_the_default_language(text, default):
@@ -100,8 +122,9 @@ def test_a_model_that_needs_no_language_looks_for_none(processor, monkeypatch):
 def test_without_the_library_the_message_says_what_to_do(processor, monkeypatch):
     from modeling_atri.search import question_language
 
-    question_language._identifier.cache_clear()
+    question_language.begin_loading.cache_clear()
     monkeypatch.setitem(__import__("sys").modules, "py3langid", None)
     with pytest.raises(ImportError, match=r"modeling_atri\[search\].*Or name the language"):
         language_of_question("un chien aboie", processor)
     assert language_of_question("un chien aboie", processor, "fr").code == "fra_Latn"
+    question_language.begin_loading.cache_clear()

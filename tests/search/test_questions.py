@@ -107,6 +107,16 @@ def test_wrong_questions_are_explained(args, options, message):
         ask(*args, **options)
 
 
+def test_a_sound_that_is_too_short_is_padded(tmp_path):
+    soundfile.write(tmp_path / "short.wav", SAMPLES[:800], 16000)
+    padded = np.concatenate([soundfile.read(tmp_path / "short.wav")[0], np.zeros(1600)])  # 0.15 s
+    expected = encode_audio(MODEL, PROCESSOR, [{"array": padded, "sampling_rate": 16000}])[0]
+    np.testing.assert_allclose(ask(like=tmp_path / "short.wav").vector, expected, atol=1e-5)
+    soundfile.write(tmp_path / "empty.wav", np.zeros(0), 16000)
+    with pytest.raises(ValueError, match="empty.wav"):
+        ask(like=tmp_path / "empty.wav")
+
+
 def test_a_broken_sound_is_named(tmp_path):
     (tmp_path / "broken.wav").write_bytes(b"no sound")
     with pytest.raises(ValueError, match="broken.wav"):

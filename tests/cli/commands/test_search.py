@@ -73,8 +73,11 @@ def test_moments_as_a_playlist_and_as_cut_sounds(folders, tmp_path, capsys):
     assert entries == [hit.file for hit in hits]
     lengths = [soundfile.info(path).frames for path in sorted(cut.iterdir())]
     assert lengths == [round(hit.end_s * 16000) - round(hit.start_s * 16000) for hit in hits]
-    assert main(["search", str(folders / "index"), *words, "--export", str(cut)]) == 2
-    assert "4 files already that would be overwritten" in capsys.readouterr().err
+    other = tmp_path / "other.m3u"
+    assert main(["search", str(folders / "index"), *words, "--export", str(cut), "--m3u", str(other)]) == 2
+    output = capsys.readouterr()
+    assert "4 files already that would be overwritten" in output.err
+    assert output.out == "" and not other.exists(), "nothing is shown or written before all targets are checked"
 
 
 def test_a_sound_is_most_similar_to_itself(folders, capsys):
@@ -110,6 +113,8 @@ def test_languages_are_compared(folders, capsys):
         ("index", ["--ask", "en=a dog"], "at least two"),
         ("index", ["--ask", "a dog", "fr=un chien"], "LANGUAGE=TEXT"),
         ("index", ["a dog", "--m3u", "."], "it is a folder"),
+        ("gone", ["a dog", "--m3u", __file__], "exists and is no playlist"),  # before the index is opened
+        ("index", ["лает собака"], "not in the script of any language of the model"),
     ],
 )
 def test_mistakes_are_one_line(folders, capsys, index, words, message):
