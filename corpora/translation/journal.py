@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,17 @@ def identity(made: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in made.items() if name != "with"}
 
 
+def made_alike(entries: Iterable[Entry], made: Mapping[str, Any]) -> Iterator[Entry]:
+    """The entries that were made like `made`."""
+    wanted, known = identity(made), dict[int, bool]()  # entries share their `made`, so it is compared once
+    for entry in entries:
+        alike = known.get(id(entry.made))
+        if alike is None:
+            alike = known[id(entry.made)] = identity(entry.made) == wanted
+        if alike:
+            yield entry
+
+
 class TranslationJournal:
     """The file `translations.jsonl`.
 
@@ -80,7 +91,7 @@ class TranslationJournal:
             return entries
         batch: list[Entry] = []
         whole = position = 0  # ends of the last complete batch and of the line, in bytes
-        made: dict[str, dict[str, Any]] = {}  # by its JSON, shared by the entries: most were made alike
+        made: dict[str, dict[str, Any]] = {}  # by its text, shared by the entries: most were made alike
         with self.path.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 if not line.endswith(b"\n"):
@@ -111,13 +122,13 @@ class TranslationJournal:
 
     def _parse(self, line: bytes, number: int, made: dict[str, dict[str, Any]]) -> tuple[Entry, int, int]:
         try:
-            fields = json.loads(line)
+            fields = json.loads(line.decode())
             place, size = fields.pop("place")
-            own = {name: fields.pop(name) for name in _OWN_KEYS}
+            *own, flags = (fields.pop(name) for name in _OWN_KEYS)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"Line {number} of {self.path} is not a translation ({error!r}). Repair it, or name another folder to "
                 "start anew."
             ) from error
-        fields = made.setdefault(json.dumps(fields, sort_keys=True), fields)
-        return Entry(**own | {"flags": tuple(own["flags"]), "made": fields}), place, size
+        fields = made.setdefault(repr(fields), fields)
+        return Entry(*own, tuple(flags), fields), place, size

@@ -15,7 +15,7 @@ from modeling_atri.languages_atri import language_name
 
 from ..folders.prepared import OVERLAP_FILE, read_dropped_clips
 from ..sources.metadata import METADATA_FILE
-from .journal import JOURNAL_NAME, Entry, identity
+from .journal import JOURNAL_NAME, Entry, identity, made_alike
 from .translated_rows import file_name_in
 
 
@@ -85,7 +85,8 @@ def find_stale(
     Raises:
         ValueError: if there are any, unless `retranslate` says that they are translated again.
     """
-    stale = {key for key in wanted & entries.keys() if identity(entries[key].made) != identity(made)}
+    there = wanted & entries.keys()
+    stale = there - {entry.key for entry in made_alike((entries[key] for key in there), made)}
     if not stale or retranslate:
         return stale
     theirs = entries[min(stale)].made
@@ -106,9 +107,10 @@ def earlier_languages(entries: Entries, known: set[str], hashes: set[str], made:
     Translations that were made in another way than `made` do not count.
     """
     lacking = {code: len(hashes) for code, _ in entries if code not in known}
-    for (code, source_hash), entry in entries.items():
-        if code in lacking and source_hash in hashes and identity(entry.made) == identity(made):
-            lacking[code] -= 1
+    if lacking:
+        for entry in made_alike(entries.values(), made):
+            if entry.language in lacking and entry.source_hash in hashes:
+                lacking[entry.language] -= 1
     return lacking
 
 

@@ -17,7 +17,9 @@ from modeling_atri.languages_atri import language_name, resolve_language, resolv
 
 from ..rows.bad_rows import BadRow
 from ..rows.load import load_rows, read_other_columns
+from ..sources.opening import open_source
 from .batches import Translator, plan_batches, translate_batch
+from .finished import FinishedRun
 from .journal import Entry, TranslationJournal, hash_text
 from .output import check_output, earlier_languages, find_stale, locked, refuse_loss, without_overlaps
 from .quality import Scorer
@@ -75,8 +77,10 @@ def translate_captions(
     Each text is translated once into each language, however many clips have it. Batches depend only on the texts, and
     each is written to disk when it is finished. A run that is stopped loses at most one batch, and the next run
     continues to the same files, bit for bit. When captions have been added or changed, calling the function again
-    translates only these. Translations of removed captions stay in the journal but not in the data set. Other columns
-    of the rows are copied. Clips that `drop_overlaps` took out of the source or the output stay out.
+    translates only these. When nothing has changed since a run that finished, neither rows nor output (by their
+    content) nor recordings (by size and time of change), no row is read. Translations of removed captions stay in the
+    journal but not in the data set. Other columns of the rows are copied. Clips that `drop_overlaps` took out of the
+    source or the output stay out.
 
     Args:
         data (`str` or `Path`): Folder with `metadata.jsonl`, or such a file; see `load_rows`. Its languages are kept.
@@ -114,45 +118,59 @@ def translate_captions(
     source, codes = resolve_language(source), resolve_languages(languages)
     _check_options(batch_size, batch_tokens, min_score, scorer)
     check_output(data, split, output)
-    rows, others = _read(data, split, left_out)
+    made = _how_made(model, scorer, source)
+    limit = scorer.min_score if scorer is not None and min_score is None else min_score
+    finished = FinishedRun(
+        *(output, _file_of(data, split)),
+        {"made": made, "languages": codes, "limit": limit, "drop_flagged": drop_flagged, "name": _name_of(data, split)}
+        | {"license": license, "source_license": source_license},
+    )
+    if output.is_dir():
+        with locked(output):
+            if (summary := finished.read()) is not None:
+                return TranslationSummary(**_with_counters(summary), seconds=time.perf_counter() - began)
+    bad_rows: list[BadRow] | None = None if left_out is None else []
+    rows = load_rows(Path(data), split, left_out=bad_rows)
+    others = read_other_columns(Path(data), split, bad_rows or [])
+    if left_out is not None:
+        left_out += bad_rows or []
     num_rows = len(rows)
     rows, others = without_overlaps(rows, others, output)
     _check_languages(rows, source, codes)
     model.check_languages([source, *codes])
-    made = _how_made(model, scorer, source)
     texts = list(dict.fromkeys(text for captions in rows["captions"] for text in captions[source]))
-    hashes = {hash_text(text) for text in texts}
+    hashes = {hash_text(text): index for index, text in enumerate(texts)}
     with locked(output):
         journal = TranslationJournal(output)
         entries = journal.read()
-        earlier = earlier_languages(entries, {*rows[0]["captions"], *codes}, hashes, made)
+        earlier = earlier_languages(entries, {*rows[0]["captions"], *codes}, {*hashes}, made)
         refuse_loss(output, earlier, codes)
         wanted = {(code, source_hash) for code in codes for source_hash in hashes}
         missing = wanted - (entries.keys() - find_stale(journal.path, entries, wanted, made, retranslate))
         lengths = model.count_tokens(texts)
         with tqdm(total=len(missing), desc="captions", disable=not progress) as bar:
             for code in codes:
-                is_missing = [(code, hash_text(text)) in missing for text in texts]
+                is_missing = [(code, source_hash) in missing for source_hash in hashes]
                 for batch in plan_batches(texts, lengths, is_missing, batch_size, batch_tokens):
                     new = translate_batch(model, scorer, [texts[index] for index in batch], source, code, made)
                     journal.append(new)
                     entries |= {entry.key: entry for entry in new}
                     bar.update(len(new))
-        limit = scorer.min_score if scorer is not None and min_score is None else min_score
         translated = assemble(rows, others, entries, source, _targets(entries, earlier, codes), limit, drop_flagged)
         facts = card_facts(translated, _name_of(data, split), made, limit, license, source_license)
         write_translated(translated, output, facts)
-    return TranslationSummary(
-        num_clips=len(translated.rows),
-        num_captions=translated.num_captions,
-        num_dropped_clips=translated.num_dropped_clips,
-        num_dropped_captions=translated.num_dropped_captions,
-        num_overlaps=num_rows - len(rows),
-        flags=translated.count_flags(),
-        num_flagged=translated.count_flagged(),
-        num_translated=len(missing),
-        seconds=time.perf_counter() - began,
-    )
+        of_set = {
+            "num_clips": len(translated.rows),
+            "num_captions": translated.num_captions,
+            "num_dropped_clips": translated.num_dropped_clips,
+            "num_dropped_captions": translated.num_dropped_captions,
+            "num_overlaps": num_rows - len(rows),
+            "flags": translated.count_flags(),
+            "num_flagged": translated.count_flagged(),
+        }
+        if not bad_rows:  # a recording that was missing may come back
+            finished.write((sound["path"] for sound in rows["audio"]), of_set)
+    return TranslationSummary(**of_set, num_translated=len(missing), seconds=time.perf_counter() - began)
 
 
 def _check_options(batch_size: int, batch_tokens: int, min_score: float | None, scorer: Scorer | None) -> None:
@@ -163,15 +181,16 @@ def _check_options(batch_size: int, batch_tokens: int, min_score: float | None, 
         raise ValueError("`min_score` is a limit for scores, but no scorer was given: pass one, or leave it out.")
 
 
-def _read(
-    data: str | PathLike[str], split: str | None, left_out: list[BadRow] | None
-) -> tuple[datasets.Dataset, list[dict[str, Any]]]:
-    """Rows, and the other columns of each."""
-    bad_rows: list[BadRow] | None = None if left_out is None else []
-    rows = load_rows(Path(data), split, left_out=bad_rows)
-    if left_out is not None:
-        left_out += bad_rows or []
-    return rows, read_other_columns(Path(data), split, bad_rows or [])
+def _file_of(data: str | PathLike[str], split: str | None) -> Path:
+    """The file of rows."""
+    found = open_source(str(data), split)
+    if not isinstance(found, Path):
+        raise ValueError(f"{str(data)!r} is no folder or file of rows. Write it as one with `atri prepare hub` first.")
+    return found
+
+
+def _with_counters(summary: dict[str, Any]) -> dict[str, Any]:
+    return summary | {"flags": {code: Counter(counts) for code, counts in summary["flags"].items()}}
 
 
 def _check_languages(rows: datasets.Dataset, source: str, codes: list[str]) -> None:

@@ -101,8 +101,9 @@ def assemble(
     for row, more in zip(rows, others, strict=True):
         kept: dict[str, list[str]] = {code: [] for code in made.languages}
         for number, text in enumerate(row["captions"][source]):
-            found = [entries[code, hash_text(text)] for code in targets]
-            made.with_what |= {entry.made["with"] for entry in found}
+            source_hash = hash_text(text)
+            found = [entries[code, source_hash] for code in targets]
+            made.with_what.update(entry.made["with"] for entry in found)
             flags = [_all_flags(entry, min_score) for entry in found]
             is_dropped = any(EMPTY in problems or (drop_flagged and problems) for problems in flags)
             made.flagged += [

@@ -49,7 +49,7 @@ def read_lines(path) -> list[dict]:
 
 
 def files(folder) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != ".lock"}
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name[0] != "."}
 
 
 def test_the_data_set_is_read_with_the_recordings_where_they_are(data, tmp_path):
