@@ -6,6 +6,8 @@ from modeling_atri.lazy import lazy_names
 
 
 if TYPE_CHECKING:
+    from .opening import open_stream as open_stream
+    from .opening import open_streams as open_streams
     from .row_shards import RowShards as RowShards
     from .row_shards import RowStream as RowStream
     from .row_shards import ShardReader as ShardReader

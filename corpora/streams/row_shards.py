@@ -44,18 +44,27 @@ class RowShards(Protocol):
     """A source of rows in shards: files, row groups of parquet files, archives, or the parts of a streamed data set.
 
     It can be pickled, so that the workers of a data loader have it. Nothing is open before `open` is called.
-
-    Attributes:
-        name: Name of the source, for messages.
-        num_shards: Number of parts that can be read apart. At least one.
-        num_rows: Number of rows, wrong ones counted; None if it is not known without reading everything.
-        facts: What all rows have in common.
     """
 
-    name: str
-    num_shards: int
-    num_rows: int | None
-    facts: StreamFacts
+    @property
+    def name(self) -> str:
+        """Name of the source, for messages."""
+        ...
+
+    @property
+    def num_shards(self) -> int:
+        """Number of parts that can be read apart. At least one."""
+        ...
+
+    @property
+    def num_rows(self) -> int | None:
+        """Number of rows, wrong ones counted; None if it is not known without reading everything."""
+        ...
+
+    @property
+    def facts(self) -> StreamFacts:
+        """What all rows have in common."""
+        ...
 
     def open(self, shard: int, state: dict[str, Any] | None = None, part: int = 0, num_parts: int = 1) -> ShardReader:
         """Read a shard from its beginning, or from a place that the `state` of a reader of the same part gave.
@@ -77,7 +86,27 @@ class RowStream(NamedTuple):
     Args:
         sources: The sources. Their rows are of the same kind and have the same languages.
         weights: Probability of each source. Their sum is 1.
+        told_rows: Number of rows of an epoch as the user has told it; None if it was not told.
     """
 
     sources: tuple[RowShards, ...]
     weights: tuple[float, ...] = (1.0,)
+    told_rows: int | None = None
+
+    @property
+    def facts(self) -> StreamFacts:
+        """What the rows of all sources have in common."""
+        return self.sources[0].facts
+
+    @property
+    def num_rows(self) -> int | None:
+        """Number of rows of an epoch, wrong ones counted; None if it is neither told nor known.
+
+        For several sources, it is the expected number of rows until one of them has no more.
+        """
+        if self.told_rows is not None:
+            return self.told_rows
+        counts = [source.num_rows for source in self.sources]
+        if None in counts:
+            return None
+        return min(int((count or 0) / weight) for count, weight in zip(counts, self.weights, strict=True))

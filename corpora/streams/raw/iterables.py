@@ -1,0 +1,95 @@
+"""A `datasets.IterableDataset` of any kind as shards of raw rows."""
+
+import pickle
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
+from typing import Any
+
+import datasets
+
+from modeling_atri.audio_inputs_atri import path_of
+
+from ...rows.plain_rows import sound_of
+from .blocks import RawBlock, RawRow
+
+
+_ROWS_AT_ONCE = 64
+
+
+class IterableShards:
+    """The parts of a streamed data set as `RawShards`. Sounds are not decoded.
+
+    A reader goes on from the data set's own `state_dict`. If that does not lead back to the same rows, as with
+    `.shuffle(buffer_size=...)`, the rows before are read again and passed over.
+
+    Args:
+        dataset: The data set.
+        name: Its name, for messages.
+        num_rows (*optional*): Number of its rows.
+    """
+
+    def __init__(self, dataset: datasets.IterableDataset, name: str, num_rows: int | None = None) -> None:
+        dataset = dataset.with_format(None)
+        self._dataset = dataset.decode(False) if dataset.features is not None else dataset
+        self.name, self.num_rows, self.num_shards = name, num_rows, max(1, dataset.num_shards)
+        self._is_exact: bool | None = None  # not known before a shard was read
+
+    def label(self, shard: int) -> str:
+        """The name of a shard in messages."""
+        return f"{self.name}, shard {shard}" if self.num_shards > 1 else self.name
+
+    def blocks(self, shard: int, start: Mapping[str, Any] | None = None) -> Iterator[RawBlock]:
+        """Read a shard from the number of a row, and the state of the data set before it."""
+        if self._is_exact is None:
+            self._is_exact = _is_exact(self._shard(shard))
+        dataset = self._shard(shard)
+        first, state = (0, None) if start is None else (start["row"], start["state"])
+        if state is not None:
+            dataset.load_state_dict(state)
+        rows = _rows(dataset)
+        if state is None:
+            for _ in islice(rows, first):
+                pass
+        begin = {"row": first, "state": state}
+        while found := _take(rows, _ROWS_AT_ONCE):
+            yield RawBlock(begin, first, len(found), self._row_at(found, shard, first))
+            first += len(found)
+            begin = {"row": first, "state": dataset.state_dict() if self._is_exact else None}
+
+    def _shard(self, shard: int) -> datasets.IterableDataset:
+        return self._dataset.shard(num_shards=self.num_shards, index=shard)
+
+    def _row_at(self, rows: list[Any], shard: int, first: int) -> Callable[[int], RawRow]:
+        prefix = f"shard {shard}, row" if self.num_shards > 1 else "row"
+
+        def row_at(number: int) -> RawRow:
+            row, place = rows[number], f"{prefix} {first + number}"
+            sound = sound_of(row)
+            if sound is None:
+                return RawRow(place, row)
+            name = path_of(sound)
+            return RawRow(place, row, lambda: sound, name and name.lstrip("/"))
+
+        return row_at
+
+
+def _rows(dataset: datasets.IterableDataset) -> Iterator[dict[str, Any]]:
+    # Iterating over the data set itself would leave rows to the other workers of a data loader.
+    for batch in dataset.iter(batch_size=1):
+        yield {name: values[0] for name, values in batch.items()}
+
+
+def _take(rows: Iterator[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+    """The next rows. An error after the first of them is raised when the next ones are taken."""
+    return list(islice(rows, count))
+
+
+def _is_exact(dataset: datasets.IterableDataset) -> bool:
+    """Whether the state of a data set leads back to the next row, which is not so behind a buffer of shuffled rows."""
+    rows = _rows(dataset)
+    if next(rows, None) is None:
+        return True
+    state = dataset.state_dict()
+    following = next(rows, None)
+    dataset.load_state_dict(state)
+    return pickle.dumps(next(_rows(dataset), None)) == pickle.dumps(following)

@@ -1,0 +1,40 @@
+"""Files that hold the shards of a stream, on this machine or on the Hub. Those on the Hub are fetched to be read."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from ...sources.hub_files import HubFiles
+
+
+class ShardFiles(NamedTuple):
+    """Files of one kind.
+
+    Args:
+        name: Name of the source, for messages.
+        names: Paths relative to the folder, or to the repository.
+        folder: Their folder. None for a repository.
+        hub: The repository on the Hub. A file is fetched to a temporary folder when it is read, and removed then.
+    """
+
+    name: str
+    names: list[str]
+    folder: Path | None = None
+    hub: HubFiles | None = None
+
+    @contextmanager
+    def open(self, number: int) -> Iterator[Path]:
+        """The path of a file while it is read.
+
+        Raises:
+            ConnectionError: if it cannot be fetched.
+        """
+        if self.folder is not None:
+            yield self.folder / self.names[number]
+            return
+        if self.hub is None:
+            raise ValueError(f"{self.name} has neither a folder nor a repository.")
+        with tempfile.TemporaryDirectory(prefix="atri-shard-") as folder:
+            yield self.hub.fetch(self.names[number], Path(folder))
