@@ -9,10 +9,9 @@ import pytest
 
 from modeling_atri.corpora.rows.bad_rows import BadRow
 from modeling_atri.corpora.rows.load import load_rows
-from modeling_atri.corpora.streams import open_stream, open_streams
+from modeling_atri.corpora.streams import open_stream
 from modeling_atri.files import write_json_lines
 from tests.helpers import sources
-from tests.helpers.local_hub import Commit, LocalHub, Repo
 
 
 def rows_of(shards, **options):
