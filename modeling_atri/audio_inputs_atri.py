@@ -5,7 +5,8 @@ the encoder for MTEB all read sounds with this module, with and without the inst
 """
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from numbers import Real
 from typing import Any, BinaryIO, NamedTuple
 
@@ -14,11 +15,18 @@ import torch
 
 from .sndfile_streams_atri import import_library
 from .sound_files_atri import open_sound
+from .threads_atri import Room
 
 
 SAMPLING_RATE = 16_000  # Hz, the rate that CED was trained on
 MIN_NUM_SAMPLES = 2_400  # the shortest sound at that rate: 16 frames, one patch of the audio tower
 MIN_SECONDS = MIN_NUM_SAMPLES / SAMPLING_RATE
+
+# Whole waveforms of so many samples are read at the same time, by all threads together: 17 minutes at 16 kHz. A longer
+# waveform is read alone.
+READING = Room(2**24)
+
+_ARRAY_BLOCK = 2**20  # samples of a waveform in memory that are converted at once
 
 Waveform = np.ndarray | torch.Tensor | Sequence[float]
 # `Any` stands for a torchcodec `AudioDecoder`, which is known by its method `get_all_samples`.
@@ -90,16 +98,38 @@ def read_sound(
     """
     sampling_rate = check_rate("sampling_rate", sampling_rate)
     sound = unpack_sound(sound, source_rate, name)
-    if sound.rate is None:
-        with open_sound(sound.content, sound.name) as file:
-            waveform = _resample(file.mono_blocks(), file.samplerate, sampling_rate)
-        if len(waveform) == 0:  # only known now for FLAC that was written to a pipe
-            raise ValueError(f"Cannot use {sound.name}: it holds no samples.")
-    else:
-        waveform = _resample([_to_mono(sound.content, sound.name)], sound.rate, sampling_rate)
-    if not np.isfinite(waveform).all():
-        raise ValueError(f"Cannot use {sound.name}: it holds NaN or infinite samples. Check how it was decoded.")
+    with opened(sound, sampling_rate) as (num_samples, blocks), READING.taken(num_samples or 0):
+        waveform = _join(blocks, num_samples)
+    if len(waveform) == 0:  # only known now for FLAC that was written to a pipe
+        raise ValueError(f"Cannot use {sound.name}: it holds no samples.")
     return waveform
+
+
+@contextmanager
+def opened(sound: UnpackedSound, sampling_rate: int) -> Iterator[tuple[int | None, Iterator[np.ndarray]]]:
+    """Open a sound to read its waveform block by block, each block with new memory, as [`read_sound`] reads it whole.
+
+    Args:
+        sound: from `unpack_sound`.
+        sampling_rate: rate of the waveform, in Hz.
+
+    Returns:
+        A context with the number of samples of the waveform, or None where only decoding shows it, and the blocks, of
+        shape `(block_length,)`, float32, which joined are the waveform.
+
+    Raises:
+        ValueError: as `load_audio`; while the blocks are read, also for NaN, infinity and truncated files.
+    """
+    if sound.rate is not None:
+        array = _as_array(sound.content, sound.name)
+        num_samples = round(array.shape[-1] * sampling_rate / sound.rate)
+        blocks = _resampled(_mono_blocks(array), sound.rate, sampling_rate)
+        yield num_samples, _finite(blocks, sound.name)
+        return
+    with open_sound(sound.content, sound.name) as file:
+        num_frames = file.num_frames
+        num_samples = None if num_frames is None else round(num_frames * sampling_rate / file.samplerate)
+        yield num_samples, _finite(_resampled(file.mono_blocks(), file.samplerate, sampling_rate), sound.name)
 
 
 def unpack_sound(sound: AudioInput, source_rate: int | None = None, name: str | None = None) -> UnpackedSound:
@@ -194,8 +224,8 @@ def check_rate(argument: str, rate: float | None) -> int:
     return int(rate)
 
 
-def _to_mono(samples: Waveform, name: str) -> np.ndarray:
-    """A waveform of shape `(num_samples,)`, float32, with full scale at 1.0."""
+def _as_array(samples: Waveform, name: str) -> np.ndarray:
+    """Samples of shape `(num_samples,)` or `(num_channels, num_samples)`, in their own type, after a check."""
     if isinstance(samples, torch.Tensor):
         samples = samples.detach().cpu()
         samples = samples.float() if samples.is_floating_point() else samples  # numpy has no bfloat16
@@ -210,24 +240,51 @@ def _to_mono(samples: Waveform, name: str) -> np.ndarray:
         )
     if array.size == 0:
         raise ValueError(f"Cannot use {name}: it holds no samples (its shape is {array.shape}).")
-    if array.dtype.kind == "i" and array.dtype.itemsize <= 4:
-        array = array / 2.0 ** (8 * array.dtype.itemsize - 1)
-    elif array.dtype.kind != "f":
+    if array.dtype.kind != "f" and not (array.dtype.kind == "i" and array.dtype.itemsize <= 4):
         # Python's integers and those of 64 bits do not tell how loud full scale is.
         raise ValueError(
             f"Cannot use {name}: it holds {array.dtype} samples. Pass floats with full scale at 1.0, or signed "
             "integers of 8, 16 or 32 bits in their own type, such as `array.astype(np.int16)` for 16-bit samples."
         )
-    with np.errstate(over="ignore"):  # infinite samples are refused later
-        return np.ascontiguousarray(array.mean(axis=0) if array.ndim == 2 else array, np.float32)
+    return array
 
 
-def _resample(blocks: Iterable[np.ndarray], source_rate: int, sampling_rate: int) -> np.ndarray:
-    """Join mono blocks at the target rate, in new memory. The resampler's state runs on, so seams are exact."""
+def _mono_blocks(array: np.ndarray) -> Iterator[np.ndarray]:
+    """A waveform as float32 with full scale at 1.0, the mean over the channels, in blocks that share no memory."""
+    for start in range(0, array.shape[-1], _ARRAY_BLOCK):
+        block = array[..., start : start + _ARRAY_BLOCK]
+        if block.dtype.kind == "i":
+            block = block / 2.0 ** (8 * block.dtype.itemsize - 1)
+        with np.errstate(over="ignore"):  # infinite samples are refused later
+            mono = np.array(block.mean(axis=0) if block.ndim == 2 else block, np.float32)
+        yield mono
+
+
+def _resampled(blocks: Iterator[np.ndarray], source_rate: int, sampling_rate: int) -> Iterator[np.ndarray]:
+    """Mono blocks at the target rate. The resampler's state runs on, so they equal those of the whole, bit for bit."""
     if source_rate == sampling_rate:
-        return np.concatenate([np.zeros(0, dtype=np.float32), *blocks])
+        yield from blocks
+        return
     soxr = import_library("soxr")
     stream = soxr.ResampleStream(source_rate, sampling_rate, num_channels=1, dtype="float32", quality="HQ")
-    resampled = [stream.resample_chunk(block) for block in blocks]
-    resampled.append(stream.resample_chunk(np.zeros(0, dtype=np.float32), last=True))
-    return np.concatenate(resampled)
+    for block in blocks:
+        yield stream.resample_chunk(block)
+    yield stream.resample_chunk(np.zeros(0, dtype=np.float32), last=True)
+
+
+def _finite(blocks: Iterator[np.ndarray], name: str) -> Iterator[np.ndarray]:
+    for block in blocks:
+        if not np.isfinite(block).all():
+            raise ValueError(f"Cannot use {name}: it holds NaN or infinite samples. Check how it was decoded.")
+        yield block
+
+
+def _join(blocks: Iterator[np.ndarray], num_samples: int | None) -> np.ndarray:
+    """Join blocks in new memory; where their length is known, without keeping them until then."""
+    if num_samples is None:
+        return np.concatenate([np.zeros(0, dtype=np.float32), *blocks])
+    waveform, filled = np.empty(num_samples + 1, np.float32), 0  # soxr rounds halves of a sample in its own way
+    for block in blocks:
+        waveform[filled : filled + len(block)] = block
+        filled += len(block)
+    return waveform[:filled]

@@ -10,6 +10,7 @@ from transformers.feature_extraction_utils import BatchFeature
 from transformers.utils import TensorType, logging
 
 from .audio_inputs_atri import AudioInput, is_recording, lacks_rate, name_of_sound, read_sound, too_short
+from .long_sounds_atri import LongSound, read_or_scan, too_loud
 from .threads_atri import map_in_threads
 
 
@@ -48,6 +49,19 @@ class AtriClipExtractor(SequenceFeatureExtractor):
         waveform = torch.from_numpy(read_sound(clip, self.sampling_rate, source_rate, name))
         name = name_of_sound(clip, name)
         return extract_checked(self, long_enough(self, waveform, pad_short, name), name)
+
+    def read_clip(
+        self, clip: AudioInput, pad_short: bool = False, name: str = "the clip", source_rate: int | None = None
+    ) -> torch.Tensor | LongSound:
+        """Features of one clip as `extract_clip` returns them, or a [`LongSound`] for one of more than five minutes.
+
+        The arguments and errors are those of `extract_clip`, but `source_rate` has no default for waveforms.
+        """
+        read = read_or_scan(self, clip, source_rate, name)
+        if isinstance(read, LongSound):
+            return read
+        name = name_of_sound(clip, name)
+        return extract_checked(self, long_enough(self, read, pad_short, name), name)
 
     def extract_waveform(self, waveform: torch.Tensor) -> torch.Tensor:
         """Features of a waveform of shape `(num_samples,)`, which was checked, as `(frames, columns)`, float32."""
@@ -257,10 +271,7 @@ def extract_checked(extractor: AtriClipExtractor, waveform: torch.Tensor, name: 
     """
     features = extractor.extract_waveform(waveform)
     if not torch.isfinite(features).all():
-        raise ValueError(
-            f"Cannot use {name}: it has samples up to {waveform.abs().max().item():.3g}, whose power is infinite "
-            "in float32. Full scale is 1.0. Scale it down."
-        )
+        raise ValueError(too_loud(name, waveform.abs().max().item()))
     return features
 
 

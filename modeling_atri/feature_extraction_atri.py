@@ -1,6 +1,8 @@
 """Sounds to log-mel spectrograms, one clip at a time and in one way."""
 
 import math
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from typing import Any
 
 import torch
@@ -109,31 +111,92 @@ class AtriFeatureExtractor(AtriClipExtractor):
         The loudest bin sets the floor of the clip, so one bin that is not finite leaves no finite bin.
         """
         num_frames = self.num_frames(len(waveform))
-        num_blocks = -(-num_frames // _BLOCK_FRAMES)
-        block_size = -(-num_frames // num_blocks)
-        # All blocks share one buffer, because fresh memory would cost more time than the arithmetic.
-        windowed = waveform.new_empty(block_size, self.n_fft)
-        power = waveform.new_empty(block_size, self.n_fft // 2 + 1)
-        mel = waveform.new_empty(block_size, self.feature_size)
-        products = [(power[:, rows], filters, mel[:, bins]) for rows, filters, bins in self.mel_bands]
+        block_size = _block_size(num_frames)
+        write = self._decibel_writer(block_size)
         decibels = waveform.new_empty(num_frames, self.feature_size)
-        for block in range(num_blocks):
+        for block in range(-(-num_frames // block_size)):
             # The last block overlaps the one before, because a product of few rows would round differently.
             first = min(block * block_size, num_frames - block_size)
-            torch.mul(self._frames(waveform, first, first + block_size), self.window, out=windowed)
+            write(self._frames(waveform, first, first + block_size), decibels[first : first + block_size])
+        return decibels.clamp_(min=decibels.max() - self.top_db)
+
+    def decibel_blocks(
+        self, blocks: Iterable[torch.Tensor], num_samples: int | None = None, only_loud: bool = False
+    ) -> Iterator[torch.Tensor]:
+        """Log-mel spectrogram of a waveform that comes in blocks, without the floor, in blocks of shape
+        `(frames, feature_size)`.
+
+        Args:
+            blocks: the waveform in any number of blocks, of shape `(block_length,)`.
+            num_samples (`int`, *optional*): its length. With it, the values equal those of `extract_waveform` bit for
+                bit, wherever those are above the floor; without it, they are rounded differently.
+            only_loud (`bool`, *optional*, defaults to `False`): leave out blocks of frames that cannot hold the
+                loudest bin, because an earlier one is louder than all of their sound.
+        """
+        block_size = _BLOCK_FRAMES if num_samples is None else _block_size(self.num_frames(num_samples))
+        write, before = self._decibel_writer(block_size), self.n_fft // 2
+        samples, begin, frame = torch.zeros(0), 0, 0  # samples from `begin` on; `frame` comes next
+        loudest = -math.inf
+        for block in chain(blocks, [None]):
+            if block is not None:
+                samples = torch.cat([samples, block])
+            stop = begin + len(samples)
+            last = self.num_frames(stop) if block is None else (stop - before) // self.hop_length
+            while frame < last and (block is None or last - frame >= block_size):
+                size = min(block_size, last)
+                first = min(frame, last - size)
+                if not only_loud or self._loudest_possible(samples, first, size, begin) >= loudest:
+                    decibels = samples.new_empty(size, self.feature_size)
+                    if size < block_size:
+                        write = self._decibel_writer(size)
+                    write(self._frames(samples, first, first + size, begin), decibels)
+                    loudest = max(loudest, float(decibels.max())) if only_loud else loudest
+                    yield decibels[frame - first :]
+                frame = first + size
+            # The last block may begin up to a block earlier.
+            kept = max(begin, (frame - block_size) * self.hop_length - before)
+            samples, begin = samples[kept - begin :], kept
+
+    def _decibel_writer(self, num_frames: int) -> Callable[[torch.Tensor, torch.Tensor], None]:
+        """A function that takes samples `(num_frames, n_fft)` and writes decibels `(num_frames, feature_size)`."""
+        # All calls share one buffer, because fresh memory would cost more time than the arithmetic.
+        windowed = self.window.new_empty(num_frames, self.n_fft)
+        power = self.window.new_empty(num_frames, self.n_fft // 2 + 1)
+        mel = self.window.new_empty(num_frames, self.feature_size)
+        products = [(power[:, rows], filters, mel[:, bins]) for rows, filters, bins in self.mel_bands]
+
+        def write(frames: torch.Tensor, decibels: torch.Tensor) -> None:
+            torch.mul(frames, self.window, out=windowed)
             squares = torch.view_as_real(torch.fft.rfft(windowed)).square_()
             torch.add(squares[..., 0], squares[..., 1], out=power)
             for powers, filters, result in products:
                 torch.mm(powers, filters, out=result)
             # In float64, because below -80 dB the rounding of a float32 logarithm grows to 1e-5 dB.
             logarithms = mel.double().clamp_(min=1e-10).log10_()
-            torch.mul(logarithms, 10.0, out=decibels[first : first + block_size])
-        return decibels.clamp_(min=decibels.max() - self.top_db)
+            torch.mul(logarithms, 10.0, out=decibels)
 
-    def _frames(self, waveform: torch.Tensor, first: int, last: int) -> torch.Tensor:
-        """Samples of the frames from `first` up to `last`, of shape `(frames, n_fft)`; a view except at the edges."""
-        start = first * self.hop_length - self.n_fft // 2
-        stop = (last - 1) * self.hop_length - self.n_fft // 2 + self.n_fft
+        return write
+
+    def _loudest_possible(self, samples: torch.Tensor, first: int, num_frames: int, begin: int) -> float:
+        """A bound, in decibels, for all bins of some frames: the energy of the loudest of them in one bin."""
+        start = first * self.hop_length - self.n_fft // 2 - begin
+        stop = start + (num_frames - 1) * self.hop_length + self.n_fft
+        squares = samples[max(0, start) : stop].square()
+        hops = torch.nn.functional.pad(squares, (0, -len(squares) % self.hop_length)).view(-1, self.hop_length).sum(1)
+        hops_per_frame = 1 + -(-self.n_fft // self.hop_length)
+        energies = torch.nn.functional.pad(hops, (0, hops_per_frame)).unfold(0, hops_per_frame, 1).sum(1)
+        # The sum of squares over all frequencies is `n_fft` times that over the samples, and neither the window nor a
+        # filter is above 1. The edges of a clip are reflected, so that their samples count twice.
+        bound = self.n_fft * float(energies.max()) * (2 if start < 0 or stop > len(samples) else 1)
+        return 10 * math.log10(max(bound, 1e-10)) if math.isfinite(bound) else math.inf
+
+    def _frames(self, waveform: torch.Tensor, first: int, last: int, begin: int = 0) -> torch.Tensor:
+        """Samples of the frames from `first` up to `last`, of shape `(frames, n_fft)`; a view except at the edges.
+
+        `waveform` may be a part of the clip's, from the sample `begin` on.
+        """
+        start = first * self.hop_length - self.n_fft // 2 - begin
+        stop = (last - 1) * self.hop_length - self.n_fft // 2 + self.n_fft - begin
         left, right = max(0, -start), max(0, stop - len(waveform))
         samples = waveform[max(0, start) : stop]
         if left or right:  # takes a fifth of the time of `pad(mode="reflect")`
@@ -144,6 +207,11 @@ class AtriFeatureExtractor(AtriClipExtractor):
         """Whether all features of a clip are at their floor, because all samples are zero or nearly so."""
         low, high = torch.aminmax(features)
         return bool(low == high)
+
+
+def _block_size(num_frames: int) -> int:
+    """Frames of a block, where all blocks of a clip have the same number of frames."""
+    return -(-num_frames // -(-num_frames // _BLOCK_FRAMES))
 
 
 def mel_filter_bank(

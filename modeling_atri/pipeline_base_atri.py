@@ -11,14 +11,16 @@ from transformers.feature_extraction_utils import BatchFeature
 from transformers.pipelines import Pipeline
 from transformers.processing_utils import ProcessorMixin
 
-from .audio_inputs_atri import path_of
+from .audio_inputs_atri import is_recording, path_of
 from .eval_mode_atri import in_eval_mode
 from .languages_atri import one_language_each
+from .long_sounds_atri import LongSound, embed_in_pieces
 from .sound_files_atri import names_sound
 
 
 Modality = Literal["audio", "text"]
 
+_ROWS_AT_ONCE = 2**14  # of a long recording that go through the model: about 160 s of sound with CED
 _TEXT_BATCH_SIZE = 32  # for labels and for texts to search, unless the caller passes `batch_size`
 
 
@@ -61,6 +63,9 @@ class AtriPipeline(Pipeline):
             inputs = _with_languages(inputs, language)
         elif language is not None:
             kwargs["language"] = language
+        # In a batch, long recordings are padded like others, and from another process, only features can come.
+        batch_size, num_workers = kwargs.get("batch_size") or self._batch_size, kwargs.get("num_workers")
+        kwargs["in_pieces"] = (batch_size or 1) == 1 and not (num_workers or self._num_workers)
         return Pipeline.__call__(self, inputs, **kwargs)
 
     def _encode_all(self, inputs: Any, modality: Modality, **kwargs: Any) -> np.ndarray:
@@ -81,6 +86,7 @@ class AtriPipeline(Pipeline):
         language: str | None = None,
         sampling_rate: int | None = None,
         pad_short: bool | None = None,
+        in_pieces: bool | None = None,
         **kwargs: Any,
     ) -> tuple[dict, dict, dict]:
         if kwargs:
@@ -90,6 +96,7 @@ class AtriPipeline(Pipeline):
         if language is not None:
             self.processor.language_id(language)  # so that an unknown language is an error at once
         given = {"modality": modality, "language": language, "sampling_rate": sampling_rate, "pad_short": pad_short}
+        given["in_pieces"] = in_pieces
         return {key: value for key, value in given.items() if value is not None}, {}, {}
 
     def preprocess(
@@ -99,15 +106,27 @@ class AtriPipeline(Pipeline):
         language: str | None = None,
         sampling_rate: int | None = None,
         pad_short: bool = False,
-    ) -> BatchFeature:
+        in_pieces: bool = False,
+    ) -> BatchFeature | dict[str, LongSound]:
         modality, item, language = _resolve_item(item, modality, language)
         if modality == "text":
             return self.processor(text=[item], language=language)
-        features = self.feature_extractor.extract_clip(item, pad_short, source_rate=sampling_rate)
+        extractor = self.feature_extractor
+        if in_pieces and extractor.sampling_rate is not None:
+            rate = extractor.sampling_rate if sampling_rate is None and not is_recording(item) else sampling_rate
+            features = extractor.read_clip(item, pad_short, source_rate=rate)
+            if isinstance(features, LongSound):
+                return {"recording": features}
+        else:
+            features = extractor.extract_clip(item, pad_short, source_rate=sampling_rate)
         input_features, mask = self.feature_extractor.pad_features([features])
         return BatchFeature({"input_features": input_features, "input_features_mask": mask})
 
-    def _forward(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def _forward(self, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
+        if "recording" in inputs:
+            with in_eval_mode(self.model):
+                embedding = embed_in_pieces(self.model, self.feature_extractor, inputs["recording"], _ROWS_AT_ONCE)
+            return {"embedding": embedding.float()}
         is_audio = "input_features" in inputs
         encode = self.model.get_audio_features if is_audio else self.model.get_text_features
         with in_eval_mode(self.model):

@@ -15,7 +15,7 @@ import io
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from huggingface_hub.utils import httpx
@@ -64,8 +64,7 @@ def open_sound(source: str | os.PathLike | bytes | BinaryIO, name: str) -> "Soun
         ValueError: the file is empty, no sound file, truncated as far as its header shows, or of an impossible rate.
         ImportError: soundfile is not installed.
     """
-    if isinstance(source, str) and source.startswith(_URL_PREFIXES):
-        source = _fetch(source)
+    source = fetched(source)
     if isinstance(source, (bytes, bytearray)):
         if not source:
             raise ValueError(f"Cannot decode {name}: there are 0 bytes.")
@@ -278,8 +277,15 @@ def _seekable(file: BinaryIO, name: str) -> BinaryIO:
     return file
 
 
-def _fetch(url: str) -> bytes:
+def fetched(source: Any) -> Any:
+    """The content of a source that is a URL, and any other source as it is.
+
+    Raises:
+        ValueError: the content cannot be fetched.
+    """
+    if not (isinstance(source, str) and source.startswith(_URL_PREFIXES)):
+        return source
     try:
-        return httpx.get(url, follow_redirects=True, timeout=_FETCH_TIMEOUT).raise_for_status().content
+        return httpx.get(source, follow_redirects=True, timeout=_FETCH_TIMEOUT).raise_for_status().content
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise ValueError(f"Cannot fetch {url}: {error}") from error
+        raise ValueError(f"Cannot fetch {source}: {error}") from error

@@ -1,8 +1,10 @@
 """Work on clips in threads: all clips of a batch at the same time, or a stream of clips ahead of the caller."""
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from threading import Condition
 from typing import Generic, TypeVar
 
@@ -50,6 +52,49 @@ class _Workers(ThreadPoolExecutor):
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         super().shutdown(wait, cancel_futures=cancel_futures)
         torch.set_num_threads(self._torch_threads)
+
+
+class Room:
+    """Room that threads share, so that what they hold at the same time is bounded.
+
+    Threads get room in the order in which they ask for it. One that asks for more than there is waits until all is
+    free, and then works alone. A thread must not ask again while it has room.
+
+    Args:
+        size: what fits at the same time, in any unit.
+    """
+
+    def __init__(self, size: int):
+        self._size = size
+        self._begin()
+        if hasattr(os, "register_at_fork"):  # in a new process, nobody gives back what the threads of its parent took
+            os.register_at_fork(after_in_child=self._begin)
+
+    def _begin(self) -> None:
+        self._taken = 0
+        self._queue: deque[object] = deque()
+        self._changed = Condition()  # guards these two
+
+    @contextmanager
+    def taken(self, size: int) -> Iterator[None]:
+        """Wait for room, and have it inside the context."""
+        with self._changed:
+            own = object()
+            self._queue.append(own)
+            try:
+                self._changed.wait_for(
+                    lambda: self._queue[0] is own and (self._taken == 0 or self._taken + size <= self._size)
+                )
+                self._taken += size
+            finally:
+                self._queue.remove(own)
+                self._changed.notify_all()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._taken -= size
+                self._changed.notify_all()
 
 
 class ReadAhead(Generic[Item, Result]):

@@ -3,21 +3,20 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from itertools import islice, pairwise
+from itertools import islice
 from os import PathLike
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from ..embedding_store.npy_files import write_npy
+from ..long_sounds_atri import LongSound, embed_in_pieces
 from ..processing_atri import AtriProcessor
 from ..threads_atri import ReadAhead
-from .clip_reader import AudioFailure
+from .clip_reader import AudioFailure, LongClip
 
 
 Item = TypeVar("Item")
@@ -37,9 +36,14 @@ def frames_per_unit(feature_extractor: Any) -> int:
     return _CED_FRAMES_PER_UNIT if windows is None else windows.frames
 
 
-def weigh(features: Tensor | AudioFailure, unit: int) -> int:
+def weigh(features: Tensor | LongClip | AudioFailure, unit: int) -> int:
     """How often a clip counts for the batch size."""
     return 1 if isinstance(features, AudioFailure) else max(1, -(-len(features) // unit))
+
+
+def weigh_waiting(features: Tensor | LongClip | AudioFailure, unit: int) -> int:
+    """How often a clip that waits for the model counts for the memory; of a long recording, nothing is in memory."""
+    return 1 if isinstance(features, LongClip) else weigh(features, unit)
 
 
 def collect(blocks: Iterable[np.ndarray], width: int, out: str | PathLike | None) -> np.ndarray:
@@ -61,7 +65,7 @@ def collect(blocks: Iterable[np.ndarray], width: int, out: str | PathLike | None
 def audio_blocks(
     model: Any,
     processor: AtriProcessor,
-    reader: ReadAhead[Any, Tensor | AudioFailure],
+    reader: ReadAhead[Any, Tensor | LongClip | AudioFailure],
     batch_size: int,
     failures: list[AudioFailure],
     bar: tqdm,
@@ -70,22 +74,45 @@ def audio_blocks(
     extractor = processor.feature_extractor
     unit = frames_per_unit(extractor)
     groups = ClipGroups(reader, partial(weigh, unit=unit), batch_size)
+
+    def after_piece(share: float) -> None:
+        bar.set_postfix_str(f"{share:.0%} of a long recording" if share < 1 else "")
+        groups.fill(wait=False)
+
+    def in_pieces(clip: Tensor | LongSound) -> Tensor:
+        return embed_in_pieces(model, extractor, clip, batch_size * unit, after_piece)
+
+    def at_once(clips: Sequence[Tensor]) -> Tensor:
+        if isinstance(model, nn.Module) and weigh(clips[0], unit) > batch_size:
+            return in_pieces(clips[0])
+        features, mask = extractor.pad_features(clips)
+        inputs = {"input_features": features.to(model.device), "input_features_mask": mask.to(model.device)}
+        return model.get_audio_features(**inputs).pooler_output
+
     for group in groups:
         failures.extend(item for item in group if isinstance(item, AudioFailure))
         clips = [item for item in group if not isinstance(item, AudioFailure)]
         bar.update(len(group) - len(clips))
         embeddings = np.empty((len(clips), model.config.projection_dim), dtype=np.float32)
-        for rows in similar_batches([len(clip) for clip in clips], batch_size, unit):
-            features, mask = extractor.pad_features([clips[row] for row in rows])
-            if isinstance(model, nn.Module) and weigh(clips[rows[0]], unit) > batch_size:
-                batch = _embed_in_pieces(model, features, mask, batch_size * unit)
-            else:
-                inputs = {"input_features": features.to(model.device), "input_features_mask": mask.to(model.device)}
-                batch = model.get_audio_features(**inputs).pooler_output
-            embeddings[rows] = batch.float().cpu().numpy()
-            bar.update(len(rows))
+        places = [place for place, clip in enumerate(clips) if isinstance(clip, Tensor)]
+        for rows in similar_batches([len(clips[place]) for place in places], batch_size, unit):
+            batch = [places[row] for row in rows]
+            embeddings[batch] = at_once([clips[place] for place in batch]).float().cpu().numpy()
+            bar.update(len(batch))
             groups.fill(wait=False)
-        yield embeddings
+        failed = []
+        for place, clip in enumerate(clips):
+            if not isinstance(clip, LongClip):
+                continue
+            try:
+                sound = clip.sound
+                embedding = in_pieces(sound) if isinstance(model, nn.Module) else at_once([sound.features()])
+                embeddings[place] = embedding[0].float().cpu().numpy()
+            except (ValueError, OSError) as error:  # it was read once to its end, but may have changed
+                failures.append(clip.fail(error))
+                failed.append(place)
+            bar.update()
+        yield np.delete(embeddings, failed, axis=0) if failed else embeddings
 
 
 def text_blocks(
@@ -159,28 +186,3 @@ class ClipGroups(Generic[Item]):
                 return
             self._gathered.append(item)
             self._weight += self._weigh(item)
-
-
-def _embed_in_pieces(model: Any, features: Tensor, mask: Tensor, max_frames: int) -> Tensor:
-    """Embedding of one long clip, `(1, projection_dim)`, computed piece by piece: a mean over pieces of whole windows.
-
-    The last piece has at least two windows. CED fills up the last window of a clip with zeros that count, but masks
-    those of a clip that is a single window.
-    """
-    size, weights = _windows_of(model, mask)
-    num_pieces = -(-len(weights) // max(2, max_frames // size))
-    bounds = [piece * len(weights) // num_pieces for piece in range(num_pieces + 1)]
-    mean = torch.zeros(())
-    for first, last in pairwise(bounds):
-        rows = slice(first * size, last * size)
-        pooled = model.audio_model(features[:, rows].to(model.device), mask[:, rows].to(model.device)).pooler_output
-        mean = mean + pooled.float() * (sum(weights[first:last]) / sum(weights))
-    return F.normalize(model.audio_projection(mean.to(pooled.dtype)), dim=-1)
-
-
-def _windows_of(model: Any, mask: Tensor) -> tuple[int, list[int]]:
-    """Frames of a window of the audio tower, and the weights of one clip's windows in its embedding."""
-    windows = getattr(model.audio_model, "windows", None)
-    size = model.config.audio_config.max_frames if windows is None else windows.frames
-    covered = [int(part.sum()) for part in mask[0].split(size)]
-    return size, [1] * len(covered) if windows is None else covered  # CED averages its windows with equal weights

@@ -15,10 +15,11 @@ from tqdm.auto import tqdm
 from ..audio_inputs_atri import is_recording
 from ..eval_mode_atri import in_eval_mode
 from ..languages_atri import one_language_each
+from ..long_sounds_atri import LongSound
 from ..modeling_atri import AtriModel
 from ..processing_atri import AtriProcessor
 from ..threads_atri import ReadAhead, default_num_workers
-from .batches import BATCHES_AHEAD, audio_blocks, collect, frames_per_unit, text_blocks, weigh
+from .batches import BATCHES_AHEAD, audio_blocks, collect, frames_per_unit, text_blocks, weigh_waiting
 from .clip_reader import AudioFailure, ClipReader
 
 
@@ -38,7 +39,7 @@ def encode_audio(
     batch_size: int = 16,
     pad_short: bool = False,
     progress: bool = False,
-    read_features: Callable[[Any], Tensor] | None = None,
+    read_features: Callable[[Any], Tensor | LongSound] | None = None,
     names: Sequence[str] | None = None,
     num_workers: int | None = None,
     on_error: Literal["raise", "skip"] = "raise",
@@ -47,8 +48,9 @@ def encode_audio(
     """Embeddings of clips, ready for a dot product.
 
     Clips are decoded in threads while the model works, and batched with others of similar length. However many clips
-    there are, memory holds a few batches and one clip per thread. A clip that is longer than a batch goes through the
-    model in pieces.
+    there are, memory holds a few batches, and all threads together read 17 minutes (2^24 samples) at the same time. A
+    clip that is longer than a batch goes through the model in pieces. A recording of more than five minutes is never
+    in memory as a whole: it is decoded twice, first to its end and then piece by piece while it is encoded.
 
     Args:
         model (`AtriModel`): on any device; its training mode is restored when no thread encodes any more. Any object
@@ -63,8 +65,9 @@ def encode_audio(
             (10 s with CED, CLAP and AST, 30 s with Whisper and wav2vec2), and fewer longer ones.
         pad_short (`bool`, *optional*, defaults to `False`): zero-pad clips below 0.15 s instead of raising.
         progress (`bool`, *optional*, defaults to `False`): show a progress bar.
-        read_features (*optional*): takes a clip and returns its features as `feature_extractor.extract_clip` does,
-            of shape `(frames, columns)`, instead of decoding it here; called from several threads at once.
+        read_features (*optional*): takes a clip and returns what `feature_extractor.read_clip` returns, features of
+            shape `(frames, columns)` or a long recording, instead of decoding it here; called from several threads at
+            once.
         names (list of `str`, *optional*): what errors call the clips. Default: their paths or numbers.
         num_workers (`int`, *optional*): threads that decode; 0 decodes between the forward passes. Default: one for
             each core this process may use except one, from 1 to 16. The embeddings do not depend on it.
@@ -96,12 +99,12 @@ def encode_audio(
     skip = on_error == "skip"
     read = ClipReader(processor.feature_extractor, sampling_rate, pad_short, read_features, names, skip)
     num_ahead, max_weight = batch_size + 2 * num_workers, batch_size * BATCHES_AHEAD
-    weigh_clip = partial(weigh, unit=frames_per_unit(processor.feature_extractor))
+    weigh_clip = partial(weigh_waiting, unit=frames_per_unit(processor.feature_extractor))
     reader = ReadAhead(read, enumerate(audios), num_workers, num_ahead, weigh_clip, max_weight)
     with in_eval_mode(model), torch.inference_mode(), _bar("clips", audios, progress) as bar, reader:
         blocks = audio_blocks(model, processor, reader, batch_size, failures, bar)
         embeddings = collect(blocks, model.config.projection_dim, out)
-    return (embeddings, failures) if skip else embeddings
+    return (embeddings, sorted(failures, key=lambda failure: failure.index)) if skip else embeddings
 
 
 def encode_text(

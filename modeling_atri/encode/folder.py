@@ -11,10 +11,11 @@ from typing import Any, Literal
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ..audio_inputs_atri import load_audio
 from ..audio_io.discovery import FoundSound, SoundSearch, search_folder
+from ..clip_features_atri import extract_checked, long_enough
 from ..embedding_store.store import Clip, EmbeddingStore, read_parts
 from ..files import normalized_name, write_json_lines, written_whole
+from ..long_sounds_atri import LongSound, read_or_scan
 from ..modeling_atri import AtriModel
 from ..processing_atri import AtriProcessor
 from .encoding import encode_audio
@@ -169,12 +170,15 @@ class _FileReader:
     bar: tqdm
     durations_s: dict[Path, float] = field(default_factory=dict)
 
-    def __call__(self, path: Path) -> Tensor:
+    def __call__(self, path: Path) -> Tensor | LongSound:
+        extractor, name = self.feature_extractor, repr(str(path))
         try:
-            sampling_rate = self.feature_extractor.sampling_rate
-            waveform = load_audio(path, sampling_rate)
-            self.durations_s[path] = len(waveform) / sampling_rate
-            return self.feature_extractor.extract_clip(waveform, self.pad_short, name=repr(str(path)))
+            read = read_or_scan(extractor, path)
+            if isinstance(read, LongSound):
+                self.durations_s[path] = read.num_samples / extractor.sampling_rate
+                return read
+            self.durations_s[path] = len(read) / extractor.sampling_rate
+            return extract_checked(extractor, long_enough(extractor, read, self.pad_short, name), name)
         finally:
             with self.bar.get_lock():
                 self.bar.update()

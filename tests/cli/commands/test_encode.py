@@ -57,10 +57,10 @@ def test_from_the_command_line_to_an_array(folders, tmp_path, capsys):
 
 
 def test_what_to_install_is_said_once_for_all_files(folders, tmp_path, capsys, monkeypatch):
-    def without_av(path, sampling_rate):
+    def without_av(extractor, path):
         raise ValueError(f"Cannot decode {path}: install `modeling_atri[av]`.")
 
-    monkeypatch.setattr("modeling_atri.encode.folder.load_audio", without_av)
+    monkeypatch.setattr("modeling_atri.encode.folder.read_or_scan", without_av)
     assert main(arguments(folders, tmp_path / "out")) == 2
     shown = capsys.readouterr().out.splitlines()
     assert shown[2] == f"{tmp_path / 'out' / 'failures.jsonl'} lists 10 failures and the reasons. The first:"

@@ -49,12 +49,12 @@ def encoded(model, processor, monkeypatch):
     """The files that were read, and a function that encodes a folder."""
     read = []
 
-    def listening(path, *args, **kwargs):
+    def listening(extractor, path):
         read.append(path.name)
-        return load(path, *args, **kwargs)
+        return read_file(extractor, path)
 
-    load = encode_folder.__globals__["load_audio"]
-    monkeypatch.setattr("modeling_atri.encode.folder.load_audio", listening)
+    read_file = encode_folder.__globals__["read_or_scan"]
+    monkeypatch.setattr("modeling_atri.encode.folder.read_or_scan", listening)
 
     def encode(folder, out, **options):
         read.clear()
