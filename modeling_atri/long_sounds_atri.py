@@ -199,7 +199,7 @@ def _scan(extractor: Any, sound: UnpackedSound, blocks: Iterable[np.ndarray]) ->
             pass
     else:
         for decibels in extractor.decibel_blocks(counted(), only_loud=True):
-            loudest = max(loudest, float(decibels.max()))
+            loudest = float(decibels.max().maximum(torch.tensor(loudest)))  # NaN stays NaN
     long = LongSound(extractor, sound, num_samples, extractor.num_frames(num_samples), loudest)
     if peak > _MODEST and not _are_finite(long):
         raise ValueError(too_loud(sound.name, peak))
@@ -207,10 +207,10 @@ def _scan(extractor: Any, sound: UnpackedSound, blocks: Iterable[np.ndarray]) ->
 
 
 def _are_finite(long: LongSound) -> bool:
-    windows = long.extractor.spans(long.num_samples) if is_cut_by_samples(long.extractor) else [(0, 1)]
     if not is_cut_by_samples(long.extractor):
         return bool(np.isfinite(long.loudest))
-    return all(bool(torch.isfinite(long.extract(part)).all()) for part in long.stretches(windows))
+    windows = long.stretches(long.extractor.spans(long.num_samples))
+    return all(bool(torch.isfinite(long.extract(window)).all()) for window in windows)
 
 
 def too_loud(name: str, peak: float) -> str:

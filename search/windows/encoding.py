@@ -101,7 +101,9 @@ def encode_windows(
 
 
 def _weigh_sound(sound: ReadSound | AudioFailure) -> int:
-    return 1 if isinstance(sound, AudioFailure) else sound.layout.num_outputs
+    """How much a sound that waits counts for the memory; of a long recording, nothing is in memory yet."""
+    is_here = isinstance(sound, ReadSound) and isinstance(sound.features, list)
+    return cast(ReadSound, sound).layout.num_outputs if is_here else 1
 
 
 def _encode(

@@ -1,17 +1,17 @@
 """Sounds as the parts that the audio tower encodes; called from the threads that read ahead."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from modeling_atri import AtriEmbeddedAudioConfig, AtriModel
-from modeling_atri.audio_inputs_atri import name_of_sound, read_sound
+from modeling_atri.audio_inputs_atri import name_of_sound
 from modeling_atri.clip_features_atri import extract_checked, long_enough
 from modeling_atri.files import content_digest
+from modeling_atri.long_sounds_atri import LongSound, is_cut_by_samples, read_or_scan
 
 from ..object_storage import StoredSound
 from .parts import Layout, Stretch, parts_of_rows, parts_of_samples, whole_parts
@@ -31,7 +31,8 @@ class ReadSound:
         duration_s: its length in seconds.
         spans: start and end of its windows in seconds.
         layout: its parts.
-        features: of each part; or its samples, if `extract` is given, which takes them and returns the features.
+        features: of each part; or its samples, if `extract` is given, which takes them and returns the features. Those
+            of a long recording are read while they are taken.
         are_weighted: whether an output of the tower counts by the rows that the sound covers, see [`covered`].
         content: digest of its file.
     """
@@ -39,7 +40,7 @@ class ReadSound:
     duration_s: float
     spans: list[tuple[float, float]]
     layout: Layout
-    features: list[Tensor]
+    features: Iterable[Tensor]
     are_weighted: bool = False
     content: str | None = None
     extract: Callable[[Tensor], Tensor] | None = None
@@ -65,18 +66,25 @@ class SoundReader:
         if extractor.sampling_rate is None:
             vector = extractor.extract_clip(sound, name=name, source_rate=self.sampling_rate)
             return ReadSound(0.0, [(0.0, 0.0)], whole_parts([(0, 1)]), [vector])
-        waveform = torch.from_numpy(read_sound(sound, extractor.sampling_rate, self.sampling_rate, name))
-        num_samples = len(waveform)
-        waveform = long_enough(extractor, waveform, self.pad_short, name)
-        is_cut_by_samples = hasattr(extractor, "windows")
-        rows = waveform if is_cut_by_samples else extract_checked(extractor, waveform, name)
+        sound_or_waveform = read_or_scan(extractor, sound, self.sampling_rate, name)
+        are_weighted = is_cut_by_samples(extractor)
+        if isinstance(sound_or_waveform, LongSound):
+            recording = sound_or_waveform
+            duration_s = recording.num_samples / extractor.sampling_rate
+            spans, stretches = self._windows(recording.num_samples, recording.length)
+            layout = self._layout(stretches)
+            parts = recording.stretches([(part.start, part.stop) for part in layout.parts])
+            return ReadSound(duration_s, spans, layout, parts, are_weighted, content, recording.extract)
+        num_samples = len(sound_or_waveform)
+        waveform = long_enough(extractor, sound_or_waveform, self.pad_short, name)
+        rows = waveform if are_weighted else extract_checked(extractor, waveform, name)
         spans, stretches = self._windows(num_samples, len(rows))
         layout = self._layout(stretches)
         features = [rows[part.start : part.stop] for part in layout.parts]
-        read = ReadSound(num_samples / extractor.sampling_rate, spans, layout, features, is_cut_by_samples, content)
-        if is_cut_by_samples and len(features) > _MAX_EXTRACTED and waveform.abs().max() <= _MODEST:
+        read = ReadSound(num_samples / extractor.sampling_rate, spans, layout, features, are_weighted, content)
+        if are_weighted and len(features) > _MAX_EXTRACTED and waveform.abs().max() <= _MODEST:
             read.extract = extractor.extract_waveform
-        elif is_cut_by_samples:
+        elif are_weighted:
             read.features = [extract_checked(extractor, samples, name) for samples in features]
         return read
 
@@ -91,7 +99,7 @@ class SoundReader:
     def _layout(self, stretches: Sequence[Stretch]) -> Layout:
         if not gives_window_outputs(self.model):
             return whole_parts(stretches)
-        if hasattr(self.feature_extractor, "windows"):
+        if is_cut_by_samples(self.feature_extractor):
             return parts_of_samples(stretches, self.feature_extractor.spans)
         config: Any = self.model.config.audio_config
         return parts_of_rows(stretches, config.max_frames)
