@@ -131,6 +131,24 @@ def open_storage(address: str, options: Mapping[str, str] | None = None) -> "tup
     return storage, root.rstrip("/")
 
 
+def object_names(address: str, options: Mapping[str, str] | None = None) -> frozenset[str]:
+    """The names of the objects in a folder of object storage; none if there is no such folder.
+
+    Args:
+        address: of the folder.
+        options: as [`storage_options`] takes them; only those for S3 are used.
+
+    Raises:
+        ValueError: PyArrow does not read this kind of storage.
+        OSError: the folder cannot be listed.
+    """
+    from pyarrow import fs
+
+    storage, root = open_storage(address, options if address.startswith(_S3_SCHEMES) else None)
+    found = storage.get_file_info(fs.FileSelector(root, allow_not_found=True))
+    return frozenset(info.base_name for info in found)
+
+
 def search_address(address: str, options: Mapping[str, str] | None = None) -> SoundSearch:
     """The sounds below an address, as `search_folder` finds those below a folder.
 

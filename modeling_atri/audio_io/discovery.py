@@ -65,12 +65,16 @@ def find_sounds(folder: str | PathLike) -> dict[str, FoundSound]:
     return search.sounds
 
 
-def search_folder(folder: str | PathLike) -> SoundSearch:
+def search_folder(folder: str | PathLike, left_out: str | PathLike | None = None) -> SoundSearch:
     """Search a folder as [`find_sounds`] does, and return the problems instead of logging them.
 
     A folder that can be reached in several ways is searched under its own path if that is below `folder`, and
     otherwise under the first link in alphabetical order. A link to a folder that contains the link or `folder` is not
     followed.
+
+    Args:
+        folder: the folder.
+        left_out (*optional*): a folder below it that is not searched, such as one that holds results.
 
     Raises:
         ValueError: no such folder, or no sound file in it.
@@ -80,7 +84,7 @@ def search_folder(folder: str | PathLike) -> SoundSearch:
     if not root.is_dir():
         raise ValueError(f"There is no folder {str(folder)!r}.")
     search = SoundSearch()
-    for path in _entries_below(root, search.problems):
+    for path in _entries_below(root, search.problems, left_out):
         suffix = path.suffix.lower()
         if suffix not in _SUFFIXES:
             search.other_files[suffix] += 1
@@ -112,10 +116,10 @@ def _add(search: SoundSearch, root: Path, sound: FoundSound) -> None:
     )
 
 
-def _entries_below(root: Path, problems: dict[str, str]) -> Iterator[Path]:
+def _entries_below(root: Path, problems: dict[str, str], left_out: str | PathLike | None) -> Iterator[Path]:
     """All visible files below a folder and in the folders that links lead to. Problems are added by id."""
     root_place = os.path.realpath(root)
-    searched = {root_place}
+    searched = {root_place} if left_out is None else {root_place, os.path.realpath(left_out)}
     folders = deque([(root, root_place)])  # each with its place, free of links
     links: deque[tuple[Path, str, str]] = deque()  # each with the place that it leads to, and the place that holds it
     while folders or links:  # links come last, so that a folder below the root keeps its own path

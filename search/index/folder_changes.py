@@ -3,7 +3,7 @@
 import os
 import posixpath
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -65,10 +65,10 @@ class FolderChanges:
     replaced: set[SoundKey] = field(default_factory=set)
     contents: dict[str, str] = field(default_factory=dict)
 
-    def move_batches(self, size: int) -> Iterator[list[Transfer]]:
-        """The moves in parts that can be done one after the other.
+    def moves_apart(self) -> tuple[list[Transfer], list[Transfer]]:
+        """The moves of files that changed places, or took the place of a file that was moved too; and the others.
 
-        Files that changed places, or took the place of a file that was moved too, are in one part.
+        The former must be done at once, and the others can be done one after another.
         """
         sources, targets = {move.source for move in self.moves}, {move.target for move in self.moves}
         linked: list[Transfer] = []
@@ -76,10 +76,7 @@ class FolderChanges:
         for move in self.moves:
             is_linked = move.source != move.target and (move.source in targets or move.target in sources)
             (linked if is_linked else free).append(move)
-        if linked:
-            yield linked
-        for start in range(0, len(free), size):
-            yield free[start : start + size]
+        return linked, free
 
     @property
     def num_moved(self) -> int:

@@ -120,7 +120,7 @@ def add_store(
                 tables.append([sound for sound in sounds if sound.key not in known.homeless])
                 summary.num_sounds += len(sounds)
                 bar.update(len(rows.ids))
-        tables.set_failures(NO_FOLDER, failures)
+        tables.set_failures(NO_FOLDER, failures, known.was_seen)
     summary.num_sounds += known.num_current
     if known.num_left_out:
         summary.notes.append(
@@ -148,6 +148,10 @@ class _Known:
                 self._housed.add(path)
             else:
                 self.homeless[SoundKey(NO_FOLDER, path)] = size, mtime_ns
+
+    def was_seen(self, path: str) -> bool:
+        """Whether the store has an id."""
+        return path in self._seen
 
     def is_new(self, path: str, size: int | None, mtime_ns: int | None) -> bool:
         """Whether an id must be written."""

@@ -3,7 +3,7 @@
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from os import PathLike
@@ -19,7 +19,16 @@ from ..object_storage import folder_location, is_address, search_address, stored
 from ..windows import WindowPlan
 from .folder_changes import CHANGED_WHILE_READ, FolderChanges, compare_folder, digest_if_unchanged
 from .side_files import SideColumns, differing_values, read_side_files
-from .tables import Failure, IndexedSound, IndexTables, SoundKey, of_folder
+from .tables import (
+    Failure,
+    IndexedSound,
+    IndexTables,
+    SoundKey,
+    Transfer,
+    folders_and_paths,
+    of_folder,
+    of_sounds,
+)
 
 
 if TYPE_CHECKING:  # torch and transformers take seconds to import, and a run that finds nothing new needs neither
@@ -29,6 +38,7 @@ if TYPE_CHECKING:  # torch and transformers take seconds to import, and a run th
 FILES_AT_ONCE = 500
 SECONDS_AT_ONCE = 30.0
 NUMBERS_AT_ONCE = 2**24  # in vectors: 64 MB
+MOVES_AT_ONCE = 10_000  # files whose rows get another place
 
 GROWING = "The file is being written. It is indexed when it is complete."
 
@@ -172,7 +182,11 @@ def _begin(
 ) -> FolderWork:
     """Compare a folder with the index, write all that needs no encoding, and say what is left to encode."""
     root = folder_location(folder)
-    search = search_address(root, tables.storage_options) if is_address(root) else search_folder(root)
+    search = (
+        search_address(root, tables.storage_options)
+        if is_address(root)
+        else search_folder(root, None if is_address(tables.path) else tables.path)
+    )
     if search.problems and options.on_error == "raise":
         raise ValueError("{}: {}".format(*next(iter(search.problems.items()))))
     for path in search.sounds.keys() & set(growing):
@@ -203,12 +217,32 @@ def _passed_over(other_files: Counter[str], side_files: Iterable[str]) -> dict[s
 
 def _move_and_drop(tables: IndexTables, changes: FolderChanges) -> None:
     """Write what changed without encoding anything."""
-    for moves in changes.move_batches(FILES_AT_ONCE):
+    linked, free = changes.moves_apart()
+    tables.transfer(linked)
+    for moves in _moves_at_once(tables, free):
         tables.transfer(moves)
     tables.delete(changes.gone)
     for folder in {move.source.folder for move in changes.moves} - {"", changes.folder}:
         if not is_address(folder) and not os.path.isdir(folder):  # renamed, and its failures are those of the new one
             tables.set_failures(folder, {})
+
+
+def _moves_at_once(tables: IndexTables, moves: Sequence[Transfer]) -> Iterator[list[Transfer]]:
+    """Moves in parts that are committed at once, because memory can hold their rows."""
+    most = max(1, NUMBERS_AT_ONCE // tables.facts.projection_dim)
+    for start in range(0, len(moves), MOVES_AT_ONCE):
+        several = moves[start : start + MOVES_AT_ONCE]
+        rows = tables.rows(of_sounds({move.source for move in several}), ["folder", "path"])
+        num_rows = Counter(map(SoundKey._make, folders_and_paths(rows)))
+        part: list[Transfer] = []
+        total = 0
+        for move in several:
+            if part and total + num_rows[move.source] > most:
+                yield part
+                part, total = [], 0
+            part.append(move)
+            total += num_rows[move.source]
+        yield part
 
 
 def _update_columns(tables: IndexTables, folder: str, side: SideColumns, but: Collection[SoundKey]) -> int:

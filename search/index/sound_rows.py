@@ -76,7 +76,7 @@ def add_rows(
             summary.num_encoded += len(batch)
             summary.hours += sum(sound.duration_s for sound in batch) / 3600
         known.update_columns(tables)
-        tables.set_failures(NO_FOLDER, failures)
+        tables.set_failures(NO_FOLDER, failures, known.was_tried)
     summary.num_sounds = known.num_kept + summary.num_encoded
     summary.failures = {path: failure.reason for path, failure in failures.items()}
     summary.seconds = time.perf_counter() - began
@@ -93,6 +93,8 @@ class _Known:
         self._facts = {SoundKey(row["folder"], row["path"]): row for row in rows}
         self._changed: dict[SoundKey, Mapping[str, Any]] = {}
         self._seen: set[SoundKey] = set()
+        self._tried: set[str] = set()  # names of sounds
+        self._num_rows = 0
         self.present = frozenset(self._facts)
         self.num_kept = 0
 
@@ -102,6 +104,7 @@ class _Known:
         """The rows that must be encoded. Those that cannot be used go to `failures`."""
         for number, row in enumerate(rows):
             bar.update()
+            self._num_rows = number + 1
             if not isinstance(row, Mapping):
                 raise ValueError(
                     f"Row {number} is a {type(row).__name__}. Pass mappings with `audio` or `audio_embedding`, "
@@ -118,8 +121,14 @@ class _Known:
                 failures.setdefault(name, Failure(f"Row {number} cannot be used: {error}."))
                 continue
             self._seen.add(found.key)
+            self._tried.add(found.key.path)
             if not self._is_kept(found):
                 yield found
+
+    def was_tried(self, name: str) -> bool:
+        """Whether one of the rows has this name, or this is the number of one of them."""
+        kind, _, number = name.partition(" ")
+        return name in self._tried or (kind == "row" and number.isdecimal() and int(number) < self._num_rows)
 
     def _is_kept(self, row: _SoundRow) -> bool:
         """Whether the index has the sound of a row already. If its columns differ, they are noted."""

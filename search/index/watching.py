@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from threading import Event
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 from modeling_atri.audio_io.discovery import search_folder
 from modeling_atri.corpora.sources.layout import ALL_SOUND_SUFFIXES, METADATA_FILES
 
+from ..object_storage import is_address
 from . import nearest
 from .indexing import GROWING, EncodeOptions, LoadModel, add_folder
 from .side_files import files_beside
@@ -88,7 +90,8 @@ def watch_folder(
     """
     began, stop = time.monotonic(), stop or Event()
     root = os.path.abspath(os.path.expanduser(folder))
-    summary, seen = WatchSummary(), _Watched(root, columns)
+    own = None if is_address(tables.path) else tables.path
+    summary, seen = WatchSummary(), _Watched(root, columns, own)
     seen.look()
     poll_s = poll_s or (NETWORK_POLL_S if _is_network(root) else POLL_S)
 
@@ -103,7 +106,7 @@ def watch_folder(
 
     try:
         tell_once = _Once(tell)
-        for _ in _wake_ups(root, poll_s, stop, tell):
+        for _ in _wake_ups(root, own, poll_s, stop, tell):
             while not stop.is_set():
                 try:
                     growing = seen.settle(settle_s, stop)
@@ -145,8 +148,8 @@ class _Once:
 class _Watched:
     """The states of the sounds and side files of a folder: those that were indexed, and those of the last look."""
 
-    def __init__(self, root: str, columns: str | PathLike[str] | None):
-        self._root, self._columns = root, columns
+    def __init__(self, root: str, columns: str | PathLike[str] | None, index: str | None):
+        self._root, self._columns, self._index = root, columns, index
         self._noted: dict[str, State] | None = None  # None before the first run
         self._found: dict[str, State] = {}
         self._seconds = 0.0  # that the last look took
@@ -154,7 +157,7 @@ class _Watched:
     def look(self) -> dict[str, State]:
         """Search the folder."""
         began = time.monotonic()
-        sounds = search_folder(self._root).sounds
+        sounds = search_folder(self._root, self._index).sounds
         found = {path: (sound.size, sound.mtime_ns) for path, sound in sounds.items()}
         root = Path(self._root)
         sides = [Path(self._columns)] if self._columns else [path for path, _ in files_beside(root, sounds)]
@@ -188,15 +191,18 @@ class _Watched:
         return settled | {path: noted[path] for path in growing if path in noted}
 
 
-def _wake_ups(root: str, poll_s: float, stop: Event, tell: Callable[[str], None]) -> Iterator[None]:
-    """Yield at once, and then when a change is announced or the folder is to be searched again."""
+def _wake_ups(root: str, index: str | None, poll_s: float, stop: Event, tell: Callable[[str], None]) -> Iterator[None]:
+    """Yield at once, and then when a change is announced or the folder is to be searched again.
+
+    Changes of the index itself are not announced.
+    """
     yield
     try:
         from watchfiles import watch
 
         events = watch(
             root,
-            watch_filter=_is_of_interest,
+            watch_filter=partial(_is_of_interest, index),
             stop_event=stop,
             rust_timeout=max(50, round(poll_s * 1000)),
             yield_on_timeout=True,
@@ -217,8 +223,10 @@ def _wake_ups(root: str, poll_s: float, stop: Event, tell: Callable[[str], None]
         yield
 
 
-def _is_of_interest(change: object, path: str) -> bool:
-    """Whether a file may be a sound or a side file, or a folder that was moved or removed."""
+def _is_of_interest(index: str | None, change: object, path: str) -> bool:
+    """Whether a file may be a sound or a side file, or a folder that was moved or removed, outside of the index."""
+    if index is not None and Path(path).is_relative_to(index):
+        return False
     name = os.path.basename(path)
     suffix = os.path.splitext(name)[1].lower()
     return not name.startswith(".") and (suffix in ALL_SOUND_SUFFIXES or name in METADATA_FILES or not suffix)

@@ -40,6 +40,14 @@ def put(options: dict[str, str], name: str, content: bytes) -> None:
     _client(options).put_object(Bucket=BUCKET, Key=name, Body=content)
 
 
+def remove_all(options: dict[str, str], prefix: str) -> None:
+    """Remove the objects of `BUCKET` whose names begin with `prefix`."""
+    client = _client(options)
+    for page in client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix):
+        for item in page.get("Contents", ()):
+            client.delete_object(Bucket=BUCKET, Key=item["Key"])
+
+
 @cache
 def _session() -> Any:
     import boto3

@@ -1,8 +1,8 @@
 """`IndexTables`: reads and writes the tables of an index."""
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, replace
 from datetime import timedelta
 from difflib import get_close_matches
@@ -76,7 +76,9 @@ class IndexTables:
         self._failures = database.open_table(FAILURES)
         self._facts = database.open_table(FACTS)
         self._locks = {0: writer_lock(path)}
-        self._made_of = files_of_facts(path)
+        self._made_of: frozenset[str] = frozenset()
+        with suppress(ValueError, OSError):  # LanceDB reads some storage that PyArrow cannot list
+            self._made_of = files_of_facts(path, storage_options)
 
     @classmethod
     def open(cls, path: str | PathLike[str], storage_options: Mapping[str, str] | None = None) -> "IndexTables":
@@ -162,12 +164,14 @@ class IndexTables:
         return self._locks.setdefault(rank, writer_lock(self.path, rank))
 
     def check_present(self) -> None:
-        """Check that the index at this path is still the one that was opened. On object storage, nothing is checked.
+        """Check that the index at this path is still the one that was opened.
+
+        On object storage that PyArrow cannot list, nothing is checked.
 
         Raises:
             ValueError: it was deleted, or another index was made in its place. What was read of it is wrong then.
         """
-        if self._made_of and self._made_of.isdisjoint(files_of_facts(self.path)):
+        if self._made_of and self._made_of.isdisjoint(files_of_facts(self.path, self.storage_options)):
             raise ValueError(
                 f"The index {self.path!r} was deleted or made anew since it was opened. Open it again, or restart the "
                 "page or the command that uses it."
@@ -333,9 +337,13 @@ class IndexTables:
         folders, paths, *facts = (rows[name].to_pylist() for name in FAILURES_SCHEMA.names)
         return dict(zip(map(SoundKey, folders, paths), map(Failure, *facts), strict=True))
 
-    def set_failures(self, folder: str, failures: Mapping[str, Failure]) -> None:
-        """Replace the failures of a folder, by path."""
-        if self.failures(folder) == {SoundKey(folder, path): failure for path, failure in failures.items()}:
+    def set_failures(
+        self, folder: str, failures: Mapping[str, Failure], was_tried: Callable[[str], bool] = lambda path: True
+    ) -> None:
+        """Replace the failures of a folder, by path. Those of paths that were not tried stay."""
+        before = {key.path: failure for key, failure in self.failures(folder).items()}
+        failures = {path: failure for path, failure in before.items() if not was_tried(path)} | dict(failures)
+        if before == failures:
             return
         condition = of_folder(folder)
         if not failures:

@@ -10,7 +10,7 @@ from typing import Any
 
 from modeling_atri.sources import path_advice
 
-from ...object_storage import is_address, lance_options
+from ...object_storage import is_address, lance_options, object_names
 
 
 WINDOWS, FAILURES, FACTS, NOTES = "windows", "failures", "facts", "notes"  # names of the tables
@@ -51,10 +51,18 @@ def has_no_facts(location: str) -> bool:
     return not is_address(location) and not os.path.isdir(os.path.join(location, f"{FACTS}.lance"))
 
 
-def files_of_facts(location: str) -> frozenset[str]:
-    """The files that hold the facts of a local index, whose names no other index has; none if there is no index."""
+def files_of_facts(location: str, storage_options: Mapping[str, str] | None = None) -> frozenset[str]:
+    """The files that hold the facts of an index, whose names no other index has; none if there is no index.
+
+    Raises:
+        ValueError: it is on object storage that PyArrow does not read.
+        OSError: it is on object storage that cannot be reached.
+    """
+    place = f"{location}/{FACTS}.lance/data"
+    if is_address(location):
+        return object_names(place, storage_options)
     try:
-        return frozenset(os.listdir(Path(location, f"{FACTS}.lance", "data")))
+        return frozenset(os.listdir(place))
     except OSError:
         return frozenset()
 

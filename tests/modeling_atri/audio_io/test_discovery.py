@@ -43,6 +43,13 @@ def test_every_suffix_of_the_package_is_found(tmp_path, suffix):
     assert list(find_sounds(tmp_path)) == [f"a{suffix.upper()}"]
 
 
+def test_a_folder_may_be_left_out(tmp_path):
+    write(tmp_path, "a.wav", "index/b.wav", "index/deep/data.lance", "index2/c.wav")
+    link(tmp_path / "link", tmp_path / "index")
+    search = search_folder(tmp_path, left_out=tmp_path / "index2" / ".." / "index")
+    assert (sorted(search.sounds), search.problems, search.other_files) == (["a.wav", "index2/c.wav"], {}, {})
+
+
 def test_folders_without_sounds(tmp_path):
     with pytest.raises(ValueError, match="There is no sound file below"):
         find_sounds(tmp_path)

@@ -10,6 +10,7 @@ import soundfile
 
 from modeling_atri import encode_audio
 from modeling_atri.search import SoundIndex
+from modeling_atri.search.index import indexing
 from modeling_atri.search.windows import encode_windows
 from tests.helpers.tiny import tiny_model, tiny_processor
 
@@ -91,7 +92,12 @@ def test_each_kind_of_change(folder, index, encoded, model, processor):
     assert encoded == []
 
 
-def test_files_change_places_and_a_folder_is_renamed(folder, index, encoded, model, processor, tmp_path):
+@pytest.mark.parametrize("at_once", [{}, {"MOVES_AT_ONCE": 2}, {"NUMBERS_AT_ONCE": 1}])
+def test_files_change_places_and_a_folder_is_renamed(
+    folder, index, encoded, model, processor, tmp_path, monkeypatch, at_once
+):
+    for name, number in at_once.items():
+        monkeypatch.setattr(indexing, name, number)
     index.add(folder)
     encoded.clear()
     (folder / "a.wav").rename(folder / "x.wav")
@@ -217,3 +223,9 @@ def test_a_file_of_columns(folder, index, tmp_path):
     assert {path: row["licence"] for path, row in rows(index).items()} == {
         "a.wav": "cc0", "b/c.wav": "by", "b/d.wav": None, "e.wav": None,
     }  # fmt: skip
+
+
+def test_an_index_inside_of_its_folder_is_not_searched(folder, model, processor):
+    index = SoundIndex.open(folder / "index", model, processor)
+    for _ in range(2):
+        assert index.add(folder).other_files == {}

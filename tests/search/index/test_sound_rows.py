@@ -176,6 +176,27 @@ def test_rows_that_cannot_be_used_are_listed(index, sounds):
             index.add([row], on_error="raise")
 
 
+def test_failures_of_other_rows_and_stores_stay_until_they_are_tried_again(index, sounds, tmp_path):
+    (sounds / "bad.wav").write_bytes(b"RIFF")
+    np.save(tmp_path / "x.npy", np.zeros((1, 12), np.float32))
+    (tmp_path / "x.ids.json").write_text('{"ids": ["zero"]}')
+
+    def failed() -> set[str]:
+        return {key.path for key in index.tables.failures()}
+
+    index.add([{"audio": str(sounds / "bad.wav"), "audio_id": "bad"}, {"audio_embedding": None}])
+    assert failed() == {"bad", "row 1"}
+    index.add(tmp_path / "x.npy")
+    assert failed() == {"bad", "row 1", "zero"}
+    index.add([{"audio": str(sounds / "0.wav"), "audio_id": "a"}])
+    assert failed() == {"bad", "row 1", "zero"}
+    index.add([{"audio": str(sounds / "0.wav"), "audio_id": "bad"}, {"audio": str(sounds / "1.wav"), "audio_id": "b"}])
+    assert failed() == {"zero"}
+    np.save(tmp_path / "x.npy", np.ones((1, 12), np.float32))
+    index.add(tmp_path / "x.npy")
+    assert failed() == set()
+
+
 def test_what_is_no_row(index):
     for sounds, message in (
         (["a.wav"], "Row 0 is a str. Pass mappings with `audio`"),

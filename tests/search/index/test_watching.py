@@ -51,7 +51,7 @@ def watch(index, folder, monkeypatch):
     def run(*steps, columns=None) -> tuple[list[str], list[str], watching.WatchSummary]:
         lines, told, stop = [], [], Event()
 
-        def wake_ups(root, poll_s, stop, tell):
+        def wake_ups(root, index, poll_s, stop, tell):
             for step in steps:
                 step()
                 yield
@@ -181,7 +181,7 @@ def test_without_announcements_the_folder_is_polled(monkeypatch, tmp_path):
 
     monkeypatch.setitem(sys.modules, "watchfiles", types.SimpleNamespace(watch=refuse))
     told, stop = [], Event()
-    wake_ups = watching._wake_ups(str(tmp_path), 0.01, stop, told.append)
+    wake_ups = watching._wake_ups(str(tmp_path), None, 0.01, stop, told.append)
     assert [next(wake_ups) for _ in range(4)] == [None] * 4
     stop.set()
     assert list(wake_ups) == []
@@ -194,7 +194,7 @@ def test_without_announcements_the_folder_is_polled(monkeypatch, tmp_path):
 def test_changes_are_announced(tmp_path):
     pytest.importorskip("watchfiles")
     stop = Event()
-    wake_ups = watching._wake_ups(str(tmp_path), 60.0, stop, print)
+    wake_ups = watching._wake_ups(str(tmp_path), None, 60.0, stop, print)
     next(wake_ups)
     writer = Thread(target=lambda: [stop.wait(0.3), write_sound(tmp_path / "a.wav", 0)])
     writer.start()
@@ -209,7 +209,8 @@ def test_changes_are_announced(tmp_path):
     [("a.wav", True), ("A.MP3", True), ("folder", True), ("metadata.csv", True), ("x.txt", False), (".a.wav", False)],
 )
 def test_which_files_are_of_interest(name, expected):
-    assert watching._is_of_interest(None, os.path.join("/sounds", name)) is expected
+    assert watching._is_of_interest("/sounds/index", None, os.path.join("/sounds", name)) is expected
+    assert watching._is_of_interest("/sounds", None, os.path.join("/sounds", name)) is False
 
 
 @pytest.mark.parametrize(("place", "expected"), [("/data/x", False), ("/data/net disk/x", True), ("/mnt", True)])

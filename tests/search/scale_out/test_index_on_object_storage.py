@@ -1,6 +1,7 @@
 """An index and its sounds on object storage, with a server on loopback that speaks S3."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,10 @@ import pytest
 import soundfile
 
 from modeling_atri.search import SoundIndex
+from modeling_atri.search.index import nearest
+from modeling_atri.search.index.tables import IndexedSound, IndexFacts, IndexTables
 from tests.helpers.forks import check_call
-from tests.helpers.object_storage import BUCKET, put, s3_server
+from tests.helpers.object_storage import BUCKET, put, remove_all, s3_server
 from tests.helpers.tiny import tiny_model, tiny_processor
 
 
@@ -70,6 +73,23 @@ def test_an_index_on_object_storage(server, sounds, tmp_path):
     index.optimize()
     assert index.remove(["more.wav"]) == 1
     assert_same(vectors(index), vectors(here))
+
+
+def test_an_index_on_object_storage_that_was_made_anew_gives_no_old_answers(server):
+    address = f"s3://{BUCKET}/index"
+    sound = IndexedSound("a.wav", "", 1.0, [(0.0, 1.0)], np.ones((1, 1), np.float32), np.ones(1, np.float32))
+    old = IndexTables.create(address, IndexFacts(None, "f", 1), server)
+    old.append([sound])
+    other = IndexTables.open(address, server)
+    other.append([replace(sound, path="b.wav")])  # another process may write
+    assert old.count_sounds() == 2
+    old.check_present()
+    remove_all(server, "index/")
+    with pytest.raises(ValueError, match="deleted or made anew since it was opened"):
+        old.check_present()
+    IndexTables.create(address, IndexFacts(None, "f", 1), server).append([sound])
+    with pytest.raises(ValueError, match="deleted or made anew since it was opened"):
+        nearest.search(old, np.ones((1, 1), np.float32), 1)
 
 
 def add_more(address: str, options: dict[str, str], sounds: Path) -> None:
