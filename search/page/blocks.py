@@ -138,8 +138,11 @@ def _lay_out(gradio: Any, languages: Sequence[str], filters: Sequence[Filter]) -
     )
     like = gradio.HTML("", js_on_load=_TRIGGER % ("atri-unlike", "unlike", "{}"), elem_id="atri-like")
     with gradio.Accordion("Search by a sound", open=False, elem_id="atri-by-sound"):
-        sound = gradio.Audio(
-            label="Drop a sound, or record one", sources=["upload", "microphone"], type="filepath", editable=False
+        sound = _uploads_only(
+            gradio,
+            gradio.Audio(
+                label="Drop a sound, or record one", sources=["upload", "microphone"], type="filepath", editable=False
+            ),
         )
     with gradio.Accordion("Options and filters", open=False, elem_id="atri-options"):
         with gradio.Row():
@@ -173,6 +176,21 @@ def _lay_out(gradio: Any, languages: Sequence[str], filters: Sequence[Filter]) -
         liked,
         shown,
     )
+
+
+def _uploads_only(gradio: Any, field: Any) -> Any:
+    """A field for sounds that refuses an address, which Gradio's server would fetch for a client of the API."""
+    take = field.async_move_resource_to_block_cache
+
+    async def take_upload(place: Any) -> Any:
+        if place is not None and "://" in str(place):
+            raise gradio.Error(
+                "The page fetches no sounds from other addresses. Upload the sound itself.", print_exception=False
+            )
+        return await take(place)
+
+    field.async_move_resource_to_block_cache = take_upload
+    return field
 
 
 def _filter_components(gradio: Any, item: Filter) -> list[Any]:
@@ -431,7 +449,7 @@ def _add_api(gradio: Any, desk: _Desk) -> None:
         gradio.Textbox("", label="Question, in any language of the model", visible=False),
         gradio.Textbox("", label="Language of the question, such as ja; empty to find it", visible=False),
         gradio.Textbox("", label="What should not be heard", visible=False),
-        gradio.Audio(label="A sound to find similar ones", type="filepath", visible=False),
+        _uploads_only(gradio, gradio.Audio(label="A sound to find similar ones", type="filepath", visible=False)),
         gradio.Radio(["file", "moment"], value="file", label="What to find", visible=False),
         gradio.Number(10, label="Number of hits, at most 100", precision=0, visible=False),
         gradio.JSON(

@@ -110,6 +110,17 @@ def test_a_file_of_the_server_cannot_be_named_as_an_upload(api):
     assert "event: error" in answer and "was not uploaded" in answer
 
 
+@pytest.mark.parametrize("address", ["{}/sounds/x.wav", "http://192.0.2.1/x.wav", "https://192.0.2.1/x.wav"])
+def test_a_sound_is_not_fetched_from_an_address(api, address):
+    import httpx
+
+    sound = {"path": address.format(api.url), "meta": {"_type": "gradio.FileData"}}
+    call = f"{api.url}/gradio_api/call/search"
+    event = httpx.post(call, json={"data": ["", "", "", sound, "file", 10, {}]}).json()["event_id"]
+    answer = httpx.get(f"{call}/{event}", timeout=60).text
+    assert "event: error" in answer and "Upload the sound itself" in answer
+
+
 def test_an_upload_that_is_too_large_is_refused(api, tmp_path):
     (tmp_path / "large.wav").write_bytes(bytes(300_000))
     with pytest.raises(Exception, match="413|maximum"):
