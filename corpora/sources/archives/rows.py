@@ -49,7 +49,7 @@ def splits_in_archives(paths: Sequence[Path]) -> list[str]:
         return []
     cached = _cache_file(paths[0], ".json")
     if not cached.exists():
-        with Archive(paths[0]) as archive:
+        with Archive(paths[0], keep_beginning=True) as archive:
             write_json(cached, list(_splits(archive)))
     splits: list[str] = json.loads(cached.read_text(encoding="utf-8"))
     return splits if len(splits) > 1 else []

@@ -1,6 +1,8 @@
 """Blocks of rows as they are in a source, unchecked, and what a source of them is."""
 
-from collections.abc import Callable, Iterator, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import pyarrow as pa
@@ -61,3 +63,14 @@ class RawShards(Protocol):
     def blocks(self, shard: int, start: Any = None) -> Iterator[RawBlock]:
         """Read a shard from its beginning, or from the `start` of one of its blocks."""
         ...
+
+
+def relative_name(name: str, folders: Sequence[Path] = ()) -> str:
+    """The name of a recording, of which its id is made: relative to the first of the folders that it is below.
+
+    Of other absolute paths, it is the whole path. What a set of paths shares is not known while they are streamed.
+    """
+    for folder in folders:
+        if name.startswith(f"{folder}{os.sep}"):
+            return name[len(str(folder)) + 1 :]
+    return name.lstrip("/")

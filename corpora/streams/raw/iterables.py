@@ -10,7 +10,7 @@ import datasets
 from modeling_atri.audio_inputs_atri import path_of
 
 from ...rows.plain_rows import sound_of
-from .blocks import RawBlock, RawRow
+from .blocks import RawBlock, RawRow, relative_name
 
 
 _ROWS_AT_ONCE = 64
@@ -68,7 +68,7 @@ class IterableShards:
             if sound is None:
                 return RawRow(place, row)
             name = path_of(sound)
-            return RawRow(place, row, lambda: sound, name and name.lstrip("/"))
+            return RawRow(place, row, lambda: sound, name and relative_name(name))
 
         return row_at
 

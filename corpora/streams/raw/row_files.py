@@ -10,7 +10,7 @@ from ...sources.archives.files import check_content
 from ...sources.audio_column import audio_name
 from ...sources.layout import suffix_of
 from ...sources.metadata import FileRow, open_rows, parse_line, read_file_rows
-from .blocks import RawBlock, RawRow
+from .blocks import RawBlock, RawRow, relative_name
 from .shard_files import ShardFiles
 
 
@@ -74,4 +74,4 @@ class RowFileShards:
                 f"it names the recording {name!r} by a path, which cannot be fetched from the Hub while the rows are "
                 "streamed. Leave out `streaming`, or stream shards that hold the recordings (.parquet or .tar)"
             )
-        return RawRow(place, row.row, lambda: sound, name, problem)
+        return RawRow(place, row.row, lambda: sound, relative_name(name, [path.parent.absolute()]), problem)

@@ -15,7 +15,7 @@ from ...rows.checks import VECTOR_COLUMNS
 from ...rows.lookup import EMBEDDING_COLUMN
 from ...sources.archives.files import check_content
 from ...sources.audio_column import AUDIO_COLUMNS, find_audio_column
-from .blocks import RawBlock, RawRow
+from .blocks import RawBlock, RawRow, relative_name
 from .shard_files import ShardFiles
 
 
@@ -166,21 +166,14 @@ class _BlockMaker(NamedTuple):
         name = value["path"].as_py() if "path" in fields else None
         if not fields & {"bytes", "array"}:
             return self._found(name) if name else (None, None)
-        return name and self._short(name), value.as_py
+        return name and relative_name(name, self.folders), value.as_py
 
     def _found(self, name: str) -> tuple[str, Callable[[], str]]:
         """The name of a file below one of the folders, and the function that returns its path."""
         if not self.folders or os.path.isabs(name) or "://" in name:
-            return self._short(name), lambda: name
+            return relative_name(name, self.folders), lambda: name
         paths = [str(folder / name) for folder in self.folders]
         return name, lambda: next((path for path in paths if os.path.exists(path)), paths[0])
-
-    def _short(self, name: str) -> str:
-        """A path below the folders of the data set relative to them, and any other as it is."""
-        for folder in self.folders:
-            if name.startswith(f"{folder}{os.sep}"):
-                return name[len(str(folder)) + 1 :]
-        return name.lstrip("/") if os.path.isabs(name) else name
 
 
 def sound_column(schema: pa.Schema) -> str | None:
