@@ -32,6 +32,7 @@ _TRAINING_TITLES = {
     "distill_weight": "weight of the squared distance to the teacher",
     "teach_audio": "term between audio and texts",
     "num_train_clips": "training clips",
+    "stream": "read as a stream from",
     "steps": "optimizer steps",
     "best_step": "step of the best model, which is this one",
     "epochs": "epochs",

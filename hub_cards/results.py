@@ -116,7 +116,8 @@ class TrainingFacts(TypedDict, total=False):
     languages_per_step: int | None  #: Number of languages drawn for each step; None for all.
     caption_choice: str  #: How the caption of a clip is chosen.
     frozen: list[str]  #: Frozen towers, of `"audio"` and `"text"`.
-    num_train_clips: int | None  #: Number of training clips.
+    num_train_clips: int | None  #: Number of training clips; None for a stream whose length is not known.
+    stream: str  #: Name of the stream that the run read its clips from, if it did not have them all at once.
     left_out: dict[str, int] | None  #: Number of training rows that could not be used, by kind of fault.
     max_audio_seconds: float | None  #: Longest part of a clip that is trained on, in seconds; None for whole clips.
     steps: int  #: Optimizer steps that were made.

@@ -227,6 +227,11 @@ class AtriTrainingArguments(TrainingArguments):
         "Of a longer training clip, each epoch decodes and uses a random part of this length. inf (or "
         "None) uses clips whole. Evaluation always does.",
     )
+    shuffle_buffer: PositiveCount | None = option(
+        None,
+        "Rows of a stream that each process shuffles together; twice as many are in memory. Default: 1000. Rows that "
+        "are not streamed are shuffled all together.",
+    )
     on_bad_row: str = option(
         "raise",
         "What to do with rows that cannot be used (missing, broken, silent or too short recordings, wrong "

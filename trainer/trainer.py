@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from accelerate.utils.memory import clear_device_cache
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from transformers import TrainerCallback, TrainingArguments
 from transformers.trainer_utils import BestRun, TrainOutput, unwrap_peft_model
 
@@ -28,6 +28,9 @@ from .data.batches import DrawnRows, EpochBatchSampler
 from .data.collator import AtriDataCollator
 from .data.draws import EXCERPT, random_stream
 from .data.feature_cache import FeatureCache
+from .data.streams.batches import StreamBatches
+from .data.streams.loading import handed_rows, stream_batches
+from .data.streams.training_stream import TrainingStream
 from .data.text_cache import TextCache
 from .evaluation.evaluating import EvaluatingTrainer
 from .model.adapters import has_adapter, is_frozen, load_adapter_weights
@@ -81,8 +84,11 @@ class AtriTrainer(EvaluatingTrainer):
             instead of `audio`. They are checked first, and faulty rows are reported together. With
             `on_bad_row="skip"`, faulty rows are left out, and a clip that cannot be decoded is replaced by another
             clip, drawn for the clip and epoch. For the objective `teach`, rows may have neither, and
-            `teacher_embedding`.
-        eval_dataset (*optional*): The same for evaluation, or a dict of several sets.
+            `teacher_embedding`. It may also be a stream: a `datasets.IterableDataset`, or what `open_stream` or
+            `open_streams` of `modeling_atri.corpora.streams` returns, whose rows are checked when they are read. If
+            its number of rows is not known, `max_steps` is needed.
+        eval_dataset (*optional*): The same for evaluation, or a dict of several sets. The rows of a stream, whose
+            number must be known, are copied to a temporary file.
         data_collator (*optional*): A function of a list of rows that returns a batch as [`AtriDataCollator`] does.
             Default: an [`AtriDataCollator`] made from the arguments.
         facts ([`~modeling_atri.hub_cards.results.Results`], *optional*): Further facts for results and card, e.g.
@@ -243,10 +249,8 @@ class AtriTrainer(EvaluatingTrainer):
             raise ValueError("Training needs a `train_dataset`.")
         args, num_workers = self.args, self.args.dataloader_num_workers
         self._batch_sampler = self._epoch_batches()
-        seed, has_stand_ins = self.data_seed, args.on_bad_row == "skip"
-        rows: Any = self.train_dataset if self.teaching_data is None else self.teaching_data.rows
         return DataLoader(
-            DrawnRows(rows, args.mix_probability, seed, has_stand_ins),
+            self._looked_up_rows(),
             batch_sampler=self._batch_sampler,
             collate_fn=self.data_collator,
             num_workers=num_workers,
@@ -264,7 +268,20 @@ class AtriTrainer(EvaluatingTrainer):
         others = {name: value for name, value in inputs.items() if name != "languages"}
         return super()._prepare_inputs(others) | {name: inputs[name] for name in inputs.keys() - others.keys()}
 
-    def _epoch_batches(self) -> EpochBatchSampler:
+    def _looked_up_rows(self) -> Dataset:
+        """The rows of the draws that the batch sampler gives, or its own if it reads a stream."""
+        if isinstance(self.train_dataset, TrainingStream):
+            audio_term = None if self.teaching_data is None else self.teaching_data.audio_term
+            return handed_rows(self.train_dataset, self.args, self.data_seed, audio_term)
+        rows: Any = self.train_dataset if self.teaching_data is None else self.teaching_data.rows
+        return DrawnRows(rows, self.args.mix_probability, self.data_seed, self.args.on_bad_row == "skip")
+
+    def _epoch_batches(self) -> EpochBatchSampler | StreamBatches:
+        if isinstance(self.train_dataset, TrainingStream):
+            self._stream_batches = stream_batches(
+                self.train_dataset, self.args, self._train_batch_size, self.data_seed
+            )
+            return self._stream_batches
         return EpochBatchSampler(
             len(self.train_dataset),
             self._train_batch_size,

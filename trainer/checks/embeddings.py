@@ -11,6 +11,7 @@ from modeling_atri.modeling_atri import AtriModel
 from modeling_atri.processing_atri import AtriProcessor
 
 from ..arguments import AtriTrainingArguments
+from ..data.streams.training_stream import TrainingStream
 
 
 logger = logging.getLogger(__name__)
@@ -32,12 +33,12 @@ def check_sounds(rows: Any, model: AtriModel, processor: AtriProcessor, is_train
     """
     if rows is None:
         return
-    facts = embedding_facts(rows)
+    facts = _facts_of(rows)
     config: Any = model.config.audio_config
     if config.model_type == AtriEmbeddedAudioConfig.model_type:
         if facts is not None:
             _check_stored(facts, config, model.config.has_audio_head)
-        elif len(rows) and rows[0].get("audio") is not None:
+        elif _has_recordings(rows):
             raise ValueError(
                 f"The model has no audio tower, so it cannot use recordings. Embed them with {_made_for(config).name} "
                 "(`atri encode`), and name the embeddings as `audio_embeddings`."
@@ -48,7 +49,7 @@ def check_sounds(rows: Any, model: AtriModel, processor: AtriProcessor, is_train
 
 def refuse_options_of_sounds(rows: Any, args: AtriTrainingArguments) -> None:
     """Raise a ValueError for arguments that change sounds, if the training rows have embeddings instead of sounds."""
-    if rows is None or embedding_facts(rows) is None:
+    if rows is None or _facts_of(rows) is None:
         return
     found = [name for name, values in _OF_SOUNDS.items() if getattr(args, name) not in values]
     if args.max_audio_seconds != AtriTrainingArguments.max_audio_seconds:
@@ -59,6 +60,16 @@ def refuse_options_of_sounds(rows: Any, args: AtriTrainingArguments) -> None:
             f"The training rows have embeddings instead of recordings, so there are no sounds to change: leave out "
             f"{names}, or train on the recordings."
         )
+
+
+def _facts_of(rows: Any) -> EmbeddingFacts | None:
+    return rows.facts.embeddings if isinstance(rows, TrainingStream) else embedding_facts(rows)
+
+
+def _has_recordings(rows: Any) -> bool:
+    if isinstance(rows, TrainingStream):
+        return rows.facts.has_audio
+    return len(rows) > 0 and rows[0].get("audio") is not None
 
 
 def _check_stored(facts: EmbeddingFacts, config: AtriEmbeddedAudioConfig, has_audio_head: bool) -> None:

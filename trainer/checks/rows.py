@@ -14,8 +14,10 @@ from modeling_atri.modeling_atri import AtriModel
 from modeling_atri.processing_atri import AtriProcessor
 
 from ..arguments import AtriTrainingArguments
+from ..data.streams.training_stream import TrainingStream
 from ..data.unknown_captions import sample_captions, warn_of_unknown_captions
 from ..objectives import find_objective
+from .streams import evaluation_rows, is_stream, training_stream
 
 
 logger = logging.getLogger(__name__)
@@ -48,13 +50,27 @@ def checked_rows(rows: Any, args: AtriTrainingArguments, name: str, left_out: di
     if rows is None:
         return None
     found = left_out[name] if args.on_bad_row == "skip" else None
+    if is_stream(rows):
+        if name == "train":
+            return training_stream(rows, args)
+        rows = evaluation_rows(rows, args, found)
+    elif name == "train" and args.shuffle_buffer is not None:
+        raise ValueError(
+            "`shuffle_buffer` is for streams: the training rows are not streamed, and all of them are shuffled "
+            "together. Leave it out."
+        )
     needs_sound = name != "train" or not find_objective(args.objective).has_teacher
     return check_rows(rows, args.languages, group_column=args.group_column, left_out=found, needs_sound=needs_sound)
 
 
 def report_excerpts(rows: Any, args: AtriTrainingArguments) -> None:
     """Warn how many training clips `max_audio_seconds` shortens, if their lengths are known."""
-    if rows is None or args.max_audio_seconds is None or find_objective(args.objective).has_teacher:
+    if (
+        rows is None
+        or isinstance(rows, TrainingStream)
+        or args.max_audio_seconds is None
+        or find_objective(args.objective).has_teacher
+    ):
         return
     is_plain = isinstance(rows, CheckedRows)
     count = rows.count_longer(args.max_audio_seconds) if is_plain else count_longer(rows, args.max_audio_seconds)
@@ -70,7 +86,8 @@ def report_excerpts(rows: Any, args: AtriTrainingArguments) -> None:
 
 def report_captions(sets: Iterable[Any], processor: AtriProcessor, args: AtriTrainingArguments) -> None:
     """Warn of the captions in several sets of checked rows of which the tokenizer knows nothing."""
-    samples = [sample_captions(rows, args.languages) for rows in sets if rows is not None]
+    looked_at = [rows.sample if isinstance(rows, TrainingStream) else rows for rows in sets if rows is not None]
+    samples = [sample_captions(rows, args.languages) for rows in looked_at]
     if args.process_index == 0:
         joined = {code: [text for sample in samples for text in sample[code]] for code in args.languages}
         warn_of_unknown_captions(processor, joined)

@@ -44,22 +44,7 @@ class EpochBatchSampler(Sampler[list[Draw]]):
         self.num_items, self.batch_size, self.seed = num_items, batch_size, seed
         self.rank, self.world_size = rank, world_size
         self.epoch = 0
-        global_batch = batch_size * world_size
-        processes = f"{world_size} process{'' if world_size == 1 else 'es'}"
-        if global_batch < 2:
-            raise ValueError(
-                f"The losses compare the {noun}s of a step, so a step needs at least two over all processes; got a "
-                f"batch size of {batch_size} on {processes}. Raise `per_device_train_batch_size`. Accumulating "
-                f"gradients does not help, because it does not compare {noun}s of different batches."
-            )
-        rest = num_items % global_batch
-        self.num_steps = num_items // global_batch + int(rest >= max(world_size, 2) and not drop_last)
-        if self.num_steps == 0:
-            raise ValueError(
-                f"{counted(num_items, f'training {noun}')} {'does' if num_items == 1 else 'do'} not fill one step of "
-                f"{processes} x {counted(batch_size, noun)}{' with drop_last' if drop_last else ''}. Use more "
-                f"{noun}s{' or smaller batches' * (num_items > 1)}."
-            )
+        self.num_steps = steps_of(num_items, batch_size, world_size, drop_last, noun)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that the next iteration draws."""
@@ -75,6 +60,31 @@ class EpochBatchSampler(Sampler[list[Draw]]):
             items = order[step * global_batch : (step + 1) * global_batch]
             part = np.array_split(items, self.world_size)[self.rank]
             yield [Draw(self.epoch, step, int(item)) for item in part]
+
+
+def steps_of(num_items: int, batch_size: int, world_size: int, drop_last: bool = False, noun: str = "clip") -> int:
+    """Number of steps of an epoch, as [`EpochBatchSampler`] makes them.
+
+    Raises:
+        ValueError: A step has one clip, or there are fewer clips than one step needs.
+    """
+    global_batch = batch_size * world_size
+    processes = f"{world_size} process{'' if world_size == 1 else 'es'}"
+    if global_batch < 2:
+        raise ValueError(
+            f"The losses compare the {noun}s of a step, so a step needs at least two over all processes; got a "
+            f"batch size of {batch_size} on {processes}. Raise `per_device_train_batch_size`. Accumulating "
+            f"gradients does not help, because it does not compare {noun}s of different batches."
+        )
+    rest = num_items % global_batch
+    num_steps = num_items // global_batch + int(rest >= max(world_size, 2) and not drop_last)
+    if num_steps == 0:
+        raise ValueError(
+            f"{counted(num_items, f'training {noun}')} {'does' if num_items == 1 else 'do'} not fill one step of "
+            f"{processes} x {counted(batch_size, noun)}{' with drop_last' if drop_last else ''}. Use more "
+            f"{noun}s{' or smaller batches' * (num_items > 1)}."
+        )
+    return num_steps
 
 
 class DrawnRows(Dataset):

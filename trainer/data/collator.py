@@ -1,6 +1,5 @@
 """Make a training batch of rows of a dataset."""
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -31,7 +30,7 @@ from ..teach.teachers import TEACHER_COLUMN
 from .augmentation import Augmentation, mix
 from .batches import group_of
 from .caption_tokens import CaptionTokens
-from .draws import AUGMENTATION, EXCERPT, Draw, LanguageDraws, random_stream
+from .draws import AUGMENTATION, EXCERPT, Draw, LanguageDraws, number_of, random_stream
 from .feature_cache import FeatureCache
 
 
@@ -113,7 +112,7 @@ class AtriDataCollator:
             **self._targets(rows),
             **self._tokens(rows, languages),
             "item_ids": torch.tensor([row["draw"].item for row in rows]),
-            "group_ids": torch.tensor([_number(group_of(row)) for row in rows]),
+            "group_ids": torch.tensor([number_of(group_of(row)) for row in rows]),
             "languages": languages,
         }
         left_out = [bad_row for slot in slots for bad_row in slot.left_out]
@@ -123,6 +122,7 @@ class AtriDataCollator:
         """The first row of a slot that can be used, and its features."""
         for row in slot.rows:
             try:
+                _refuse_problem(row)
                 if slot.has_stand_ins:
                     _captions_of(row, self.draws.languages)
                 return row, self._features(row)
@@ -189,8 +189,6 @@ class AtriDataCollator:
         return torch.from_numpy(np.stack(drawn))
 
     def _features(self, row: dict) -> Tensor | None:
-        if row.get("problem") is not None:
-            raise BadRowError(row["problem"].text, row["problem"].kind)
         if row.get("audio_embedding") is not None:
             return self._embedded(row)
         if row.get("audio") is None:
@@ -265,11 +263,17 @@ def _name(row: dict) -> Any:
 def _named(row: dict, index: int, needs_sound: bool = True) -> dict:
     """A row with a draw, its recording and an id, also if it was not checked before."""
     sound = sound_of(row) if needs_sound else row.get("audio")
-    if sound is None and needs_sound and row.get("audio_embedding") is None:
+    if sound is None and needs_sound and row.get("audio_embedding") is None and row.get("problem") is None:
         raise BadRowError(f"Row {row.get('audio_id', index)!r} has no `audio`.", MISSING_RECORDING)
     audio_id = row.get("audio_id")
     audio_id = (path_of(sound) or f"row {index}") if audio_id is None else audio_id
     return {"draw": Draw(0, 0, index), **row, "audio": sound, "audio_id": audio_id}
+
+
+def _refuse_problem(row: dict) -> None:
+    """Raise the problem that was found when a row was read from a stream, or its sound was embedded."""
+    if row.get("problem") is not None:
+        raise BadRowError(row["problem"].text, row["problem"].kind)
 
 
 def _captions_of(row: dict, languages: Sequence[str]) -> dict[str, list[str]]:
@@ -278,8 +282,3 @@ def _captions_of(row: dict, languages: Sequence[str]) -> dict[str, list[str]]:
     except BadRowError as error:
         advice = ": add it, or train without the language." if error.kind == MISSING_LANGUAGE else "."
         raise BadRowError(f"{error}{advice}", error.kind) from error
-
-
-def _number(name: str) -> int:
-    """A name as an int64 that is the same on every process and run."""
-    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big") >> 1

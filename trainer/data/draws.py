@@ -4,6 +4,7 @@ Every draw is a function of the seed and of its place: (epoch, item) for a draw 
 batch. All processes, any number of data loader workers, and a resumed run therefore draw the same.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -20,12 +21,16 @@ from ..objectives import find_objective, names_where
 # One stream of random numbers for each kind of draw, so that a new kind never changes the draws of another.
 ORDER, _CAPTION, _LANGUAGE, _BATCH_LANGUAGES = range(4)
 AUGMENTATION, MEL_STATISTICS, MIX, EXCERPT, STAND_IN, PROBE = range(4, 10)
+SHARD_ORDER, BLOCK_ORDER, SOURCE = range(10, 13)
 
 CAPTION_CHOICES = ["random", "first"]
 
 
 class Draw(NamedTuple):
-    """Place of a training clip: `epoch`, `step` within the epoch (the same on all processes), and row `item`."""
+    """Place of a training clip: `epoch`, `step` within the epoch (the same on all processes), and row `item`.
+
+    In a stream, rows have no numbers, so `item` is `number_of` the clip's `audio_id`.
+    """
 
     epoch: int
     step: int
@@ -35,6 +40,11 @@ class Draw(NamedTuple):
 def random_stream(seed: int, kind: int, *place: int) -> np.random.Generator:
     """The random numbers of one kind of draw at one place."""
     return np.random.default_rng((seed, kind, *place))
+
+
+def number_of(name: str) -> int:
+    """A name as an int64 of at least 0 that is the same on every process and run."""
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big") >> 1
 
 
 @dataclass(frozen=True)

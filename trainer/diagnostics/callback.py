@@ -10,6 +10,7 @@ from transformers import TrainerCallback
 from modeling_atri.files import json_line, write_json_lines
 
 from ..data.collator import AtriDataCollator
+from ..data.streams.training_stream import TrainingStream
 from ..evaluation.retrieval import RetrievalEmbeddings, RetrievalSet
 from .alignment_error import summarize_alignment
 from .distribution_error import DistributionErrors, Sampling, caption_counts
@@ -87,6 +88,11 @@ class DiagnosticsCallback(TrainerCallback):
 
     def _distribution_errors(self) -> DistributionErrors:
         trainer = self.trainer
+        if isinstance(trainer.train_dataset, TrainingStream):
+            raise ValueError(
+                "The distribution error needs the number of captions of every training row before the first step, "
+                "which a stream does not tell. Leave out the diagnostics, or load the rows without streaming."
+            )
         sampling = Sampling.from_arguments(trainer.args, trainer.data_collator.draws)
         sampling = replace(sampling, batch_size=trainer._train_batch_size)
         return DistributionErrors(sampling, caption_counts(trainer.train_dataset, sampling.draws.languages))

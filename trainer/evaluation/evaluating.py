@@ -26,6 +26,7 @@ from ..checks.embeddings import check_sounds
 from ..checks.rows import checked_rows, report_captions
 from ..data.collator import AtriDataCollator
 from ..data.feature_cache import FeatureCache
+from ..data.streams.training_stream import TrainingStream, num_rows_of
 from ..publishing.pushing import PublishingTrainer
 from ..publishing.results import complete_results, evaluation_facts, model_facts, training_facts
 from ..teach.preparing import TeachingData
@@ -235,7 +236,8 @@ class EvaluatingTrainer(PublishingTrainer):
             self.args,
             self.state,
             train_batch_size=self._train_batch_size,
-            num_train_clips=None if self.train_dataset is None else len(self.train_dataset),
+            num_train_clips=None if self.train_dataset is None else num_rows_of(self.train_dataset),
+            stream=self.train_dataset.name if isinstance(self.train_dataset, TrainingStream) else None,
             left_out=self.bad_rows.rows(),
             patch_dropout=getattr(self.atri_model.audio_model.config, "patch_dropout", 0.0),
             data_seed=self.data_seed,

@@ -73,11 +73,13 @@ def training_facts(
     best_is_loaded: bool,
     teacher: TeacherFacts | None = None,
     teach_audio: str | None = None,
+    stream: str | None = None,
 ) -> TrainingFacts:
     """Describe how far training has come, and the arguments that shape its outcome. See [`TrainingFacts`].
 
     `train_batch_size` counts the clips of one process. `best_is_loaded` says whether the model is the best of the run.
-    `teacher` and `teach_audio` are those of the `TeachingData` of the run.
+    `teacher` and `teach_audio` are those of the `TeachingData` of the run. `stream` is the name of the stream of a run
+    on one.
     """
     objective = find_objective(args.objective)
     return {
@@ -94,6 +96,7 @@ def training_facts(
         "caption_choice": args.caption_choice,
         "frozen": _frozen_towers(args),
         "num_train_clips": num_train_clips,
+        **({} if stream is None else {"stream": stream}),
         "left_out": count_kinds(left_out) or None,
         "max_audio_seconds": None if objective.has_teacher else args.max_audio_seconds,
         "steps": state.global_step,

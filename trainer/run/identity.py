@@ -14,6 +14,7 @@ from modeling_atri.corpora.rows.plain_rows import CheckedRows
 
 from ..arguments import AtriTrainingArguments
 from ..data.batches import without_audio
+from ..data.streams.training_stream import TrainingStream, num_rows_of
 from .arrow_digest import arrow_digest
 from .manifest import read_manifest
 
@@ -33,13 +34,20 @@ _NOT_OF_THE_RUN = {
 _COLUMNS = ["audio_id", "captions", "group_id"]
 
 
-def run_facts(args: AtriTrainingArguments, rows: Sequence[dict], checkpoint: str | None) -> dict[str, Any]:
-    """Facts for the manifests of a run: its name `run`, which a resumed run keeps, its `arguments` and its `data`."""
+def run_facts(
+    args: AtriTrainingArguments, rows: Sequence[dict] | TrainingStream, checkpoint: str | None
+) -> dict[str, Any]:
+    """Facts for the manifests of a run: its name `run`, which a resumed run keeps, its `arguments` and its `data`.
+
+    A run on a stream also has the name of its `stream`.
+    """
     name = read_manifest(Path(checkpoint)).get("run") if checkpoint else None
-    return {"run": name or uuid4().hex, "arguments": run_arguments(args, len(rows)), "data": data_digest(rows)}
+    arguments = run_arguments(args, num_rows_of(rows))
+    facts = {"run": name or uuid4().hex, "arguments": arguments, "data": data_digest(rows)}
+    return facts | {"stream": rows.name} if isinstance(rows, TrainingStream) else facts
 
 
-def run_arguments(args: AtriTrainingArguments, num_clips: int) -> dict[str, Any]:
+def run_arguments(args: AtriTrainingArguments, num_clips: int | None) -> dict[str, Any]:
     """Arguments and number of clips that decide the outcome of training, as they are read back from JSON."""
     given = args.to_dict()
     own = [name for name in AtriTrainingArguments.__annotations__ if name not in _NOT_OF_THE_RUN]
@@ -47,8 +55,10 @@ def run_arguments(args: AtriTrainingArguments, num_clips: int) -> dict[str, Any]
     return json.loads(json.dumps(chosen | {"processes": args.world_size, "training clips": num_clips}))
 
 
-def data_digest(rows: Sequence[dict]) -> str | None:
+def data_digest(rows: Sequence[dict] | TrainingStream) -> str | None:
     """Digest of ids, captions and groups in their order; None if reading a row may decode its recording."""
+    if isinstance(rows, TrainingStream):
+        return rows.digest()
     if not isinstance(rows, (list, tuple, datasets.Dataset, CheckedRows)):
         return None
     if isinstance(rows, datasets.Dataset) and "audio" not in rows.column_names:  # perhaps millions of rows

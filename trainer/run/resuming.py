@@ -15,6 +15,8 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from modeling_atri.hub_cards.authorship import kept_card
 from modeling_atri.processes import told_by_main
 
+from ..data.streams.batches import StreamBatches, StreamPlace
+from ..data.streams.saved_place import read_place, save_place
 from .checkpoints import (
     best_checkpoint,
     checkpoint_written_whole,
@@ -64,9 +66,8 @@ class ResumableTrainer(Trainer):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self._loss_watch = LossWatch(
-            lambda: self._tr_loss, self.accelerator.gather, lambda row: self.train_dataset[row]["audio_id"]
-        )
+        self._loss_watch = LossWatch(lambda: self._tr_loss, self.accelerator.gather, self._name_of)
+        self._stream_batches: StreamBatches | None = None  # of a run on a stream
         self._run_facts: dict[str, Any] = {}  # part of every checkpoint's manifest
         self.add_callback(SaveAfterEpochEnd())
         self.add_callback(self._loss_watch)
@@ -76,8 +77,16 @@ class ResumableTrainer(Trainer):
     ) -> tuple[list, Tensor | int | None]:
         """Get the batches of the next step. Their clips are remembered until their losses are read."""
         batches, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if self._stream_batches is not None:
+            self._stream_batches.note_used(len(batches))
         self._loss_watch.note(batches)
         return batches, num_items
+
+    def _name_of(self, item: int) -> str:
+        """The `audio_id` of a clip of one of the last batches."""
+        if self._stream_batches is not None:
+            return self._stream_batches.name_of(item)
+        return self.train_dataset[item]["audio_id"]
 
     def _evaluate(
         self, trial: Any, ignore_keys_for_eval: list[str] | None, skip_scheduler: bool = False
@@ -109,9 +118,18 @@ class ResumableTrainer(Trainer):
         if resume_from_checkpoint is not None:
             warn_of_other_run(resume_from_checkpoint, self._run_facts)  # by now, nothing has refused to go on
             self._find_best_checkpoint(resume_from_checkpoint)
+            if self._stream_batches is not None:
+                self._find_place(self._stream_batches, Path(resume_from_checkpoint), *start)
             if self.state.global_step >= max_steps:  # Trainer would make another step
                 return num_train_epochs, 0
         return start
+
+    def _find_place(self, batches: StreamBatches, checkpoint: Path, num_epochs: int, num_used: int) -> None:
+        """Go on in the stream where the run was when it was saved."""
+        place = read_place(checkpoint, batches, self.train_dataset.digest())
+        if self.args.ignore_data_skip:  # as for rows in memory, the epoch begins anew
+            place = StreamPlace(num_epochs)
+        batches.go_on(place, num_used)
 
     def _find_best_checkpoint(self, checkpoint: str) -> None:
         """Find the best checkpoint. If it is lost, forget its figure too, so that a later model can be the best."""
@@ -178,6 +196,8 @@ class ResumableTrainer(Trainer):
         self._save_rng_state(str(folder))
         unlogged = {"loss": self._tr_loss.item(), "last_logged_step": self._globalstep_last_logged}
         (folder / self._unlogged_name).write_text(json.dumps(unlogged), encoding="utf-8")
+        if self._stream_batches is not None:
+            save_place(folder, self._stream_batches, self.train_dataset.digest())
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         if not self.args.should_save:

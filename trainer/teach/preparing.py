@@ -20,6 +20,7 @@ from modeling_atri.processing_atri import AtriProcessor
 
 from ..arguments import AtriTrainingArguments
 from ..data.batches import without_audio
+from ..data.streams.training_stream import TrainingStream
 from .tables import KeyedTable, caption_table, digests, read_facts, write_table
 from .taught_rows import TaughtRows, captions_in, check_teacher_column
 from .teachers import COLUMN, SELF, TEACHER_COLUMN, Teacher, load_teacher, model_teacher
@@ -33,18 +34,21 @@ class TeachingData:
     """The training data of a run of `teach`.
 
     Args:
-        rows: Rows with the embeddings that a step needs.
+        rows: Rows with the embeddings that a step needs. None for a stream, whose rows have them already.
         audio_term: The audio term of the loss, `"none"` if the rows have no sounds.
         teacher: Facts of the teacher.
     """
 
-    rows: TaughtRows
+    rows: TaughtRows | None
     audio_term: str
     teacher: TeacherFacts
 
 
 def column_teacher(
-    rows: datasets.Dataset | CheckedRows, args: AtriTrainingArguments, width: int, teacher: Teacher | None
+    rows: datasets.Dataset | CheckedRows | TrainingStream,
+    args: AtriTrainingArguments,
+    width: int,
+    teacher: Teacher | None,
 ) -> TeacherFacts | None:
     """Check the teacher's vectors that rows contain, and return the facts of this teacher; None without vectors.
 
@@ -57,7 +61,9 @@ def column_teacher(
     Raises:
         ValueError: The vectors do not fit the model or the rows, or another teacher is named as well.
     """
-    if isinstance(rows, CheckedRows):
+    if isinstance(rows, TrainingStream):
+        has_vectors = rows.facts.has_teacher
+    elif isinstance(rows, CheckedRows):
         has_vectors = rows.has_vectors(TEACHER_COLUMN)
     else:
         has_vectors = TEACHER_COLUMN in rows.column_names
@@ -67,6 +73,9 @@ def column_teacher(
         raise ValueError(
             f"The training rows have a column `{TEACHER_COLUMN}`, and a `teacher` is named too. Remove one of them."
         )
+    if isinstance(rows, TrainingStream):  # the vectors of its first rows stand for all
+        fingerprint, _ = check_teacher_column(rows.sample, width, args.languages[0])
+        return TeacherFacts(name=TEACHER_COLUMN, kind=COLUMN, width=width, fingerprint=fingerprint)
     fingerprint, count = check_teacher_column(rows, width, args.languages[0])
     return TeacherFacts(name=TEACHER_COLUMN, kind=COLUMN, width=width, fingerprint=fingerprint, num_captions=count)
 
@@ -91,7 +100,7 @@ class TeachingPreparation:
     args: AtriTrainingArguments
     model: AtriModel
     processor: AtriProcessor
-    rows: Sequence[dict]
+    rows: Sequence[dict] | TrainingStream
     read_clip: Callable[[Any], Tensor]
     states: Callable[[Tensor, Tensor], Tensor] | None = None
     teacher: Teacher | None = None
@@ -114,27 +123,29 @@ class TeachingPreparation:
         Raises:
             ValueError: The teacher does not fit the model or the rows, or a resumed run had another teacher.
         """
-        args, first = self.args, self.rows[0]
+        args = self.args
+        if isinstance(self.rows, TrainingStream):
+            return self._of_stream(self.rows, resumed)
+        first = self.rows[0]
         has_sounds = first.get("audio") is not None or first.get("audio_embedding") is not None
         audio_term = args.teach_audio if has_sounds else "none"
-        if audio_term == "none" and args.distill_weight == 0:
-            raise ValueError(
-                "With `distill_weight` 0, the loss compares captions with sounds alone, but the training rows have no "
-                "sounds. Add sounds or their embeddings, or raise `distill_weight`."
-            )
+        _check_audio_term(audio_term, args)
         clips = (
             self._clip_table(resumed is not None) if audio_term != "none" and first.get("audio") is not None else None
         )
         table, facts = self._teach(resumed) if self.column is None else (None, self.column)
-        if resumed is not None and facts["fingerprint"] != resumed:
-            raise ValueError(
-                f"The run had another teacher than {facts['name']!r} before it was stopped (fingerprint {resumed}, "
-                f"now {facts['fingerprint']}). Resume it with the same teacher, or start a new run in another "
-                "`output_dir`."
-            )
+        _check_resumed(facts, resumed)
         held = {code: self._held_table(code, resumed is not None) for code in args.hold_languages or ()}
         rows = TaughtRows(self.rows, args.anchor_language, table, held, clips, uses_audio=audio_term != "none")
         return TeachingData(rows, audio_term, facts)
+
+    def _of_stream(self, rows: TrainingStream, resumed: str | None) -> TeachingData:
+        """The data of a stream, whose rows have the teacher's vectors, and embeddings if they have sounds."""
+        facts = cast(TeacherFacts, self.column)  # other streams are refused
+        audio_term = "none" if rows.facts.embeddings is None else self.args.teach_audio
+        _check_audio_term(audio_term, self.args)
+        _check_resumed(facts, resumed)
+        return TeachingData(None, audio_term, facts)
 
     def _teach(self, resumed: str | None) -> tuple[KeyedTable, TeacherFacts]:
         """The table of a teacher that is a model, and the facts of the teacher."""
@@ -215,3 +226,19 @@ class TeachingPreparation:
 
     def _path(self, name: str) -> Path:
         return Path(str(self.args.output_dir)) / FOLDER / f"{name}.npy"
+
+
+def _check_audio_term(audio_term: str, args: AtriTrainingArguments) -> None:
+    if audio_term == "none" and args.distill_weight == 0:
+        raise ValueError(
+            "With `distill_weight` 0, the loss compares captions with sounds alone, but the training rows have no "
+            "sounds. Add sounds or their embeddings, or raise `distill_weight`."
+        )
+
+
+def _check_resumed(facts: TeacherFacts, resumed: str | None) -> None:
+    if resumed is not None and facts["fingerprint"] != resumed:
+        raise ValueError(
+            f"The run had another teacher than {facts['name']!r} before it was stopped (fingerprint {resumed}, now "
+            f"{facts['fingerprint']}). Resume it with the same teacher, or start a new run in another `output_dir`."
+        )
