@@ -29,6 +29,7 @@ from modeling_atri import AtriModel
 from modeling_atri.trainer import AtriTrainer
 from modeling_atri.trainer.run.checkpoints import SavingError, checkpoints
 from modeling_atri.trainer.run.manifest import checkpoint_fault
+from tests.helpers.streams import stream_of
 from tests.helpers.tiny import tiny_config, tiny_processor
 from tests.helpers.training import make_arguments, make_rows, make_trainer
 
@@ -79,6 +80,20 @@ CASES: dict[str, dict[str, Any]] = {
         **{"objective": "mlclap", "on_bad_row": "skip", "bad_rows": (3, 11, 12), "dataloader_num_workers": 1},
         **{"max_audio_seconds": 0.3},
     },
+    "kcl, stream, two workers": {
+        **{
+            "objective": "kcl",
+            "dataloader_num_workers": 2,
+            "shards": (7, 3, 10),
+            "shuffle_buffer": 6,
+            **_AUGMENTATION,
+        },
+        **{"save_steps": 1, "num_train_epochs": 2},
+    },
+    "mlclap, stream of unknown length, bad rows": {
+        **{"objective": "mlclap", "on_bad_row": "skip", "bad_rows": (3, 11, 12), "dataloader_num_workers": 1},
+        **{"shards": (1, 19), "is_known": False, "max_steps": 13, "save_steps": 3, "from_scratch": True},
+    },
     "akcl, one checkpoint": {"objective": "akcl", "save_total_limit": 1, "save_steps": 1, "num_train_epochs": 2},
     "cacl, in chunks": {
         **{"objective": "cacl", "audio_chunk_size": 2, "text_chunk_size": 3, "save_steps": 4, "max_steps": 11},
@@ -98,6 +113,8 @@ def make_run(case: str, folder: Path) -> AtriTrainer:
     rows = make_rows(NUM_CLIPS, num_groups=8 if "mix_probability" in options else None)
     for item in options.pop("bad_rows", ()):
         rows[item]["audio"] = {"path": None, "bytes": b"no sound"}
+    shards, is_known = options.pop("shards", None), options.pop("is_known", True)
+    rows = rows if shards is None else stream_of(rows, shards, is_known)
     args = make_arguments(folder / "run", **options)
     return make_trainer(args, rows, make_rows(6, seed=1) if "eval_strategy" in options else None, model=model)
 
@@ -139,6 +156,7 @@ def _without_times(entry: dict[str, float]) -> dict[str, float]:
 def differences(first: Path, second: Path) -> list[str]:
     """What of a finished run a second does not have, bit for bit: logged losses and figures, weights, all states."""
     patterns = ("*.safetensors", "checkpoint-*/*.safetensors", "checkpoint-*/*.pt", "checkpoint-*/rng_state*.pth")
+    patterns += ("checkpoint-*/stream_place_*.json",)
     names = [path.relative_to(first).as_posix() for pattern in patterns for path in first.glob(f"run/{pattern}")]
     names.append("history.json")
     different = [name for name in names if _content(first / name) != _content(second / name)]
@@ -344,7 +362,15 @@ def as_ranks(task: Callable[[int], None], folder: Path) -> list[int]:
 
 def two_processes(folder: Path) -> dict[str, Any]:
     """The second of two is killed while it saves its random numbers, and the first with it."""
-    case = "akcl, accumulation, best model"
+    return killed_processes("akcl, accumulation, best model", folder)
+
+
+def two_processes_on_a_stream(folder: Path) -> dict[str, Any]:
+    """The same, with workers, on shards that do not split evenly."""
+    return killed_processes("kcl, stream, two workers", folder)
+
+
+def killed_processes(case: str, folder: Path) -> dict[str, Any]:
     folders = {name: folder / name for name in ("expected", "killed")}
     for process in as_ranks(lambda rank: run(case, folders["expected"]), folders["expected"]):
         check_ended(finish(process), folders["expected"] / "rank 0.log")
@@ -360,8 +386,9 @@ def two_processes(folder: Path) -> dict[str, Any]:
     found["left"] = listing(folders["killed"] / "run")
     for process in as_ranks(lambda rank: run(case, folders["killed"]), folders["killed"]):
         check_ended(finish(process), folders["killed"] / "rank 0.log")
-    rng_states = [path.name for path in folders["killed"].glob("run/checkpoint-4/rng_state*")]
-    return found | {"differences": differences(*folders.values()), "rng states": sorted(rng_states)}
+    last = checkpoints(folders["killed"] / "run")[0]
+    own = [path.name for pattern in ("rng_state*", "stream_place*") for path in last.glob(pattern)]
+    return found | {"differences": differences(*folders.values()), "own": sorted(own)}
 
 
 def full_processes(folder: Path) -> dict[str, Any]:
@@ -401,7 +428,13 @@ def diverging_processes(folder: Path) -> dict[str, Any]:
     return {"statuses": statuses, "said": [(folder / f"rank {rank}.log").read_text()[-1500:] for rank in range(2)]}
 
 
-_MULTIPLE = (full_processes, processes_without_a_checkpoint, two_processes, diverging_processes)
+_MULTIPLE = (
+    full_processes,
+    processes_without_a_checkpoint,
+    two_processes,
+    two_processes_on_a_stream,
+    diverging_processes,
+)
 PLACES = {part.__name__: part for part in (inside_a_checkpoint, full_disk, *_MULTIPLE)}
 
 

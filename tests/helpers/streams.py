@@ -56,13 +56,15 @@ def split(rows: Sequence[Any], sizes: Sequence[int]) -> list[list[Any]]:
 def stream_of(rows: Sequence[Any], sizes: Sequence[int] | None = None, is_known: bool = True, **facts) -> RowStream:
     """A stream of one source, with the rows in shards of these sizes."""
     sizes = sizes or [len(rows)]
-    of_rows = facts_of(rows) if rows else StreamFacts(LANGUAGES, True)
+    of_rows = facts_of(rows)
     shards = MemoryShards(split(rows, sizes), of_rows._replace(**facts), len(rows) if is_known else None)
     return RowStream((shards,))
 
 
 def facts_of(rows: Sequence[Any]) -> StreamFacts:
-    first = next(row for row in rows if not isinstance(row, BadRow))
+    first = next((row for row in rows if not isinstance(row, BadRow)), None)
+    if first is None:
+        return StreamFacts(LANGUAGES, True)
     vector = first.get("audio_embedding")
     facts = None
     if vector is not None:

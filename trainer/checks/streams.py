@@ -16,11 +16,8 @@ from ..objectives import find_objective
 
 def is_stream(rows: Any) -> bool:
     """Whether rows come one after the other."""
-    return (
-        isinstance(rows, (datasets.IterableDataset, RowStream))
-        or hasattr(rows, "num_shards")
-        and hasattr(rows, "open")
-    )
+    is_shards = hasattr(rows, "num_shards") and hasattr(rows, "open")
+    return isinstance(rows, (datasets.IterableDataset, RowStream)) or is_shards
 
 
 def training_stream(rows: Any, args: AtriTrainingArguments) -> TrainingStream:
@@ -34,8 +31,8 @@ def training_stream(rows: Any, args: AtriTrainingArguments) -> TrainingStream:
     found = TrainingStream(stream, args.language_draws.seed, skips_bad=args.on_bad_row == "skip")
     if stream.num_rows is None and args.max_steps <= 0:
         raise ValueError(
-            f"The number of rows of {found.name} is not known, so `num_train_epochs` says nothing. Set `max_steps`, or "
-            "say how many rows there are: `open_streams([...], num_rows=...)`."
+            f"The number of rows of {found.name} is not known, so `num_train_epochs` cannot be turned into steps. "
+            "Set `max_steps`, or say how many rows there are: `open_streams([...], num_rows=...)`."
         )
     if not args.dataloader_in_order:
         raise ValueError(

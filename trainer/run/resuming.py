@@ -116,10 +116,10 @@ class ResumableTrainer(Trainer):
             max_steps, num_update_steps_per_epoch, num_train_epochs, resume_from_checkpoint, trial
         )
         if resume_from_checkpoint is not None:
-            warn_of_other_run(resume_from_checkpoint, self._run_facts)  # by now, nothing has refused to go on
-            self._find_best_checkpoint(resume_from_checkpoint)
             if self._stream_batches is not None:
                 self._find_place(self._stream_batches, Path(resume_from_checkpoint), *start)
+            warn_of_other_run(resume_from_checkpoint, self._run_facts)  # by now, nothing has refused to go on
+            self._find_best_checkpoint(resume_from_checkpoint)
             if self.state.global_step >= max_steps:  # Trainer would make another step
                 return num_train_epochs, 0
         return start

@@ -77,11 +77,18 @@ def test_two_processes_end_together_where_there_is_nothing_to_resume(found):
         assert "ValueError: There is no checkpoint in " in said
 
 
-def test_two_processes_are_resumed(found):
-    two = found["two_processes"]
+@pytest.mark.parametrize(
+    ("part", "files"),
+    [
+        ("two_processes", ["rng_state_{}.pth"]),
+        ("two_processes_on_a_stream", ["rng_state_{}.pth", "stream_place_{}.json"]),
+    ],
+)
+def test_two_processes_are_resumed(found, part, files):
+    two = found[part]
     assert two["status"] == -signal.SIGKILL
     assert [name for name in two["left"] if "checkpoint" in name] == ["checkpoint-1", "checkpoint-2"]
-    assert two["rng states"] == ["rng_state_0.pth", "rng_state_1.pth"]
+    assert two["own"] == [name.format(rank) for name in files for rank in (0, 1)]
     assert two["differences"] == []
 
 

@@ -54,10 +54,10 @@ _STREAM = "stream"
 def _conditions(batches: StreamBatches, digest: str) -> dict[str, Any]:
     """What a place depends on."""
     return {
-        _STREAM: digest,
         "number of processes": batches.world_size,
         "seed of the data": batches.seed,
         "shuffle_buffer": batches.block_size,
+        _STREAM: digest,
     }
 
 

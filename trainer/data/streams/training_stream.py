@@ -15,6 +15,7 @@ from .blocks import first_rows
 
 
 _LOOKED_AT = 100  # rows that are read before a run starts
+_SEARCHED = 10_000  # rows among which these are searched if wrong rows are passed over
 _RESERVE = 16  # rows that may take the place of others, kept in memory
 
 
@@ -35,11 +36,18 @@ class TrainingStream:
     def __init__(self, stream: RowStream, seed: int, skips_bad: bool = False):
         self.stream, self.facts, self._seed = stream, stream.facts, seed
         self.name = " and ".join(source.name for source in stream.sources)
-        slots = list(islice(first_rows(stream, seed), _LOOKED_AT))
-        bad_rows = [slot for slot in slots if isinstance(slot, BadRow)]
-        rows = [dict(slot) for slot in slots if not isinstance(slot, BadRow)]
+        rows: list[dict[str, Any]] = []
+        bad_rows: list[BadRow] = []
+        for slot in islice(first_rows(stream, seed), _SEARCHED if skips_bad else _LOOKED_AT):
+            if isinstance(slot, BadRow):
+                bad_rows.append(slot)
+            else:
+                rows.append(dict(slot))
+            if len(rows) == _LOOKED_AT:
+                break
         if bad_rows and not (skips_bad and rows):
-            what = f"{len(bad_rows)} of the first {len(slots)} rows" if rows else "None of the first rows"
+            num_rows = len(rows) + len(bad_rows)
+            what = f"{len(bad_rows)} of the first {num_rows} rows" if rows else f"None of the first {num_rows} rows"
             first = f"{bad_rows[0].name}: {bad_rows[0].reason}"
             advice = "" if skips_bad else " With `on_bad_row='skip'` training goes around such rows."
             raise BadRowError(
