@@ -45,7 +45,7 @@ from .run.progress import brief_callback
 from .run.search import callback_attributes, check_search, default_objective, trial_arguments
 from .step.batch import BatchEncoder, exact_backward, joint_backward, language_targets
 from .step.distributed import average_gradients, batch_shard
-from .teach.preparing import TeachingPreparation, column_teacher
+from .teach.preparing import TeachingData, TeachingPreparation, column_teacher, teaching_of_stream
 from .teach.teachers import Teacher
 
 
@@ -342,6 +342,8 @@ class AtriTrainer(EvaluatingTrainer):
             with full_disk_explained(run_folder), bad_row_explained(self.args.on_bad_row):
                 output = super().train(checkpoint, trial, ignore_keys_for_eval)
         finally:
+            if self._stream_batches is not None:
+                self._stream_batches.close()
             if self._text_cache is not None:
                 self._text_cache.close()
                 self._text_cache = None
@@ -444,6 +446,13 @@ class AtriTrainer(EvaluatingTrainer):
         if not self._has_teacher:
             return
         known = read_manifest(Path(checkpoint)).get("teacher") if checkpoint else None
+        self.teaching_data = self._teaching_data(known)
+        self._run_facts["teacher"] = self.teaching_data.teacher["fingerprint"]
+
+    def _teaching_data(self, known: str | None) -> TeachingData:
+        """The data of `teach`. `known` is the fingerprint of the teacher of a resumed run."""
+        if isinstance(self.train_dataset, TrainingStream):
+            return teaching_of_stream(self.train_dataset, self.args, cast(TeacherFacts, self._column), known)
         rng = random_stream(self.data_seed, EXCERPT)
         preparation = TeachingPreparation(
             self.args,
@@ -455,8 +464,7 @@ class AtriTrainer(EvaluatingTrainer):
             teacher=self._teacher,
             column=self._column,
         )
-        self.teaching_data = preparation.prepare(known)
-        self._run_facts["teacher"] = self.teaching_data.teacher["fingerprint"]
+        return preparation.prepare(known)
 
     @property
     def _has_teacher(self) -> bool:

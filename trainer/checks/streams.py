@@ -63,8 +63,8 @@ def _opened(rows: Any, args: AtriTrainingArguments, needs_sound: bool) -> RowStr
     if isinstance(rows, RowStream):
         stream = rows
     elif isinstance(rows, datasets.IterableDataset):
-        options = {"languages": args.languages, "group_column": args.group_column, "needs_sound": needs_sound}
-        stream = RowStream((open_stream(rows, **options),))
+        shards = open_stream(rows, languages=args.languages, group_column=args.group_column, needs_sound=needs_sound)
+        stream = RowStream((shards,))
     else:
         stream = RowStream((rows,))
     if missing := [code for code in args.languages if code not in stream.facts.languages]:

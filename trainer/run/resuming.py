@@ -64,6 +64,8 @@ class ResumableTrainer(Trainer):
     - Losses that are not logged yet, and the evaluation at the end of an epoch, survive a stop.
     """
 
+    train_dataset: Any  # checked rows, or a `TrainingStream`
+
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self._loss_watch = LossWatch(lambda: self._tr_loss, self.accelerator.gather, self._name_of)

@@ -100,7 +100,7 @@ class TeachingPreparation:
     args: AtriTrainingArguments
     model: AtriModel
     processor: AtriProcessor
-    rows: Sequence[dict] | TrainingStream
+    rows: Sequence[dict]
     read_clip: Callable[[Any], Tensor]
     states: Callable[[Tensor, Tensor], Tensor] | None = None
     teacher: Teacher | None = None
@@ -123,10 +123,7 @@ class TeachingPreparation:
         Raises:
             ValueError: The teacher does not fit the model or the rows, or a resumed run had another teacher.
         """
-        args = self.args
-        if isinstance(self.rows, TrainingStream):
-            return self._of_stream(self.rows, resumed)
-        first = self.rows[0]
+        args, first = self.args, self.rows[0]
         has_sounds = first.get("audio") is not None or first.get("audio_embedding") is not None
         audio_term = args.teach_audio if has_sounds else "none"
         _check_audio_term(audio_term, args)
@@ -138,14 +135,6 @@ class TeachingPreparation:
         held = {code: self._held_table(code, resumed is not None) for code in args.hold_languages or ()}
         rows = TaughtRows(self.rows, args.anchor_language, table, held, clips, uses_audio=audio_term != "none")
         return TeachingData(rows, audio_term, facts)
-
-    def _of_stream(self, rows: TrainingStream, resumed: str | None) -> TeachingData:
-        """The data of a stream, whose rows have the teacher's vectors, and embeddings if they have sounds."""
-        facts = cast(TeacherFacts, self.column)  # other streams are refused
-        audio_term = "none" if rows.facts.embeddings is None else self.args.teach_audio
-        _check_audio_term(audio_term, self.args)
-        _check_resumed(facts, resumed)
-        return TeachingData(None, audio_term, facts)
 
     def _teach(self, resumed: str | None) -> tuple[KeyedTable, TeacherFacts]:
         """The table of a teacher that is a model, and the facts of the teacher."""
@@ -226,6 +215,26 @@ class TeachingPreparation:
 
     def _path(self, name: str) -> Path:
         return Path(str(self.args.output_dir)) / FOLDER / f"{name}.npy"
+
+
+def teaching_of_stream(
+    rows: TrainingStream, args: AtriTrainingArguments, column: TeacherFacts, resumed: str | None = None
+) -> TeachingData:
+    """The data of a run on a stream, whose rows have the teacher's vectors, and embeddings if they have sounds.
+
+    Args:
+        rows: The stream.
+        args: Arguments of the run.
+        column: Facts from `column_teacher`.
+        resumed: Fingerprint of the teacher, if a run is resumed.
+
+    Raises:
+        ValueError: There is nothing to compare captions with, or a resumed run had another teacher.
+    """
+    audio_term = "none" if rows.facts.embeddings is None else args.teach_audio
+    _check_audio_term(audio_term, args)
+    _check_resumed(column, resumed)
+    return TeachingData(None, audio_term, column)
 
 
 def _check_audio_term(audio_term: str, args: AtriTrainingArguments) -> None:

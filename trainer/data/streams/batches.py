@@ -2,7 +2,7 @@
 
 import logging
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -48,6 +48,9 @@ class StreamPlace:
     def from_json(cls, content: dict[str, Any]) -> "StreamPlace":
         """The place that `as_json` described."""
         return cls(**content | {"sources": tuple(SourcePlace.from_json(one) for one in content["sources"])})
+
+
+_Made = tuple[list[dict[str, Any]], StreamPlace]  # a batch, and the place after it
 
 
 class StreamBatches(Sampler[list[dict[str, Any]]]):
@@ -97,7 +100,7 @@ class StreamBatches(Sampler[list[dict[str, Any]]]):
         self._has_reported = False
         self.place = StreamPlace()  # after the last batch that was used
         self._first = 0  # batches of the next iteration that were used before the run was resumed
-        self._made: Iterator[tuple[list[dict[str, Any]], StreamPlace]] | None = None
+        self._made: Generator[_Made, None, None] | None = None
         self._reader: BlockReader | None = None
         self._unused: deque[tuple[StreamPlace, dict[int, str]]] = deque()
         self._names: deque[dict[int, str]] = deque(maxlen=_MOST_NAMED)
@@ -123,7 +126,15 @@ class StreamBatches(Sampler[list[dict[str, Any]]]):
 
     def go_on(self, place: StreamPlace, num_used: int) -> None:
         """Go on from a place. The next iteration begins with `num_used` empty batches, which Trainer passes over."""
-        self.place, self._first, self._made = place, num_used, None
+        self.close()
+        self.place, self._first = place, num_used
+
+    def close(self) -> None:
+        """Stop reading ahead. Another iteration begins after the last batch that was used."""
+        if self._made is not None:
+            self._made.close()
+        self._made = None
+        self._unused.clear()
 
     def note_used(self, num_batches: int) -> None:
         """Move `place` to that after the next batches, which are used now."""
@@ -137,12 +148,12 @@ class StreamBatches(Sampler[list[dict[str, Any]]]):
 
     # Reading
 
-    def _batches(self, place: StreamPlace) -> Iterator[tuple[list[dict[str, Any]], StreamPlace]]:
+    def _batches(self, place: StreamPlace) -> Generator[_Made, None, None]:
         while True:
             yield from self._batches_of_epoch(place)
             place = StreamPlace(place.epoch + 1)
 
-    def _batches_of_epoch(self, place: StreamPlace) -> Iterator[tuple[list[dict[str, Any]], StreamPlace]]:
+    def _batches_of_epoch(self, place: StreamPlace) -> Generator[_Made, None, None]:
         self._reader = reader = BlockReader(
             *(self.stream, self.seed, place.epoch, place.sources, place.block),
             *(self.rank, self.world_size, self.block_size, self.gather),

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 from modeling_atri.corpora.rows.bad_rows import BadRow
@@ -13,6 +12,8 @@ from modeling_atri.corpora.streams.row_shards import RowStream
 from ..draws import BLOCK_ORDER, SHARD_ORDER, SOURCE, random_stream
 from .dealing import SourcePlace, SourceReader
 
+
+_READ_AT_ONCE = 16  # rows that are read together where few may be needed
 
 Slot = Row | BadRow
 Gather = Callable[[Any], list[Any]]  # the values of all processes, in their order
@@ -73,7 +74,7 @@ class BlockReader:
         self._sources = [
             SourceReader(
                 source,
-                random_stream(seed, SHARD_ORDER, epoch, number).permutation(source.num_shards),
+                random_stream(seed, SHARD_ORDER, epoch, number).permutation(source.num_shards).tolist(),
                 places[number] if places else SourcePlace(),
                 rank,
                 world_size,
@@ -108,8 +109,8 @@ class BlockReader:
             self._ahead[1].exception()
 
     def close(self) -> None:
-        """Stop reading."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        """Stop reading, once what is read now has been read."""
+        self._pool.shutdown(cancel_futures=True)
 
     # Reading
 
@@ -123,17 +124,17 @@ class BlockReader:
     def read(self, number: int, count: int) -> tuple[list[Slot], int | None]:
         """Up to `count` rows of a block, and the number of the source that has no more, if one has not."""
         if len(self._sources) == 1:
-            rows = list(islice(self._sources[0], count))
+            rows = self._sources[0].take(count)
             return rows, None if len(rows) == count else 0
         drawn = random_stream(self._seed, SOURCE, self._epoch, number, self._rank).choice(
             len(self._sources), self._size, p=self._weights
         )
         rows = []
         for source in drawn[:count].tolist():
-            row = next(self._sources[source], None)
-            if row is None:
+            found = self._sources[source].take(1)
+            if not found:
                 return rows, source
-            rows.append(row)
+            rows += found
         return rows, None
 
     # All processes together
@@ -149,7 +150,7 @@ class BlockReader:
                 return start, rows, False
             if any(self._sources[source].deal.is_shared for source in short_sources):
                 if len(self._sources) == 1:
-                    rows += self._sources[0]
+                    rows += self._sources[0].take()
                 return start, rows, True
             fewest = min(count for count, _ in found)
             if fewest > 0:
@@ -184,7 +185,7 @@ def first_rows(stream: RowStream, seed: int) -> Iterator[Slot]:
     reader, number = BlockReader(stream, seed, epoch=0), 0
     reader.close()  # nothing is read ahead
     while True:
-        rows, short = reader.read(number, 1)
+        rows, short = reader.read(number, _READ_AT_ONCE)
         yield from rows
         if short is not None:
             return

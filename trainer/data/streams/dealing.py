@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import Any, NamedTuple
 
 from modeling_atri.corpora.rows.bad_rows import BadRow
@@ -71,7 +72,7 @@ class SourcePlace:
         return cls(**content | {"deal": deal})
 
 
-class SourceReader(Iterator[Row | BadRow]):
+class SourceReader:
     """The rows of a source that a process reads.
 
     Args:
@@ -93,16 +94,26 @@ class SourceReader(Iterator[Row | BadRow]):
         self._item, self._state, self._seen = place.item, place.state, place.seen
         self._reader: ShardReader | None = None
 
-    def __next__(self) -> Row | BadRow:
+    def take(self, count: int | None = None) -> list[Row | BadRow]:
+        """The next `count` rows, or all. There are fewer only if there are no more."""
+        rows: list[Row | BadRow] = []
         while self._item < len(self.deal.own):
             if self._reader is None:
                 self._reader = self._open(self.deal.own[self._item])
-            for row in self._reader:
-                self._seen += 1
-                if not self._is_split_by_row or (self._seen - 1) % self._world_size == self._turn:
-                    return row
+            rows += islice(self._own_rows(self._reader), None if count is None else count - len(rows))
+            if len(rows) == count:
+                break
             self._item, self._state, self._seen, self._reader = self._item + 1, None, 0, None
-        raise StopIteration
+        return rows
+
+    def _own_rows(self, reader: ShardReader) -> Iterator[Row | BadRow]:
+        return self._every_other_row(reader) if self._is_split_by_row else reader
+
+    def _every_other_row(self, reader: ShardReader) -> Iterator[Row | BadRow]:
+        for row in reader:
+            self._seen += 1
+            if (self._seen - 1) % self._world_size == self._turn:
+                yield row
 
     @property
     def _turn(self) -> int:
