@@ -1,7 +1,7 @@
 """Names of the figures that an evaluation reports, their direction and their titles.
 
 `{direction}_{figure}` for one language, e.g. `text_to_audio_R@1`; an evaluation puts `{language}_` or `mean_` (over
-the languages) before it. The consistency figures compare the languages and have no prefix. `trainer/metrics.py`
+the languages) before it. The consistency figures compare the languages and have no prefix. `trainer/metrics/`
 defines and computes all of them.
 """
 

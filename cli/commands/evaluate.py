@@ -79,7 +79,7 @@ def evaluate(args: EvaluateArguments) -> Results:
     model, retrieval_set, embeddings, left_out = embed_data(args, args.group_column)
     anchor = resolve_language(args.anchor_language)
     results = Results(
-        metrics=retrieval_table(embeddings, retrieval_set.positives, anchor),
+        metrics=retrieval_table(embeddings, retrieval_set.positives, anchor, model.device),
         evaluated_on=evaluation_facts(retrieval_set, anchor, left_out),
         data={
             "eval": data_name(args.data, args.split),

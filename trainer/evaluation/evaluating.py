@@ -193,7 +193,7 @@ class EvaluatingTrainer(PublishingTrainer):
             write_bad_rows(Path(self.args.output_dir) / f"{prefix}_{LEFT_OUT_NAME}", left_out)
         anchor, training = self.args.anchor_language, self.training_facts()
         known: Results = {
-            "metrics": retrieval_table(embeddings, retrieval_set.positives, anchor),
+            "metrics": retrieval_table(embeddings, retrieval_set.positives, anchor, self.args.device),
             "evaluated_on": evaluation_facts(retrieval_set, anchor, left_out),
             "model": model_facts(self.accelerator.unwrap_model(self.model)),
             "training": training,

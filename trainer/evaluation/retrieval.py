@@ -291,7 +291,10 @@ def leave_out_unreadable(
 
 
 def retrieval_table(
-    embeddings: RetrievalEmbeddings, positives: list[list[int]], anchor: str | None = None
+    embeddings: RetrievalEmbeddings,
+    positives: list[list[int]],
+    anchor: str | None = None,
+    device: str | torch.device = "cpu",
 ) -> dict[str, float]:
     """Compute the figures of every language, their means, and the consistency between languages.
 
@@ -300,10 +303,12 @@ def retrieval_table(
         positives (list): For each caption the rows of the clips that it fits.
         anchor (`str`, *optional*): Language that embedding gap and distance are measured from. By default, and if the
             set lacks it, the first language.
+        device (`str` or `torch.device`, *optional*, defaults to `"cpu"`): Where scores are computed. Devices other
+            than a CPU and CUDA may lack float64, so the CPU is used in their place. The figures do not depend on it.
 
     Returns:
         `dict[str, float]`: The figures of [`~trainer.metrics.multilingual_metrics`].
     """
-    return multilingual_metrics(
-        embeddings.audio, embeddings.text, positives, anchor if anchor in embeddings.text else None
-    )
+    anchor = anchor if anchor in embeddings.text else None
+    device = device if torch.device(device).type == "cuda" else "cpu"
+    return multilingual_metrics(embeddings.audio, embeddings.text, positives, anchor, device)

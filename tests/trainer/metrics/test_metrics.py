@@ -3,7 +3,6 @@
 import doctest
 import json
 import math
-import tracemalloc
 from fractions import Fraction
 
 import numpy as np
@@ -11,17 +10,22 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-from modeling_atri.trainer import metrics
 from modeling_atri.trainer.metrics import (
     audio_to_text_ranks,
+    consistency,
     consistency_metrics,
     multilingual_metrics,
+    ranking,
+    retrieval,
     retrieval_metrics,
     text_to_audio_ranks,
 )
 
 
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 KEYS = ["R@1", "R@5", "R@10", "mAP@10", "median_rank", "mean_rank"]
 
 
@@ -231,14 +235,14 @@ def test_equal_to_the_full_float64_matrix() -> None:
 
 
 @pytest.mark.parametrize("noise", [0, 1e-7, 2.0])
-def test_blocks_change_nothing(noise: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tiles_change_nothing(noise: float, monkeypatch: pytest.MonkeyPatch) -> None:
     audio = np.random.randn(61, 48).astype(np.float32)
     audio[30:] = audio[:31]
     positives = np.arange(305) % 61
     text = (audio[positives] + noise * np.random.randn(305, 48)).astype(np.float32)
     expected = retrieval_metrics(audio, text, positives)
-    for scores_per_block in (1, 61 * 7, 305 * 5, 61 * 305 - 1):
-        monkeypatch.setattr(metrics, "SCORES_PER_BLOCK", scores_per_block)
+    for tile_scores in (100, 61 * 7, 305 * 5, 61 * 305 - 1):
+        monkeypatch.setitem(ranking.TILE_SCORES, "cpu", tile_scores)
         assert retrieval_metrics(audio, text, positives) == expected
 
 
@@ -253,14 +257,94 @@ def test_order_of_captions_and_clips_changes_nothing(noise: float) -> None:
     np.testing.assert_array_equal(moved, expected[captions])
 
 
-def test_scores_are_held_in_small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics, "SCORES_PER_BLOCK", 2**14)
-    audio, text = np.random.randn(1000, 2).astype(np.float32), np.random.randn(2000, 2).astype(np.float32)
-    tracemalloc.start()
-    retrieval_metrics(audio, text, np.arange(2000) % 1000)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 2**20  # all scores in float32: 8 MB
+class LargestTensor(TorchDispatchMode):
+    """Notes the bytes of the largest tensor that torch makes."""
+
+    num_bytes = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, torch.Tensor):
+                self.num_bytes = max(self.num_bytes, tensor.untyped_storage().nbytes())
+        return result
+
+
+@pytest.mark.parametrize("is_collapsed", [False, True])
+def test_scores_are_held_in_small_tiles(is_collapsed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ranking.TILE_SCORES, "cpu", 2**14)
+    audio, text = np.random.randn(500, 2).astype(np.float32), np.random.randn(2000, 2).astype(np.float32)
+    if is_collapsed:
+        audio[:], text[:] = 1, 1
+    with LargestTensor() as largest:
+        retrieval_metrics(audio, text, np.arange(2000) % 500)
+    assert 2**16 <= largest.num_bytes < 2**19  # all scores in float32: 4 MB
+
+
+def counted(scores: np.ndarray, positives: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Ranks and AP@10 of the rows of a matrix of float64 scores, by sorting; positives are a mask."""
+    ranks, precisions = [], []
+    for row, mask in zip(scores, positives, strict=True):
+        negatives = row[~mask]
+        ahead = [
+            (negatives > score + 1e-12).sum() + (abs(negatives - score) <= 1e-12).sum() / 2
+            for score in sorted(row[mask])[::-1]
+        ]
+        places = np.arange(1, len(ahead) + 1) + ahead
+        ranks.append(1 + ahead[0])
+        precisions.append(sum(i / place for i, place in enumerate(places, 1) if place <= 10) / len(ahead))
+    return np.array(ranks), np.array(precisions)
+
+
+@pytest.mark.parametrize("tile_scores", [2**20, 700])
+@pytest.mark.parametrize("num_groups, noise", [(120, 0.5), (120, 3.0), (120, 1e-7), (4, 1.0), (4, 1e-7), (1, 3.0)])
+def test_equal_to_a_sort_of_each_row(num_groups: int, noise: float, tile_scores: int, monkeypatch) -> None:
+    """Also where a class has many clips and captions, so that a query has many positives; a quarter are copies."""
+    monkeypatch.setitem(ranking.TILE_SCORES, "cpu", tile_scores)
+    rng = np.random.default_rng(num_groups)
+    groups = np.arange(120) % num_groups
+    audio = (rng.normal(size=(num_groups, 24))[groups] + noise * rng.normal(size=(120, 24))).astype(np.float32)
+    audio[rng.integers(120, size=30)] = audio[rng.integers(120, size=30)]
+    clips = np.arange(360) % 120
+    text = (audio[clips] + noise * rng.normal(size=(360, 24))).astype(np.float32)
+    text[rng.integers(360, size=90)] = text[rng.integers(360, size=90)]
+    mask = groups[clips][:, None] == groups
+    unit_audio, unit_text = (rows / np.linalg.norm(rows.astype(float), axis=1)[:, None] for rows in (audio, text))
+    result = retrieval_metrics(audio, text, [np.flatnonzero(row).tolist() for row in mask])
+    ranks, _ = counted(unit_text @ unit_audio.T, mask)
+    assert result["text_to_audio_mean_rank"] == ranks.mean()
+    assert result["text_to_audio_R@5"] == (ranks <= 5).mean()
+    ranks, precisions = counted(unit_audio @ unit_text.T, mask.T)
+    assert result["audio_to_text_mean_rank"] == ranks.mean()
+    assert result["audio_to_text_mAP@10"] == pytest.approx(precisions.mean(), rel=1e-12)
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_gpu)])
+def test_devices_and_reduced_precision_change_nothing(device: str) -> None:
+    audio = np.random.randn(200, 512).astype(np.float32)
+    text = (np.repeat(audio, 3, axis=0) + 8 * np.random.randn(600, 512)).astype(np.float32)
+    expected = retrieval_metrics(audio.astype(float), text.astype(float), np.arange(600) // 3)
+    settings = torch.backends.mkldnn.matmul, torch.backends.cuda.matmul
+    before = [setting.fp32_precision for setting in settings]
+    try:
+        for setting, precision in zip(settings, ("bf16", "tf32"), strict=True):
+            setting.fp32_precision = precision
+        with torch.autocast(device, dtype=torch.bfloat16):
+            result = retrieval_metrics(
+                torch.from_numpy(audio).to(device), torch.from_numpy(text), np.arange(600) // 3, device=device
+            )
+        assert [setting.fp32_precision for setting in settings] == ["bf16", "tf32"]
+    finally:
+        for setting, precision in zip(settings, before, strict=True):
+            setting.fp32_precision = precision
+    assert result == expected
+
+
+@pytest.mark.parametrize("change", [lambda rows: rows[::-1], lambda rows: rows.astype(">f4"), np.asfortranarray])
+def test_arrays_of_any_layout(change) -> None:
+    audio, text = (change(np.random.randn(5, 4).astype(np.float32)) for _ in range(2))
+    plain = [np.array(rows.tolist(), np.float32) for rows in (audio, text)]
+    assert retrieval_metrics(audio, text, np.arange(5)) == retrieval_metrics(*plain, np.arange(5))
 
 
 # Agreement with the figures of ML-CLAP's public code.
@@ -346,12 +430,12 @@ def test_all_figures_at_once_are_those_of_the_two_functions(anchor: str | None, 
     expected |= consistency_metrics(audio, text, positives, anchor=anchor or "eng_Latn")
 
     searches = []
-    count = metrics._negatives_ahead
-    monkeypatch.setattr(metrics, "_negatives_ahead", lambda *args: searches.append(args) or count(*args))
+    count = ranking.negatives_ahead
+    monkeypatch.setattr(consistency, "negatives_ahead", lambda *args: searches.append(args) or count(*args))
     table = multilingual_metrics(audio, text, positives, anchor=anchor)
     assert list(table) == list(expected)
     assert table == pytest.approx(expected, rel=1e-15)
-    assert len(searches) == 2 * 3, "each language is ranked once in each direction"
+    assert len(searches) == 3, "one pass for each language"
     alone = multilingual_metrics(audio, {"fra_Latn": text["fra_Latn"]}, positives)
     assert alone["mean_text_to_audio_R@1"] == by_language["fra_Latn"]["text_to_audio_R@1"]
     assert "mrv" not in alone
@@ -467,4 +551,4 @@ def test_wrong_languages() -> None:
 
 
 def test_examples_in_the_docstrings() -> None:
-    assert doctest.testmod(metrics).failed == 0
+    assert doctest.testmod(retrieval).failed == 0

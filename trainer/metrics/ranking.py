@@ -1,0 +1,285 @@
+"""How many negatives are ahead of the positives, for captions and clips at once, in one pass over all scores.
+
+The matrix of scores is computed in tiles, each once, and is never held as a whole. A tile is compared with the scores
+of its captions' best clips, along its rows, and with those of its clips' best captions, along its columns.
+
+A product in float32 gives a cosine to about 1e-6, and the same two vectors may get different values: rounding depends
+on their place in the tile and on the library. Ranks must not depend on that. So float32 counts the clear cases only.
+A negative that comes too near to a positive is compared with it in float64, where cosines that differ by less than
+1e-12 count as tied. The result does not depend on the tiles, the device, or the order of captions and clips.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from modeling_atri.hub_cards.figures import PRECISION_CUTOFF
+
+from .inputs import Array, Pairs, Rows
+
+
+# Scores of a tile: 4 MB in float32 on a CPU, where they stay in its cache; 256 MB elsewhere. Beside a tile, a copy of
+# it and its rows in float64 are held.
+TILE_SCORES = {"cpu": 2**20, "other": 2**26}
+# A product is fastest on a CPU where the tile is wider than high. Few rows are also few captions to normalise anew.
+_TILE_ROWS = {"cpu": 512, "other": 8192}
+_CACHED_ROWS = 64
+# Float32 cosines that are farther apart than this are in the right order: their rounding reaches 2.4e-6.
+NEAR = 1e-5
+# Float64 cosines that are closer than this count as tied: far above the rounding of a dot product (about 1e-15), and
+# far below any difference that matters.
+TIE_TOLERANCE = 1e-12
+# Where more than one score in so many of a tile is needed in float64, all of them are computed, by a product.
+_PRODUCT_PAYS = 128
+_PAIRS_AT_ONCE = 1024
+_SCORES_LOOKED_AT = 2**18
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """For each query of a direction its best positives, and what is ahead of them.
+
+    Args:
+        negatives (`np.ndarray` of shape `(n, k)`, float64): The negatives ahead of the i-th best positive, in steps of
+            0.5; infinity where a query has fewer than i positives. Beyond the best positive, numbers that are 10 or
+            more are lower bounds, because AP@10 does not depend on them.
+        num_positives (`np.ndarray` of shape `(n,)`): How many positives each query has.
+    """
+
+    negatives: Array
+    num_positives: Array
+
+    @property
+    def ranks(self) -> Array:
+        """The rank of each query's best positive."""
+        ranks: Array = 1 + self.negatives[:, 0]
+        return ranks
+
+    @property
+    def average_precisions(self) -> Array:
+        """AP@10 of each query."""
+        precisions = np.zeros(len(self.negatives))
+        for count, ahead in enumerate(self.negatives.T, start=1):
+            positions = count + ahead
+            precisions += np.where(positions <= PRECISION_CUTOFF, count / positions, 0.0)
+        return precisions / self.num_positives
+
+
+def negatives_ahead(
+    audio: Rows, text: Rows, pairs: Pairs, for_captions: bool = True, for_clips: bool = True
+) -> tuple[Ahead | None, Ahead | None]:
+    """Compare every caption with every clip.
+
+    Args:
+        audio, text: Clips and captions on one device.
+        pairs: The positives.
+        for_captions: Whether captions search for clips, for the best clip of each.
+        for_clips: Whether clips search for captions, for the ten best captions of each. Every clip needs one then.
+
+    Returns:
+        What is ahead of the captions' best clips, and of the clips' best captions; None for what is not asked for.
+
+    Raises:
+        ValueError: Captions and clips differ in width.
+    """
+    if audio.width != text.width:
+        raise ValueError(
+            f"Embeddings must be equally wide, but `{text.name}` has {text.width} and `{audio.name}` has "
+            f"{audio.width}."
+        )
+    with torch.no_grad(), _float32_products(audio.values.device):
+        tiles = _Tiles(audio, text, pairs)
+        scores = tiles.scores_of_pairs()
+        captions = _Counts.of(pairs.captions, scores, len(text), 1, text) if for_captions else None
+        clips = _Counts.of(pairs.clips, scores, len(audio), PRECISION_CUTOFF, audio) if for_clips else None
+        for tile in tiles:
+            if captions:
+                captions.add(tile, by_row=True)
+            if clips:
+                clips.add(tile, by_row=False)
+    return captions and captions.ahead(), clips and clips.ahead()
+
+
+@dataclass
+class _Tile:
+    """The scores of some captions and some clips, with minus infinity in place of those of positives."""
+
+    scores: Tensor
+    rows: slice  # which captions
+    columns: slice  # which clips
+    text: Rows
+    audio: Rows
+
+    def exactly(self, rows: Tensor, columns: Tensor) -> Tensor:
+        """Scores of some captions with some clips, `(p,)` float64; the numbers count from the tile's first ones."""
+        rows, columns = rows + self.rows.start, columns + self.columns.start
+        captions, row = rows.unique(return_inverse=True)
+        clips, column = columns.unique(return_inverse=True)
+        if len(rows) > len(captions) * len(clips) // _PRODUCT_PAYS:
+            return (self.text.unit(captions) @ self.audio.unit(clips).T)[row, column]
+        parts = zip(rows.split(_PAIRS_AT_ONCE), columns.split(_PAIRS_AT_ONCE), strict=True)
+        return torch.cat([self.text.cosines(these, self.audio, those) for these, those in parts])
+
+
+class _Tiles:
+    """The tiles of all scores, and the positives in each."""
+
+    def __init__(self, audio: Rows, text: Rows, pairs: Pairs):
+        self.audio, self.text = audio, text
+        kind = "cpu" if self.device.type == "cpu" else "other"
+        height = max(1, min(_TILE_ROWS[kind], len(text), TILE_SCORES[kind]))
+        width = max(1, min(TILE_SCORES[kind] // height, len(audio)))
+        self.heights = [slice(start, min(start + height, len(text))) for start in range(0, len(text), height)]
+        self.widths = [slice(start, min(start + width, len(audio))) for start in range(0, len(audio), width)]
+        # The pairs in the order of tiles, and where those of each tile begin
+        tile_of = (pairs.captions // height) * len(self.widths) + pairs.clips // width
+        self.order = np.argsort(tile_of, kind="stable")
+        self.bounds = np.searchsorted(tile_of[self.order], np.arange(len(self.heights) * len(self.widths) + 1))
+        self.pair_rows = torch.from_numpy(pairs.captions[self.order] % height).to(self.device)
+        self.pair_columns = torch.from_numpy(pairs.clips[self.order] % width).to(self.device)
+
+    @property
+    def device(self) -> torch.device:
+        return self.audio.values.device
+
+    def scores_of_pairs(self) -> Tensor:
+        """The scores of all positive pairs, `(P,)` float64."""
+        scores = torch.empty(len(self.order), dtype=torch.float64, device=self.device)
+        for number, (rows, columns) in enumerate(self._places()):
+            here = slice(*self.bounds[number : number + 2].tolist())
+            if here.stop > here.start:
+                tile = _Tile(torch.empty(0), rows, columns, self.text, self.audio)
+                exact = tile.exactly(self.pair_rows[here], self.pair_columns[here])
+                scores[torch.from_numpy(self.order[here]).to(self.device)] = exact
+        return scores
+
+    def __iter__(self) -> Iterator[_Tile]:
+        audio = self.audio.roughly_unit(slice(0, len(self.audio)))
+        memory = torch.empty(self.heights[0].stop * self.widths[0].stop, device=self.device)
+        text = torch.empty(0)
+        for number, (rows, columns) in enumerate(self._places()):
+            if number % len(self.widths) == 0:
+                text = self.text.roughly_unit(rows)
+            shape = rows.stop - rows.start, columns.stop - columns.start
+            scores = memory[: shape[0] * shape[1]].view(shape)
+            torch.mm(text, audio[columns].T, out=scores)
+            here = slice(*self.bounds[number : number + 2].tolist())
+            scores[self.pair_rows[here], self.pair_columns[here]] = -torch.inf
+            yield _Tile(scores, rows, columns, self.text, self.audio)
+
+    def _places(self) -> Iterator[tuple[slice, slice]]:
+        return ((rows, columns) for rows in self.heights for columns in self.widths)
+
+
+@dataclass
+class _Counts:
+    """The best positives of each query, best first, and the negatives above and tied with them so far.
+
+    Args:
+        targets: Scores of the positives, `(k, n)` float64; infinity, above which nothing is, where there is none.
+        above, tied: `(k, n)` int64.
+        num_positives: `(n,)` int64.
+    """
+
+    targets: Tensor
+    above: Tensor
+    tied: Tensor
+    num_positives: Array
+
+    @classmethod
+    def of(cls, pair_query: Array, scores: Tensor, num_queries: int, most: int, queries: Rows) -> "_Counts":
+        """Take the best positives of each query, `most` of them."""
+        values = scores.cpu().numpy()
+        order = np.lexsort((-values, pair_query))
+        num_positives = np.bincount(pair_query, minlength=num_queries)
+        first = np.cumsum(num_positives) - num_positives
+        place = np.arange(len(order)) - np.repeat(first, num_positives)
+        kept = place < most
+        targets = np.full((min(most, max(1, num_positives.max())), num_queries), np.inf)
+        targets[place[kept], pair_query[order][kept]] = values[order][kept]
+        on_device = torch.from_numpy(targets).to(scores.device)
+        above, tied = torch.zeros((2, *targets.shape), dtype=torch.int64, device=scores.device)
+        return cls(on_device, above, tied, num_positives)
+
+    def ahead(self) -> Ahead:
+        negatives = self._ahead(slice(None)).masked_fill(torch.isinf(self.targets), torch.inf)
+        return Ahead(negatives.T.cpu().numpy(), self.num_positives)
+
+    def add(self, tile: _Tile, by_row: bool) -> None:
+        """Count the negatives of a tile. A query is a row of it, or a column.
+
+        Where ten negatives are ahead of a query's best positive already, the other positives do not matter. Those
+        above it are counted, and those too near to it are looked at. Other queries have few negatives that are not
+        below all positives that matter, and each of these is looked at.
+        """
+        here, along = (tile.rows, 0) if by_row else (tile.columns, 1)
+        targets = self.targets[:, here]
+        does_matter = torch.isfinite(targets) & (self._ahead(here) < PRECISION_CUTOFF)
+        is_lost = ~does_matter[0]
+        lowest = torch.where(is_lost, targets[0], torch.where(does_matter, targets, torch.inf).amin(dim=0))
+        lower = (lowest - NEAR).float()
+        upper = torch.where(is_lost, (targets[0] + NEAR).float(), torch.inf)
+        above, not_below = _count_above(tile.scores, torch.stack([upper, lower]), along)
+        self.above[0, here] += above
+        doubtful = (not_below - above).nonzero().flatten()
+        for queries in doubtful.split(max(1, _SCORES_LOOKED_AT // tile.scores.shape[1 - along])):
+            scores = tile.scores.index_select(along, queries)
+            low, high = (limits[queries].unsqueeze(1 - along) for limits in (lower, upper))
+            rows, columns = ((scores > low) & ~(scores > high)).nonzero(as_tuple=True)
+            values = scores[rows, columns]
+            if by_row:
+                rows = queries[rows]
+            else:
+                columns = queries[columns]
+            self._look_at(tile, values, rows, columns, by_row)
+
+    def _look_at(self, tile: _Tile, values: Tensor, rows: Tensor, columns: Tensor, by_row: bool) -> None:
+        """Count scores of a tile that are not clearly below their query's positives."""
+        queries = rows + tile.rows.start if by_row else columns + tile.columns.start
+        targets = self.targets[:, queries]
+        differences = values.double() - targets
+        near = (differences.abs() < 2 * NEAR).any(dim=0).nonzero().flatten()
+        if len(near):
+            differences[:, near] = tile.exactly(rows[near], columns[near]) - targets[:, near]
+        self.above.index_add_(1, queries, (differences > TIE_TOLERANCE).long())
+        self.tied.index_add_(1, queries, (differences.abs() <= TIE_TOLERANCE).long())
+
+    def _ahead(self, queries: slice) -> Tensor:
+        return self.above[:, queries] + self.tied[:, queries].double() / 2
+
+
+def _count_above(scores: Tensor, limits: Tensor, along: int) -> Tensor:
+    """How many scores of each row (along 0) or column (along 1) are above each of its limits `(l, n)`, int64."""
+    limits = limits.unsqueeze(2 - along)
+    if scores.device.type != "cpu":
+        return torch.stack([(scores > limit).sum(dim=1 - along) for limit in limits])
+    # On a CPU, the comparison of torch takes three times as long as this one: limit - score is negative exactly where
+    # the score is above, and the sum of the sign bits, -1 or 0, counts them. Few rows at once stay in the cache.
+    counts = torch.zeros((len(limits), scores.shape[along]), dtype=torch.int32)
+    memory = torch.empty((_CACHED_ROWS, scores.shape[1]))
+    for start in range(0, len(scores), _CACHED_ROWS):
+        rows = scores[start : start + _CACHED_ROWS]
+        here = slice(start, start + len(rows)) if along == 0 else slice(None)
+        for count, limit in zip(counts, limits, strict=True):
+            signs = torch.sub(limit[here] if along == 0 else limit, rows, out=memory[: len(rows)]).view(torch.int32)
+            count[here] -= signs.bitwise_right_shift_(31).sum(dim=1 - along, dtype=torch.int32)
+    return counts.long()
+
+
+@contextmanager
+def _float32_products(device: torch.device) -> Iterator[None]:
+    """Compute products of float32 matrices in float32, whatever autocast or a global setting (TF32) allows."""
+    settings = torch.backends.mkldnn.matmul, torch.backends.cuda.matmul
+    before = [setting.fp32_precision for setting in settings]
+    try:
+        for setting in settings:
+            setting.fp32_precision = "ieee"
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        for setting, precision in zip(settings, before, strict=True):
+            setting.fp32_precision = precision
