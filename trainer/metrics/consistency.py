@@ -3,13 +3,14 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import torch
 
 from .inputs import Array, Device, Embeddings, Pairs, Positives, Rows, checked_texts
 from .ranking import negatives_ahead
 from .retrieval import both_directions
 
 
-_ROWS_AT_ONCE = 8192
+_ROWS_AT_ONCE = 1024
 
 
 def consistency_metrics(
@@ -112,8 +113,8 @@ def _checked(
 
 def _consistency(ranks: Array, texts: Mapping[str, Rows], anchor: str) -> dict[str, float]:
     """Figures of `consistency_metrics` from text-to-audio ranks (K, M) and checked captions."""
-    pairs = [_gap_and_distance(texts[anchor], text) for language, text in texts.items() if language != anchor]
-    gaps, distances = zip(*pairs, strict=True)
+    others = [text for language, text in texts.items() if language != anchor]
+    gaps, distances = _gaps_and_distances(texts[anchor], others)
     return {
         "mrv": float(ranks.var(axis=0).mean()),
         "mean_rank_std": float(ranks.std(axis=0).mean()),
@@ -122,12 +123,15 @@ def _consistency(ranks: Array, texts: Mapping[str, Rows], anchor: str) -> dict[s
     }
 
 
-def _gap_and_distance(first: Rows, second: Rows) -> tuple[float, float]:
-    """Distance of the mean embeddings, and mean distance of the embeddings."""
-    total, distance = 0.0, 0.0
-    for start in range(0, len(first), _ROWS_AT_ONCE):
+def _gaps_and_distances(anchor: Rows, others: Sequence[Rows]) -> tuple[Array, Array]:
+    """For each of the others the distance of its mean row from the anchor's, and the mean distance of the rows."""
+    totals = torch.zeros((len(others), anchor.width), dtype=torch.float64, device=anchor.values.device)
+    distances = torch.zeros(len(others), dtype=torch.float64, device=anchor.values.device)
+    for start in range(0, len(anchor), _ROWS_AT_ONCE):
         places = slice(start, start + _ROWS_AT_ONCE)
-        differences = first.unit(places) - second.unit(places)
-        total = total + differences.sum(dim=0)
-        distance += differences.norm(dim=1).sum().item()
-    return total.norm().item() / len(first), distance / len(first)
+        of_anchor = anchor.unit(places)
+        for number, other in enumerate(others):
+            differences = of_anchor - other.unit(places)
+            totals[number] += differences.sum(dim=0)
+            distances[number] += differences.norm(dim=1).sum()
+    return (totals.norm(dim=1) / len(anchor)).cpu().numpy(), (distances / len(anchor)).cpu().numpy()

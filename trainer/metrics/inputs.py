@@ -15,7 +15,7 @@ Embeddings: TypeAlias = Array | Tensor
 Positives: TypeAlias = Array | Tensor | Sequence[int] | Sequence[Sequence[int]]
 Device: TypeAlias = str | torch.device
 
-_ROWS_AT_ONCE = 4096
+_ROWS_AT_ONCE = 512
 # A row whose length differs from 1 by less is taken for normalised where scores are only needed to about 1e-5.
 _ALMOST_UNIT = 1e-6
 

@@ -94,8 +94,8 @@ def negatives_ahead(
     with torch.no_grad(), _float32_products(audio.values.device):
         tiles = _Tiles(audio, text, pairs)
         scores = tiles.scores_of_pairs()
-        captions = _Counts.of(pairs.captions, scores, len(text), 1, text) if for_captions else None
-        clips = _Counts.of(pairs.clips, scores, len(audio), PRECISION_CUTOFF, audio) if for_clips else None
+        captions = _Counts.of(pairs.captions, scores, len(text), 1) if for_captions else None
+        clips = _Counts.of(pairs.clips, scores, len(audio), PRECISION_CUTOFF) if for_clips else None
         for tile in tiles:
             if captions:
                 captions.add(tile, by_row=True)
@@ -117,12 +117,19 @@ class _Tile:
     def exactly(self, rows: Tensor, columns: Tensor) -> Tensor:
         """Scores of some captions with some clips, `(p,)` float64; the numbers count from the tile's first ones."""
         rows, columns = rows + self.rows.start, columns + self.columns.start
-        captions, row = rows.unique(return_inverse=True)
-        clips, column = columns.unique(return_inverse=True)
+        captions, row = _distinct(rows, self.rows.start, self.rows.stop)
+        clips, column = _distinct(columns, self.columns.start, self.columns.stop)
         if len(rows) > len(captions) * len(clips) // _PRODUCT_PAYS:
             return (self.text.unit(captions) @ self.audio.unit(clips).T)[row, column]
         parts = zip(rows.split(_PAIRS_AT_ONCE), columns.split(_PAIRS_AT_ONCE), strict=True)
         return torch.cat([self.text.cosines(these, self.audio, those) for these, those in parts])
+
+
+def _distinct(places: Tensor, start: int, stop: int) -> tuple[Tensor, Tensor]:
+    """The distinct ones of `(p,)` places from start to stop, in order, and which of them each place is."""
+    is_named = torch.zeros(stop - start, dtype=torch.int64, device=places.device)
+    is_named[places - start] = 1
+    return is_named.nonzero().flatten() + start, (is_named.cumsum(0) - 1)[places - start]
 
 
 class _Tiles:
@@ -191,16 +198,17 @@ class _Counts:
     num_positives: Array
 
     @classmethod
-    def of(cls, pair_query: Array, scores: Tensor, num_queries: int, most: int, queries: Rows) -> "_Counts":
+    def of(cls, pair_query: Array, scores: Tensor, num_queries: int, most: int) -> "_Counts":
         """Take the best positives of each query, `most` of them."""
-        values = scores.cpu().numpy()
-        order = np.lexsort((-values, pair_query))
         num_positives = np.bincount(pair_query, minlength=num_queries)
         first = np.cumsum(num_positives) - num_positives
-        place = np.arange(len(order)) - np.repeat(first, num_positives)
-        kept = place < most
+        values = -scores.cpu().numpy()[np.argsort(pair_query, kind="stable")]
         targets = np.full((min(most, max(1, num_positives.max())), num_queries), np.inf)
-        targets[place[kept], pair_query[order][kept]] = values[order][kept]
+        for count in np.unique(num_positives[num_positives > 0]).tolist():  # queries of as many positives at once
+            queries = np.flatnonzero(num_positives == count)
+            kept = min(count, most)
+            of_queries = values[first[queries, None] + np.arange(count)]
+            targets[:kept, queries] = -np.sort(np.partition(of_queries, kept - 1, axis=1)[:, :kept], axis=1).T
         on_device = torch.from_numpy(targets).to(scores.device)
         above, tied = torch.zeros((2, *targets.shape), dtype=torch.int64, device=scores.device)
         return cls(on_device, above, tied, num_positives)
@@ -229,7 +237,7 @@ class _Counts:
         for queries in doubtful.split(max(1, _SCORES_LOOKED_AT // tile.scores.shape[1 - along])):
             scores = tile.scores.index_select(along, queries)
             low, high = (limits[queries].unsqueeze(1 - along) for limits in (lower, upper))
-            rows, columns = ((scores > low) & ~(scores > high)).nonzero(as_tuple=True)
+            rows, columns = _places_between(scores, low, high)
             values = scores[rows, columns]
             if by_row:
                 rows = queries[rows]
@@ -268,6 +276,17 @@ def _count_above(scores: Tensor, limits: Tensor, along: int) -> Tensor:
             signs = torch.sub(limit[here] if along == 0 else limit, rows, out=memory[: len(rows)]).view(torch.int32)
             count[here] -= signs.bitwise_right_shift_(31).sum(dim=1 - along, dtype=torch.int32)
     return counts.long()
+
+
+def _places_between(scores: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows and columns of the scores above low and not above high, `(p,)` int64 each."""
+    if scores.device.type != "cpu":
+        return ((scores > low) & ~(scores > high)).nonzero(as_tuple=True)
+    # The same with numpy, which takes a quarter of the time
+    is_between = np.greater(scores.numpy(), low.numpy())
+    is_between &= np.less_equal(scores.numpy(), high.numpy())
+    places = torch.from_numpy(np.flatnonzero(is_between))
+    return places // scores.shape[1], places % scores.shape[1]
 
 
 @contextmanager
