@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Sequence
-from itertools import islice
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -92,11 +91,7 @@ def open_stream(
     raw = _raw_shards(source, split, group_column, reads_sounds=store is None)
     if raw.num_shards == 0:
         raise ValueError(f"{raw.name} holds no rows.")
-    first = _first_rows(raw)
-    rules = RowRules(_facts(raw.name, first, codes, store, needs_sound), group_column, store)
-    shards = CheckedShards(raw, rules)
-    _check_first(shards, needs_sound)
-    return shards
+    return CheckedShards(raw, _find_rules(raw, codes, group_column, store, needs_sound))
 
 
 def open_streams(
@@ -210,17 +205,38 @@ def _whole_splits(split: str | None, *arguments: Any, **options: Any) -> list[tu
 # What the first rows say
 
 
-def _first_rows(raw: RawShards) -> list[RawRow]:
-    """The first rows of the first shard that has any."""
+def _find_rules(
+    raw: RawShards,
+    languages: list[str] | None,
+    group_column: str | None,
+    store: StoredVectors | None,
+    needs_sound: bool,
+) -> RowRules:
+    """The rules that follow from the first rows, of which at least one is right."""
+    rules: RowRules | None = None
+    wrong: list[BadRow] = []
+    unread: list[RawRow] = []
     for shard in range(raw.num_shards):
-        rows: list[RawRow] = []
         for block in readable_blocks(raw, shard):
-            rows += map(block.row_at, range(min(block.size, _ROWS_LOOKED_AT - len(rows))))
-            if len(rows) == _ROWS_LOOKED_AT:
+            numbers = range(min(block.size, _ROWS_LOOKED_AT))
+            rows = list(map(block.row_at, numbers))
+            if rules is None and all(row.problem is not None for row in rows):
+                unread += rows
+                continue
+            if rules is None:
+                rules = RowRules(_facts(raw.name, rows, languages, store, needs_sound), group_column, store)
+            for row in rules.check(block, numbers):
+                if not isinstance(row, BadRow):
+                    return rules
+                wrong.append(row)
+            if len(wrong) >= _ROWS_LOOKED_AT:
                 break
-        if any(row.problem is None for row in rows) or (rows and shard + 1 == raw.num_shards):
-            return rows
-    raise ValueError(f"{raw.name} holds no rows.")
+        if len(wrong) >= _ROWS_LOOKED_AT:
+            break
+    lines = [f"{row.place}: {row.problem}" for row in unread] + [f"{row.place}: {row.reason}" for row in wrong]
+    if not lines:
+        raise ValueError(f"{raw.name} holds no rows.")
+    raise wrong_rows_error(f"{raw.name} has no row that can be used among the first", len(unread) + len(wrong), lines)
 
 
 def _facts(
@@ -228,8 +244,6 @@ def _facts(
 ) -> StreamFacts:
     """What the first rows say about all of them."""
     readable = [raw for raw in rows if raw.problem is None]
-    if not readable:
-        raise wrong_rows_error(name, len(rows), [f"{raw.place}: {raw.problem}" for raw in rows])
     languages = languages or _first_languages(name, readable)
     has_teacher = any(not is_missing(raw.row.get("teacher_embedding")) for raw in readable)
     given = [raw.row[EMBEDDING_COLUMN] for raw in readable if not is_missing(raw.row.get(EMBEDDING_COLUMN))]
@@ -274,20 +288,6 @@ def _first_languages(name: str, rows: Sequence[RawRow]) -> list[str]:
             *(name, ", ".join(others)),
         )
     return languages
-
-
-def _check_first(shards: CheckedShards, needs_sound: bool) -> None:
-    """Raise a ValueError if none of the first rows can be used."""
-    wrong: list[BadRow] = []
-    for shard in range(shards.num_shards):
-        for row in islice(shards.open(shard), _ROWS_LOOKED_AT - len(wrong)):
-            if not isinstance(row, BadRow):
-                return
-            wrong.append(row)
-        if len(wrong) == _ROWS_LOOKED_AT:
-            break
-    lines = [f"{row.place}: {row.reason}" for row in wrong]
-    raise wrong_rows_error(f"{shards.name} has no row that can be used among the first", len(wrong), lines)
 
 
 def _check_kinds(first: RowShards, other: RowShards) -> None:

@@ -151,6 +151,10 @@ def git_oid(content: bytes) -> str:
     return hashlib.sha1(b"blob %d\0%s" % (len(content), content)).hexdigest()
 
 
+def file_info(path: str, content: bytes) -> dict[str, object]:
+    return {"type": "file", "path": path, "size": len(content), "oid": git_oid(content)}
+
+
 def is_large(path: str) -> bool:
     return path.endswith(_LFS_NAMES)
 
@@ -302,10 +306,19 @@ class _Handler(BaseHTTPRequestHandler):
         found = {path: content for path, content in commit.files.items() if path.startswith(start)}
         if folder and not found:
             raise RefusedError(404, "no such folder", "EntryNotFound")
-        return [
-            {"type": "file", "path": path, "size": len(content), "oid": git_oid(content)}
-            for path, content in sorted(found.items())
-        ]
+        folders: dict[str, object] = {}
+        if self.query.get("recursive", "true").lower() == "false":
+            inner = {path: path[len(start) :].partition("/")[0] for path in found if "/" in path[len(start) :]}
+            for name_ in sorted(set(inner.values())):
+                folders[name_] = {"type": "directory", "path": f"{start}{name_}", "oid": git_oid(name_.encode())}
+            found = {path: content for path, content in found.items() if path not in inner}
+        return [*folders.values(), *map(file_info, sorted(found), map(found.get, sorted(found)))]
+
+    def paths_info(self, kind: str, name: str, revision: str) -> object:
+        commit = self.find(self.hub.readable(kind, name, self.token), revision)
+        wanted = parse_qs(self.body.decode()).get("paths", []) if b"paths=" in self.body else None
+        wanted = json.loads(self.body)["paths"] if wanted is None else wanted
+        return [file_info(path, commit.files[path]) for path in wanted if path in commit.files]
 
     def download(self, kind: str, name: str, revision: str, path: str) -> object:
         commit = self.find(self.hub.readable(kind or "models", name, self.token), revision)
@@ -313,7 +326,12 @@ class _Handler(BaseHTTPRequestHandler):
             raise RefusedError(404, "Entry not found", "EntryNotFound")
         content = commit.files[path]
         headers = {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": commit.sha}
-        return 200, content, headers | {"Content-Type": "application/octet-stream"}
+        headers["Content-Type"] = "application/octet-stream"
+        if part := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")):
+            begin, end = int(part[1]), min(int(part[2] or len(content) - 1), len(content) - 1)
+            headers["Content-Range"] = f"bytes {begin}-{end}/{len(content)}"
+            return 206, content[begin : end + 1], headers
+        return 200, content, headers
 
     @staticmethod
     def find(repo: Repo, revision: str) -> Commit:
@@ -391,6 +409,7 @@ _ROUTES: list[tuple[str, str, Callable]] = [
     ("POST", rf"/api/{_REPO}/commit/([^/]+)", _Handler.commit),
     ("POST", rf"/api/{_REPO}/branch/([^/]+)", _Handler.create_branch),
     ("GET", rf"/api/{_REPO}/tree/([^/]+)(?:/(.+))?", _Handler.tree),
+    ("POST", rf"/api/{_REPO}/paths-info/([^/]+)", _Handler.paths_info),
     ("GET", rf"/api/{_REPO}(?:/revision/([^/]+))?", _Handler.repo_info),
     ("POST", r"/(?:(datasets|spaces)/)?([^/]+/[^/]+)\.git/info/lfs/objects/batch", _Handler.large_files),
     ("PUT", r"/lfs/([0-9a-f]{64})", _Handler.receive_large_file),

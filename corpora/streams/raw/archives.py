@@ -9,7 +9,7 @@ from typing import Any
 from ...sources.archives.files import Archive, FolderFiles
 from ...sources.archives.rows import KEY, Member, archive_members, first_stem, sound_members
 from ...sources.raw_rows import PROBLEM_COLUMN
-from .blocks import RawBlock, RawRow
+from .blocks import RawBlock, RawRow, in_lists
 from .shard_files import ShardFiles
 
 
@@ -74,7 +74,7 @@ def _blocks(
     files: Archive | FolderFiles, members: Iterator[Member], label: str, prefix: str, first: int
 ) -> Iterator[RawBlock]:
     rows = islice(members, first, None)
-    while found := list(islice(rows, _ROWS_AT_ONCE)):
+    for found in in_lists(rows, _ROWS_AT_ONCE):
         yield _block(files, found, label, prefix, first)
         first += len(found)
 

@@ -2,8 +2,9 @@
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import pyarrow as pa
 
@@ -74,3 +75,22 @@ def relative_name(name: str, folders: Sequence[Path] = ()) -> str:
         if name.startswith(f"{folder}{os.sep}"):
             return name[len(str(folder)) + 1 :]
     return name.lstrip("/")
+
+
+Item = TypeVar("Item")
+
+
+def in_lists(items: Iterator[Item], size: int) -> Iterator[list[Item]]:
+    """Collect items in lists. An error is raised after those before it were given."""
+    error: Exception | None = None
+    while error is None:
+        found: list[Item] = []
+        try:
+            found.extend(islice(items, size))  # items before an error stay
+        except Exception as raised:  # noqa: BLE001 - raised below
+            error = raised
+        if found:
+            yield found
+        elif error is None:
+            return
+    raise error

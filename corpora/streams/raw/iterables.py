@@ -2,6 +2,7 @@
 
 import pickle
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from itertools import islice
 from typing import Any
 
@@ -10,7 +11,7 @@ import datasets
 from modeling_atri.audio_inputs_atri import path_of
 
 from ...rows.plain_rows import sound_of
-from .blocks import RawBlock, RawRow, relative_name
+from .blocks import RawBlock, RawRow, in_lists, relative_name
 
 
 _ROWS_AT_ONCE = 64
@@ -29,8 +30,7 @@ class IterableShards:
     """
 
     def __init__(self, dataset: datasets.IterableDataset, name: str, num_rows: int | None = None) -> None:
-        dataset = dataset.with_format(None)
-        self._dataset = dataset.decode(False) if dataset.features is not None else dataset
+        self._dataset = _undecoded(dataset.with_format(None))
         self.name, self.num_rows, self.num_shards = name, num_rows, max(1, dataset.num_shards)
         self._is_exact: bool | None = None  # not known before a shard was read
 
@@ -46,12 +46,9 @@ class IterableShards:
         first, state = (0, None) if start is None else (start["row"], start["state"])
         if state is not None:
             dataset.load_state_dict(state)
-        rows = _rows(dataset)
-        if state is None:
-            for _ in islice(rows, first):
-                pass
+        rows = islice(_rows(dataset), first if state is None else 0, None)
         begin = {"row": first, "state": state}
-        while found := _take(rows, _ROWS_AT_ONCE):
+        for found in in_lists(rows, _ROWS_AT_ONCE):
             yield RawBlock(begin, first, len(found), self._row_at(found, shard, first))
             first += len(found)
             begin = {"row": first, "state": dataset.state_dict() if self._is_exact else None}
@@ -79,17 +76,22 @@ def _rows(dataset: datasets.IterableDataset) -> Iterator[dict[str, Any]]:
         yield {name: values[0] for name, values in batch.items()}
 
 
-def _take(rows: Iterator[dict[str, Any]], count: int) -> list[dict[str, Any]]:
-    """The next rows. An error after the first of them is raised when the next ones are taken."""
-    return list(islice(rows, count))
+def _undecoded(dataset: datasets.IterableDataset) -> datasets.IterableDataset:
+    """A data set whose sounds are neither decoded nor, in rows of a generator, encoded, which needs torchcodec."""
+    for name, feature in (dataset.features or {}).items():
+        if isinstance(feature, datasets.Audio):
+            sound = {"bytes": datasets.Value("binary"), "path": datasets.Value("string")}
+            dataset = dataset.cast_column(name, sound)
+    return dataset
 
 
 def _is_exact(dataset: datasets.IterableDataset) -> bool:
     """Whether the state of a data set leads back to the next row, which is not so behind a buffer of shuffled rows."""
-    rows = _rows(dataset)
-    if next(rows, None) is None:
-        return True
-    state = dataset.state_dict()
-    following = next(rows, None)
-    dataset.load_state_dict(state)
-    return pickle.dumps(next(_rows(dataset), None)) == pickle.dumps(following)
+    with suppress(Exception):  # the same error comes when the rows are read
+        rows = _rows(dataset)
+        if next(rows, None) is not None:
+            state = dataset.state_dict()
+            following = next(rows, None)
+            dataset.load_state_dict(state)
+            return pickle.dumps(next(_rows(dataset), None)) == pickle.dumps(following)
+    return True

@@ -10,7 +10,7 @@ from ...sources.archives.files import check_content
 from ...sources.audio_column import audio_name
 from ...sources.layout import suffix_of
 from ...sources.metadata import FileRow, open_rows, parse_line, read_file_rows
-from .blocks import RawBlock, RawRow, relative_name
+from .blocks import RawBlock, RawRow, in_lists, relative_name
 from .shard_files import ShardFiles
 
 
@@ -43,7 +43,7 @@ class RowFileShards:
     def _line_blocks(self, path: Path, shard: int, first: int, num_lines: int, offset: int) -> Iterator[RawBlock]:
         with open_rows(path) as file:
             file.seek(offset)
-            while lines := list(islice(file, _LINES_AT_ONCE)):
+            for lines in in_lists(iter(file), _LINES_AT_ONCE):
                 start = [first, num_lines, offset]
                 numbered = [(number, line) for number, line in enumerate(lines, num_lines + 1) if line.strip()]
                 yield RawBlock(start, first, len(numbered), partial(self._line_at, path, shard, numbered))
@@ -52,7 +52,7 @@ class RowFileShards:
 
     def _other_blocks(self, path: Path, shard: int, first: int, *_: int) -> Iterator[RawBlock]:
         rows = islice(read_file_rows(path), first, None)
-        while found := list(islice(rows, _LINES_AT_ONCE)):
+        for found in in_lists(rows, _LINES_AT_ONCE):
             yield RawBlock([first, 0, 0], first, len(found), partial(self._row_at, path, shard, found))
             first += len(found)
 
