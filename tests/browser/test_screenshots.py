@@ -48,8 +48,12 @@ def soundscape_index(folder: Path) -> SoundIndex:
         (folder / "sounds" / path).parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(folder / "sounds" / path, samples, 16_000)
         spans = [(start, start + 5.0) for start in np.arange(0.0, SECONDS, 5.0).tolist()]
-        has_dog = [source == "dog" for source in combination.sources]
-        fits = [0.9 if has_dog[-1] and start >= SECONDS / 2 else 0.1 for start, _ in spans]
+        loudness = samples.reshape(len(spans), -1).std(axis=1)
+        # The dog is in the second half. A window of it in which nothing sounds is no moment to show.
+        fits = [
+            0.9 if combination.sources[-1] == "dog" and start >= SECONDS / 2 and loud > loudness.mean() / 2 else 0.1
+            for (start, _), loud in zip(spans, loudness, strict=True)
+        ]
         vectors = np.stack([mixed(question, fit - 0.003 * number, random) for fit in fits])
         columns = {"licence": ("cc0", "cc-by")[number % 2], "sources": list(combination.sources)}
         whole = mixed(question, max(fits) - 0.003 * number, random)
