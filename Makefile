@@ -59,7 +59,7 @@ test-faults: install-dev  ## Kill training runs 20 times and more, and fill disk
 	$(BIN)/python -m pytest tests/trainer/run/test_faults.py -m "" -s --timeout 3600 $(ARGS)
 
 test-browser: install-dev  ## Use the page in Chromium; skips where no browser is installed
-	$(BIN)/python -m pytest tests/browser -m browser -rs $(ARGS)
+	$(BIN)/python -m pytest tests/browser -m browser -rs --numprocesses 2 --dist load $(ARGS)
 
 test-common: install-dev  ## Run the common tests of transformers on our classes; downloads them once
 	$(BIN)/python tests/common/fetch.py

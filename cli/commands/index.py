@@ -108,6 +108,12 @@ def index_sounds(args: IndexArguments) -> "IndexSummary":
     """Open or make the index, add what is new, and print a summary. Processes that were launched share the work."""
     from modeling_atri.processes import launched_processes, main_first, process_rank
 
+    check_options(args)
+    if args.watch and (args.engine == "ray" or int(os.environ.get("WORLD_SIZE", "1")) > 1):
+        raise ValueError(
+            "`--watch` runs in one process. Index the sounds with several first, and then run `atri index --watch` "
+            "without `--engine ray`, `torchrun` and `accelerate launch`."
+        )
     options: dict[str, Any] = {
         name: getattr(args, name) for name in ("columns", "batch_size", "pad_short", "on_error")
     }
@@ -175,7 +181,6 @@ def open_index(args: IndexArguments) -> "SoundIndex":
     from modeling_atri.search.object_storage import is_address, read_options
     from modeling_atri.search.sound_index import SoundIndex
 
-    check_options(args)
     if args.address is not None and args.engine != "ray":
         raise ValueError("`--address` is that of a cluster of Ray. Add `--engine ray`, or leave it out.")
     is_folder = not is_address(args.sounds) and not is_store(args.sounds)
@@ -183,10 +188,6 @@ def open_index(args: IndexArguments) -> "SoundIndex":
         raise ValueError(f"There is no folder {args.sounds!r}. {path_advice(args.sounds)}".rstrip())
     if args.watch and (is_address(args.sounds) or is_store(args.sounds)):
         raise ValueError(f"`--watch` follows a folder of sounds on this machine, and {args.sounds!r} is none.")
-    if args.watch and (args.engine == "ray" or int(os.environ.get("WORLD_SIZE", "1")) > 1):
-        raise ValueError(
-            "`--watch` runs in one process. Run it without `--engine ray`, `torchrun` and `accelerate launch`."
-        )
     if args.columns is not None:
         columns_file(args.columns)
     storage = read_options(args.storage_options or ()) or None

@@ -62,10 +62,26 @@ def site(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
         yield Served(index, url, folder / "sounds")
 
 
+@pytest.fixture(scope="module")
+def profiles(browser: Any) -> Iterator[Callable[..., Any]]:
+    """A profile of the browser for each kind of device. Its cache keeps the scripts of Gradio, which are many."""
+    made: dict[tuple[tuple[str, Any], ...], Any] = {}
+
+    def profile(**options: Any) -> Any:
+        key = tuple(sorted(options.items()))
+        if key not in made:
+            made[key] = browser.new_context(**options)
+        return made[key]
+
+    yield profile
+    for context in made.values():
+        context.close()
+
+
 @pytest.fixture
-def open_page(browser: Any, site: Served) -> Iterator[Callable[..., Any]]:
-    """Open the page in a fresh profile. The test fails if it wrote to the console or called another machine."""
-    contexts, problems, expected = [], [], []
+def open_page(profiles: Callable[..., Any], site: Served) -> Iterator[Callable[..., Any]]:
+    """Open the page. The test fails if it wrote to the console or called another machine."""
+    pages, problems, expected = [], [], []
 
     def watch(page: Any) -> None:
         page.on("console", lambda message: problems.append(f"{message.type}: {message.text}"))
@@ -76,11 +92,11 @@ def open_page(browser: Any, site: Served) -> Iterator[Callable[..., Any]]:
 
     def open(width: int = 1100, height: int = 900, expect: str | None = None, **options: Any) -> Any:
         """`expect` has parts of the only messages that may be in the console, with `|` between them."""
-        context = browser.new_context(viewport={"width": width, "height": height}, **options)
-        contexts.append(context)
         if expect is not None:
             expected.extend(expect.split("|"))
-        page = context.new_page()
+        page = profiles(**options).new_page()
+        pages.append(page)
+        page.set_viewport_size({"width": width, "height": height})
         page.set_default_timeout(TIMEOUT_MS)
         watch(page)
         page.goto(site.url)
@@ -88,8 +104,8 @@ def open_page(browser: Any, site: Served) -> Iterator[Callable[..., Any]]:
         return page
 
     yield open
-    for context in contexts:
-        context.close()
+    for page in pages:
+        page.close()
     assert [text for text in problems if not any(part in text for part in expected)] == []
 
 

@@ -99,15 +99,15 @@ def test_a_question_in_japanese_finds_its_sound_which_can_be_heard(open_page: Op
     page.wait_for_function("document.querySelector('.atri-hit audio').currentTime > 0.1")
 
 
-@pytest.mark.parametrize("code", ["spa_Latn", "deu_Latn", "fra_Latn", "nld_Latn"])
-def test_each_format_plays(open_page: OpenPage, code: str):
+def test_each_format_plays(open_page: OpenPage):
     page = open_page()
-    ask(page, CAPTIONS[code])
-    assert names(page)[0] == ANSWERS[code].rpartition("/")[2]
-    page.locator(".atri-play").first.click()
-    page.wait_for_function("document.querySelector('.atri-hit audio').currentTime > 0.1")
-    length = page.evaluate("document.querySelector('.atri-hit audio').duration")
-    assert length == pytest.approx(1.0 + list(ANSWERS).index(code), abs=0.1)
+    for code in ("spa_Latn", "deu_Latn", "fra_Latn", "nld_Latn"):
+        ask(page, CAPTIONS[code])
+        assert names(page)[0] == ANSWERS[code].rpartition("/")[2]
+        page.locator(".atri-play").first.click()
+        page.wait_for_function("document.querySelector('.atri-hit audio').currentTime > 0.1")
+        length = page.evaluate("document.querySelector('.atri-hit audio').duration")
+        assert length == pytest.approx(1.0 + list(ANSWERS).index(code), abs=0.1)
 
 
 def test_only_one_sound_plays_at_a_time(open_page: OpenPage):

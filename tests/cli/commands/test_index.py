@@ -80,6 +80,16 @@ def test_mistakes_are_one_line_and_come_before_the_model_is_loaded(folders, tmp_
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize(("variables", "words"), [({"WORLD_SIZE": "2"}, []), ({}, ["--engine", "ray"])])
+def test_several_processes_do_not_watch(folders, tmp_path, capsys, monkeypatch, variables, words):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)  # without an address of the others, which would be waited for
+    argv = ["index", str(folders / "sounds"), str(tmp_path / "index"), "--model", str(folders / "model"), "--watch"]
+    assert main([*argv, *words]) == 2
+    assert "`--watch` runs in one process. Index the sounds with several first" in capsys.readouterr().err
+    assert not (tmp_path / "index").exists()
+
+
 def test_another_model_is_refused(folders, tmp_path, capsys):
     sounds, index = str(folders / "sounds"), str(tmp_path / "index")
     SoundIndex.open(index, folders / "model")

@@ -15,6 +15,7 @@ import soundfile
 
 from modeling_atri.search import RayEngine, SoundIndex
 from modeling_atri.search.index.indexing import EncodeOptions, FolderResult, FolderWork
+from tests.helpers.object_storage import BUCKET, put, s3_server
 from tests.helpers.tiny import tiny_model, tiny_processor
 
 
@@ -112,6 +113,37 @@ def test_a_worker_that_is_killed_loses_nothing(sounds, tmp_path):
     alone = open_index(tmp_path / "alone")
     alone.add(sounds)
     assert_same_rows(index, alone)
+
+
+@pytest.mark.slow
+def test_a_file_that_cannot_be_read_can_end_the_run(sounds, tmp_path):
+    index = open_index(tmp_path / "workers")
+    with pytest.raises(ValueError, match="broken.wav"):
+        index.add(sounds, engine=RayEngine(num_workers=2), on_error="raise")
+    written = index.tables.count_sounds()
+    (sounds / "broken.wav").unlink()
+    summary = index.add(sounds, engine=RayEngine(num_workers=2), on_error="raise")
+    assert (summary.num_encoded, summary.num_sounds, summary.failures) == (NUM_SOUNDS - written, NUM_SOUNDS, {})
+    alone = open_index(tmp_path / "alone")
+    alone.add(sounds)
+    assert_same_rows(index, alone)
+
+
+@pytest.mark.slow
+def test_sounds_on_object_storage(sounds, tmp_path, monkeypatch):
+    pytest.importorskip("moto.server")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    (sounds / "metadata.jsonl").unlink()  # side files are those of folders
+    with s3_server() as options:
+        for path in sounds.iterdir():
+            put(options, f"sounds/{path.name}", path.read_bytes())
+        address = f"s3://{BUCKET}/sounds"
+        alone, index = (open_index(tmp_path / name, storage_options=options) for name in ("alone", "workers"))
+        expected = alone.add(address)
+        summary = index.add(address, engine=RayEngine(num_workers=2))
+        assert summary.num_encoded == expected.num_encoded == NUM_SOUNDS
+        assert summary.failures == expected.failures
+        assert_same_rows(index, alone)
 
 
 def kill_one_worker(killed: list[int], ended: Event) -> None:
