@@ -102,11 +102,11 @@ def add_and_die_some_time(index: Path, model: Path, sounds: Path, delay: float) 
     """Kill the process some seconds after it has begun to compare the folder with the index."""
     search = indexing.search_folder
 
-    def search_and_die_later(folder):
+    def search_and_die_later(folder, left_out):
         timer = Timer(delay, os.kill, (os.getpid(), signal.SIGKILL))
         timer.daemon = True
         timer.start()
-        return search(folder)
+        return search(folder, left_out)
 
     indexing.search_folder = search_and_die_later
     add(index, model, sounds)
