@@ -9,8 +9,8 @@ import soundfile
 
 from modeling_atri.encode import audio_fingerprint, encode_audio, encode_text
 from modeling_atri.hub_cards.results import RESULTS_NAME
-from modeling_atri.search import SoundIndex
-from modeling_atri.search.index.tables import IndexTables
+from modeling_atri.search import SoundIndex, question_language
+from modeling_atri.search.index.tables import IndexFacts, IndexTables
 from tests.helpers.tiny import tiny_model, tiny_processor
 
 
@@ -192,3 +192,21 @@ def test_optimizing_changes_no_hit(saved, tmp_path):
     index.optimize()
     assert index.search("a dog") == before
     assert IndexTables.open(tmp_path / "index").windows.stats()["fragment_stats"]["num_fragments"] == 1
+
+
+@pytest.mark.parametrize(
+    ("asked", "begun"),
+    [({"text": "un chien"}, 1), ({"text": "un chien", "language": "fr"}, 0), ({"like": "a.wav"}, 0)],
+)
+def test_what_finds_languages_is_loaded_beside_the_model(tmp_path, monkeypatch, asked, begun):
+    calls = []
+
+    class Model:
+        def load(self):
+            raise ValueError(f"begun {len(calls)} times before")
+
+    monkeypatch.setattr(question_language, "begin_loading", lambda: calls.append(1))
+    facts = IndexFacts(None, "f", 4, ["eng_Latn", "fra_Latn"])
+    index = SoundIndex(IndexTables.create(tmp_path / "index", facts), Model())
+    with pytest.raises(ValueError, match=f"begun {begun} times before"):
+        index.question(**asked)
