@@ -50,7 +50,7 @@ def load_run_data(data: Any, args: "AtriTrainingArguments", needs_sound: bool = 
 
     With `needs_sound=False`, rows to train on may be captions alone.
     """
-    from modeling_atri.corpora.rows.load import load_rows
+    from modeling_atri.corpora.rows.load import load_rows_together
 
     options: dict[str, Any] = {
         "languages": args.languages,
@@ -59,8 +59,10 @@ def load_run_data(data: Any, args: "AtriTrainingArguments", needs_sound: bool = 
     }
     left_out: dict[str, list[BadRow]] = {"train": [], "eval": []}
     takers = left_out if args.on_bad_row == "skip" else dict.fromkeys(left_out)
-    train = load_rows(data.train_data, data.train_split, left_out=takers["train"], needs_sound=needs_sound, **options)
+    train = load_rows_together(
+        data.train_data, data.train_split, left_out=takers["train"], needs_sound=needs_sound, **options
+    )
     evaluation = None
     if data.eval_data:
-        evaluation = load_rows(data.eval_data, data.eval_split, left_out=takers["eval"], **options)
+        evaluation = load_rows_together(data.eval_data, data.eval_split, left_out=takers["eval"], **options)
     return RunData(train, evaluation, left_out)

@@ -1,19 +1,18 @@
 """Checks of rows: they collect the rows that are right, and what is wrong with the others."""
 
 import logging
-import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from numbers import Integral
-from pathlib import Path, PurePath
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
 
 from modeling_atri.audio_inputs_atri import path_of
 from modeling_atri.files import existing_path, normalized_name
 from modeling_atri.hub_cards.tables import counted
 
 from .bad_rows import (
-    DUPLICATE_ID,
     EMPTY_CAPTION,
     MISSING_LANGUAGE,
     MISSING_RECORDING,
@@ -24,6 +23,8 @@ from .bad_rows import (
     Problem,
 )
 from .captions import clean_captions, is_missing, is_unicode, not_unicode, resolve_captions
+from .checked_row import CheckedRow
+from .ids import RightNames, fill_in_ids
 from .recordings import any_sound, file_of, id_of_content, is_url, usable_length
 
 
@@ -35,40 +36,20 @@ MAX_PROBLEMS_SHOWN = 20
 VECTOR_COLUMNS = ("teacher_embedding",)
 
 
-@dataclass
-class CheckedRow:
-    """A row and what is wrong with it.
+class Finished(NamedTuple):
+    """Rows that were checked one by one, and right rows, after a check of all of them together.
 
     Args:
-        place: Where it is in its source, as `"line 3"`.
-        name: The recording's file name, if it has one. Ids default to it.
-        path: Path of the recording on disk, if it is nothing but a file.
-        content_id: A digest of the recording, if it has no name and the row no id. Ids default to it.
-        audio_id, group_id: As the row gives them; None if it does not, or they are wrong.
-        captions: Clean captions by FLORES-200 code; None if there are none.
-        problems: What is wrong with the row.
-        number: Number of the row among all rows; None for a line that is not a row.
-        seconds: Length of the recording; None if it is not known.
-        vectors: The vectors of the row, by column.
+        kept: the rows checked one by one that are right.
+        bad_rows: all rows that are left out, in their order.
+        ids: the id of each right row.
+        repeated: places among the right rows of those that are left out, because their id occurs before.
     """
 
-    place: str
-    name: str | None = None
-    path: str | None = None
-    content_id: str | None = None
-    audio_id: str | None = None
-    group_id: str | None = None
-    captions: dict[str, list[str]] | None = None
-    problems: list[Problem] = field(default_factory=list)
-    number: int | None = None
-    seconds: float | None = None
-    vectors: dict[str, Any] = field(default_factory=dict)
-
-    def as_bad_row(self) -> BadRow:
-        name = self.audio_id or self.name
-        # Text that is not valid Unicode could not be written to the list of rows left out.
-        name = name and name.encode(errors="backslashreplace").decode()
-        return BadRow(self.place, name, self.problems[0].kind, "; ".join(problem.text for problem in self.problems))
+    kept: list[CheckedRow]
+    bad_rows: list[BadRow]
+    ids: pa.ChunkedArray
+    repeated: list[int]
 
 
 class RowChecker:
@@ -86,13 +67,18 @@ class RowChecker:
         self._takes_first = languages is None
         self.group_column = group_column
         self._rows: list[CheckedRow] = []
-        self._soundless: list[CheckedRow] = []
         self._has_sounds = False
         self._seen: dict[str, None] = {}  # all languages that rows have captions in, in order
 
-    def check(self, place: str, row: Mapping[str, Any], sound: Any, name: str | None = None) -> None:
-        """Check one row with its recording `sound`. `name` is the file name, by default the path of `sound`."""
-        checked = CheckedRow(place, name or path_of(sound), number=len(self._rows))
+    def check(
+        self, place: str, row: Mapping[str, Any], sound: Any, name: str | None = None, number: int | None = None
+    ) -> None:
+        """Check one row with its recording `sound`.
+
+        `name` is the file name, by default the path of `sound`. `number` is by default that of the rows before.
+        """
+        position = len(self._rows) if number is None else number
+        checked = CheckedRow(place, name or path_of(sound), number=position, position=position)
         checked.vectors = {name: row[name] for name in VECTOR_COLUMNS if row.get(name) is not None}
         self._check_recording(sound, checked)
         if is_missing(row.get("audio_id")) and not checked.name and not checked.problems:
@@ -101,7 +87,18 @@ class RowChecker:
 
     def check_texts(self, place: str, row: Mapping[str, Any], number: int, problems: list[Problem]) -> None:
         """Check a row without a recording. `problems` are those that were found before."""
-        self._check_texts(row, CheckedRow(place, number=number, problems=problems))
+        self._check_texts(row, CheckedRow(place, number=number, position=number, problems=problems))
+
+    def add(self, rows: Iterable[CheckedRow]) -> None:
+        """Add rows that were checked before."""
+        rows = list(rows)
+        self._rows += rows
+        self._has_sounds = self._has_sounds or any(row.number is not None and not row.is_soundless for row in rows)
+
+    def take(self) -> list[CheckedRow]:
+        """Remove and return the rows that were checked since the last call."""
+        taken, self._rows = self._rows, []
+        return taken
 
     def note_languages(self, languages: Iterable[str]) -> None:
         """Record languages in which other rows have captions."""
@@ -125,7 +122,7 @@ class RowChecker:
     def _check_recording(self, sound: Any, checked: CheckedRow) -> None:
         path = file_of(sound)
         if not _is_sound(sound):
-            self._soundless.append(checked)
+            checked.is_soundless = True
             return
         self._has_sounds = True
         if path is not None:
@@ -140,9 +137,10 @@ class RowChecker:
         except BadRowError as error:
             checked.problems.append(Problem(error.kind, str(error)))
 
-    def report_line(self, place: str, text: str) -> None:
+    def report_line(self, place: str, text: str, position: int | None = None) -> None:
         """Note that the content at a place is not a row."""
-        self._rows.append(CheckedRow(place, problems=[Problem(WRONG_LINE, text)]))
+        position = len(self._rows) if position is None else position
+        self._rows.append(CheckedRow(place, problems=[Problem(WRONG_LINE, text)], position=position))
 
     def finish(self, source: str, skip: bool, num_right: int = 0) -> tuple[list[CheckedRow], list[BadRow]]:
         """Check the rows together, and fill in ids and groups that default to file names.
@@ -150,7 +148,7 @@ class RowChecker:
         Args:
             source: Name of the source, for messages.
             skip: Leave wrong rows out instead of raising.
-            num_right (*optional*): Number of other rows, which are known to be right.
+            num_right (*optional*): Number of other rows, which are known to be right, with ids of their own.
 
         Returns:
             The rows that are right, and those that are left out.
@@ -159,11 +157,16 @@ class RowChecker:
             ValueError: if rows are wrong and `skip` is False, a language is missing in every row, there are no rows,
                 or all of them are wrong.
         """
-        if self._takes_first and (others := [code for code in self._seen if code not in (self.languages or ())]):
-            logger.warning(
-                "%s: captions in %s are left out, because the first row has none; name the `languages` that you want.",
-                *(source, ", ".join(others)),
-            )
+        finished = self._finish(source, skip, num_right, None)
+        return finished.kept, finished.bad_rows
+
+    def finish_with(self, right: RightNames, source: str, skip: bool) -> Finished:
+        """Check the rows together as `finish` does, with other rows of the source that are right in themselves."""
+        self._has_sounds = self._has_sounds or len(right.positions) > 0
+        return self._finish(source, skip, len(right.positions), right)
+
+    def _finish(self, source: str, skip: bool, num_right: int, right: RightNames | None) -> Finished:
+        warn_of_languages_left_out(source, self.other_languages)
         missing = self._report_missing_languages(num_right > 0)
         self._report_missing_recordings()
         if self.languages is None:
@@ -171,8 +174,10 @@ class RowChecker:
                 if row.captions == {} and not row.problems:
                     row.problems.append(Problem(EMPTY_CAPTION, "it has no caption in any language"))
         rows = [row for row in self._rows if row.number is not None and not (skip and row.problems)]
-        _fill_in_ids(rows)
+        ids, repeated = fill_in_ids(rows, right)
         wrong = [row for row in self._rows if row.problems]
+        if repeated:
+            wrong = sorted([*wrong, *repeated.values()], key=lambda row: row.position)
         kept = [row for row in rows if not row.problems]
         if missing:
             there = f", because captions are in {', '.join(self._seen)}" if self._seen else ""
@@ -183,7 +188,17 @@ class RowChecker:
             raise wrong_rows_error(title, len(wrong), lines_of(wrong))
         if not (kept or num_right):
             raise ValueError(f"{source} holds no rows.")
-        return kept, [row.as_bad_row() for row in wrong]
+        return Finished(kept, [row.as_bad_row() for row in wrong], ids, list(repeated))
+
+    @property
+    def other_languages(self) -> list[str]:
+        """Languages of captions that are left out because the first row lacks them; none if languages were named."""
+        return [code for code in self._seen if self._takes_first and code not in (self.languages or ())]
+
+    @property
+    def seen_languages(self) -> list[str]:
+        """All languages in which rows have captions, in their order."""
+        return list(self._seen)
 
     def finish_row(self) -> CheckedRow:
         """Check the only row that was given, as far as `finish` does so without other rows, and fill in its ids."""
@@ -191,7 +206,7 @@ class RowChecker:
         self._report_missing_recordings()
         (row,) = self._rows
         if row.number is not None:
-            _fill_in_ids([row])
+            fill_in_ids([row])
         return row
 
     def columns(self, rows: Iterable[CheckedRow]) -> dict[str, list[Any]]:
@@ -212,8 +227,10 @@ class RowChecker:
             )
         else:
             text = "it names no recording, but other rows do; give recordings to all rows or to none"
-        for row in self._soundless if self.needs_sound or self._has_sounds else ():
-            row.problems.insert(0, Problem(MISSING_RECORDING, text))
+        if self.needs_sound or self._has_sounds:
+            for row in self._rows:
+                if row.is_soundless:
+                    row.problems.insert(0, Problem(MISSING_RECORDING, text))
 
     def _report_missing_languages(self, others_have_all: bool) -> list[str]:
         """Report rows that lack a language which others have. Returns the languages that all rows lack."""
@@ -230,53 +247,21 @@ class RowChecker:
         return nowhere
 
 
+def warn_of_languages_left_out(source: str, languages: Sequence[str]) -> None:
+    """Log a warning about captions in languages that the first row lacks, if there are any."""
+    if languages:
+        logger.warning(
+            "%s: captions in %s are left out, because the first row has none; name the `languages` that you want.",
+            *(source, ", ".join(languages)),
+        )
+
+
 def _is_sound(sound: Any) -> bool:
     """Whether a row names a recording, or holds one."""
     path = file_of(sound)
     if is_missing(sound) or path == "":
         return False
     return path is not None or not isinstance(sound, Mapping) or any_sound(sound)
-
-
-def _fill_in_ids(rows: Sequence[CheckedRow]) -> None:
-    """Fill in ids and groups that default to file names or contents, and report ids that occur twice."""
-    unnamed = [row for row in rows if row.audio_id is None and row.name]
-    for row, audio_id in zip(unnamed, ids_of_files([row.name or "" for row in unnamed]), strict=True):
-        row.audio_id = audio_id
-    counts: dict[str, int] = {}
-    for row in rows:
-        if row.audio_id is None and row.content_id is not None:
-            count = counts[row.content_id] = counts.get(row.content_id, 0) + 1
-            row.audio_id = row.content_id if count == 1 else f"{row.content_id}-{count}"
-    first: dict[str, CheckedRow] = {}
-    for row in rows:
-        if row.group_id is None:
-            row.group_id = row.audio_id
-        if row.audio_id is not None and first.setdefault(row.audio_id, row) is not row:
-            other = first[row.audio_id]
-            text = (
-                f"the `audio_id` {row.audio_id!r} is that of {other.place} already: please give every row its own, or "
-                "make them one row if they are one recording"
-            )
-            if not (row.captions or {}).keys() & (other.captions or {}).keys():
-                text += ", with the captions of all languages"
-            row.problems.append(Problem(DUPLICATE_ID, text))
-
-
-def ids_of_files(names: list[str]) -> list[str]:
-    """File names without suffix, or with it where two names differ only there.
-
-    Absolute paths begin below the folder that all of them share. The separator is `/`, also in names from Windows.
-    """
-    absolute_folders = [os.path.dirname(name) for name in names if os.path.isabs(name)]
-    common_folder = os.path.commonpath(absolute_folders) if absolute_folders else ""
-    names = [os.path.relpath(name, common_folder) if os.path.isabs(name) else name for name in names]
-    names = [PurePath(normalized_name(name).replace("\\", "/")).as_posix() for name in names]
-    stems = [name.removesuffix(PurePath(name).suffix) for name in names]
-    names_of_stem: dict[str, set[str]] = {}
-    for stem, name in zip(stems, names, strict=True):
-        names_of_stem.setdefault(stem, set()).add(name)
-    return [stem if len(names_of_stem[stem]) == 1 else name for stem, name in zip(stems, names, strict=True)]
 
 
 def lines_of(wrong: Iterable[CheckedRow]) -> list[str]:

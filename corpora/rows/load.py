@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import repeat
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -13,26 +12,24 @@ import pyarrow
 from modeling_atri.audio_inputs_atri import path_of
 from modeling_atri.embedding_store.vectors import StoredVectors, open_vectors
 from modeling_atri.languages_atri import resolve_languages
+from modeling_atri.processes import num_processes, told_by_all, told_by_main
 
 from ..sources.audio_column import (
     AUDIO_COLUMNS,
-    FORMS,
     NO_AUDIO,
-    audio_alone,
-    audio_name,
-    columns_alone,
     find_audio_column,
 )
-from ..sources.layout import METADATA_FILES
-from ..sources.metadata import METADATA_ADVICE, read_file_rows
+from ..sources.metadata import read_file_rows
 from ..sources.opening import open_source, pick_split
-from ..sources.raw_rows import PROBLEM_COLUMN
 from .bad_rows import BadRow, describe
-from .captions import CAPTIONS_ADVICE, caption_columns
-from .checks import VECTOR_COLUMNS, CheckedRow, RowChecker
+from .captions import caption_columns
+from .checks import RowChecker
+from .data_sets import check_data_set
+from .kept.facts import CheckedFacts, StoredPlace, are_unchanged, facts_of, note_checked
+from .kept.file_pass import check_file
+from .kept.stored_rows import map_stored
 from .lookup import EMBEDDING_COLUMN
 from .plain_rows import CheckedRows, as_sequence, check_plain_rows, sound_of
-from .recordings import audio_sources, is_url
 from .row_blocks import soundless_table
 from .soundless_rows import check_soundless_rows
 
@@ -98,8 +95,12 @@ def load_rows(
         name, source, split = str(source), opened, None
     if isinstance(source, Path):
         name = str(source)
-        if store is not None or _is_soundless(_rows_of(source), needs_sound):
-            source, places = _read_soundless(source)
+        found = check_file(source, checker, skip) if store is None else None
+        if found is not None:
+            _report(name, found.bad_rows, len(found.rows), left_out)
+            return found.rows
+        checker = RowChecker(_codes(languages), group_column, needs_sound)
+        source, places = _read_soundless(source)
     elif not isinstance(source, (datasets.Dataset, datasets.DatasetDict)):
         name = "the list of rows"
         if split is not None:
@@ -107,20 +108,49 @@ def load_rows(
         source = as_sequence(source)
         if store is not None or _is_soundless(_each(source), needs_sound):
             source = _dataset_of(source)
-    if isinstance(source, Path):
-        rows, bad_rows = _load_file(source, checker, skip)
-    elif isinstance(source, (datasets.Dataset, datasets.DatasetDict)):
+    if isinstance(source, (datasets.Dataset, datasets.DatasetDict)):
         dataset = pick_split(source, split)
         if store is not None or _has_embeddings(dataset) or not (needs_sound or find_audio_column(dataset.features)):
             place_of = "row {}".format if places is None else places.__getitem__
             rows, bad_rows = check_soundless_rows(dataset, checker, skip, name, store, place_of)
         else:
-            rows, bad_rows = _load_dataset(dataset, checker, skip, name)
+            rows, bad_rows = check_data_set(dataset, checker, skip, name)
     else:
         checked, bad_rows = check_plain_rows(source, checker, skip)
         rows = checked.as_dataset()
     _report(name, bad_rows, len(rows), left_out)
+    if facts_of(rows) is None:
+        note_checked(rows, CheckedFacts(tuple(rows.features["captions"]), _has_sounds(rows)))
     return rows
+
+
+def load_rows_together(source: Any, split: str | None = None, **options: Any) -> datasets.Dataset:
+    """Load rows as `load_rows` does, on the main process only. The others map what it has kept on disk.
+
+    All processes that work together must call it. On another machine, and where nothing can be kept, a process loads
+    the rows itself.
+
+    Args:
+        source, split, options: as for `load_rows`. `left_out` is filled on all processes.
+    """
+    if num_processes() == 1:
+        return load_rows(source, split, **options)
+    loaded: list[datasets.Dataset] = []
+
+    def load() -> StoredPlace | None:
+        loaded.append(load_rows(source, split, **options))
+        facts = facts_of(loaded[0])
+        return None if facts is None else facts.place
+
+    place = told_by_main(load)
+    if loaded:
+        return loaded[0]
+    mapped = None if place is None else map_stored(place)
+    if mapped is None:
+        return load_rows(source, split, **options)
+    if (left_out := options.get("left_out")) is not None:
+        left_out.extend(mapped.bad_rows)
+    return mapped.rows
 
 
 def check_rows(
@@ -134,7 +164,7 @@ def check_rows(
 
     Args:
         rows: A `datasets.Dataset`, or rows of any other kind that `load_rows` takes. `CheckedRows` are returned as
-            they are.
+            they are, and so is what `load_rows` returned for the same languages, if its files have not changed.
         languages, group_column, left_out, needs_sound: As for `load_rows`.
 
     Returns:
@@ -145,6 +175,8 @@ def check_rows(
         ValueError: as `load_rows` does.
     """
     if isinstance(rows, CheckedRows):
+        return rows
+    if _was_checked(rows, languages, group_column, needs_sound):
         return rows
     if not isinstance(rows, (str, Path, datasets.Dataset, datasets.DatasetDict)):
         rows = as_sequence(rows)
@@ -158,6 +190,25 @@ def check_rows(
     checked, bad_rows = check_plain_rows(rows, checker, left_out is not None)
     _report("the list of rows", bad_rows, len(checked), left_out)
     return checked
+
+
+def _was_checked(rows: Any, languages: Sequence[str], group_column: str | None, needs_sound: bool) -> bool:
+    """Whether `load_rows` returned these rows, with the same languages, and their files are as they were."""
+    facts = facts_of(rows)
+    fits = (
+        facts is not None
+        and facts.languages == tuple(resolve_languages(languages))
+        and group_column is None  # its values are in the column `group_id`
+        and (facts.needs_sound or not needs_sound)
+    )
+    # A process cannot go its own way here, because the others would wait for it.
+    if not all(told_by_all(fits)):
+        return False
+    return told_by_main(lambda: facts is not None and are_unchanged(rows, facts))
+
+
+def _has_sounds(rows: datasets.Dataset) -> bool:
+    return "audio" in rows.column_names or EMBEDDING_COLUMN in rows.column_names
 
 
 def _codes(languages: Sequence[str] | None) -> list[str] | None:
@@ -207,10 +258,6 @@ def _each(rows: Any) -> Iterator[Any]:
     return (rows[number] for number in range(len(rows)))
 
 
-def _rows_of(path: Path) -> Iterator[Any]:
-    return (row for _, row, problem in read_file_rows(path) if problem is None)
-
-
 def _has_embeddings(dataset: datasets.Dataset) -> bool:
     if EMBEDDING_COLUMN not in dataset.column_names:
         return False
@@ -240,86 +287,3 @@ def _read_soundless(path: Path) -> tuple[datasets.Dataset, list[str]]:
             yield row, problem
 
     return datasets.Dataset(soundless_table(rows())), places
-
-
-def _load_file(path: Path, checker: RowChecker, skip: bool) -> tuple[datasets.Dataset, list[BadRow]]:
-    for place, row, problem in read_file_rows(path):
-        if problem is not None:
-            checker.report_line(place, problem)
-            continue
-        name = audio_name(row)
-        if name is not None:
-            checker.check(place, row, name if is_url(name) else str(path.parent / name), name)
-        else:
-            checker.check(place, row, None)
-    kept, bad_rows = checker.finish(str(path), skip)
-    columns = checker.columns(kept)
-    if any(row.path is not None for row in kept):
-        columns = {"audio": [row.path for row in kept]} | columns
-    for name in VECTOR_COLUMNS:
-        if any(name in row.vectors for row in kept):
-            columns[name] = [row.vectors.get(name) for row in kept]
-    rows = datasets.Dataset.from_dict(columns)
-    return rows.cast_column("audio", datasets.Audio(decode=False)) if "audio" in columns else rows, bad_rows
-
-
-def _load_dataset(
-    dataset: datasets.Dataset, checker: RowChecker, skip: bool, name: str
-) -> tuple[datasets.Dataset, list[BadRow]]:
-    names = dataset.column_names
-    languages = None if checker.languages is None else tuple(checker.languages)
-    found = {column for columns in caption_columns(tuple(names), languages).values() for column in columns}
-    captions = {"captions"} & set(names) or found
-    audio_column = find_audio_column(dataset.features)
-    missing = [] if audio_column or not checker.needs_sound else ["audio"]
-    missing += [] if captions else ["captions"]
-    if audio_column is None and (odd := [column for column in AUDIO_COLUMNS if column in names]):
-        raise ValueError(f"The column `{odd[0]}` of {name} holds {dataset.features[odd[0]]}, but {FORMS}.")
-    if missing:
-        advice = f"{CAPTIONS_ADVICE} (`dataset.rename_column`)"
-        if Path(name).is_dir() and not captions:
-            advice = f"{name!r} has none of {', '.join(METADATA_FILES)}. {METADATA_ADVICE}"
-        raise ValueError(
-            f"The data set has no column {' and no column '.join(missing)}; it has {', '.join(names)}. {advice}."
-        )
-    dataset = dataset.with_format(None)
-    vectors = [column for column in VECTOR_COLUMNS if column in names]
-    kept_columns = [columns_alone(dataset, vectors)] if vectors else []
-    sounds: Iterable[Any] = repeat(None, len(dataset))
-    if audio_column is not None:
-        audio = audio_alone(dataset, audio_column)
-        sounds = audio_sources(audio)
-    wanted = {"audio_id", "group_id", checker.group_column, PROBLEM_COLUMN, *captions}
-    rows = dataset.select_columns([column for column in names if column in wanted])
-    for index, (row, sound) in enumerate(zip(rows, sounds, strict=True)):
-        if row.get(PROBLEM_COLUMN):
-            checker.report_line(f"row {index}", row[PROBLEM_COLUMN])
-        else:
-            checker.check(f"row {index}", row, sound)
-    kept, bad_rows = checker.finish(name, skip)
-    if audio_column is not None:
-        kept_columns = [_with_found_files(audio, kept), *kept_columns]
-    if not bad_rows:
-        columns = datasets.Dataset.from_dict(checker.columns(kept))
-        return datasets.concatenate_datasets([*kept_columns, columns], axis=1), bad_rows
-    # Columns are joined before rows are selected, because selecting first would copy embedded sounds. The joined
-    # columns need a value for rows that are left out as well: any will do.
-    row_at = {row.number: row for row in kept}
-    columns = datasets.Dataset.from_dict(checker.columns(row_at.get(index, kept[0]) for index in range(len(dataset))))
-    return datasets.concatenate_datasets([*kept_columns, columns], axis=1).select(list(row_at)), bad_rows
-
-
-def _with_found_files(audio: datasets.Dataset, kept: Sequence[CheckedRow]) -> datasets.Dataset:
-    """Replace the paths of files that are on disk under the same name in another Unicode form."""
-    found = {row.number: row.path for row in kept if row.path is not None and row.path != row.name}
-    if not found:
-        return audio
-    paths = [found.get(index, sound["path"]) for index, sound in enumerate(audio_sources(audio))]
-    contents = audio.with_format("arrow")[:]["audio"]
-    chunks, start = [], 0
-    for chunk in contents.chunks:
-        names = pyarrow.array(paths[start : start + len(chunk)], pyarrow.string())
-        chunks.append(pyarrow.StructArray.from_arrays([chunk.field("bytes"), names], ["bytes", "path"]))
-        start += len(chunk)
-    renamed = datasets.Dataset(pyarrow.table({"audio": pyarrow.chunked_array(chunks)}))
-    return renamed.cast_column("audio", datasets.Audio(decode=False))

@@ -11,7 +11,8 @@ from modeling_atri.audio_inputs_atri import path_of, read_sound, unpack_sound
 
 from ..sources.audio_column import audio_name
 from .bad_rows import BadRow
-from .checks import CheckedRow, RowChecker
+from .checked_row import CheckedRow
+from .checks import RowChecker
 
 
 class CheckedRows(Sequence[dict[str, Any]]):

@@ -2,8 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
-from functools import lru_cache
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +10,13 @@ import datasets
 import numpy as np
 import pyarrow
 
-from modeling_atri.audio_inputs_atri import path_of, read_sound, unpack_sound
+from modeling_atri.audio_inputs_atri import MIN_NUM_SAMPLES, path_of, read_sound, unpack_sound
 from modeling_atri.audio_io import SAMPLING_RATE, audio_length, too_short
 
 from .bad_rows import MISSING_RECORDING, SHORT_RECORDING, UNREADABLE_RECORDING, BadRowError
 from .captions import is_unicode
+from .kept.facts import facts_of
+from .kept.lengths import KNOWN_LENGTHS, FileStates
 
 
 _DIGESTED_BYTES = 2**16  # at the beginning and the end of a recording without a name
@@ -34,17 +35,30 @@ def recording_length(sound: Any) -> float:
     """
     path = file_of(sound)
     if path is not None and not is_url(path):
-        status = os.stat(path)
-        return _length_of_file(path, status.st_size, status.st_mtime_ns) / SAMPLING_RATE
+        return KNOWN_LENGTHS.length_of(path, audio_length) / SAMPLING_RATE
     content, rate, name = unpack_sound(sound)
     if rate is not None:
         return len(read_sound(content, rate, rate, name)) / rate  # at its own rate, which is fast
     return audio_length(sound) / SAMPLING_RATE
 
 
-@lru_cache(maxsize=1_000_000)
-def _length_of_file(path: str, size: int, mtime_ns: int) -> int:
-    # The Trainer checks rows again that `load_rows` has checked, so lengths are cached until the file changes.
+def usable_samples(paths: Sequence[str], states: FileStates, file: Path | None = None) -> np.ndarray:
+    """The numbers of samples at 16 kHz of sound files that the model can use, as far as their headers show.
+
+    Args:
+        paths, states: The files.
+        file (*optional*): Where their lengths are kept for later runs.
+
+    Returns:
+        `(files,)`, int64; -1 for files that `usable_length` refuses.
+    """
+    samples = KNOWN_LENGTHS.lengths_of(paths, states, _length_of_file, file)
+    return np.where(samples < MIN_NUM_SAMPLES, -1, samples)
+
+
+def _length_of_file(path: str) -> int:
+    if not Path(path).is_file():  # or it may not be looked at, which is a PermissionError
+        raise FileNotFoundError(path)
     return audio_length(path)
 
 
@@ -129,4 +143,7 @@ def count_longer(rows: datasets.Dataset, seconds: float) -> int:
     """Count the recordings of rows from `load_rows` that are longer than `seconds`, by their headers."""
     if "audio" not in rows.column_names:
         return 0
+    facts = facts_of(rows)
+    if facts is not None and (known := facts.count_longer(seconds)) is not None:
+        return known
     return sum(recording_length(sound) > seconds for sound in audio_sources(rows))

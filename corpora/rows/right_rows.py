@@ -1,6 +1,7 @@
 """Find the rows of a table whose captions and ids are right, column by column, without making Python objects.
 
-These are rows that `RowChecker` would return unchanged. All others have to be checked one by one.
+`RowChecker` would find no fault in these rows. All others have to be checked one by one. Captions that have to be
+cleaned, a few of many, are the only ones that become Python strings.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,7 +13,7 @@ import pyarrow.compute as pc
 
 from modeling_atri.languages_atri import resolve_language
 
-from .captions import caption_columns
+from .captions import caption_columns, clean_caption
 
 
 class RightRows(NamedTuple):
@@ -32,6 +33,14 @@ class RightRows(NamedTuple):
 _STRINGS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
 _LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
 _TEXTS = pa.list_(pa.string())
+
+# Signs of the usual scripts that can be printed: ASCII without `&`, Latin, Greek, Cyrillic, Japanese, Chinese, Korean.
+# They are found much faster than by looking up what each sign is.
+_SIGNS = (
+    r"!-%'-~\x{a1}-\x{ac}\x{ae}-\x{377}\x{400}-\x{52f}"
+    r"\x{3001}-\x{303f}\x{3041}-\x{3096}\x{3099}-\x{30ff}\x{4e00}-\x{9fff}\x{ac00}-\x{d7a3}\x{ff01}-\x{ffbe}"
+)
+_CLEAN = f"^[{_SIGNS}](?:[ {_SIGNS}]*[{_SIGNS}])?$"
 
 
 def find_right_captions(table: pa.Table, languages: Sequence[str]) -> RightRows:
@@ -74,8 +83,34 @@ def _caption_arrays(batch: pa.RecordBatch, languages: Sequence[str]) -> Iterator
         columns = caption_columns(tuple(names), tuple(languages))
     except ValueError:
         return
-    if "captions" not in names and all(len(of_language) == 1 for of_language in columns.values()):
-        yield from ((code, batch.column(name)) for code, (name,) in columns.items())
+    if "captions" in names:
+        return
+    for code, of_language in columns.items():
+        if len(of_language) == 1:
+            yield code, batch.column(of_language[0])
+        elif (joined := _joined([batch.column(name) for name in of_language])) is not None:
+            yield code, joined
+
+
+def _joined(columns: Sequence[pa.Array]) -> pa.Array | None:
+    """The captions of several columns of strings as lists; None for other columns.
+
+    Lists with a text that is missing, or that may be JSON, are null, because they have to be checked in their row.
+    """
+    if not all(any(check(column.type) for check in _STRINGS) for column in columns):
+        return None
+    texts = pa.concat_arrays([column.cast(pa.string()) for column in columns])
+    # From column after column to row after row.
+    order = np.arange(len(texts)).reshape(len(columns), -1).T.ravel()
+    texts = texts.take(pa.array(order))
+    is_odd = ~_is_true(pc.not_equal(pc.utf8_trim_whitespace(texts), "")) | _is_true(_may_be_json(texts))
+    is_odd = is_odd.reshape(-1, len(columns)).any(axis=1)
+    offsets = np.arange(len(is_odd) + 1, dtype=np.int32) * len(columns)
+    return pa.ListArray.from_arrays(pa.array(offsets), texts, mask=pa.array(is_odd))
+
+
+def _may_be_json(texts: pa.Array) -> pa.Array:
+    return pc.match_substring_regex(texts, r"^\s*[\[{]")
 
 
 def _code(name: str) -> str | None:
@@ -86,28 +121,41 @@ def _code(name: str) -> str | None:
 
 
 def _right_lists(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
-    """Captions of one language as lists of strings, and which of them are right."""
+    """Clean captions of one language as lists of strings, and which of the lists are right."""
     kind = column.type
     if any(check(kind) for check in _STRINGS):
         column = column.cast(pa.string())
-        ok = _are_clean(column) & ~_is_true(pc.match_substring_regex(column, r"^\s*[\[{]"))  # may be JSON
+        texts, is_clean = _cleaned(column)
+        ok = is_clean & ~_is_true(_may_be_json(column))
         offsets = pa.array(np.arange(len(column) + 1, dtype=np.int32))
-        return pa.ListArray.from_arrays(offsets, column), ok
+        return pa.ListArray.from_arrays(offsets, texts), ok
     if not (any(check(kind) for check in _LISTS) and any(check(kind.value_type) for check in _STRINGS)):
         return pa.nulls(len(column), _TEXTS), np.zeros(len(column), dtype=bool)
     column = column.cast(_TEXTS)
     lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy()
-    clean = _are_clean(column.flatten())
+    texts, clean = _cleaned(column.flatten())
     stops = np.cumsum(lengths)
     sums = np.concatenate([[0], np.cumsum(clean)])
-    return column, (lengths > 0) & (sums[stops] - sums[stops - lengths] == lengths)
+    offsets = pa.array(np.concatenate([[0], stops]).astype(np.int32))
+    lists = pa.ListArray.from_arrays(offsets, texts, mask=column.is_null() if column.null_count else None)
+    return lists, (lengths > 0) & (sums[stops] - sums[stops - lengths] == lengths)
 
 
-def _are_clean(texts: pa.Array) -> np.ndarray:
-    """Whether `clean_caption` would leave each string unchanged; false for null."""
-    printable = pc.and_(pc.utf8_is_printable(texts), pc.invert(pc.match_substring(texts, "&")))
-    trimmed = pc.and_(pc.equal(pc.utf8_trim_whitespace(texts), texts), pc.not_equal(texts, ""))
-    return _is_true(pc.and_(printable, trimmed))
+def _cleaned(texts: pa.Array) -> tuple[pa.Array, np.ndarray]:
+    """Strings as `clean_caption` returns them, and which of them are captions; null and empty ones are not."""
+    is_odd = _is_true(pc.invert(pc.match_substring_regex(texts, _CLEAN)))
+    ok = _is_true(texts.is_valid())
+    if not is_odd.any():
+        return texts, ok
+    others = texts.filter(pa.array(is_odd))
+    printable = pc.and_(pc.utf8_is_printable(others), pc.invert(pc.match_substring(others, "&")))
+    trimmed = pc.and_(pc.equal(pc.utf8_trim_whitespace(others), others), pc.not_equal(others, ""))
+    is_odd[is_odd] = ~_is_true(pc.and_(printable, trimmed))
+    if not is_odd.any():
+        return texts, ok
+    cleaned = [clean_caption(text) for text in texts.filter(pa.array(is_odd)).to_pylist()]
+    ok[is_odd] = [bool(text) and not text.isspace() for text in cleaned]
+    return pc.replace_with_mask(texts, pa.array(is_odd), pa.array(cleaned, pa.string())), ok
 
 
 def _is_true(values: pa.Array | pa.ChunkedArray) -> np.ndarray:

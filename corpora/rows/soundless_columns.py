@@ -11,7 +11,7 @@ from modeling_atri.embedding_store.vectors import StoredVectors, lengths_of
 
 from ..sources.audio_column import AUDIO_COLUMNS
 from .bad_rows import MISSING_EMBEDDING, WRONG_EMBEDDING, Problem
-from .checks import ids_of_files
+from .ids import ids_of_file_column
 from .lookup import EMBEDDING_COLUMN, EmbeddingFacts
 from .right_rows import right_names
 
@@ -107,10 +107,10 @@ def row_ids(table: pa.Table, sounds: pa.ChunkedArray) -> pa.ChunkedArray:
     """An id for each row: its `audio_id`, else the id of its embedding, the name of its recording, or its number."""
     ids = coalesced(right_names(table, "audio_id")[0], strings(table, EMBEDDING_COLUMN))
     if ids.null_count and sounds.null_count < len(sounds):
-        wanted = np.flatnonzero(np.asarray(ids.is_null()) & np.asarray(sounds.is_valid()))
-        names = np.full(len(table), None, dtype=object)
-        names[wanted] = ids_of_files(sounds.take(wanted).to_pylist())
-        ids = coalesced(ids, pa.chunked_array([pa.array(names, pa.large_string())]))
+        wanted = np.asarray(ids.is_null()) & np.asarray(sounds.is_valid())
+        names = ids_of_file_column(sounds.filter(pa.array(wanted))).combine_chunks()
+        filled = pc.replace_with_mask(pa.nulls(len(table), pa.large_string()), pa.array(wanted), names)
+        ids = coalesced(ids, pa.chunked_array([filled]))
     if ids.null_count:
         numbers = pa.array(np.arange(len(table))).cast(pa.string())
         names = pc.binary_join_element_wise("row", numbers, " ").cast(pa.large_string())

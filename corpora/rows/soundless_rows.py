@@ -18,6 +18,7 @@ from ..sources.raw_rows import PROBLEM_COLUMN
 from .bad_rows import BadRow, Problem
 from .captions import resolve_captions
 from .checks import VECTOR_COLUMNS, RowChecker
+from .ids import occurring_again
 from .lookup import EMBEDDING_COLUMN, EmbeddingLookup, lookup_of, vector_columns
 from .right_rows import find_right_captions, right_names
 from .soundless_columns import (
@@ -162,11 +163,8 @@ def _first_languages(table: pa.Table) -> list[str] | None:
 
 def _occurs_again(ids: pa.ChunkedArray) -> np.ndarray:
     """Which ids occur more than once."""
-    if pc.count_distinct(ids).as_py() == len(ids):
-        return np.zeros(len(ids), dtype=bool)
-    counts = pc.value_counts(ids)
-    twice = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
-    return np.asarray(pc.is_in(ids, value_set=twice))
+    again = occurring_again(ids)
+    return np.zeros(len(ids), dtype=bool) if again is None else np.asarray(pc.is_in(ids, value_set=again))
 
 
 def _is_given(rows: datasets.Dataset, table: pa.Table, holds_vectors: bool) -> np.ndarray:

@@ -78,7 +78,7 @@ def open_rows(path: Path) -> Iterator[BinaryIO]:
 
 
 def parse_line(number: int, line: bytes) -> FileRow:
-    """The row in a line of a `.jsonl` file."""
+    """The row in a line of a `.jsonl` file. `number` counts lines from 1."""
     try:
         return _file_row(f"line {number}", json.loads(line))
     except (ValueError, RecursionError) as error:  # wrong JSON, wrong UTF-8, or too many open brackets

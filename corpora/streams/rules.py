@@ -14,7 +14,8 @@ from modeling_atri.embedding_store.vectors import StoredVectors, are_unit, lengt
 
 from ..rows.bad_rows import MISSING_EMBEDDING, WRONG_EMBEDDING, BadRow, Problem
 from ..rows.captions import CleanCaptions, is_missing
-from ..rows.checks import VECTOR_COLUMNS, RowChecker, ids_of_files
+from ..rows.checks import VECTOR_COLUMNS, RowChecker
+from ..rows.ids import ids_of_files
 from ..rows.lookup import EMBEDDING_COLUMN
 from ..rows.plain_rows import as_undecoded
 from ..rows.right_rows import find_right_captions, right_names

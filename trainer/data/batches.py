@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 
 import datasets
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from torch.utils.data import Dataset, Sampler
 
 from modeling_atri.corpora.rows.lookup import EMBEDDING_COLUMN
@@ -104,11 +106,9 @@ class DrawnRows(Dataset):
 
     def __init__(self, rows: Sequence[dict], mix_probability: float = 0.0, seed: int = 0, stand_ins: bool = False):
         self.rows, self.mix_probability, self.seed, self.stand_ins = rows, mix_probability, seed, stand_ins
-        self._groups: dict[str, list[int]] = {}
-        if mix_probability > 0:
-            for item, row in enumerate(without_audio(rows)):
-                self._groups.setdefault(group_of(row), []).append(item)
-            if len(self._groups) == len(rows):
+        self._groups = Groups(rows) if mix_probability > 0 else None
+        if self._groups is not None:
+            if self._groups.count == len(rows):
                 logger.warning(
                     "mix_probability=%s has no effect: a clip is mixed with another of its group, but no two of the "
                     "%d clips share a `group_id`.",
@@ -121,19 +121,66 @@ class DrawnRows(Dataset):
 
     def __getitem__(self, draw: Draw) -> dict:
         row = {**self.rows[draw.item], "draw": draw}
-        if self.mix_probability > 0:
+        if self._groups is not None:
             rng = random_stream(self.seed, MIX, draw.epoch, draw.item)
-            others = [item for item in self._groups[group_of(row)] if item != draw.item]
-            if others and rng.random() < self.mix_probability:
-                row["mix_with"] = self.rows[int(rng.choice(others))]["audio"]
+            members, own_place = self._groups.members(draw.item)
+            if len(members) > 1 and rng.random() < self.mix_probability:
+                place = int(rng.choice(len(members) - 1))  # among the others
+                row["mix_with"] = self.rows[int(members[place + (place >= own_place)])]["audio"]
         if self.stand_ins:
             row["stand_ins"] = self._stand_ins(draw)
         return row
 
     def _stand_ins(self, draw: Draw) -> Iterator[dict]:
-        for item in random_stream(self.seed, STAND_IN, draw.epoch, draw.item).permutation(len(self.rows)):
+        for item in random_order(random_stream(self.seed, STAND_IN, draw.epoch, draw.item), len(self.rows)):
             if item != draw.item:
-                yield self[draw._replace(item=int(item))]
+                yield self[draw._replace(item=item)]
+
+
+class Groups:
+    """The rows of each group, 16 bytes a row.
+
+    Args:
+        rows: Rows of the schema.
+
+    Attributes:
+        count (`int`): Number of groups.
+    """
+
+    def __init__(self, rows: Sequence[dict]):
+        self._codes = _group_codes(rows)
+        self.count = int(self._codes.max(initial=-1)) + 1
+        self._items = np.argsort(self._codes, kind="stable")
+        self._starts = np.searchsorted(self._codes[self._items], np.arange(self.count + 1))
+
+    def members(self, item: int) -> tuple[np.ndarray, int]:
+        """All rows of the group of a row, ascending, and the place of the row itself among them."""
+        code = self._codes[item]
+        members = self._items[self._starts[code] : self._starts[code + 1]]
+        return members, int(np.searchsorted(members, item))
+
+
+def _group_codes(rows: Sequence[dict]) -> np.ndarray:
+    """A number for the group of each row."""
+    light = without_audio(rows)
+    if isinstance(light, datasets.Dataset):
+        table = light.select_columns([name for name in ("audio_id", "group_id") if name in light.column_names])
+        columns = table.with_format("arrow")[:]
+        texts = [columns[name].cast(pa.large_string()) for name in sorted(columns.column_names, reverse=True)]
+        groups = pc.coalesce(*texts).combine_chunks()
+    else:
+        groups = pa.array([group_of(row) for row in light], pa.large_string())
+    return np.asarray(groups.dictionary_encode().indices).astype(np.int64)
+
+
+def random_order(rng: np.random.Generator, count: int) -> Iterator[int]:
+    """The numbers below `count` in a random order. Time and memory grow with the numbers that are taken."""
+    moved: dict[int, int] = {}  # a shuffle whose places hold their own numbers until they are exchanged
+    for place in range(count):
+        other = int(rng.integers(place, count))
+        yield moved.pop(other, other) if other == place else moved.get(other, other)
+        if other != place:
+            moved[other] = moved.pop(place, place)
 
 
 def group_of(row: dict) -> str:

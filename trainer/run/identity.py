@@ -10,12 +10,13 @@ from uuid import uuid4
 
 import datasets
 
+from modeling_atri.corpora.rows.arrow_digest import arrow_digest
+from modeling_atri.corpora.rows.kept.facts import facts_of
 from modeling_atri.corpora.rows.plain_rows import CheckedRows
 
 from ..arguments import AtriTrainingArguments
 from ..data.batches import without_audio
 from ..data.streams.training_stream import TrainingStream, num_rows_of
-from .arrow_digest import arrow_digest
 from .manifest import read_manifest
 
 
@@ -41,10 +42,14 @@ def run_facts(
 
     A run on a stream also has the name of its `stream`.
     """
-    name = read_manifest(Path(checkpoint)).get("run") if checkpoint else None
-    arguments = run_arguments(args, num_rows_of(rows))
-    facts = {"run": name or uuid4().hex, "arguments": arguments, "data": data_digest(rows)}
-    return facts | {"stream": rows.name} if isinstance(rows, TrainingStream) else facts
+    before = read_manifest(Path(checkpoint)) if checkpoint else {}
+    facts = {"run": before.get("run") or uuid4().hex, "arguments": run_arguments(args, num_rows_of(rows))}
+    if isinstance(rows, TrainingStream):
+        return facts | {"data": rows.digest(), "stream": rows.name}
+    # Runs of earlier versions have a digest of another kind, which is slow to compute.
+    if before.get("data") is not None and "data_digest" not in before and not _is_soundless(rows):
+        return facts | {"data": _digest_by_row(rows)}
+    return facts | {"data": data_digest(rows), "data_digest": "by column"}
 
 
 def run_arguments(args: AtriTrainingArguments, num_clips: int | None) -> dict[str, Any]:
@@ -55,14 +60,26 @@ def run_arguments(args: AtriTrainingArguments, num_clips: int | None) -> dict[st
     return json.loads(json.dumps(chosen | {"processes": args.world_size, "training clips": num_clips}))
 
 
-def data_digest(rows: Sequence[dict] | TrainingStream) -> str | None:
+def data_digest(rows: Sequence[dict]) -> str | None:
     """Digest of ids, captions and groups in their order; None if reading a row may decode its recording."""
-    if isinstance(rows, TrainingStream):
-        return rows.digest()
     if not isinstance(rows, (list, tuple, datasets.Dataset, CheckedRows)):
         return None
-    if isinstance(rows, datasets.Dataset) and "audio" not in rows.column_names:  # perhaps millions of rows
-        return arrow_digest(rows.with_format(None).select_columns(_COLUMNS))
+    if not isinstance(rows, datasets.Dataset):
+        texts = ({name: row.get(name) for name in _COLUMNS} for row in without_audio(rows))
+        return arrow_digest(datasets.Dataset.from_list(list(texts)))
+    facts = facts_of(rows)
+    known = None if facts is None else facts.digest
+    return known or arrow_digest(rows.with_format(None).select_columns(_COLUMNS))
+
+
+def _is_soundless(rows: Sequence[dict]) -> bool:
+    return isinstance(rows, datasets.Dataset) and "audio" not in rows.column_names
+
+
+def _digest_by_row(rows: Sequence[dict]) -> str | None:
+    """The digest that earlier versions made of rows with recordings."""
+    if not isinstance(rows, (list, tuple, datasets.Dataset, CheckedRows)):
+        return None
     digest = hashlib.blake2b(digest_size=16)
     for row in without_audio(rows):
         digest.update(json.dumps([row.get(name) for name in _COLUMNS], sort_keys=True, default=repr).encode())

@@ -101,9 +101,9 @@ class ScratchArguments(ScratchTextArguments):
 def caption_texts(rows: Sequence[dict], languages: Sequence[str]) -> Iterable[str]:
     """All captions of rows from `load_rows`, row by row and language by language.
 
-    Of more than 100,000 rows without recordings, 100,000 evenly spaced ones are read.
+    Of more than 100,000 rows of a data set, 100,000 evenly spaced ones are read.
     """
-    if isinstance(rows, datasets.Dataset) and "audio" not in rows.column_names and _are_lists(rows, languages):
+    if isinstance(rows, datasets.Dataset) and _are_lists(rows, languages):
         taken: datasets.Dataset = rows
         if len(rows) > _MOST_ROWS:
             taken = rows.select(np.linspace(0, len(rows) - 1, _MOST_ROWS).astype(int))

@@ -9,17 +9,32 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 
-def arrow_digest(rows: datasets.Dataset) -> str:
-    """32 hexadecimal digits of all values in their order: strings, lists, and structs of them."""
-    digests: dict[str, Any] = {}
-    for table in rows.with_format("arrow").iter(batch_size=2**16):
+class ArrowDigest:
+    """Digest of all values of a table in their order, which may come in parts: strings, lists, and structs of them."""
+
+    def __init__(self) -> None:
+        self._digests: dict[str, Any] = {}
+
+    def update(self, table: pa.Table) -> None:
+        """Add further rows."""
         for name in table.column_names:
             for chunk in table[name].chunks:
-                _update(digests, name, chunk)
-    whole = hashlib.blake2b(digest_size=16)
-    for name in sorted(digests):
-        whole.update(f"{name} {digests[name].hexdigest()} ".encode())
-    return whole.hexdigest()
+                _update(self._digests, name, chunk)
+
+    def hexdigest(self) -> str:
+        """32 hexadecimal digits."""
+        whole = hashlib.blake2b(digest_size=16)
+        for name in sorted(self._digests):
+            whole.update(f"{name} {self._digests[name].hexdigest()} ".encode())
+        return whole.hexdigest()
+
+
+def arrow_digest(rows: datasets.Dataset) -> str:
+    """32 hexadecimal digits of all values in their order: strings, lists, and structs of them."""
+    digest = ArrowDigest()
+    for table in rows.with_format("arrow").iter(batch_size=2**16):
+        digest.update(table)
+    return digest.hexdigest()
 
 
 def _update(digests: dict[str, Any], name: str, values: pa.Array) -> None:

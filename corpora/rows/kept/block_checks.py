@@ -1,0 +1,151 @@
+"""Check a block of rows that name recordings: in columns, and only odd rows one by one."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ...sources.audio_column import AUDIO_COLUMNS, audio_name
+from ..captions import resolve_captions
+from ..checked_row import CheckedRow
+from ..checks import VECTOR_COLUMNS, RowChecker
+from ..lookup import EMBEDDING_COLUMN
+from ..recordings import is_url, usable_samples
+from ..right_rows import find_right_captions, right_names
+from ..row_files import RowBlock
+from .lengths import FileStates, file_states
+from .part import COLUMNS, Part
+
+
+def has_embeddings(block: RowBlock) -> bool:
+    """Whether a row has an embedding in place of a recording."""
+    table = block.table
+    return EMBEDDING_COLUMN in table.column_names and table[EMBEDDING_COLUMN].null_count < len(table)
+
+
+def names_a_recording(block: RowBlock) -> bool:
+    """Whether a row names a recording."""
+    return names_of_recordings(block.table).null_count < len(block.table)
+
+
+def check_block(
+    block: RowBlock, folder: Path, checker: RowChecker, position: int, lengths_file: Path | None = None
+) -> Part:
+    """Check the rows of a block with their recordings, without a look at other blocks.
+
+    Args:
+        block: Rows of a file.
+        folder: The folder that names of recordings are relative to.
+        checker: Checks the rows that are not known to be right. Its languages are those of the first row with
+            captions, if none were named.
+        position: Number of rows before the block.
+        lengths_file (*optional*): Where the lengths of recordings are kept for later runs.
+    """
+    table, size = block.table, len(block.table)
+    if checker.languages is None:
+        checker.languages = _first_languages(block)
+    captions, is_right, seen = find_right_captions(table, checker.languages or [])
+    audio_ids, ids_are_right = right_names(table, "audio_id")
+    groups, groups_are_right = right_names(table, checker.group_column or "group_id")
+    if checker.group_column is not None:
+        groups_are_right &= np.asarray(groups.is_valid())
+    names = names_of_recordings(table)
+    files = names.to_pylist()
+    states, samples = _look_at(files, folder, lengths_file)
+    is_right &= bool(checker.languages) & ids_are_right & groups_are_right & (samples >= 0)
+    is_right[block.odd] = False
+    for column in set(VECTOR_COLUMNS) & set(table.column_names):
+        is_right &= np.asarray(table[column].is_null())
+    samples = np.where(states.sizes < 0, -1, samples)
+    others = np.flatnonzero(~is_right).tolist()
+    for number in others:
+        _check_row(block, number, folder, checker, position + number)
+    rows = checker.take()
+    if is_right.any():
+        checker.note_languages(seen)
+    mask = pa.array(is_right)
+    columns = [
+        *(np.arange(position, position + size), np.array(block.numbers, dtype=np.int64)),
+        *(names, audio_ids, groups, states.sizes, states.times, samples),
+    ]
+    arrays = {
+        name: pc.cast(values if isinstance(values, pa.ChunkedArray) else pa.array(values), kind).filter(mask)
+        for (name, kind), values in zip(COLUMNS.items(), columns, strict=True)
+    }
+    return Part(
+        pa.table(arrays | {"captions": captions.filter(mask)}),
+        rows,
+        [_state_of(row, states, number) for row, number in zip(rows, others, strict=True)],
+        size,
+        checker.seen_languages,
+        checker.languages,
+        block.end,
+    )
+
+
+def names_of_recordings(table: pa.Table) -> pa.ChunkedArray:
+    """The name of each row's recording, as `audio_name` finds it; null without one."""
+    found = pa.chunked_array([pa.nulls(len(table), pa.large_string())])
+    for column in AUDIO_COLUMNS:
+        if column in table.column_names and pa.types.is_string(table[column].type):
+            texts = table[column].cast(pa.large_string())
+            found = pc.coalesce(found, pc.if_else(pc.not_equal(texts, ""), texts, None))
+    return found
+
+
+def joined_path(folder: str, name: str) -> str:
+    """`str(Path(folder) / name)`, or a URL as it is."""
+    if is_url(name):
+        return name
+    is_plain = not (name.startswith((".", "/")) or "//" in name or "/." in name or name.endswith("/"))
+    if os.name == "nt" or not is_plain or folder in (".", "/"):
+        return str(Path(folder) / name)
+    return f"{folder}/{name}"
+
+
+def joined_paths(folder: str, names: Sequence[str | None]) -> list[str]:
+    """The path of each name; empty for None."""
+    return [joined_path(folder, name) if name is not None else "" for name in names]
+
+
+def _look_at(files: Sequence[str | None], folder: Path, lengths_file: Path | None) -> tuple[FileStates, np.ndarray]:
+    """States of the files, and their numbers of samples; -1 if they cannot be used. URLs are not looked at."""
+    paths = joined_paths(str(folder), files)
+    sizes, times, samples = (np.full(len(paths), -1, dtype=np.int64) for _ in range(3))
+    is_file = np.array([name is not None and not is_url(name) for name in files], dtype=bool)
+    places = np.flatnonzero(is_file)
+    chosen = [paths[place] for place in places.tolist()]
+    states = file_states(chosen)
+    sizes[places], times[places] = states
+    samples[places] = usable_samples(chosen, states, lengths_file)
+    samples[[name is not None and is_url(name) for name in files]] = 0
+    return FileStates(sizes, times), samples
+
+
+def _check_row(block: RowBlock, number: int, folder: Path, checker: RowChecker, position: int) -> None:
+    place, row, problem = block.row_at(number)
+    if problem is not None:
+        checker.report_line(place, problem, position)
+        return
+    name = audio_name(row)
+    path = None if name is None else name if is_url(name) else str(folder / name)
+    checker.check(place, row, path, name, position)
+
+
+def _first_languages(block: RowBlock) -> list[str] | None:
+    """The languages of the first row with captions."""
+    for number in range(len(block.table)):
+        row = block.row_at(number)
+        if row.problem is None and (captions := resolve_captions(row.row, None, problems=[])):
+            return list(captions)
+    return None
+
+
+def _state_of(row: CheckedRow, states: FileStates, number: int) -> tuple[int, int]:
+    """Size and time of the file of a row, which may have its name in another Unicode form."""
+    if states.sizes[number] < 0 and row.path is not None and not is_url(row.path):
+        states, number = file_states([row.path]), 0
+    return int(states.sizes[number]), int(states.times[number])
