@@ -12,10 +12,16 @@ languages. In processes of their own:
 Prints one line of JSON.
 """
 
-from shared.measuring import cpu_model, wall_seconds  # first: it sets one thread
+import sys
+from pathlib import Path
+
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from shared.measuring import print_scale_report, wall_seconds  # first: it sets one thread
 
 
 # isort: split
+import argparse
 import json
 import os
 import resource
@@ -23,17 +29,15 @@ import shutil
 import signal
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
-from pathlib import Path
 
 import numpy as np
 import soundfile
 from shared.options import option_parser
 
 
-LANGUAGES = "eng_Latn fra_Latn deu_Latn spa_Latn cat_Latn nld_Latn jpn_Jpan zho_Hans".split()
+LANGUAGES = ["eng_Latn", "fra_Latn", "deu_Latn", "spa_Latn", "cat_Latn", "nld_Latn", "jpn_Jpan", "zho_Hans"]
 WORDS = {"jpn_Jpan": "犬 が 遠く で 吠え 雨 の 音 と 風", "zho_Hans": "狗 在 远处 叫 雨 声 和 风 车"}
 BARS = {"pass_cpu_us_per_row": 60, "first_step_wall_s": 60, "first_step_peak_gb": 4, "step_data_time_ratio": 1.25}
 
@@ -42,7 +46,7 @@ def main() -> None:
     """Run the command."""
     parser = option_parser(__doc__, "about three minutes", part=(1.0, "fraction of a million rows"))
     parser.add_argument("--folder", default=None, help="folder for the data set (default: a temporary one)")
-    parser.add_argument("--child", nargs="+", help="used by the benchmark itself")
+    parser.add_argument("--child", nargs=argparse.REMAINDER, help="used by the benchmark itself")
     options = parser.parse_args()
     if options.child:
         CHILDREN[options.child[0]](*options.child[1:])
@@ -57,14 +61,8 @@ def main() -> None:
         figures |= run_child("steps", str(folder / "few"), str(folder / "all"))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    report = {
-        "name": "rows_1m",
-        "figures": figures,
-        "bars": BARS,
-        "size": {"rows": num_rows, "languages": len(LANGUAGES), "captions": 5, "files": min(num_rows, 1000)},
-        "environment": {"cpu": cpu_model(), "python": sys.version.split()[0], "threads": 1},
-    }
-    print(json.dumps(report))
+    size = {"rows": num_rows, "languages": len(LANGUAGES), "captions": 5, "files": min(num_rows, 1000)}
+    print_scale_report("rows_1m", figures, BARS, size)
 
 
 def write_data(folder: Path, num_rows: int) -> None:

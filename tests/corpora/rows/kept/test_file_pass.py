@@ -1,0 +1,236 @@
+"""Files of rows are checked in columns, once, and what was found is kept until a file changes."""
+
+import json
+import logging
+import os
+import shutil
+
+import pytest
+
+from modeling_atri.corpora.rows import recordings, row_files
+from modeling_atri.corpora.rows.kept import file_pass
+from modeling_atri.corpora.rows.kept.facts import facts_of
+from modeling_atri.corpora.rows.kept.places import CACHE_VARIABLE
+from modeling_atri.corpora.rows.kept.stored_rows import map_stored
+from modeling_atri.corpora.rows.load import check_rows, load_rows
+from tests.helpers.rows import make_row, sound, write_folder
+from tests.helpers.slow_rows import check_file_slowly, random_lines, write_sounds
+
+
+@pytest.fixture(scope="module")
+def sounds(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sounds")
+    write_sounds(folder)
+    return folder
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """The names of the sound files whose headers are read."""
+    names, audio_length = [], recordings.audio_length
+    monkeypatch.setattr(
+        recordings, "audio_length", lambda path: names.append(os.path.basename(path)) or audio_length(path)
+    )
+    return names
+
+
+@pytest.fixture
+def blocks(monkeypatch):
+    """The number of rows of each block that is checked."""
+    sizes, check_block = [], file_pass.check_block
+    monkeypatch.setattr(
+        file_pass, "check_block", lambda block, *args: sizes.append(len(block.table)) or check_block(block, *args)
+    )
+    return sizes
+
+
+def outcome(check):
+    try:
+        return check()
+    except ValueError as error:
+        return str(error)
+
+
+def with_left_out(check, skip):
+    left_out = [] if skip else None
+    return outcome(lambda: (check(left_out).to_list(), left_out or []))
+
+
+@pytest.mark.parametrize("block_bytes", [1, 300, 2**24])
+@pytest.mark.parametrize("languages", [None, ["eng_Latn", "fra_Latn"], ["deu_Latn"]])
+def test_rows_in_columns_equal_rows_one_by_one(sounds, languages, block_bytes, monkeypatch):
+    monkeypatch.setattr(row_files, "_BLOCK_BYTES", block_bytes)
+    logging.disable(logging.WARNING)
+    for seed in range(25):
+        path, skip, group = sounds / "metadata.jsonl", seed % 3 > 0, [None, "group_id"][seed % 5 == 0]
+        path.write_text(random_lines(100 * block_bytes % 7919 + seed), encoding="utf-8")
+        expected = outcome(lambda path=path, skip=skip, group=group: check_file_slowly(path, languages, group, skip))
+        for _ in ("checked", "taken over"):
+            found = with_left_out(
+                lambda left_out, path=path, group=group: load_rows(
+                    path, languages=languages, group_column=group, left_out=left_out
+                ),
+                skip,
+            )
+            assert found == expected, seed
+    logging.disable(logging.NOTSET)
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".json", ".csv"])
+def test_a_second_run_opens_no_sound(suffix, tmp_path, opened, blocks):
+    folder = write_folder(tmp_path / "data", [make_row("a"), make_row("b")])
+    rows = [{"file_name": f"{name}.wav", "caption": f"the {name} &amp; more"} for name in "ab"]
+    path = folder / f"rows{suffix}"
+    text = {
+        ".jsonl": "".join(f"{json.dumps(row)}\n" for row in rows),
+        ".json": json.dumps(rows),
+        ".csv": "file_name,caption\n" + "".join(",".join(row.values()) + "\n" for row in rows),
+    }[suffix]
+    path.write_text(text)
+    first = load_rows(path)
+    assert sorted(opened) == ["a.wav", "b.wav"]
+    assert first["captions"][1] == {"eng_Latn": ["the b & more"]}
+    second = load_rows(path)
+    assert (len(opened), blocks) == (2, [2])
+    assert second.to_list() == first.to_list()
+    assert second.features == first.features
+    assert (folder / ".atri_rows").is_dir()
+
+
+def test_a_changed_sound_is_checked_again(tmp_path, opened):
+    folder = write_folder(tmp_path, [make_row("a"), make_row("b")])
+    load_rows(folder)
+    (folder / "b.wav").write_bytes(sound(3_200))
+    rows = load_rows(folder)
+    assert sorted(opened) == ["a.wav", "b.wav", "b.wav"]
+    assert facts_of(rows).count_longer(0.18) == 1
+    (folder / "a.wav").write_bytes(sound(100))
+    with pytest.raises(ValueError, match="line 1: .*a.wav': it is too short"):
+        load_rows(folder)
+    (folder / "a.wav").unlink()
+    left_out = []
+    assert load_rows(folder, left_out=left_out)["audio_id"] == ["b"]
+    assert [row.kind for row in left_out] == ["missing recording"]
+    left_out.clear()
+    assert load_rows(folder, left_out=left_out)["audio_id"] == ["b"]
+    assert [row.place for row in left_out] == ["line 1"]  # told again, from what was kept
+    with pytest.raises(ValueError, match="there is no file"):
+        load_rows(folder)
+    (folder / "a.wav").write_bytes(sound())
+    assert load_rows(folder, left_out=left_out)["audio_id"] == ["a", "b"]
+
+
+def test_changed_rows_are_checked_again(tmp_path, opened):
+    folder = write_folder(tmp_path, [make_row("a"), make_row("b")])
+    before = load_rows(folder)
+    write_lines = (folder / "metadata.jsonl").read_text().replace("a one", "another one")
+    (folder / "metadata.jsonl").write_text(write_lines)
+    assert load_rows(folder)[0]["captions"]["eng_Latn"][0] == "another one"
+    assert before[0]["captions"]["eng_Latn"][0] == "a one"  # what is in use stays
+    assert len(opened) == 2
+    assert list(load_rows(folder, languages=["fr"])[0]["captions"]) == ["fra_Latn"]
+    assert list(load_rows(folder)[0]["captions"]) == ["eng_Latn", "fra_Latn"]
+
+
+def test_a_pass_that_was_killed_goes_on(tmp_path, blocks, monkeypatch):
+    monkeypatch.setattr(row_files, "_BLOCK_BYTES", 1)
+    rows = [make_row(name) for name in "abcde"]
+    rows[1]["captions"]["eng_Latn"][0] = ""
+    folder = write_folder(tmp_path, rows)
+    counted, check_block = [], file_pass.check_block
+
+    def killed(*args):
+        counted.append(args)
+        if len(counted) == 4:
+            raise KeyboardInterrupt
+        return check_block(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(file_pass, "check_block", killed)
+        with pytest.raises(KeyboardInterrupt):
+            load_rows(folder)
+    blocks.clear()
+    left_out = []
+    assert load_rows(folder, left_out=left_out)["audio_id"] == ["a", "c", "d", "e"]
+    assert blocks == [1, 1, 1]  # two of the five were on disk
+    assert [(row.place, row.kind) for row in left_out] == [("line 2", "empty caption")]
+    assert not list((folder / ".atri_rows").rglob("0*.arrow"))
+
+
+def test_a_folder_that_was_moved(tmp_path, blocks):
+    load_rows(write_folder(tmp_path / "data", [make_row("a"), make_row("b")]))
+    shutil.move(tmp_path / "data", tmp_path / "moved")
+    rows = load_rows(tmp_path / "moved")
+    assert rows[1]["audio"]["path"] == str(tmp_path / "moved" / "b.wav")
+    assert len(blocks) == 1
+
+
+@pytest.mark.parametrize("value", ["off", "0", "elsewhere"])
+def test_where_rows_are_kept(value, tmp_path, blocks, monkeypatch):
+    folder = write_folder(tmp_path / "data", [make_row("a")])
+    monkeypatch.setenv(CACHE_VARIABLE, value if value != "elsewhere" else str(tmp_path / "elsewhere"))
+    assert load_rows(folder).to_list() == load_rows(folder).to_list()
+    assert sorted(path.name for path in folder.iterdir()) == ["a.wav", "metadata.jsonl"]
+    assert len(blocks) == (1 if value == "elsewhere" else 2)
+    assert (tmp_path / "elsewhere").is_dir() == (value == "elsewhere")
+
+
+def test_a_folder_that_may_only_be_read(tmp_path, blocks, monkeypatch):
+    folder = write_folder(tmp_path / "data", [make_row("a")])
+    (folder / ".atri_rows").write_text("in the way")  # as the superuser may write everywhere
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for _ in range(2):
+        assert load_rows(folder)["audio_id"] == ["a"]
+    assert len(blocks) == 1
+    assert (tmp_path / "cache" / "atri" / "rows").is_dir()
+
+
+def test_a_full_disk_costs_nothing_but_the_next_check(tmp_path, blocks, monkeypatch, caplog):
+    folder = write_folder(tmp_path, [make_row("a"), make_row("b")])
+
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(file_pass, "store_rows", full)
+    assert load_rows(folder)["audio_id"] == load_rows(folder)["audio_id"] == ["a", "b"]
+    assert len(blocks) == 2
+    assert "No space left on device" in caplog.text
+
+
+def test_damaged_files_are_made_again(tmp_path, blocks):
+    folder = write_folder(tmp_path, [make_row("a"), make_row("b")])
+    load_rows(folder)
+    (rows,) = (folder / ".atri_rows").rglob("rows.arrow")
+    rows.write_bytes(rows.read_bytes()[:-10])
+    assert load_rows(folder)["audio_id"] == ["a", "b"]
+    assert len(blocks) == 2
+
+
+def test_languages_without_a_caption_in_the_first_row_are_reported_each_time(tmp_path, caplog):
+    rows = [make_row("a"), make_row("b")]
+    rows[1]["captions"]["deu_Latn"] = ["eins", "zwei"]
+    folder = write_folder(tmp_path, rows)
+    for count in (1, 2):
+        load_rows(folder)
+        assert caplog.text.count("captions in deu_Latn are left out") == count
+
+
+def test_rows_that_were_checked_are_not_checked_again(tmp_path, opened, blocks):
+    folder = write_folder(tmp_path, [make_row("a"), make_row("b"), make_row("c")])
+    rows = load_rows(folder)
+    assert check_rows(rows, ["en", "fr"]) is rows
+    assert check_rows(rows.select([2, 0]), ["en", "fr"])["audio_id"] == ["c", "a"]
+    assert list(check_rows(rows, ["fr"])[0]["captions"]) == ["fra_Latn"]
+    assert len(opened) == 3
+    (folder / "c.wav").write_bytes(sound(100))
+    with pytest.raises(ValueError, match="row 2: .*too short"):
+        check_rows(rows, ["en", "fr"])
+
+
+def test_other_processes_map_the_rows(tmp_path, opened):
+    folder = write_folder(tmp_path, [make_row("a"), make_row("b")])
+    rows = load_rows(folder)
+    (folder / "a.wav").unlink()  # not looked at again, because the main process has just done so
+    mapped = map_stored(facts_of(rows).place).rows
+    assert mapped.to_list() == rows.to_list()
+    assert facts_of(mapped).digest == facts_of(rows).digest
