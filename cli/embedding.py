@@ -54,7 +54,7 @@ def embed_data(
     Raises:
         ValueError: Model, data or device do not exist, or rows cannot be used.
     """
-    from modeling_atri.corpora.rows.load import load_rows
+    from modeling_atri.corpora.rows.load import load_rows_together
     from modeling_atri.trainer.checks.embeddings import check_sounds
     from modeling_atri.trainer.data.feature_cache import FeatureCache
     from modeling_atri.trainer.evaluation.retrieval import RetrievalSet, embed_retrieval_set, leave_out_unreadable
@@ -67,7 +67,7 @@ def embed_data(
         "left_out": left_out if skips else None,
     }
     store = open_embeddings(args.audio_embeddings, args.embedding_columns)
-    rows = load_rows(args.data, args.split, audio_embeddings=store, **options)
+    rows = load_rows_together(args.data, args.split, audio_embeddings=store, **options)
     model, processor = load_model(args.model)
     check_sounds(rows, model, processor)
     retrieval_set = RetrievalSet.from_rows(rows, list(rows[0]["captions"]))

@@ -18,6 +18,8 @@ from .draws import MIX, ORDER, STAND_IN, Draw, random_stream
 
 logger = logging.getLogger(__name__)
 
+_DRAWN_AT_ONCE = 2**16
+
 
 class EpochBatchSampler(Sampler[list[Draw]]):
     """This process's batches of an epoch, as lists of `Draw`.
@@ -174,7 +176,14 @@ def _group_codes(rows: Sequence[dict]) -> np.ndarray:
 
 
 def random_order(rng: np.random.Generator, count: int) -> Iterator[int]:
-    """The numbers below `count` in a random order. Time and memory grow with the numbers that are taken."""
+    """The numbers below `count` in a random order.
+
+    Of many numbers, time and memory grow only with those that are taken. Up to 65,536 are drawn at once, which takes
+    a millisecond, so that runs on sets of this size draw the same as in earlier versions.
+    """
+    if count <= _DRAWN_AT_ONCE:
+        yield from rng.permutation(count).tolist()
+        return
     moved: dict[int, int] = {}  # a shuffle whose places hold their own numbers until they are exchanged
     for place in range(count):
         other = int(rng.integers(place, count))

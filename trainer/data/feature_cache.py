@@ -10,8 +10,9 @@ import torch
 
 from modeling_atri import __version__
 from modeling_atri.audio_inputs_atri import load_audio, name_of_sound, too_short, unpack_sound
-from modeling_atri.audio_io import audio_length, load_excerpt
+from modeling_atri.audio_io import SAMPLING_RATE, audio_length, load_excerpt
 from modeling_atri.corpora.rows.bad_rows import SHORT_RECORDING, SILENT_RECORDING, BadRowError
+from modeling_atri.corpora.rows.recordings import file_of, is_url, recording_length
 from modeling_atri.encode.fingerprints import feature_settings
 from modeling_atri.feature_extraction_atri import AtriFeatureExtractor
 
@@ -105,7 +106,7 @@ class FeatureCache:
             ValueError: as when called; also a `BadRowError` if the clip, or eight drawn parts of it, are silent.
         """
         rate, name = self.feature_extractor.sampling_rate, name_of_sound(audio, _NAMELESS)
-        num_samples = 0 if max_seconds is None else audio_length(audio, rate)
+        num_samples = 0 if max_seconds is None else _num_samples(audio, rate)
         if max_seconds is None or num_samples <= max_seconds * rate:
             features = self(audio)
             if not self.feature_extractor.is_silent(features):
@@ -138,6 +139,17 @@ class FeatureCache:
         if fault := too_short(name, len(waveform), extractor.sampling_rate, extractor.min_num_samples):
             raise BadRowError(fault, SHORT_RECORDING)
         return extractor.extract_clip(waveform, name=name)
+
+
+def _num_samples(audio: Any, rate: int) -> int:
+    """The length of a recording, of a file from its header only if it is not known yet."""
+    path = file_of(audio)
+    if path is None or is_url(path) or rate != SAMPLING_RATE:
+        return audio_length(audio, rate)
+    try:
+        return round(recording_length(path) * rate)
+    except OSError:
+        return audio_length(audio, rate)  # raises an error that says what is wrong with the file
 
 
 def _draw_excerpt(audio: Any, num_samples: int, longest: int, rate: int, rng: np.random.Generator) -> np.ndarray:

@@ -16,6 +16,7 @@ from .joining import Joined, join_parts, record_batches
 from .part import Part, read_part
 from .places import CACHE_VARIABLE, cache_folder
 from .stored_rows import (
+    LENGTHS_NAME,
     LoadedRows,
     entry_folder,
     forget_parts,
@@ -27,8 +28,6 @@ from .stored_rows import (
 
 
 logger = logging.getLogger(__name__)
-
-_LENGTHS_NAME = "lengths.bin"  # of sound files, for all files of rows in the folder
 
 
 def check_file(path: Path, checker: RowChecker, skip: bool) -> LoadedRows | None:
@@ -107,7 +106,7 @@ class _Keeper:
 
     @property
     def lengths_file(self) -> Path | None:
-        return None if self._folder is None else self._folder.parent / _LENGTHS_NAME
+        return None if self._folder is None else self._folder.parent / LENGTHS_NAME
 
     def add(self, part: Part) -> None:
         """Add a part. The last one is not written, because a small file has no other."""

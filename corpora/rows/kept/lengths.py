@@ -40,13 +40,22 @@ class Lengths:
         self._known = np.zeros((0, 4), dtype=np.int64)  # sorted by the first column
         self._new: dict[tuple[int, int, int], int] = {}
         self._files: set[Path] = set()  # that were read
+        self._unread: list[Path] = []
+
+    def look_in(self, file: Path) -> None:
+        """Also look lengths up in a file, which is read when one is not known otherwise."""
+        if file not in self._files and file not in self._unread:
+            self._unread.append(file)
 
     def find(self, keys: np.ndarray, states: FileStates, file: Path | None = None) -> np.ndarray:
         """Numbers of samples at 16 kHz, `(files,)`, int64; -1 where they are not known, in memory or in a file."""
+        if file is not None:
+            self.look_in(file)
         found = self._look_up(keys, states)
-        if file is not None and file not in self._files and (found < 0).any():
-            self._files.add(file)
-            self._merge([_read(file)])
+        if self._unread and (found < 0).any():
+            self._merge([_read(unread) for unread in self._unread])
+            self._files.update(self._unread)
+            self._unread = []
             found = self._look_up(keys, states)
         return found
 

@@ -21,10 +21,11 @@ from ..recordings import is_url, usable_length
 from .block_checks import joined_paths
 from .facts import CheckedFacts, StoredPlace, note_checked, same_states
 from .joining import Joined, record_batches
-from .lengths import file_states
+from .lengths import KNOWN_LENGTHS, file_states
 
 
 _FORMAT = 1  # of the files; those of another one are made again
+LENGTHS_NAME = "lengths.bin"  # of sound files, for all files of rows in the folder
 _ROWS, _FILES, _FACTS = "rows.arrow", "files.arrow", "facts.json"
 _DIGESTED = ["audio_id", "captions", "group_id"]
 _OF_RECORDINGS = (MISSING_RECORDING, UNREADABLE_RECORDING, SHORT_RECORDING)
@@ -144,6 +145,7 @@ def _mapped(folder: Path, facts: dict[str, Any], own_folder: str, checked_in: st
     rows = datasets.Dataset.from_file(str(folder / _ROWS))
     if facts["source"]["folder"] != own_folder:
         rows = _in_folder(rows, files["file"], own_folder)
+    KNOWN_LENGTHS.look_in(folder.parent / LENGTHS_NAME)
     own = CheckedFacts(tuple(facts["languages"]), True, states, facts["digest"], StoredPlace(str(folder), own_folder))
     note_checked(rows, own)
     return LoadedRows(rows, [BadRow(**row) for row in facts["bad_rows"]], facts["other_languages"])
