@@ -12,6 +12,7 @@ import torch
 from modeling_atri.bounds import Bounds, Dropout, Positive, PositiveCount, check_options, option
 from modeling_atri.configuration_atri import AtriConfig, AtriEmbeddedAudioConfig
 from modeling_atri.corpora.rows.captions import clean_captions, resolve_captions
+from modeling_atri.corpora.rows.kept.facts import facts_of
 from modeling_atri.corpora.rows.lookup import EmbeddingFacts
 from modeling_atri.embedded_audio_atri import AtriEmbeddingExtractor
 from modeling_atri.feature_extraction_atri import AtriFeatureExtractor
@@ -22,7 +23,8 @@ from ..data.batches import without_audio
 from .tokenizer import train_tokenizer
 
 
-_MOST_ROWS = 100_000  # that a tokenizer is learned from; more would take minutes
+_MOST_TEXTS = 500_000  # that a tokenizer is learned from, in half a minute; more would change few of its tokens
+_ROWS_LOOKED_AT = 1000  # for the number of captions of a row
 
 
 @dataclass
@@ -101,12 +103,13 @@ class ScratchArguments(ScratchTextArguments):
 def caption_texts(rows: Sequence[dict], languages: Sequence[str]) -> Iterable[str]:
     """All captions of rows from `load_rows`, row by row and language by language.
 
-    Of more than 100,000 rows of a data set, 100,000 evenly spaced ones are read.
+    Of a data set with more than 500,000 captions, as many of evenly spaced rows are read.
     """
-    if isinstance(rows, datasets.Dataset) and _are_lists(rows, languages):
+    if isinstance(rows, datasets.Dataset) and len(rows) and _are_lists(rows, languages):
         taken: datasets.Dataset = rows
-        if len(rows) > _MOST_ROWS:
-            taken = rows.select(np.linspace(0, len(rows) - 1, _MOST_ROWS).astype(int))
+        per_row = sum(_lengths(_spread(rows, _ROWS_LOOKED_AT), languages)) / min(len(rows), _ROWS_LOOKED_AT)
+        if len(rows) * per_row > _MOST_TEXTS:
+            taken = _spread(rows, max(1, round(_MOST_TEXTS / per_row)))
         for table in taken.with_format("arrow").select_columns(["captions"]).iter(batch_size=2**12):
             for captions in table["captions"].to_pylist():
                 yield from (text for code in languages for text in captions[code])
@@ -117,9 +120,24 @@ def caption_texts(rows: Sequence[dict], languages: Sequence[str]) -> Iterable[st
             yield from clean_captions({language: found[language]}, problems=[])[language]
 
 
+def _spread(rows: datasets.Dataset, count: int) -> datasets.Dataset:
+    """At most `count` rows, evenly spaced."""
+    if len(rows) <= count:
+        return rows
+    return rows.select(np.linspace(0, len(rows) - 1, count).astype(int))
+
+
+def _lengths(rows: datasets.Dataset, languages: Sequence[str]) -> Iterable[int]:
+    """The numbers of captions of rows."""
+    for captions in rows.select_columns(["captions"]).with_format("arrow")[:]["captions"].to_pylist():
+        yield sum(len(captions[code]) for code in languages)
+
+
 def _are_lists(rows: datasets.Dataset, languages: Sequence[str]) -> bool:
     """Whether all captions are lists by code, as `load_rows` returns them. Then millions of rows are read fast."""
     captions = rows.features.get("captions")
+    if facts_of(rows) is None and "audio" in rows.column_names:
+        return False
     return isinstance(captions, dict) and all(isinstance(captions.get(code), datasets.List) for code in languages)
 
 
