@@ -7,11 +7,10 @@ import shutil
 
 import pytest
 
-from modeling_atri.corpora.rows import recordings, row_files
+from modeling_atri.corpora.rows import load, recordings, row_files
 from modeling_atri.corpora.rows.kept import file_pass
 from modeling_atri.corpora.rows.kept.facts import facts_of
 from modeling_atri.corpora.rows.kept.places import CACHE_VARIABLE
-from modeling_atri.corpora.rows.kept.stored_rows import map_stored
 from modeling_atri.corpora.rows.load import check_rows, load_rows
 from tests.helpers.rows import make_row, sound, write_folder
 from tests.helpers.slow_rows import check_file_slowly, random_lines, write_sounds
@@ -227,10 +226,21 @@ def test_rows_that_were_checked_are_not_checked_again(tmp_path, opened, blocks):
         check_rows(rows, ["en", "fr"])
 
 
-def test_other_processes_map_the_rows(tmp_path, opened):
-    folder = write_folder(tmp_path, [make_row("a"), make_row("b")])
-    rows = load_rows(folder)
-    (folder / "a.wav").unlink()  # not looked at again, because the main process has just done so
-    mapped = map_stored(facts_of(rows).place).rows
+@pytest.mark.parametrize("is_elsewhere", [False, True])
+def test_other_processes_map_the_rows(is_elsewhere, tmp_path, blocks, monkeypatch):
+    """A second process gets the place of the rows from the first, which has looked at the sounds."""
+    folder = write_folder(tmp_path / "data", [make_row("a"), make_row("b", captions={"eng_Latn": []})])
+    rows = load_rows(folder, languages=["en"], left_out=[])
+    place, left_out = facts_of(rows).place, []
+    if is_elsewhere:  # a process on another machine has to check the rows itself
+        place = place._replace(folder=str(tmp_path / "not here"))
+        shutil.rmtree(folder / ".atri_rows")
+    else:
+        (folder / "a.wav").unlink()
+    monkeypatch.setattr(load, "num_processes", lambda: 2)
+    monkeypatch.setattr(load, "told_by_main", lambda ask: place)
+    mapped = load.load_rows_together(folder, languages=["en"], left_out=left_out)
     assert mapped.to_list() == rows.to_list()
     assert facts_of(mapped).digest == facts_of(rows).digest
+    assert [row.place for row in left_out] == ["line 2"]
+    assert len(blocks) == 1 + is_elsewhere
