@@ -6,7 +6,8 @@ languages. In processes of their own:
 - the first pass over the rows is killed (SIGKILL) when half of them are done, and started again. CPU time per row of
   both together, how many rows the second start took over, and the peak memory.
 - `atri train` from the command to the beginning of the first step, with rows that were checked before: CPU and wall
-  time, and the peak memory. The model is tiny, and its tokenizer is learned from the captions.
+  time, and the peak memory. The model is tiny, and its tokenizer is learned from the captions. The limit is one of CPU
+  time, because wall time says little on a busy machine.
 - the time to look up the rows of a step of 24 clips, in a hundredth of the rows and in all of them, in turns.
 
 Prints one line of JSON.
@@ -39,7 +40,7 @@ from shared.options import option_parser
 
 LANGUAGES = ["eng_Latn", "fra_Latn", "deu_Latn", "spa_Latn", "cat_Latn", "nld_Latn", "jpn_Jpan", "zho_Hans"]
 WORDS = {"jpn_Jpan": "犬 が 遠く で 吠え 雨 の 音 と 風", "zho_Hans": "狗 在 远处 叫 雨 声 和 风 车"}
-BARS = {"pass_cpu_us_per_row": 60, "first_step_wall_s": 60, "first_step_peak_gb": 4, "step_data_time_ratio": 1.25}
+BARS = {"pass_cpu_us_per_row": 60, "first_step_cpu_s": 60, "first_step_peak_gb": 4, "step_data_time_ratio": 1.25}
 
 
 def main() -> None:
