@@ -13,6 +13,7 @@ from modeling_atri.hub_cards.tables import counted
 
 logger = logging.getLogger(__name__)
 
+_BEGINNING = b'{"place": '  # of a line of a list of rows
 LEFT_OUT_NAME = "left_out.jsonl"  # a run puts the name of the set before it: `train_left_out.jsonl`
 
 # Kinds of faults, as they are counted in results.
@@ -106,14 +107,25 @@ def read_bad_rows(path: Path) -> list[BadRow]:
     Raises:
         ValueError: if a line is something else.
     """
-    if not path.exists():
-        return []
-    lines = path.read_bytes().splitlines(keepends=True)
-    try:
-        # A process that was killed may have left an unfinished line at the end.
-        return [BadRow(**json.loads(line)) for line in lines if line.endswith(b"\n")]
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
+    return _parse(path, path.read_bytes().rpartition(b"\n")[0]) if path.exists() else []
+
+
+def _parse(path: Path, lines: bytes) -> list[BadRow]:
+    """The rows in whole lines. A line that a process was killed or a disk was full at is passed over."""
+    rows = []
+    for line in lines.splitlines():
+        if line.strip():
+            try:
+                fields = json.loads(line)
+            except ValueError as error:
+                if line[: len(_BEGINNING)] == _BEGINNING[: len(line)]:
+                    continue
+                raise ValueError(f"{path} cannot be read: {error}") from error
+            try:
+                rows.append(BadRow(**fields))
+            except TypeError as error:
+                raise ValueError(f"{path} cannot be read: {error}") from error
+    return rows
 
 
 def write_bad_rows(path: Path, bad_rows: Sequence[BadRow]) -> None:
@@ -139,6 +151,7 @@ class BadRowLog:
         self._known_before = bad_rows
         self._has_begun = False
         self._rows: dict[tuple[str | None, str | None], BadRow] = {}  # by place and id
+        self._start_reading()
 
     def begin(self, is_main_process: bool = True, resumed: bool = False) -> None:
         """Start a run: the main process writes the file anew.
@@ -148,6 +161,7 @@ class BadRowLog:
         found = [row for row in read_bad_rows(self.path) if row.place is None] if resumed else []
         self._has_begun = True
         self._rows = {row[:2]: row for row in (*self._known_before, *found)}
+        self._start_reading()
         if is_main_process:
             write_bad_rows(self.path, list(self._rows.values()))
 
@@ -157,14 +171,18 @@ class BadRowLog:
             self.begin()
         new = [row for row in bad_rows if row[:2] not in self._rows]
         if new:
-            self.rows()  # another process may have found them before
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._read_on()  # another process may have found them before
+        lines = []
         for row in new:
             if row[:2] not in self._rows:
                 self._rows[row[:2]] = row
-                # One unbuffered write at the end of the file, so that lines of several processes never mix.
-                with open(self.path, "ab", buffering=0) as file:
-                    file.write(json_line(row._asdict()))
+                lines.append(json_line(row._asdict()))
+        if lines:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            # One write at the end of the file, so that lines of several processes never mix.
+            content = (b"\n" if self._is_torn else b"") + b"".join(lines)  # another's unfinished line stays alone
+            with open(self.path, "ab", buffering=len(content) + 1) as file:
+                file.write(content)
 
     def report(self) -> None:
         """Log a warning about the clips that failed while they were decoded. Called when a run is over."""
@@ -176,6 +194,31 @@ class BadRowLog:
         """All bad rows that the processes have found so far."""
         if not self._has_begun:
             return list(self._known_before)
-        for row in read_bad_rows(self.path):
-            self._rows.setdefault(row[:2], row)
+        self._read_on()
         return list(self._rows.values())
+
+    def _start_reading(self) -> None:
+        self._end = 0  # of what was read of the file, which is whole lines
+        self._last = b""  # the last of them, which tells whether the file was written anew
+        self._is_torn = False  # whether the file ends in the middle of a line
+
+    def _read_on(self) -> None:
+        """Read what was added to the file since it was read."""
+        try:
+            with open(self.path, "rb") as file:
+                file.seek(self._end - len(self._last))
+                content = file.read()
+                if not content.startswith(self._last):
+                    self._start_reading()
+                    file.seek(0)
+                    content = file.read()
+        except FileNotFoundError:
+            self._start_reading()
+            return
+        lines, _, rest = content[len(self._last) :].rpartition(b"\n")
+        self._is_torn = bool(rest)
+        if lines:
+            self._end += len(lines) + 1
+            self._last = lines.rpartition(b"\n")[2] + b"\n"
+        for row in _parse(self.path, lines):
+            self._rows.setdefault(row[:2], row)

@@ -66,3 +66,55 @@ def test_a_resumed_run_goes_on_with_the_list_and_a_new_one_begins_it_anew(tmp_pa
     assert read_bad_rows(path) == log.rows() == [ROWS[3], ROWS[2]], "what was left out before is said by the new run"
     log.begin(resumed=False)
     assert read_bad_rows(path) == log.rows() == [ROWS[3]]
+
+
+def test_what_is_no_row_is_an_error(tmp_path):
+    path = tmp_path / "left_out.jsonl"
+    for line in (b"something else", b'{"place": null, "other": 1}', b"[1]", b'{"audio_id": '):
+        path.write_bytes(line + b"\n")
+        with pytest.raises(ValueError, match=r"left_out\.jsonl cannot be read"):
+            read_bad_rows(path)
+
+
+@pytest.mark.parametrize("size", range(1, 60, 7))
+def test_a_line_that_a_killed_process_left_unfinished(tmp_path, size):
+    """Another rank goes on, and neither loses its rows nor stumbles over the line, now or when it is read again."""
+    logs = [BadRowLog(tmp_path / "left_out.jsonl") for _ in range(3)]
+    logs[0].begin()
+    logs[0].add(ROWS[:1])
+    whole = logs[0].path.read_bytes()
+    with open(logs[0].path, "ab") as file:
+        file.write(whole.replace(b'"a"', b'"b"')[:size])
+    for log, row in zip(logs[1:], ROWS[1:], strict=False):
+        log.begin(is_main_process=False)
+        log.add([row])
+    assert logs[0].rows() == logs[1].rows() == logs[2].rows() == read_bad_rows(logs[0].path) == ROWS[:3]
+
+
+def test_only_what_was_added_is_read(tmp_path, monkeypatch):
+    """The work for each row does not grow with the list."""
+    first, second = (BadRowLog(tmp_path / "left_out.jsonl") for _ in range(2))
+    first.begin()
+    second.begin(is_main_process=False)
+    rows = [BadRow(None, f"clip {number:04}", "silent recording", "it is silent") for number in range(200)]
+    for number, row in enumerate(rows):
+        (second if number % 2 else first).add([row])
+    parsed, loads = [], json.loads
+    monkeypatch.setattr(json, "loads", lambda line: parsed.append(line) or loads(line))
+    assert first.rows() == second.rows() == rows
+    assert len(parsed) <= 4
+    assert first.rows() == rows
+    assert len(parsed) <= 4
+    assert read_bad_rows(first.path) == rows
+
+
+@pytest.mark.parametrize("rows", [ROWS, ROWS[:1], ROWS[1:2], []], ids=len)
+def test_a_list_that_the_main_process_writes_anew_is_read_from_its_beginning(tmp_path, rows):
+    logs = [BadRowLog(tmp_path / "left_out.jsonl", before) for before in (rows, ())]
+    write_bad_rows(logs[0].path, ROWS[:3])  # of an earlier run
+    logs[1].begin(is_main_process=False)
+    logs[1].rows()
+    logs[0].begin()
+    logs[1].add([BadRow(None, "new", "silent recording", "it is silent")])
+    assert read_bad_rows(logs[0].path)[: len(rows)] == list(rows)
+    assert logs[0].rows() == read_bad_rows(logs[0].path)
