@@ -93,6 +93,7 @@ def summary_table(summary: "FolderSummary") -> str:
     figures = {
         "clips": summary.num_clips,
         "encoded": summary.num_encoded,
+        **({"moved": summary.num_moved} if summary.num_moved else {}),
         "dropped": summary.num_dropped,
         "failed": len(summary.failures),
         "hours": f"{summary.hours:.2f}",

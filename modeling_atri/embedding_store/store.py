@@ -2,17 +2,19 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
-from ..files import normalized_name, remove_unfinished, written_whole
+from ..files import content_digest, normalized_name, remove_unfinished, written_whole
+from .dropped_rows import DROPPED_NAME, add_dropped, kept_rows, parts_with_dropped
 from .facts import FACTS_KEY, StoreFacts
 from .id_files import remove_ids, write_ids
 from .npy_files import write_npy_rows
@@ -29,15 +31,18 @@ class Clip:
     size: int  # of the file in bytes
     mtime_ns: int  # time of its last change in nanoseconds
     duration_s: float  # length of the sound in seconds
+    content: str | None = None  # digest of the file, see `files.content_digest`; None if it is not known
 
 
 class EmbeddingStore:
     """A folder with the embeddings of one model, in one parquet file per part.
 
     The files `folder/embeddings/00000.parquet, ...` have the columns `id` (string), `embedding` (list of
-    `projection_dim` float32), `duration_s`, `size` and `mtime_ns`. Their metadata holds JSON with the model's name and
-    fingerprint under the key `modeling_atri`. A part is written completely or not at all, and no id is in two parts.
-    As a context manager, the store keeps other processes from writing to the folder.
+    `projection_dim` float32), `duration_s`, `size`, `mtime_ns` and `content` (digest of the file; parts of earlier
+    versions have none). Their metadata holds JSON with the model's name and fingerprint under the key `modeling_atri`.
+    A part is written completely or not at all, and no id is in two parts. Rows that were removed are listed in
+    `folder/.dropped.jsonl`, and stay in their part until more than half of its rows are removed; then it is written
+    again. As a context manager, the store keeps other processes from writing to the folder.
 
     Args:
         folder (`str` or `Path`): it is created if it does not exist.
@@ -61,6 +66,7 @@ class EmbeddingStore:
                 "duration_s": pa.float64(),
                 "size": pa.int64(),
                 "mtime_ns": pa.int64(),
+                "content": pa.string(),
             },
             metadata={FACTS_KEY: json.dumps({"model": model_name, "fingerprint": fingerprint})},
         )
@@ -89,28 +95,59 @@ class EmbeddingStore:
 
     def clips(self) -> dict[str, Clip]:
         """The clips that have an embedding, by id."""
-        columns = ["id", "size", "mtime_ns", "duration_s"]
-        rows = (row for path in part_paths(self.folder) for row in _read(path, columns).to_pylist())
+        columns = ["id", "size", "mtime_ns", "duration_s", "content"]
+        rows = (row for path in part_paths(self.folder) for row in read_part(path, columns).to_pylist())
         return {row["id"]: Clip(**row) for row in rows}
 
     def add(self, clips: Sequence[Clip], embeddings: np.ndarray) -> None:
         """Write a part: clips that are not in the store yet, and their embeddings `(len(clips), width)`, float32."""
-        last = max((int(path.stem) for path in part_paths(self.folder)), default=-1)
+        used = {path.name for path in part_paths(self.folder)} | parts_with_dropped(self.folder)
+        last = max((int(Path(name).stem) for name in used), default=-1)
         values = pa.array(np.ascontiguousarray(embeddings, dtype=np.float32).reshape(-1))
-        columns = {name: [getattr(clip, name) for clip in clips] for name in ("id", "duration_s", "size", "mtime_ns")}
+        names = ("id", "duration_s", "size", "mtime_ns", "content")
+        columns: dict[str, Any] = {name: [getattr(clip, name) for clip in clips] for name in names}
         columns["embedding"] = pa.FixedSizeListArray.from_arrays(values, type=self._schema.field("embedding").type)
         self._write(self._parts_folder / f"{last + 1:05d}.parquet", pa.table(columns, schema=self._schema))
 
     def drop(self, ids: Iterable[str]) -> None:
-        """Remove clips. Only the parts that hold some of them are written again."""
-        ids = set(ids)
+        """Remove clips. A part is only written again when more than half of its rows have been removed."""
+        ids, dropped = set(ids), dict[tuple[str, int], list[int]]()
         for path in part_paths(self.folder) if ids else []:
-            present = _read(path, ["id"])["id"].to_pylist()
-            kept = [row for row, name in enumerate(present) if name not in ids]
+            names = _read(path, ["id"])["id"].to_pylist()
+            rows = kept_rows(path, len(names))
+            present = range(len(names)) if rows is None else rows.tolist()
+            kept = [row for row in present if names[row] not in ids]
             if not kept:
                 path.unlink()
-            elif len(kept) < len(present):
+            elif len(kept) == len(present):
+                continue
+            elif 2 * len(kept) < len(names):
                 self._write(path, _read(path).take(kept))
+            else:
+                dropped[path.name, len(names)] = [row for row in present if names[row] in ids]
+        add_dropped(self.folder, dropped)
+
+    def move(self, clips: Mapping[str, Clip], part_size: int) -> None:
+        """Give embeddings to other clips, of files that have the same content, and remove those that had them.
+
+        Args:
+            clips: the new clip for each id in the store. No id of a new clip may be in the store.
+            part_size: number of rows after which a part is written.
+        """
+        waiting: list[tuple[Clip, np.ndarray]] = []
+        for path in part_paths(self.folder) if clips else []:
+            names = read_part(path, ["id"])["id"].to_pylist()
+            if any(name in clips for name in names):
+                waiting += [(clips[name], row) for name, row in _rows(path, names) if name in clips]
+            while len(waiting) >= part_size:
+                self._add_pairs(waiting[:part_size])
+                waiting = waiting[part_size:]
+        if waiting:
+            self._add_pairs(waiting)
+        self.drop(clips)
+
+    def _add_pairs(self, pairs: Sequence[tuple[Clip, np.ndarray]]) -> None:
+        self.add([clip for clip, _ in pairs], np.stack([row for _, row in pairs]))
 
     def _write(self, path: Path, table: pa.Table) -> None:
         with written_whole(path) as file:
@@ -150,7 +187,7 @@ def read_parts(folder: str | PathLike, out: str | PathLike | None = None) -> tup
     facts = [_facts_of(path) for path in paths]
     if len({of_part.fingerprint for of_part in facts}) > 1:
         raise ValueError(f"The parts in {str(folder)!r} are of several models. Encode into one folder per model.")
-    ids_of = _normalized([_read(path, ["id"])["id"].to_pylist() for path in paths])
+    ids_of = _normalized([read_part(path, ["id"])["id"].to_pylist() for path in paths])
     ids = sorted(name for part in ids_of for name in part)
     place_of = {name: place for place, name in enumerate(ids)}
     width = pq.read_schema(paths[0]).field("embedding").type.list_size
@@ -171,14 +208,29 @@ def _normalized(parts: list[list[str]]) -> list[list[str]]:
 
 def _rows(path: Path, ids: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
     """The embeddings of a part, each with its id."""
-    column = _read(path, ["embedding"])["embedding"].combine_chunks()
+    column = read_part(path, ["embedding"])["embedding"].combine_chunks()
     return zip(ids, column.flatten().to_numpy().reshape(len(ids), -1), strict=True)
 
 
 def part_paths(folder: Path) -> list[Path]:
+    """The parts of a store in the order in which they were written; see [`read_part`] for their rows."""
     paths = (folder / PARTS_FOLDER).glob("*.parquet")
     # Programs that synchronise folders may add a copy `00000 (1).parquet` of a part.
     return sorted((path for path in paths if path.stem.isdecimal()), key=lambda path: int(path.stem))
+
+
+def read_part(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """The rows of a part that have not been removed, with some or all of its columns."""
+    table = _read(path, columns)
+    rows = kept_rows(path, len(table))
+    return table if rows is None else table.take(rows)
+
+
+def parts_state(folder: Path) -> str:
+    """A digest of names, sizes and times of change of the parts of a store, and of the list of removed rows."""
+    paths = [*part_paths(folder), folder / DROPPED_NAME]
+    found = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths if path.exists()]
+    return content_digest(json.dumps(found).encode())
 
 
 def _read(path: Path, columns: list[str] | None = None) -> pa.Table:

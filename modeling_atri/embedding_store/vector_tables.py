@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from filelock import FileLock
 from huggingface_hub.constants import HF_HOME
 
+from .dropped_rows import DROPPED_NAME, kept_rows
 from .facts import FACTS_KEY, StoreFacts
 from .npy_files import write_npy
 
@@ -89,8 +90,14 @@ class VectorTable:
 
     def _state(self) -> str:
         """A digest of the sizes and modification times of the files."""
-        found = [(path.stat().st_size, path.stat().st_mtime_ns) for path in self.paths]
+        removed = {path.parent.parent / DROPPED_NAME for path in self.paths if self._is_ours(path)}
+        paths = [*self.paths, *sorted(path for path in removed if path.exists())]
+        found = [(path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
         return _digest([self.vector_column, *map(str, found)], 12)
+
+    def _is_ours(self, path: Path) -> bool:
+        """Whether this is a part of an `EmbeddingStore`, of which rows may have been removed."""
+        return self.facts.fingerprint is not None and path.stem.isdecimal()
 
     def _width(self) -> int:
         kind = self._schema(self.paths[0]).field(self.vector_column).type
@@ -117,7 +124,16 @@ class VectorTable:
         try:
             # Without a buffer, whole groups of rows would be read at once, and some files are a single group.
             with pq.ParquetFile(path, pre_buffer=False, buffer_size=2**20) as file:
-                yield from file.iter_batches(size, columns=[column])
+                num_rows, start = file.metadata.num_rows, 0
+                kept = kept_rows(path, num_rows) if self._is_ours(path) else None
+                for batch in file.iter_batches(size, columns=[column]):
+                    stop = start + batch.num_rows
+                    if kept is not None:
+                        inside = kept[np.searchsorted(kept, start) : np.searchsorted(kept, stop)]
+                        batch = batch.take(pa.array(inside - start, pa.int64()))
+                    start = stop
+                    if batch.num_rows:
+                        yield batch
         except (pa.ArrowException, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:  # an error of the disk, not of the content
                 raise

@@ -13,17 +13,19 @@ from tqdm.auto import tqdm
 
 from ..audio_io.discovery import FoundSound, SoundSearch, search_folder
 from ..clip_features_atri import extract_checked, long_enough
-from ..embedding_store.store import Clip, EmbeddingStore, read_parts
-from ..files import normalized_name, write_json_lines, written_whole
+from ..embedding_store.store import Clip, EmbeddingStore, parts_state, read_parts
+from ..files import json_line, normalized_name, write_json, written_whole
 from ..long_sounds_atri import LongSound, read_or_scan
 from ..modeling_atri import AtriModel
 from ..processing_atri import AtriProcessor
 from .encoding import encode_audio
 from .fingerprints import audio_fingerprint
+from .moved_files import digest_if_unchanged, find_moved
 
 
 FAILURES_NAME = "failures.jsonl"
 ARRAY_NAME, IDS_NAME = "embeddings.npy", "ids.json"
+_GATHERED_NAME = ".gathered.json"
 
 
 @dataclass
@@ -33,6 +35,7 @@ class FolderSummary:
     Args:
         num_clips: clips that have an embedding now.
         num_encoded: clips that this run encoded.
+        num_moved: embeddings that were kept for files that were renamed or moved.
         num_dropped: embeddings that were removed because their files are gone.
         hours: hours of sound that this run encoded.
         seconds: duration of the run.
@@ -43,6 +46,7 @@ class FolderSummary:
 
     num_clips: int = 0
     num_encoded: int = 0
+    num_moved: int = 0
     num_dropped: int = 0
     hours: float = 0.0
     seconds: float = 0.0
@@ -67,7 +71,9 @@ def encode_folder(
     """Embeddings of every sound file below a folder, kept up to date on disk.
 
     Files that have an embedding, and still have the size and time of change that they had, are not read again. Changed
-    files are encoded again, and embeddings of files that are gone are removed. Nothing is removed if `folder` is
+    files are encoded again, and embeddings of files that are gone are removed. A new file that has the content of one
+    that is gone, because it or its folder was renamed or moved, gets its embedding (embeddings of earlier versions,
+    which have no digest of the content, are made again). Nothing is removed if `folder` is
     missing or holds no sound, as when a disk is not mounted, and nothing below a folder that cannot be searched. A run
     that is stopped for any reason loses the part it was working on. The next run continues from there to the same
     embeddings, bit for bit. Read the embeddings with `load_embeddings(out)`.
@@ -82,7 +88,7 @@ def encode_folder(
         model_name (`str`, *optional*): name that is stored with the embeddings. Default: where the model was loaded
             from.
         format (`str`, *optional*, defaults to `"parquet"`): `"npy"` also gathers all parts at the end in
-            `embeddings.npy` and `ids.json`.
+            `embeddings.npy` and `ids.json`, if they are not those of the parts already.
         part_size (`int`, *optional*, defaults to 1000): files per part.
         on_error (`str`, *optional*, defaults to `"skip"`): `"raise"` stops at the first file that cannot be read, or
             folder or link that cannot be searched.
@@ -112,18 +118,26 @@ def encode_folder(
     options = {"batch_size": batch_size, "num_workers": num_workers, "on_error": on_error}
     summary = FolderSummary(failures=dict(search.problems), other_files=dict(search.other_files))
     with EmbeddingStore(out, model_name, fingerprint, model.config.projection_dim) as store:
-        current, stale = _compare(store.clips(), search)
-        store.drop(stale)
+        stored = store.clips()
+        current, stale = _compare(stored, search)
+        moved = find_moved({name: stored[name] for name in stale}, search, current, num_workers)
+        stale -= moved.keys()
+        store.drop(stale)  # first, because a file may have been moved to the name of another
+        store.move(moved, part_size)
+        current |= {clip.id for clip in moved.values()}
+        summary.num_moved = len(moved)
         summary.num_dropped = len({normalized_name(name) for name in stale} - sounds.keys() - current)
-        _write_failures(out, summary.failures)
+        (out / FAILURES_NAME).unlink(missing_ok=True)  # of the last run
+        _add_failures(out, summary.failures)
         with tqdm(total=len(sounds.keys() - current), desc="files read", disable=not progress) as bar:
             reader = _FileReader(processor.feature_extractor, pad_short, bar)
             for ids in _parts(sorted(sounds), current, part_size):
                 part = {name: sounds[name] for name in ids}
-                clips = _encode_part(model, processor, reader, part, store, summary.failures, options)
+                clips, failed = _encode_part(model, processor, reader, part, store, options)
                 summary.num_encoded += len(clips)
                 summary.hours += sum(clip.duration_s for clip in clips) / 3600
-                _write_failures(out, summary.failures)
+                summary.failures |= failed
+                _add_failures(out, failed)
         summary.num_clips = len(current) + summary.num_encoded
         if format == "npy" or (out / ARRAY_NAME).exists():
             _gather(out, summary.num_clips)
@@ -190,34 +204,36 @@ def _encode_part(
     reader: _FileReader,
     sounds: dict[str, FoundSound],
     store: EmbeddingStore,
-    failures: dict[str, str],
     options: dict[str, Any],
-) -> list[Clip]:
-    """Encode some files and store their embeddings. Files that could not be read go to `failures`."""
+) -> tuple[list[Clip], dict[str, str]]:
+    """Encode some files and store their embeddings. Also returns the reasons for which files could not be read."""
     reader.durations_s.clear()
     paths = [sound.path for sound in sounds.values()]
     result = encode_audio(model, processor, paths, read_features=reader, names=list(sounds), **options)
     embeddings, failed = result if options["on_error"] == "skip" else (result, [])
-    failures |= {failure.name: failure.reason for failure in failed}
+    failures = {failure.name: failure.reason for failure in failed}
     clips = [
-        Clip(name, sound.size, sound.mtime_ns, reader.durations_s[sound.path])
+        Clip(name, sound.size, sound.mtime_ns, reader.durations_s[sound.path], digest_if_unchanged(sound))
         for name, sound in sounds.items()
         if name not in failures
     ]
     if clips:
         store.add(clips, embeddings)
-    return clips
+    return clips, failures
 
 
-def _write_failures(out: Path, failures: dict[str, str]) -> None:
+def _add_failures(out: Path, failures: dict[str, str]) -> None:
+    """Add to the list of this run. There is no file where nothing failed."""
     if failures:
-        write_json_lines(out / FAILURES_NAME, ({"id": name, "reason": reason} for name, reason in failures.items()))
-    else:
-        (out / FAILURES_NAME).unlink(missing_ok=True)
+        with open(out / FAILURES_NAME, "ab") as file:
+            file.writelines(json_line({"id": name, "reason": reason}) for name, reason in failures.items())
 
 
 def _gather(out: Path, num_clips: int) -> None:
-    """Write all parts as one array, with its ids in a file beside it."""
+    """Write all parts as one array, with its ids in a file beside it, unless they are those of the parts already."""
+    if num_clips and _gathered(out) == _read_state(out):
+        return
+    (out / _GATHERED_NAME).unlink(missing_ok=True)
     (out / IDS_NAME).unlink(missing_ok=True)  # a process that is killed here must not leave ids of other rows
     if num_clips == 0:
         (out / ARRAY_NAME).unlink(missing_ok=True)
@@ -225,3 +241,19 @@ def _gather(out: Path, num_clips: int) -> None:
     ids, _, _ = read_parts(out, out=out / ARRAY_NAME)
     with written_whole(out / IDS_NAME) as file:
         file.write(json.dumps(ids, ensure_ascii=False, indent=0).encode())
+    write_json(out / _GATHERED_NAME, _gathered(out))
+
+
+def _gathered(out: Path) -> dict[str, Any] | None:
+    """What tells whether the array is that of the parts: their state, and that of the files that were made of them."""
+    paths = [out / ARRAY_NAME, out / IDS_NAME]
+    if not all(path.is_file() for path in paths):
+        return None
+    return {"parts": parts_state(out)} | {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in paths}
+
+
+def _read_state(out: Path) -> Any:
+    try:
+        return json.loads((out / _GATHERED_NAME).read_bytes())
+    except (FileNotFoundError, ValueError):  # gathered by an earlier version, or killed while it was written
+        return {}

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from modeling_atri.corpora.sources.layout import METADATA_FILES
 from modeling_atri.embedding_store.facts import StoreFacts
-from modeling_atri.embedding_store.store import part_paths
+from modeling_atri.embedding_store.store import part_paths, read_part
 from modeling_atri.embedding_store.vector_tables import VectorTable, vectors_of
 from modeling_atri.embedding_store.vectors import StoredVectors, open_vectors
 from modeling_atri.files import normalized_name
@@ -260,7 +260,7 @@ def _of_parts(parts: Sequence[Path], name: str) -> _Store:
     """The store that `atri encode` wrote, whose parts are read one after the other."""
     facts = VectorTable(parts, name, "id", "embedding").facts
     width = pq.read_schema(parts[0]).field("embedding").type.list_size
-    num_rows = sum(pq.read_metadata(path).num_rows for path in parts)
+    num_rows = sum(len(table) for table in _tables(parts, ["size"]))
 
     def read(num_rows: int) -> Iterator[_Rows]:
         waiting: list[pa.Table] = []
@@ -277,8 +277,7 @@ def _of_parts(parts: Sequence[Path], name: str) -> _Store:
 
 def _tables(parts: Iterable[Path], names: Sequence[str] = _COLUMNS) -> Iterator[pa.Table]:
     for path in parts:
-        with pq.ParquetFile(path) as file:
-            yield file.read(list(names))
+        yield read_part(path, list(names))
 
 
 def _ids(parts: Iterable[Path]) -> list[str]:

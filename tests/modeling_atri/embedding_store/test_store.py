@@ -7,7 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from modeling_atri.embedding_store import store as embedding_store
-from modeling_atri.embedding_store.store import Clip, EmbeddingStore, load_embeddings
+from modeling_atri.embedding_store.store import Clip, EmbeddingStore, load_embeddings, part_paths
+from modeling_atri.embedding_store.vectors import open_vectors
 
 
 def some(names: str, seed: int = 0) -> tuple[list[Clip], np.ndarray]:
@@ -59,7 +60,7 @@ def test_anybody_can_read_the_parts(store):
     clips, rows = some("ab")
     store.add(clips, rows)
     table = pq.read_table(store.folder / "embeddings")
-    assert table.column_names == ["id", "embedding", "duration_s", "size", "mtime_ns"]
+    assert table.column_names == ["id", "embedding", "duration_s", "size", "mtime_ns", "content"]
     np.testing.assert_array_equal(np.array(table["embedding"].to_pylist(), dtype=np.float32), rows)
     assert json.loads(table.schema.metadata[b"modeling_atri"]) == {"model": "a model", "fingerprint": "abc"}
 
@@ -77,6 +78,94 @@ def test_dropped_clips_are_gone_and_the_others_stay(store):
     assert untouched.stat().st_ino == before
     store.add(*some("h"))  # no number is used twice
     assert [path.stem for path in sorted(untouched.parent.iterdir())] == ["00000", "00002", "00003"]
+
+
+def test_a_removed_row_does_not_write_its_part_again(store, tmp_path):
+    """All readers pass over it, and the part is written when more than half of its rows are removed."""
+    store.add(*some("abcdefg"))
+    store.add(*some("hi", seed=1))
+    rows = np.concatenate([some("abcdefg")[1], some("hi", seed=1)[1]])
+    part = store.folder / "embeddings" / "00000.parquet"
+    before = part.read_bytes()
+    array = open_vectors(store.folder)
+    assert len(array) == 9
+    for gone in (["b.wav"], ["d.wav"], ["a.wav"]):
+        store.drop(gone)
+        assert part.read_bytes() == before
+    left = ["c.wav", "e.wav", "f.wav", "g.wav", "h.wav", "i.wav"]
+    ids, embeddings = load_embeddings(store.folder)
+    assert ids == sorted(store.clips()) == left
+    np.testing.assert_array_equal(embeddings, rows[[2, 4, 5, 6, 7, 8]])
+    opened = open_vectors(store.folder)
+    assert opened.ids == left
+    np.testing.assert_array_equal(opened[:], embeddings)
+    on_disk = load_embeddings(store.folder, out=tmp_path / "all.npy")
+    assert on_disk[0] == left
+    np.testing.assert_array_equal(on_disk[1], embeddings)
+    store.drop(["c.wav"])
+    assert pq.read_table(part)["id"].to_pylist() == ["e.wav", "f.wav", "g.wav"]
+    assert load_embeddings(store.folder)[0] == left[1:]
+    store.drop(["f.wav"])  # of the part as it is now
+    assert load_embeddings(store.folder)[0] == ["e.wav", "g.wav", "h.wav", "i.wav"]
+    store.add(*some("f", seed=3))
+    np.testing.assert_array_equal(load_embeddings(store.folder)[1][1], some("f", seed=3)[1][0])
+
+
+def test_the_number_of_a_part_with_removed_rows_is_not_used_again(store):
+    store.add(*some("ab"))
+    store.add(*some("cd"))
+    store.drop(["c.wav"])
+    store.drop(["d.wav"])
+    assert [path.stem for path in part_paths(store.folder)] == ["00000"]
+    store.add(*some("ef"))
+    assert load_embeddings(store.folder)[0] == ["a.wav", "b.wav", "e.wav", "f.wav"]
+
+
+@pytest.mark.parametrize("cut", [1, 10, 40])
+def test_a_removal_that_was_cut_off_is_made_again(store, cut):
+    store.add(*some("abcdef"))
+    store.drop(["a.wav"])
+    store.drop(["b.wav"])
+    path = store.folder / ".dropped.jsonl"
+    path.write_bytes(path.read_bytes()[:-cut])
+    assert load_embeddings(store.folder)[0][-4:] == ["c.wav", "d.wav", "e.wav", "f.wav"]
+    store.drop(["b.wav"])
+    assert load_embeddings(store.folder)[0] == ["c.wav", "d.wav", "e.wav", "f.wav"]
+
+
+def test_one_removal_a_part_writes_little(store):
+    for number in range(6):
+        store.add([Clip(f"{number}{place}.wav", 1, 2, 3.0) for place in range(50)], np.ones((50, 3), np.float32))
+    before = {path: path.stat().st_mtime_ns for path in part_paths(store.folder)}
+    store.drop([f"{number}7.wav" for number in range(6)])
+    assert {path: path.stat().st_mtime_ns for path in part_paths(store.folder)} == before
+    assert (store.folder / ".dropped.jsonl").stat().st_size < 6 * 80
+    assert len(load_embeddings(store.folder)[0]) == 294
+
+
+def test_embeddings_are_given_to_other_clips(store):
+    for names in ("abc", "def", "gh"):
+        store.add(*some(names, seed=ord(names[0])))
+    before = dict(zip(*load_embeddings(store.folder), strict=True))
+    target = {f"{name}.wav": Clip(f"new/{name}.wav", 7, 8, 0.5, "0" * 32) for name in "abdfgh"}
+    store.move(target, part_size=4)
+    after = dict(zip(*load_embeddings(store.folder), strict=True))
+    assert sorted(after) == ["c.wav", "e.wav", *(f"new/{name}.wav" for name in "abdfgh")]
+    for name, row in after.items():
+        np.testing.assert_array_equal(row, before[name.removeprefix("new/")])
+    assert store.clips()["new/a.wav"] == target["a.wav"]
+
+
+def test_parts_of_earlier_versions_are_read_and_added_to(store):
+    clips, rows = some("abc")
+    store.add(clips, rows)
+    part = store.folder / "embeddings" / "00000.parquet"
+    pq.write_table(pq.read_table(part).drop_columns("content"), part)
+    assert store.clips() == {clip.id: clip for clip in clips}
+    store.add(*some("d", seed=1))
+    store.drop(["b.wav"])
+    assert store.clips()["a.wav"].content is None
+    assert open_vectors(store.folder).ids == load_embeddings(store.folder)[0] == ["a.wav", "c.wav", "d.wav"]
 
 
 def test_more_parts_than_their_numbers_have_digits(store):

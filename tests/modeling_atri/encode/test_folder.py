@@ -5,6 +5,7 @@ import os
 import unicodedata
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import soundfile
 
@@ -291,3 +292,101 @@ def test_names_that_an_earlier_version_stored_in_both_forms(folder, tmp_path, en
     summary = encoded[1](folder, tmp_path / "out")
     assert (encoded[0], summary.num_clips, list(summary.failures)) == ([], 8, [names[1]])
     assert load_embeddings(tmp_path / "out")[0] == sorted([*NAMES, names[0]])
+
+
+def test_a_renamed_folder_is_not_encoded_again(folder, tmp_path, encoded):
+    read, encode = encoded
+    encode(folder, tmp_path / "out")
+    before = dict(zip(*load_embeddings(tmp_path / "out"), strict=True))
+    (folder / "b").rename(folder / "c")
+    (folder / "f" / "g" / "h.wav").rename(folder / "a0.wav")
+    summary = encode(folder, tmp_path / "out")
+    assert read == []
+    assert (summary.num_clips, summary.num_encoded, summary.num_moved, summary.num_dropped) == (7, 0, 3, 0)
+    ids, embeddings = load_embeddings(tmp_path / "out")
+    assert ids == ["a.wav", "a0.wav", "c/c.flac", "c/d.WAV", "e.ogg", "i.wav", "j.wav"]
+    old = {"a0.wav": "f/g/h.wav", "c/c.flac": "b/c.flac", "c/d.WAV": "b/d.WAV"}
+    for name, row in zip(ids, embeddings, strict=True):
+        np.testing.assert_array_equal(row, before[old.get(name, name)])
+    again = encode(folder, tmp_path / "out")
+    assert (read, again.num_moved, again.num_clips) == ([], 0, 7)
+
+
+def test_only_equal_content_takes_an_embedding(folder, tmp_path, encoded):
+    """Files of the size and time of one that is gone, and a copy of one that is still there, are encoded."""
+    read, encode = encoded
+    write_sound(folder / "k.wav", 70, 8000)
+    encode(folder, tmp_path / "out")
+    status = (folder / "a.wav").stat()
+    (folder / "a.wav").unlink()
+    write_sound(folder / "other.wav", 60, 8000)
+    os.utime(folder / "other.wav", ns=(status.st_atime_ns, status.st_mtime_ns))
+    (folder / "copy.wav").write_bytes((folder / "k.wav").read_bytes())
+    summary = encode(folder, tmp_path / "out")
+    assert sorted(read) == ["copy.wav", "other.wav"]
+    assert (summary.num_moved, summary.num_dropped, summary.num_clips) == (0, 1, 9)
+
+
+def test_a_file_that_takes_the_name_of_another(folder, tmp_path, encoded, model, processor):
+    _, encode = encoded
+    encode(folder, tmp_path / "out")
+    (folder / "i.wav").replace(folder / "j.wav")
+    (folder / "a.wav").rename(folder / "i.wav")
+    summary = encode(folder, tmp_path / "out")
+    assert summary.num_clips == 6
+    assert summary.num_encoded + summary.num_moved == 2
+    ids, embeddings = load_embeddings(tmp_path / "out")
+    assert ids == sorted({*NAMES} - {"a.wav"})
+    np.testing.assert_allclose(embeddings, encode_audio(model, processor, [folder / name for name in ids]), atol=1e-5)
+
+
+def test_embeddings_without_a_digest_are_made_again(folder, tmp_path, encoded):
+    read, encode = encoded
+    encode(folder, tmp_path / "out")
+    for path in (tmp_path / "out" / "embeddings").iterdir():
+        pq.write_table(pq.read_table(path).drop_columns("content"), path)
+    assert encode(folder, tmp_path / "out").num_encoded == 0
+    (folder / "a.wav").rename(folder / "z.wav")
+    assert encode(folder, tmp_path / "out").num_moved == 0
+    assert read == ["z.wav"]
+
+
+def test_an_array_of_what_has_not_changed_is_not_gathered_again(folder, tmp_path, encoded, monkeypatch):
+    _, encode = encoded
+    out, gathered = tmp_path / "out", []
+    read = encode_folder.__globals__["read_parts"]
+    monkeypatch.setitem(
+        encode_folder.__globals__, "read_parts", lambda *args, **options: gathered.append(1) or read(*args, **options)
+    )
+
+    def run() -> int:
+        gathered.clear()
+        encode(folder, out, format="npy")
+        assert json.loads((out / "ids.json").read_text()) == load_embeddings(out)[0]
+        np.testing.assert_array_equal(np.load(out / "embeddings.npy"), load_embeddings(out)[1])
+        return len(gathered)
+
+    assert [run(), run()] == [1, 0]
+    (folder / "a.wav").unlink()  # noted without writing a part
+    assert [run(), run()] == [1, 0]
+    np.save(out / "embeddings.npy", np.zeros((1, 1), np.float32))
+    assert [run(), run()] == [1, 0]
+    (out / "ids.json").unlink()
+    assert [run(), run()] == [1, 0]
+    write_sound(folder / "new.wav", 50)
+    assert [run(), run()] == [1, 0]
+
+
+def test_failures_are_added_part_by_part(folder, tmp_path, encoded, monkeypatch):
+    _, encode = encoded
+    for name in ("a.wav", "i.wav", "j.wav"):
+        (folder / name).write_bytes(b"broken")
+    written = []
+    line = encode_folder.__globals__["json_line"]
+    monkeypatch.setitem(encode_folder.__globals__, "json_line", lambda item: written.append(item["id"]) or line(item))
+    for _ in range(2):
+        written.clear()
+        summary = encode(folder, tmp_path / "out", part_size=1)
+        assert written == ["a.wav", "i.wav", "j.wav"], "each is written once"
+        listed = [json.loads(line) for line in (tmp_path / "out" / "failures.jsonl").read_text().splitlines()]
+        assert {item["id"]: item["reason"] for item in listed} == summary.failures
