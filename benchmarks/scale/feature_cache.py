@@ -28,10 +28,10 @@ import time
 import numpy as np
 from shared.options import SEED, option_parser
 
+from modeling_atri.array_shards import KEY_BYTES, ArrayShards
 from modeling_atri.corpora.rows.load import load_rows
 from modeling_atri.files import written_whole
 from modeling_atri.pretrained.loading import load_model
-from modeling_atri.trainer.data.array_shards import KEY_BYTES, ArrayShards
 from modeling_atri.trainer.data.feature_cache import FeatureCache
 from modeling_atri.trainer.evaluation.retrieval import RetrievalSet, embed_retrieval_set, retrieval_table
 
@@ -98,7 +98,7 @@ def measure_folder(work: Path, number: int, seed: int) -> dict[str, float]:
     cpu_of_files = time.process_time() - began
     half = ArrayShards(work / "half", "float16", "float16")
     for index in range(BLOCK):
-        half.put(key(index), pool[index % 64])
+        half.put(key(index), pool[index % 64].astype(np.float16))
     size = size_of(work / "shards")
     return figures | {
         "files": sum(path.is_file() for path in (work / "shards").rglob("*")),

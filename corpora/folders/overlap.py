@@ -14,8 +14,9 @@ from modeling_atri.threads_atri import ReadAhead, default_num_workers
 
 from ..clips.source_ids import source_id
 from ..rows.bad_rows import BadRow, kind_of
+from .kept_fingerprints import KeptFingerprints
 from .prepared import PreparedClip
-from .sound_fingerprints import MIN_SHARED_SECONDS, FingerprintIndex, SoundFingerprint, fingerprint
+from .sound_fingerprints import MIN_SHARED_SECONDS, FingerprintIndex, SoundFingerprint
 
 
 BY_ID, BY_SAMPLES, BY_SOUND = "id", "samples", "sound"
@@ -64,7 +65,8 @@ def find_overlaps(
 
     Args:
         train, test: Clips of any number of folders.
-        by_sound: Decode and compare all recordings too, not only the ids.
+        by_sound: Decode and compare all recordings too, not only the ids. Their fingerprints are kept, so
+            that a later call only decodes those that are new or have changed; see [`KeptFingerprints`].
         progress: Show progress bars.
     """
     same_source = _by_source(test)
@@ -126,9 +128,11 @@ def _fingerprints(
 ) -> Iterator[SoundFingerprint | None]:
     """Yield fingerprints in order. A clip that cannot be decoded yields None and is added to `found.unread`."""
 
+    kept = KeptFingerprints()
+
     def read(clip: PreparedClip) -> SoundFingerprint | BadRow:
         try:
-            return fingerprint(clip.sound)
+            return kept(clip.sound)
         except ValueError as error:
             return BadRow(str(clip.folder), clip.audio_id, kind_of(error), str(error))
 

@@ -31,6 +31,7 @@ MIN_CHANGE_DB = 0.5  # mean over the bits of a word; below, rounding decides the
 MIN_SHARED_SECONDS = 2.0  # of sound that two recordings must share
 _MIN_VOTES = 3  # of words, for an offset to be compared
 _MAX_OFFSETS = 64  # that are compared
+VERSION = 1  # of the words and the digest: another one makes kept fingerprints again
 MAX_BIT_ERRORS = 0.3  # largest share of differing bits of the same sound
 
 

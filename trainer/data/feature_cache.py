@@ -9,14 +9,13 @@ import numpy as np
 import torch
 
 from modeling_atri import __version__
+from modeling_atri.array_shards import KEY_BYTES, ArrayShards
 from modeling_atri.audio_inputs_atri import load_audio, name_of_sound, too_short, unpack_sound
 from modeling_atri.audio_io import SAMPLING_RATE, audio_length, load_excerpt
 from modeling_atri.corpora.rows.bad_rows import SHORT_RECORDING, SILENT_RECORDING, BadRowError
 from modeling_atri.corpora.rows.recordings import file_of, is_url, recording_length
 from modeling_atri.encode.fingerprints import feature_settings
 from modeling_atri.feature_extraction_atri import AtriFeatureExtractor
-
-from .array_shards import KEY_BYTES, ArrayShards
 
 
 CACHE_DTYPES = ("float32", "float16")
@@ -83,10 +82,10 @@ class FeatureCache:
         key = _digest(identity)
         kept = self._shards.get(key)
         if kept is not None:
-            return torch.from_numpy(kept)
+            return torch.from_numpy(kept).float()
         features = self._rounded(self._extract(audio), audio)
         if identity == _identity(audio):  # the file has not changed while it was read
-            self._shards.put(key, features.numpy())
+            self._shards.put(key, features.numpy().astype(self._dtype))
         return features
 
     def excerpt(self, audio: Any, max_seconds: float | None, rng: np.random.Generator) -> torch.Tensor:

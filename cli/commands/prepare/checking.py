@@ -30,6 +30,9 @@ With --drop, shared rows are moved from the metadata.jsonl of the training folde
 Test folders and recordings are not changed. When a training folder is prepared again, these clips stay out; delete
 overlap.jsonl to get them back.
 
+Fingerprints of the recordings are kept in modeling_atri/fingerprints-N in the cache folder of Hugging Face (HF_HOME),
+about 8 kB a minute, so that the next run decodes only new and changed recordings. It can be deleted at any time.
+
 example:
   atri prepare check --train data/freesound --test data/clotho/test data/audiocaps/test --drop
 """

@@ -30,7 +30,7 @@ _PLACE = np.dtype([("key", f"V{KEY_BYTES}"), ("start", "<u8"), ("size", "<u8"), 
 
 
 class ArrayShards:
-    """Arrays of floating-point numbers by key, in the folder `folder/name`.
+    """Arrays of numbers by key, in the folder `folder/name`.
 
     Each process adds to a shard of its own, `*.arrow`: an Arrow stream (`pyarrow.ipc.open_stream`) with one record
     batch an array. The file `*.index` beside it has an entry of 40 bytes for each, with checksums. The entry is
@@ -48,7 +48,7 @@ class ArrayShards:
     Args:
         folder (`Path`): Folder that several sets of arrays share. It must exist or be possible to create.
         name (`str`): Name of this set.
-        dtype (`str`, *optional*, defaults to `"float32"`): Type in files, `"float32"` or `"float16"`.
+        dtype (`str`, *optional*, defaults to `"float32"`): Type of the arrays, such as `"float32"` or `"uint8"`.
         max_bytes (`int`, *optional*): Largest size of all files below `folder`. Default: no limit.
 
     Raises:
@@ -59,11 +59,9 @@ class ArrayShards:
         self._arguments = (folder, name, dtype, max_bytes)
         self.folder, self.max_bytes = folder / name, max_bytes
         folder.mkdir(parents=True, exist_ok=True)
-        types = {"float32": pa.float32(), "float16": pa.float16()}
         self._dtype = np.dtype(dtype)
-        self._schema = pa.schema(
-            {"key": pa.binary(KEY_BYTES), "shape": pa.list_(pa.int64()), "values": pa.large_list(types[dtype])}
-        )
+        values = pa.large_list(pa.from_numpy_dtype(self._dtype))
+        self._schema = pa.schema({"key": pa.binary(KEY_BYTES), "shape": pa.list_(pa.int64()), "values": values})
         self._places = _Places()
         self._shards: list[Path] = []  # by number
         self._read_until: dict[str, tuple[int, int]] = {}  # number of a shard, and how much of its index was read
@@ -76,7 +74,7 @@ class ArrayShards:
         return ArrayShards, self._arguments
 
     def get(self, key: bytes) -> np.ndarray | None:
-        """The array of a key, float32 and writable; None if there is none or its file is damaged."""
+        """The array of a key, which may be changed; None if there is none or its file is damaged."""
         self._notice_fork()
         with self._lock:
             place = self._places.find(key)
@@ -92,19 +90,24 @@ class ArrayShards:
             return None
         batch = pa.ipc.read_record_batch(pa.py_buffer(message), self._schema)
         values = batch.column("values").values.to_numpy(zero_copy_only=True)
-        return np.array(values, np.float32).reshape(batch.column("shape")[0].as_py())
+        return np.array(values).reshape(batch.column("shape")[0].as_py())
 
     def put(self, key: bytes, array: np.ndarray) -> None:
         """Add an array, unless the folder is full or cannot be written.
 
         Args:
             key (`bytes`): 16 bytes.
-            array (`np.ndarray`): Numbers of any shape, which are kept in the dtype of the shards.
+            array (`np.ndarray`): Numbers of the dtype of the shards, of any shape.
+
+        Raises:
+            ValueError: They are of another dtype.
         """
+        if array.dtype != self._dtype:
+            raise ValueError(f"The arrays in {self.folder} are of {self._dtype}; got {array.dtype}.")
         self._notice_fork()
         if not self._can_write:
             return
-        flat = pa.array(np.ascontiguousarray(array, self._dtype).reshape(-1))
+        flat = pa.array(np.ascontiguousarray(array).reshape(-1))
         offsets = pa.array([0, len(flat)], pa.int64())
         columns = [
             pa.array([key], pa.binary(KEY_BYTES)),

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from modeling_atri.trainer.data.array_shards import ArrayShards
+from modeling_atri.array_shards import ArrayShards
 
 
 def key(number: int) -> bytes:
@@ -46,18 +46,23 @@ def size_of(folder: Path) -> int:
 
 
 @pytest.mark.parametrize("shape", [(3, 4), (1, 1), (0, 4), (7,), (2, 3, 4)])
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "uint8"])
 def test_arrays_come_back(tmp_path, shape, dtype):
-    value = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    value = (np.random.default_rng(0).random(shape) * 200).astype(dtype)
     shards = ArrayShards(tmp_path, "a", dtype)
     assert shards.get(key(0)) is None
     shards.put(key(0), value)
     for reader in (shards, ArrayShards(tmp_path, "a", dtype), pickle.loads(pickle.dumps(shards))):
         kept = reader.get(key(0))
-        assert kept.dtype == np.float32
-        np.testing.assert_array_equal(kept, value.astype(dtype))
+        assert kept.dtype == dtype
+        np.testing.assert_array_equal(kept, value)
         kept += 1  # may be changed
-        np.testing.assert_array_equal(reader.get(key(0)), value.astype(dtype))
+        np.testing.assert_array_equal(reader.get(key(0)), value)
+
+
+def test_another_dtype_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="are of float16; got float32"):
+        ArrayShards(tmp_path, "a", "float16").put(key(0), array(0))
 
 
 def test_a_process_writes_one_arrow_stream(tmp_path):
@@ -81,7 +86,7 @@ def test_only_the_array_is_read(tmp_path, monkeypatch):
 
 
 def test_a_shard_is_full_at_some_size(tmp_path, monkeypatch):
-    monkeypatch.setattr("modeling_atri.trainer.data.array_shards._SHARD_BYTES", 10_000)
+    monkeypatch.setattr("modeling_atri.array_shards._SHARD_BYTES", 10_000)
     filled(tmp_path, range(20))
     sizes = [path.stat().st_size for path in tmp_path.glob("a/*.arrow")]
     assert len(sizes) > 3
@@ -91,7 +96,7 @@ def test_a_shard_is_full_at_some_size(tmp_path, monkeypatch):
 
 def test_many_keys(tmp_path, monkeypatch):
     """More than are looked up in the dict of new places, some of them twice."""
-    monkeypatch.setattr("modeling_atri.trainer.data.array_shards._FEW", 16)
+    monkeypatch.setattr("modeling_atri.array_shards._FEW", 16)
     numbers = np.random.default_rng(0).permutation(120).tolist()
     shards = filled(tmp_path, [*numbers, *numbers[:40]])
     for reader in (shards, ArrayShards(tmp_path, "a")):
@@ -227,7 +232,7 @@ def test_a_set_that_was_removed_is_begun_again(tmp_path):
 
 
 def test_threads_share_an_object(tmp_path, monkeypatch):
-    monkeypatch.setattr("modeling_atri.trainer.data.array_shards._FEW", 8)
+    monkeypatch.setattr("modeling_atri.array_shards._FEW", 8)
     shards, there = ArrayShards(tmp_path, "a"), []
 
     def work(first: int) -> None:
