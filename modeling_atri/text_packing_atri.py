@@ -1,5 +1,6 @@
 """The M2M100 encoder (SONAR, NLLB) without computation for padding: the captions of a batch form one sequence."""
 
+import sys
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -46,6 +47,9 @@ class PackedM2M100Encoder(M2M100Encoder):
             return False
         if self.training and hasattr(self.embed_tokens, "neftune_noise_alpha"):
             return False  # the noise of NEFTune depends on the padded length
+        fsdp = sys.modules.get("torch.distributed.fsdp")
+        if fsdp is not None and isinstance(self.layers[0], fsdp.FSDPModule):
+            return False  # all processes must call a sharded layer equally often, but their captions form other groups
         return (
             input_ids is not None
             and attention_mask is not None

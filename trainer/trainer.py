@@ -24,6 +24,7 @@ from .checks.engines import check_engine
 from .checks.optimizers import check_optimizer
 from .checks.options import REFUSED_ARGUMENTS
 from .checks.rows import check_best_metric, check_tokenizer, checked_rows, report_captions, report_excerpts
+from .checks.sharding import check_sharded_run
 from .data.batches import DrawnRows, EpochBatchSampler
 from .data.collator import AtriDataCollator
 from .data.draws import EXCERPT, random_stream
@@ -44,7 +45,8 @@ from .run.manifest import read_manifest
 from .run.progress import brief_callback
 from .run.search import callback_attributes, check_search, default_objective, trial_arguments
 from .step.batch import BatchEncoder, exact_backward, joint_backward, language_targets
-from .step.distributed import average_gradients, batch_shard
+from .step.distributed import average_gradients, batch_shard, rows_of_processes
+from .step.sharded import is_sharded, mixed_precision_call, whole_parameter
 from .teach.preparing import TeachingData, TeachingPreparation, column_teacher, teaching_of_stream
 from .teach.teachers import Teacher
 
@@ -166,6 +168,8 @@ class AtriTrainer(EvaluatingTrainer):
             **kwargs,
         )
         check_engine(self.args.n_gpu, self.accelerator)
+        if self.is_fsdp_enabled and self._is_trained:
+            check_sharded_run(self.args, self.atri_model)
         check_best_metric(self.args, self.eval_dataset)
         if self._is_trained:
             self._batch_sampler = self._epoch_batches()
@@ -378,6 +382,8 @@ class AtriTrainer(EvaluatingTrainer):
         if resume_from_checkpoint is None:
             self.set_mel_statistics()
             self._prepare_teaching()
+        elif self.is_fsdp_enabled:  # Trainer would load the weights after they were sharded
+            self._load_from_checkpoint(resume_from_checkpoint)
         return super()._inner_training_loop(batch_size, args, resume_from_checkpoint, trial, ignore_keys_for_eval)
 
     def hyperparameter_search(
@@ -487,6 +493,8 @@ class AtriTrainer(EvaluatingTrainer):
             self.data_collator.mask_level = mel_norm.running_mean.detach().cpu().float()
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        if is_sharded(model):
+            return  # the weights were loaded before
         self._prepare_teaching(resume_from_checkpoint)
         if self._has_own_adapter:
             load_adapter_weights(self.atri_model, resume_from_checkpoint)
@@ -518,13 +526,16 @@ class AtriTrainer(EvaluatingTrainer):
         if self.optimizer is not None:
             self.optimizer.train()  # as Trainer does before every step, for schedule-free optimizers
         inputs = self._prepare_inputs(inputs)
-        # Each backward pass would start DDP's reduction, so it is turned off and gradients are averaged at the end.
-        with self.accelerator.no_sync(model):
+        if self.is_fsdp_enabled:  # every backward pass averages what it adds, so that no process has whole gradients
             loss = self._backward_in_parts(model, inputs)
+        else:
+            # Each backward pass would start DDP's reduction, so gradients are averaged at the end.
+            with self.accelerator.no_sync(model):
+                loss = self._backward_in_parts(model, inputs)
         every = self.args.torch_empty_cache_steps
         if every is not None and self.state.global_step % every == 0:
             clear_device_cache()
-        if self.accelerator.sync_gradients and self.args.world_size > 1:
+        if self.accelerator.sync_gradients and self.args.world_size > 1 and not self.is_fsdp_enabled:
             average_gradients(model.parameters())
         return loss
 
@@ -532,10 +543,20 @@ class AtriTrainer(EvaluatingTrainer):
         """Accumulate the gradient of a batch, language by language or in chunks. Returns the loss, detached."""
         args, goes_by_language = self.args, self._is_exact and self.args.ranking_weight == 0
         num_languages, num_clips, _ = inputs["input_ids"].shape
+        everywhere = rows_of_processes(num_clips, args.device) if self.is_fsdp_enabled else None
         text_chunk_size = args.text_chunk_size
         if self._is_exact and not goes_by_language:  # encode the captions of one language at a time
-            text_chunk_size = min(text_chunk_size or num_clips, num_clips)
-        encoder = BatchEncoder(model, self.atri_model, self._caption_inputs, args.audio_chunk_size, text_chunk_size)
+            most = max(everywhere or [num_clips])
+            text_chunk_size = min(text_chunk_size or most, most)
+        encoder = BatchEncoder(
+            self._callable(model),
+            self.atri_model,
+            self._caption_inputs,
+            args.audio_chunk_size,
+            text_chunk_size,
+            sharded=model if self.is_fsdp_enabled else None,
+            num_clips_everywhere=everywhere,
+        )
         backward, num_batches = self.accelerator.backward, self.current_gradient_accumulation_steps
         if not goes_by_language:
             return joint_backward(encoder, inputs, self.compute_loss_from_embeddings, backward, num_batches)
@@ -544,6 +565,10 @@ class AtriTrainer(EvaluatingTrainer):
         weights = find_objective(args.objective).weigh(num_languages, anchor, len(args.languages), options)
         distill_weight = options.get("distill_weight", 0.0)
         return exact_backward(encoder, inputs, weights, anchor, backward, num_batches, distill_weight)
+
+    def _callable(self, model: nn.Module) -> Callable[..., Any]:
+        """The model as a step calls it: in mixed precision, which Accelerate adds for the other engines."""
+        return mixed_precision_call(model, self.accelerator) if self.is_fsdp_enabled else model
 
     @property
     def _loss_options(self) -> dict[str, Any]:
@@ -561,7 +586,7 @@ class AtriTrainer(EvaluatingTrainer):
         """Compute the loss of a batch whose clips, and captions in all languages, are encoded at once."""
         self._rest_frozen_parts()
         num_languages, num_clips, _ = inputs["input_ids"].shape
-        outputs = model(
+        outputs = self._callable(model)(
             **{name: inputs[name] for name in SOUND_INPUTS if name in inputs},
             **self._caption_inputs(inputs["input_ids"].flatten(0, 1), inputs["attention_mask"].flatten(0, 1)),
         )
@@ -590,7 +615,7 @@ class AtriTrainer(EvaluatingTrainer):
         """
         args, targets = self.args, language_targets(inputs)
         others = LossInputs(
-            scale=self.atri_model.logit_scale.exp(),
+            scale=whole_parameter(self.atri_model.logit_scale).exp(),
             ids=inputs["group_ids"],
             shard=batch_shard(text_embeds.shape[1], text_embeds.device),
             anchor=args.language_draws.anchor_row(inputs["languages"]),

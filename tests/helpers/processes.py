@@ -29,7 +29,7 @@ from modeling_atri.trainer.step.distributed import SharedRows, average_gradients
 from modeling_atri.trainer.step.exact import language_by_language_backward
 from tests.helpers.embedded import clip_vectors, soundless
 from tests.helpers.tiny import CAPTIONS, tiny_config, tiny_model, tiny_processor
-from tests.helpers.training import LANGUAGES, losses, make_arguments, make_rows, make_trainer, train
+from tests.helpers.training import LANGUAGES, losses, make_arguments, make_rows, make_trainer, train, whole
 
 
 # Eleven clips, six a step: the last step of an epoch has five, 3 + 2 on two processes and 2 + 2 + 1 on three,
@@ -93,10 +93,10 @@ WORLDS = {
 }
 
 
-def run_case(name: str, folder: Path, world_size: int) -> dict[str, Any]:
+def run_case(case: dict[str, Any], folder: Path, world_size: int) -> dict[str, Any]:
     """Train; what it did to loss, gradients, weights, and to the embeddings of clips and captions held out."""
     # A rate at which rounding does not grow much within ten steps.
-    options = {"num_train_epochs": 2, "learning_rate": 0.01, **CASES[name]}
+    options = {"num_train_epochs": 2, "learning_rate": 0.01, **case}
     num_groups = options.pop("num_groups", None)
     model = fresh_model() if options.pop("from_scratch", False) else tiny_model()
     if "lora_rank" in options:  # an adapter names the folder of its base
@@ -118,7 +118,7 @@ def run_case(name: str, folder: Path, world_size: int) -> dict[str, Any]:
     return {
         "losses": losses(trainer),
         "gradients": recorder.steps,
-        "weights": trainer.model.state_dict(),
+        "weights": {name: whole(weight) for name, weight in trainer.model.state_dict().items()},
         "embeddings": {"audio": held_out.audio, **held_out.text},
     }
 
@@ -307,7 +307,7 @@ def run_layer_drop(folder: Path) -> list[float]:
 def run_refused(folder: Path, world_size: int) -> dict[str, str]:
     """What a user reads who asks for an engine that shards the model, or forgets `use_cpu`."""
     asked_for = {
-        "fsdp": {"fsdp": True, "fsdp_config": {"version": 2}},
+        "fsdp": {"fsdp": True, "fsdp_config": {"version": 1}},
         "tensor parallel": {"parallelism_config": ParallelismConfig(tp_size=world_size)},
         "replicated": {"parallelism_config": ParallelismConfig(dp_replicate_size=world_size)},
         "alone": {"use_cpu": False},
@@ -315,9 +315,9 @@ def run_refused(folder: Path, world_size: int) -> dict[str, str]:
     return {name: refusal(folder, **options) for name, options in asked_for.items()}
 
 
-def refusal(folder: Path, **options: Any) -> str:
+def refusal(folder: Path, model: AtriModel | None = None, **options: Any) -> str:
     try:
-        train(make_arguments(folder, per_device_train_batch_size=2, **options), make_rows(6))
+        train(make_arguments(folder, per_device_train_batch_size=2, **options), make_rows(6), model)
     except ValueError as error:
         return str(error)
     return "it trains"
@@ -337,7 +337,7 @@ def check_processes(trainer, world_size: int) -> None:
 def run_all(rank: int, world_size: int, port: int, folder: Path) -> None:
     ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world_size, "MASTER_PORT": port}
     os.environ |= {name: str(value) for name, value in ranks.items()} | {"MASTER_ADDR": "127.0.0.1"}
-    found = {name: run_case(name, folder, world_size) for name in WORLDS[world_size]}
+    found = {name: run_case(CASES[name], folder, world_size) for name in WORLDS[world_size]}
     found["evaluation"] = run_evaluation(folder, world_size)
     found["diagnostics"] = run_diagnostics(folder, world_size)
     if world_size == 2:

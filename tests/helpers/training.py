@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.distributed.tensor import DTensor
 from transformers import TrainerCallback
 
 from modeling_atri import AtriModel
@@ -72,7 +73,13 @@ class GradientRecorder(TrainerCallback):
 
     def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
         names = [(name.removeprefix("module."), parameter) for name, parameter in model.named_parameters()]
-        self.steps.append({name: parameter.grad.clone() for name, parameter in names if parameter.grad is not None})
+        gradients = {name: parameter.grad for name, parameter in names if parameter.grad is not None}
+        self.steps.append({name: whole(gradient).clone() for name, gradient in gradients.items()})
+
+
+def whole(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor that FSDP2 may have sharded."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def make_trainer(

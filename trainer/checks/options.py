@@ -62,7 +62,6 @@ REFUSED_OPTIONS: dict[str, tuple[tuple[Any, ...], str]] = {
         (None, []),
         "it belongs to optimizers that make their own groups of parameters, which are not supported",
     ),
-    "fsdp_config": ((None, {}), "the losses and the step do not work with FSDP"),
 }
 
 # Optimizers that make their own groups of parameters: the learning rates of the parts would be lost.

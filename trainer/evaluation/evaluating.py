@@ -154,17 +154,18 @@ class EvaluatingTrainer(PublishingTrainer):
 
     def embed(self, retrieval_set: RetrievalSet, skip_unreadable: bool = False) -> RetrievalEmbeddings:
         """Embed a set as [`embed_retrieval_set`] does. All processes share the work, and each gets all embeddings."""
-        part = embed_retrieval_set(
-            self.atri_model,
-            self.processor,
-            retrieval_set,
-            batch_size=self.args.per_device_eval_batch_size,
-            read_features=self.feature_cache,
-            progress=not self.args.disable_tqdm and self.is_world_process_zero(),
-            part=(self.args.process_index, self.args.world_size),
-            skip_unreadable=skip_unreadable,
-            warns=False,  # rows were looked at when the trainer got them
-        )
+        with self.whole_parameters():
+            part = embed_retrieval_set(
+                self.atri_model,
+                self.processor,
+                retrieval_set,
+                batch_size=self.args.per_device_eval_batch_size,
+                read_features=self.feature_cache,
+                progress=not self.args.disable_tqdm and self.is_world_process_zero(),
+                part=(self.args.process_index, self.args.world_size),
+                skip_unreadable=skip_unreadable,
+                warns=False,  # rows were looked at when the trainer got them
+            )
         return part if self.args.world_size == 1 else join_embeddings(gather_object([part]))
 
     def measure(self, rows: Sequence[dict], prefix: str = "eval", left_out: Sequence[BadRow] = ()) -> Results:

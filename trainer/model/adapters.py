@@ -12,6 +12,8 @@ from modeling_atri.hub_cards.results import Adapter
 from modeling_atri.modeling_atri import AtriModel, convert_scalar_logit_scale
 from modeling_atri.sources import is_hub_id
 
+from ..step.sharded import sharded_like
+
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
@@ -239,7 +241,7 @@ def load_adapter_weights(model: AtriModel, folder: str) -> None:
             f"The adapter in {folder} does not fit the model's: {len(other)} weights differ in name or shape, e.g. "
             f"{min(other)}. Use the rank and the frozen parts that it was trained with."
         )
-    plain = {name.removeprefix(_KEY_PREFIX): weight for name, weight in saved.items()}
+    plain = {name.removeprefix(_KEY_PREFIX): sharded_like(own[name], weight) for name, weight in saved.items()}
     set_peft_model_state_dict(model, plain, adapter_name=model.active_adapters()[0])
 
 

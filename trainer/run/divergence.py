@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+import torch.distributed as dist
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from ..step.sharded import is_sharded, own_values
 from .checkpoints import last_whole_checkpoint
 
 
@@ -111,7 +113,10 @@ def check_weights(model: nn.Module, args: TrainingArguments, state: TrainerState
     named = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
     if not named:
         return
-    finite = torch.stack([weight.detach().isfinite().all() for _, weight in named]).tolist()
+    finite = torch.stack([own_values(weight.detach()).isfinite().all() for _, weight in named]).int()
+    if is_sharded(model):  # all processes end together
+        dist.all_reduce(finite, dist.ReduceOp.MIN)
+    finite = finite.bool().tolist()
     if not all(finite):
         raise TrainingDivergedError(
             f"After step {state.global_step} (epoch {state.epoch or 0:.2f}) the loss is still finite, "

@@ -2,21 +2,32 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState
-from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from modeling_atri.hub_cards.authorship import kept_card
 from modeling_atri.processes import told_by_main
 
+from ..checks.engines import FSDP, chosen_engines
 from ..data.streams.batches import StreamBatches, StreamPlace
 from ..data.streams.saved_place import read_place, save_place
+from ..model.adapters import has_adapter
+from ..step.sharded import (
+    copy_from_first,
+    is_sharded,
+    load_whole_state,
+    plain_class,
+    set_up_by_accelerate,
+    whole_model,
+)
 from .checkpoints import (
     best_checkpoint,
     checkpoint_written_whole,
@@ -26,7 +37,8 @@ from .checkpoints import (
 )
 from .divergence import LossWatch, check_weights
 from .identity import run_facts, warn_of_other_run
-from .weights import check_weights_fit
+from .sharded_optimizer import load_whole_optimizer_state, whole_optimizer_state
+from .weights import check_weights_fit, load_weights
 
 
 class SaveAfterEpochEnd(TrainerCallback):
@@ -97,6 +109,60 @@ class ResumableTrainer(Trainer):
         check_weights(self.model, self.args, self.state)
         return super()._evaluate(trial, ignore_keys_for_eval, skip_scheduler)
 
+    # Sharded parameters
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """Set up Accelerate. With FSDP2, also on CPUs, and with parameters of full precision."""
+        chosen = chosen_engines(self.args)
+        with set_up_by_accelerate(FSDP in chosen):
+            super().create_accelerator_and_postprocess()
+        if self.is_fsdp_enabled:
+            self.accelerator.state.fsdp_plugin.mixed_precision_policy = None
+
+    def _wrap_model(self, model: nn.Module, training: bool = True, dataloader: Any = None) -> nn.Module:
+        if self.is_fsdp_enabled and training and not is_sharded(model):
+            copy_from_first(model)
+        return super()._wrap_model(model, training, dataloader)
+
+    def whole_parameters(self) -> AbstractContextManager[None]:
+        """Keep all parameters on every process within the context, if they are sharded."""
+        reshards = self.is_fsdp_enabled and self.accelerator.state.fsdp_plugin.reshard_after_forward
+        return whole_model(self.model, reshards)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save the model as `save_pretrained` does, by the main process. All processes must call this method."""
+        if not is_sharded(self.model):
+            super().save_model(output_dir, _internal_call)
+            return
+        state_dict = self.accelerator.get_state_dict(self.model)
+        with plain_class(self.model):
+            self._save(output_dir or self.args.output_dir, state_dict=state_dict)
+        if self.args.push_to_hub and not _internal_call:
+            self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if not is_sharded(self.model):
+            super()._save_optimizer_and_scheduler(output_dir)
+            return
+        state = whole_optimizer_state(self.optimizer, self.args.should_save)
+        if self.args.should_save:
+            torch.save(state, Path(output_dir) / OPTIMIZER_NAME)
+            torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / SCHEDULER_NAME)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is None or not is_sharded(self.model):
+            super()._load_optimizer_and_scheduler(checkpoint)
+            return
+        state = torch.load(Path(checkpoint) / OPTIMIZER_NAME, map_location="cpu", weights_only=True)
+        load_whole_optimizer_state(self.optimizer, state)
+        self.lr_scheduler.load_state_dict(torch.load(Path(checkpoint) / SCHEDULER_NAME, weights_only=True))
+
+    def _load_best_model(self) -> None:
+        if not is_sharded(self.model):
+            super()._load_best_model()
+            return
+        load_whole_state(self.model, load_weights(self.state.best_model_checkpoint))
+
     # Resuming
 
     def _begin_run(self, checkpoint: str | None) -> None:
@@ -145,7 +211,10 @@ class ResumableTrainer(Trainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         check_weights_fit(self.model if model is None else model, resume_from_checkpoint)
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        if self.is_fsdp_enabled and not has_adapter(self.model):
+            load_whole_state(self.model, load_weights(resume_from_checkpoint))
+        else:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         super()._load_rng_state(checkpoint)

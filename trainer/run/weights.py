@@ -1,10 +1,12 @@
 """Checks that the weights of a checkpoint fit a model."""
 
+import json
 from pathlib import Path
 
 from safetensors import safe_open
-from torch import nn
-from transformers.utils import SAFE_WEIGHTS_NAME
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from modeling_atri.configuration_atri import LOGIT_SCALE
 
@@ -38,6 +40,15 @@ def check_weights_fit(model: nn.Module, folder: str) -> None:
             f"differ, such as {first} ({other[first]}). Resume with the model that the run began with, or start a new "
             "run from this one in another `output_dir`."
         )
+
+
+def load_weights(folder: str) -> dict[str, Tensor]:
+    """All weights that `save_pretrained` wrote to a folder, in one file or several."""
+    index = Path(folder) / SAFE_WEIGHTS_INDEX_NAME
+    names = {SAFE_WEIGHTS_NAME}
+    if index.is_file():
+        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    return {name: weight for file in names for name, weight in load_file(Path(folder) / file).items()}
 
 
 def _size(shape) -> str:

@@ -14,17 +14,20 @@ from ..model.adapters import is_frozen
 from .cached import CachedEmbeddings
 from .distributed import SharedRows, rows_of_processes
 from .exact import language_by_language_backward
+from .sharded import held_parameter
 
 
 @dataclass(frozen=True)
 class BatchEncoder:
     """Encodes the clips and the captions of a batch, in chunks of at most so many; None encodes all at once."""
 
-    model: nn.Module  # with the wrappers of PEFT, autocast and several processes
+    model: Callable[..., Any]  # with the wrappers of PEFT, autocast and several processes
     atri_model: AtriModel  # the same model without wrappers
     caption_inputs: Callable[[Tensor, Tensor], dict[str, Tensor]]  # of the model, for ids and mask `(n, tokens)`
     audio_chunk_size: int | None = None
     text_chunk_size: int | None = None
+    sharded: nn.Module | None = None  # the model, if FSDP2 shards its parameters
+    num_clips_everywhere: Sequence[int] | None = None  # on each process, if the model is sharded over them
 
     def clips(self, inputs: Mapping[str, Any]) -> CachedEmbeddings | None:
         """Embeddings of the clips of a batch; None if it has no sounds.
@@ -49,16 +52,31 @@ class BatchEncoder:
             return self.model(**chunk).audio_embeds
 
         twice = self._encodes_twice(self.atri_model.audio_model)
-        return CachedEmbeddings(encode, len(input_features), input_features.device, self.audio_chunk_size, twice)
+        return CachedEmbeddings(
+            encode,
+            len(input_features),
+            input_features.device,
+            self.audio_chunk_size,
+            twice,
+            self.num_clips_everywhere,
+        )
 
-    def captions(self, input_ids: Tensor, attention_mask: Tensor) -> CachedEmbeddings:
-        """Embeddings of captions `(n, tokens)`."""
+    def captions(self, input_ids: Tensor, attention_mask: Tensor, num_languages: int = 1) -> CachedEmbeddings:
+        """Embeddings of captions `(n, tokens)`, which are those of each clip in a number of languages."""
+        everywhere = self.num_clips_everywhere
 
         def encode(rows: slice) -> Tensor:
             return self.model(**self.caption_inputs(input_ids[rows], attention_mask[rows])).text_embeds
 
         twice = self._encodes_twice(self.atri_model.text_model)
-        return CachedEmbeddings(encode, len(input_ids), input_ids.device, self.text_chunk_size, twice)
+        return CachedEmbeddings(
+            encode,
+            len(input_ids),
+            input_ids.device,
+            self.text_chunk_size,
+            twice,
+            None if everywhere is None else [num_languages * number for number in everywhere],
+        )
 
     def _encodes_twice(self, tower: nn.Module) -> bool:
         # With an adapter, checkpointing makes the frozen tower's inputs require gradients, so it builds a graph.
@@ -87,7 +105,8 @@ def joint_backward(
     """
     num_languages, num_clips, _ = inputs["input_ids"].shape
     audio = encoder.clips(inputs)
-    text = encoder.captions(inputs["input_ids"].flatten(0, 1), inputs["attention_mask"].flatten(0, 1))
+    input_ids, attention_mask = inputs["input_ids"].flatten(0, 1), inputs["attention_mask"].flatten(0, 1)
+    text = encoder.captions(input_ids, attention_mask, num_languages)
     clips = None if audio is None else audio.leaf
     loss = loss_of(clips, text.leaf.view(num_languages, num_clips, -1), inputs) / num_batches
     backward(loss)
@@ -121,7 +140,7 @@ def exact_backward(
         return None if clips is None else SharedEmbeddings(clips, shared)
 
     def pair_loss(x: Tensor, y: Tensor) -> Tensor:
-        return info_nce_loss(x, y, encoder.atri_model.logit_scale.exp(), ids, shard) / num_batches
+        return info_nce_loss(x, y, logit_scale.exp(), ids, shard) / num_batches
 
     def language_loss(k: int, captions: Tensor) -> Tensor:
         target = cast(list[Tensor], targets)[k]
@@ -130,15 +149,16 @@ def exact_backward(
         return loss + weights[k][1] * pair_loss(target, captions) if weights[k][1] > 0 else loss
 
     targets = language_targets(inputs)
-    return language_by_language_backward(
-        encode_clips,
-        lambda k: SharedEmbeddings(encoder.captions(input_ids[k], attention_mask[k]), shared),
-        pair_loss,
-        weights,
-        backward,
-        anchor,
-        None if targets is None else language_loss,
-    )
+    with held_parameter(encoder.sharded, lambda: encoder.atri_model.logit_scale) as logit_scale:
+        return language_by_language_backward(
+            encode_clips,
+            lambda k: SharedEmbeddings(encoder.captions(input_ids[k], attention_mask[k]), shared),
+            pair_loss,
+            weights,
+            backward,
+            anchor,
+            None if targets is None else language_loss,
+        )
 
 
 class SharedEmbeddings:

@@ -4,7 +4,7 @@ This follows GradCache (Gao et al. 2021, https://arxiv.org/abs/2101.06983): enco
 the loss of all embeddings, then encode every chunk again and run backward with the gradient of the loss at its rows.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -32,6 +32,8 @@ class CachedEmbeddings:
         encodes_twice (*optional*, defaults to `True`): False lets every chunk keep its graph. This suits an encoder
             with few trained layers, such as a projection on a frozen tower, whose graph is hardly larger than the
             embeddings.
+        num_rows_everywhere (*optional*): Number of rows on each process, for an encoder that is sharded over them and
+            must be called equally often. A process with fewer chunks encodes its first row again, without effect.
 
     Raises:
         ValueError: By `backward`, if the second encoding of a chunk differs, because the gradient would be wrong.
@@ -44,13 +46,17 @@ class CachedEmbeddings:
         device: torch.device,
         chunk_size: int | None = None,
         encodes_twice: bool = True,
+        num_rows_everywhere: Sequence[int] | None = None,
     ):
         self._encode = encode
         self._graphs: list[tuple[slice, Tensor]] = []
         self._states: list[tuple[slice, _RandomState]] = []  # for the chunks that keep no graph
-        parts = []
-        for rows in _even_chunks(num_rows, chunk_size):
-            keeps_graph = rows.stop == num_rows or not encodes_twice
+        parts: list[Tensor] = []
+        chunks = _even_chunks(num_rows, chunk_size)
+        most = max(len(_even_chunks(number, chunk_size)) for number in num_rows_everywhere or [num_rows])
+        self._num_repeated = most - len(chunks)
+        for place, rows in enumerate([slice(0, 1)] * self._num_repeated + chunks):
+            keeps_graph = place == most - 1 or not encodes_twice
             state = None if keeps_graph else _RandomState(device)
             with torch.set_grad_enabled(keeps_graph):
                 embeddings = encode(rows)
@@ -58,7 +64,8 @@ class CachedEmbeddings:
                 self._graphs.append((rows, embeddings))
             else:
                 self._states.append((rows, state))
-            parts.append(embeddings.detach())
+            if place >= self._num_repeated:
+                parts.append(embeddings.detach())
         self.leaf = torch.cat(parts).requires_grad_()
 
     def backward(self) -> None:
@@ -71,18 +78,20 @@ class CachedEmbeddings:
             return
         while self._graphs:  # a graph is freed before another chunk is encoded
             rows, embeddings = self._graphs.pop()
+            is_repeated = len(self._states) + len(self._graphs) < self._num_repeated
             if embeddings.requires_grad:  # false if LayerDrop left out all trained layers
-                embeddings.backward(gradient=gradient[rows])
+                embeddings.backward(gradient=gradient[rows] * 0.0 if is_repeated else gradient[rows])
             del embeddings
         differences = []
-        while self._states:
-            rows, state = self._states.pop(0)
+        for place, (rows, state) in enumerate(self._states):
             with state.replayed():
                 embeddings = self._encode(rows)
             differences.append((embeddings.detach() - self.leaf.detach()[rows]).abs().max())
             if embeddings.requires_grad:
-                embeddings.backward(gradient=gradient[rows])
+                is_repeated = place < self._num_repeated
+                embeddings.backward(gradient=gradient[rows] * 0.0 if is_repeated else gradient[rows])
             del embeddings
+        self._states.clear()
         if differences:
             _check_same(max(differences).item())
 

@@ -1,5 +1,7 @@
 """Engines that training would go wrong in are refused, with one sentence that says what to do."""
 
+import json
+
 import pytest
 from accelerate import Accelerator, DistributedType
 from accelerate.parallelism_config import ParallelismConfig
@@ -8,7 +10,7 @@ from modeling_atri.trainer.checks.engines import check_engine
 from tests.helpers.training import make_arguments, make_rows, make_trainer
 
 
-SHARDED = "the step averages the gradients of the processes itself. Neither works with {}. Use one process"
+SHARDED = "a step runs forward and backward several times. This does not work with {}. Use one process"
 
 
 def test_data_parallel_is_refused():
@@ -19,8 +21,6 @@ def test_data_parallel_is_refused():
 @pytest.mark.parametrize(
     ("options", "engine"),
     [
-        ({"fsdp": True}, "FSDP"),
-        ({"fsdp": "full_shard", "fsdp_config": {"version": 2}}, "FSDP"),
         ({"deepspeed": {"zero_optimization": {"stage": 2}}}, "DeepSpeed"),  # before it is missed
         ({"parallelism_config": ParallelismConfig()}, "a ParallelismConfig"),
         ({"parallelism_config": ParallelismConfig(tp_size=2)}, "a ParallelismConfig"),
@@ -34,7 +34,6 @@ def test_engines_that_arguments_choose_are_refused(tmp_path, options, engine):
 @pytest.mark.parametrize(
     ("variable", "engine"),
     [
-        ("ACCELERATE_USE_FSDP", "FSDP"),
         ("ACCELERATE_USE_DEEPSPEED", "DeepSpeed"),
         ("ACCELERATE_USE_MEGATRON_LM", "Megatron-LM"),
         ("ACCELERATE_USE_PARALLELISM_CONFIG", "a ParallelismConfig"),
@@ -48,8 +47,50 @@ def test_engines_that_the_launcher_chooses_are_refused(tmp_path, monkeypatch, va
     make_arguments(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"version": 1}, "FSDP of version 1 is not supported, .*flattens the parameters"),
+        ({"fsdp_version": 1}, "FSDP of version 1 is not supported"),
+        (
+            {"cpu_ram_efficient_loading": True},
+            "`cpu_ram_efficient_loading` of FSDP .*, because it loses",
+        ),
+        ({"cpu_offload": True}, "`cpu_offload` of FSDP is not supported"),
+        ({"activation_checkpointing": True}, "use the argument `activation_checkpointing` instead"),
+        ({"xla": True}, "`xla` of `fsdp_config` is not supported"),
+    ],
+)
+def test_options_of_fsdp_that_are_refused(tmp_path, config, message):
+    with pytest.raises(ValueError, match=message):
+        make_arguments(tmp_path, fsdp=True, fsdp_config=config)
+    file = tmp_path / "fsdp.json"
+    file.write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=message):
+        make_arguments(tmp_path, fsdp=True, fsdp_config=str(file))
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({}, "FSDP of version 1 is not supported"),
+        ({"FSDP_VERSION": "1"}, "FSDP of version 1 is not supported"),
+        ({"FSDP_VERSION": "2", "FSDP_CPU_RAM_EFFICIENT_LOADING": "true"}, "`cpu_ram_efficient_loading` of FSDP"),
+        ({"FSDP_VERSION": "2", "FSDP_OFFLOAD_PARAMS": "true"}, "`cpu_offload` of FSDP"),
+        ({"FSDP_VERSION": "2", "FSDP_ACTIVATION_CHECKPOINTING": "true"}, "`activation_checkpointing` of FSDP"),
+    ],
+)
+def test_options_of_the_launcher_that_are_refused(tmp_path, monkeypatch, variables, message):
+    for name in ("FSDP_VERSION", "FSDP_CPU_RAM_EFFICIENT_LOADING"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"ACCELERATE_USE_FSDP": "true", **variables}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=message):
+        make_arguments(tmp_path)
+
+
 @pytest.mark.parametrize("objective", ["akcl", "cacl"])
-@pytest.mark.parametrize("engine", [DistributedType.FSDP, DistributedType.DEEPSPEED])
+@pytest.mark.parametrize("engine", [DistributedType.MEGATRON_LM, DistributedType.DEEPSPEED])
 def test_engines_that_were_set_up_before_are_refused(tmp_path, monkeypatch, engine, objective):
     monkeypatch.setattr("accelerate.Accelerator.distributed_type", engine)
     with pytest.raises(ValueError, match=SHARDED.format(engine.value)):

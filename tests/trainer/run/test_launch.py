@@ -119,12 +119,12 @@ def test_two_processes_on_cpus_train_the_model_of_one(folder, configurations, ca
     [
         (["--config_file", "cpus.yaml"], [], "2 processes were started, but this one would train alone"),
         (
-            ["--use_fsdp", "--fsdp_version", "2", "--num_processes", "2", "--num_machines", "1"],
+            ["--use_fsdp", "--fsdp_version", "1", "--num_processes", "2", "--num_machines", "1"],
             ["--use_cpu", "true"],
-            "Neither works with FSDP. Use one process, or plain data-parallel processes",
+            "FSDP of version 1 is not supported",
         ),
     ],
-    ids=["without use_cpu", "fsdp"],
+    ids=["without use_cpu", "fsdp 1"],
 )
 def test_a_wrong_start_ends_with_one_sentence(folder, configurations, launcher, options, message):
     launcher = [str(configurations / word) if word.endswith(".yaml") else word for word in launcher]

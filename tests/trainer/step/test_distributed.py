@@ -45,7 +45,7 @@ def alone(tmp_path_factory):
 
     def run(case: str) -> dict:
         if case not in found:
-            found[case] = run_case(case, tmp_path_factory.mktemp("alone"), world_size=1)
+            found[case] = run_case(CASES[case], tmp_path_factory.mktemp("alone"), world_size=1)
         return found[case]
 
     return run
@@ -118,9 +118,9 @@ def test_diagnostics_are_written_once_and_equal_one_process(tmp_path, worlds, wo
 @pytest.mark.parametrize("world_size", WORLDS)
 def test_what_would_go_wrong_is_refused(worlds, world_size):
     for refused in (rank["refused"] for rank in worlds[world_size]):
-        assert "Neither works with FSDP. Use one process" in refused["fsdp"]
-        assert "Neither works with a ParallelismConfig." in refused["tensor parallel"]
-        assert "Neither works with a ParallelismConfig." in refused["replicated"]
+        assert "FSDP of version 1 is not supported" in refused["fsdp"]
+        assert "This does not work with a ParallelismConfig." in refused["tensor parallel"]
+        assert "This does not work with a ParallelismConfig." in refused["replicated"]
         assert f"{world_size} processes were started, but this one would train alone" in refused["alone"]
 
 
