@@ -33,10 +33,12 @@ def evaluate_moment_file(args: Any) -> "Results":
     from modeling_atri.hub_cards.environment import describe_environment
     from modeling_atri.hub_cards.results import ModelFacts, MomentResults, Results, write_results
     from modeling_atri.hub_cards.tables import counted, moments_table
+    from modeling_atri.processes import device_of_process
     from modeling_atri.search.moments import evaluate_moments
 
     if wrong := [f"--{name}" for name in _OF_CLIPS if getattr(args, name) is not None]:
         raise ValueError(f"{', '.join(wrong)} cannot be used with --moments. Leave out what is for clips.")
+    args.device = device_of_process(args.device)
     check_device(args.device)
     known = _known_results(args.output, data_name(args.model)) if args.output else {}
     queries = _queries(args)

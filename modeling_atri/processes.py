@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -37,7 +37,8 @@ def told_by_main(ask: Callable[[], _Told]) -> _Told:
             told = [ask(), None]
         except (ValueError, OSError) as error:
             told = [None, error]
-    dist.broadcast_object_list(told)
+    with _others_needed():
+        dist.broadcast_object_list(told)
     if told[1] is not None:
         raise told[1]
     found: _Told = told[0]
@@ -59,8 +60,50 @@ def told_by_all(value: _Told) -> list[_Told]:
     if num_processes() == 1:
         return [value]
     values: list[_Told] = [value] * num_processes()
-    dist.all_gather_object(values, value)
+    with _others_needed():
+        dist.all_gather_object(values, value)
     return values
+
+
+def made_by_all(make: Callable[[], _Told]) -> list[_Told] | None:
+    """Call a function on every process, and return the results of all, in the order of the processes.
+
+    Returns:
+        The results on the main process, None on the others.
+
+    Raises:
+        ValueError or OSError: the function raised one on some process. All processes raise it.
+    """
+    made: _Told | None = None
+    fault: tuple[type[Exception], str] | None = None
+    own: Exception | None = None
+    try:
+        made = make()
+    except (ValueError, OSError) as error:
+        own, fault = error, (OSError if isinstance(error, OSError) else ValueError, str(error))
+    faults = told_by_all(fault)
+    if own is not None:
+        raise own
+    for kind, text in filter(None, faults):
+        raise kind(text)
+    if num_processes() == 1:
+        return [cast(_Told, made)]
+    parts: list[Any] | None = [None] * num_processes() if process_rank() == 0 else None
+    with _others_needed():
+        dist.gather_object(made, parts)
+    return parts
+
+
+@contextmanager
+def _others_needed() -> Iterator[None]:
+    """Say what has happened if another process ended, so that this one cannot exchange anything with it."""
+    try:
+        yield
+    except RuntimeError as error:  # torch has no class of its own for it
+        raise OSError(
+            "Another process of this run has ended, so this one cannot go on. Its own message says why. What was "
+            "written is kept; start all processes again."
+        ) from error
 
 
 def own_share(items: Sequence[_Item]) -> Sequence[_Item]:

@@ -28,6 +28,9 @@ examples:
   atri encode sounds/ embeddings/ --model runs/first
   atri encode sounds/ embeddings/ --model runs/first --format npy --batch_size 64 --device cuda
 
+With a launcher, all devices of a machine share the files, and the result is that of one process:
+  torchrun --nproc_per_node 4 -m modeling_atri.cli.main encode sounds/ embeddings/ --model runs/first
+
 In Python, `ids, audio = modeling_atri.embedding_store.load_embeddings("embeddings/")` reads the result.
 """
 
@@ -50,7 +53,11 @@ class EncodeArguments:
         choices=["parquet", "npy"],
     )
     batch_size: int = option(16, "Clips of up to 10 s per forward pass.")
-    device: str = option("cpu", "Device to compute on, such as cpu or cuda.")
+    device: str | None = option(
+        None,
+        "Device to compute on, such as cpu or cuda. Default: cpu; of several processes that `torchrun` or `accelerate "
+        "launch` starts, each has a GPU of its own if there are GPUs.",
+    )
     on_error: str = option(
         "skip",
         "For a file that cannot be read, or a folder that cannot be searched: `skip` lists it in "
@@ -69,16 +76,21 @@ def main(argv: list[str]) -> None:
 
 
 def encode(args: EncodeArguments) -> "FolderSummary":
-    """Load the model, encode new and changed files, and print a summary."""
+    """Load the model, encode new and changed files, and print a summary. Launched processes share the work."""
     from modeling_atri.encode.folder import FAILURES_NAME, encode_folder
+    from modeling_atri.processes import device_of_process, launched_processes, main_first, process_rank
 
-    check_device(args.device)
     if not Path(args.folder).is_dir():  # before the model is loaded
         raise ValueError(f"There is no folder {args.folder!r}. {path_advice(args.folder)}".rstrip())
     check_output_folder(args.out)
-    model, processor = load_model(args.model)
     options = {name: value for name, value in asdict(args).items() if name not in ("model", "device")}
-    summary = encode_folder(model.to(args.device), processor, model_name=args.model, progress=True, **options)
+    with launched_processes():
+        device = device_of_process(args.device)
+        check_device(device)
+        model, processor = main_first(lambda: load_model(args.model))
+        summary = encode_folder(model.to(device), processor, model_name=args.model, progress=True, **options)
+        if process_rank() != 0:
+            return summary
     print(summary_table(summary))
     print_failures(summary.failures, str(Path(args.out, FAILURES_NAME)))
     print_other_files(summary.other_files)

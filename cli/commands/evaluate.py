@@ -1,5 +1,6 @@
 """`atri evaluate`: retrieval and consistency of a saved model."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,21 +55,27 @@ class EvaluateArguments(EmbeddingArguments):
 def main(argv: list[str]) -> None:
     """Run the command."""
     (args,) = parse_options(argv, (EvaluateArguments,), DESCRIPTION, "atri evaluate")
+    from modeling_atri.processes import launched_processes
+
     if args.moments is not None:
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise ValueError("--moments runs in one process. Run it without `torchrun` or `accelerate launch`.")
         from ..moments import evaluate_moment_file
 
         evaluate_moment_file(args)
         return
     if args.window_s is not None or args.hop_s is not None:
         raise ValueError("--window_s and --hop_s are options of --moments, which is missing.")
-    evaluate(args)
+    with launched_processes():
+        evaluate(args)
 
 
 def evaluate(args: EvaluateArguments) -> Results:
-    """Load model and data, evaluate, and return the results."""
+    """Load model and data, evaluate, and return the results. Launched processes share the work of encoding."""
     from modeling_atri.corpora.rows.bad_rows import LEFT_OUT_NAME, write_bad_rows
     from modeling_atri.hub_cards.environment import describe_environment
     from modeling_atri.languages_atri import resolve_language
+    from modeling_atri.processes import process_rank
     from modeling_atri.trainer.evaluation.retrieval import retrieval_table
     from modeling_atri.trainer.publishing.results import evaluation_facts, model_facts
 
@@ -77,6 +84,8 @@ def evaluate(args: EvaluateArguments) -> Results:
     if args.output:
         check_output_file(args.output)
     model, retrieval_set, embeddings, left_out = embed_data(args, args.group_column)
+    if process_rank() != 0:
+        return Results()
     anchor = resolve_language(args.anchor_language)
     results = Results(
         metrics=retrieval_table(embeddings, retrieval_set.positives, anchor, model.device),

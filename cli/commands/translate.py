@@ -58,7 +58,11 @@ class TranslateArguments:
     max_new_tokens: int = option(200, "Tokens after which translations are cut off.")
     batch_size: int = option(32, "Largest number of captions in a batch.")
     batch_tokens: int = option(2048, "Largest number of source tokens in a batch.")
-    device: str = option("cpu", "Device to compute on, e.g. cpu or cuda.")
+    device: str | None = option(
+        None,
+        "Device to compute on, e.g. cpu or cuda. Default: cpu; of several processes that `torchrun` or `accelerate "
+        "launch` starts, each has a GPU of its own if there are GPUs.",
+    )
     dtype: str = option("float32", "Dtype of the model's weights.", choices=["float32", "bfloat16", "float16"])
     quality: str = option(
         "none",
@@ -96,11 +100,17 @@ class TranslateArguments:
 def main(argv: list[str]) -> None:
     """Run the command."""
     (args,) = parse_options(argv, (TranslateArguments,), DESCRIPTION, "atri translate")
-    translate(args)
+    from modeling_atri.processes import launched_processes
+
+    with launched_processes():
+        translate(args)
 
 
 def translate(args: TranslateArguments) -> "TranslationSummary":
-    """Load the model, translate new captions, and print a summary."""
+    """Load the model, translate new captions, and print a summary. Launched processes share the work."""
+    from modeling_atri.processes import device_of_process, main_first, process_rank
+
+    args.device = device_of_process(args.device)
     check_device(args.device)
     if not Path(args.data).exists():  # before the model is loaded
         raise ValueError(f"There is no folder or file {args.data!r}. {path_advice(args.data)}".rstrip())
@@ -111,9 +121,8 @@ def translate(args: TranslateArguments) -> "TranslationSummary":
     from modeling_atri.corpora.translation.translate import translate_captions
 
     license = translation_license(args.model, args.license, args.revision)
-    model = load_translation_model(
-        args.model, args.revision, args.device, args.dtype, args.num_beams, args.max_new_tokens
-    )
+    options = (args.model, args.revision, args.device, args.dtype, args.num_beams, args.max_new_tokens)
+    model = main_first(lambda: load_translation_model(*options))
     left_out: list[BadRow] | None = [] if args.on_bad_row == "skip" else None
     folder = Path(args.data).parent if Path(args.data).is_file() else Path(args.data)
     source_license = args.source_license or read_licenses(folder)
@@ -135,6 +144,8 @@ def translate(args: TranslateArguments) -> "TranslationSummary":
         left_out=left_out,
         progress=True,
     )
+    if process_rank() != 0:
+        return summary
     if left_out is not None:
         _list_left_out(left_out, Path(args.output))
     _print_summary(summary, Path(args.output), has_license=bool(source_license))

@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from .finished import FinishedRun
 from .journal import Entry, TranslationJournal, hash_text
 from .output import check_output, earlier_languages, find_stale, locked, refuse_loss, without_overlaps
 from .quality import Scorer
+from .sharing import SharedTranslation
 from .translated_rows import assemble, card_facts, write_translated
 
 
@@ -82,6 +84,10 @@ def translate_captions(
     journal but not in the data set. Other columns of the rows are copied. Clips that `drop_overlaps` took out of the
     source or the output stay out.
 
+    Several processes that a launcher started (see [`~modeling_atri.processes.launched_processes`]) translate batches
+    at the same time, and the main process writes the files that one process would write. All of them return the same
+    summary.
+
     Args:
         data (`str` or `Path`): Folder with `metadata.jsonl`, or such a file; see `load_rows`. Its languages are kept.
         output (`str` or `Path`): Folder for `metadata.jsonl`, whose rows name the recordings where they are;
@@ -114,7 +120,41 @@ def translate_captions(
             `output` is `data`, holds another data set, translations made in another way or languages that would be
             lost, or is in use; or no caption is left.
     """
-    began, output = time.perf_counter(), Path(output)
+    shared = SharedTranslation(partial(_translate_batch, model, scorer, source))
+    options = {"split": split, "scorer": scorer, "min_score": min_score, "batch_size": batch_size}
+    options |= {"batch_tokens": batch_tokens, "drop_flagged": drop_flagged, "retranslate": retranslate}
+    options |= {"license": license, "source_license": source_license, "left_out": left_out, "progress": progress}
+    return shared.run(partial(_translate_captions, shared, data, Path(output), model, languages, source, **options))
+
+
+def _translate_batch(
+    model: Translator, scorer: Scorer | None, source: str, texts: list[str], code: str, made: dict[str, Any]
+) -> list[Entry]:
+    return translate_batch(model, scorer, texts, resolve_language(source), code, made)
+
+
+def _translate_captions(
+    shared: SharedTranslation,
+    data: str | PathLike[str],
+    output: Path,
+    model: Translator,
+    languages: Sequence[str],
+    source: str,
+    *,
+    split: str | None,
+    scorer: Scorer | None,
+    min_score: float | None,
+    batch_size: int,
+    batch_tokens: int,
+    drop_flagged: bool,
+    retranslate: bool,
+    license: str | None,
+    source_license: str | list[str] | None,
+    left_out: list[BadRow] | None,
+    progress: bool,
+) -> TranslationSummary:
+    """The work of the main process: all but the translation of batches, which it shares with the others."""
+    began = time.perf_counter()
     source, codes = resolve_language(source), resolve_languages(languages)
     _check_options(batch_size, batch_tokens, min_score, scorer)
     check_output(data, split, output)
@@ -148,14 +188,17 @@ def translate_captions(
         wanted = {(code, source_hash) for code in codes for source_hash in hashes}
         missing = wanted - (entries.keys() - find_stale(journal.path, entries, wanted, made, retranslate))
         lengths = model.count_tokens(texts)
+        batches = (
+            ([texts[index] for index in batch], code)
+            for code in codes
+            for is_missing in [[(code, source_hash) in missing for source_hash in hashes]]
+            for batch in plan_batches(texts, lengths, is_missing, batch_size, batch_tokens)
+        )
         with tqdm(total=len(missing), desc="captions", disable=not progress) as bar:
-            for code in codes:
-                is_missing = [(code, source_hash) in missing for source_hash in hashes]
-                for batch in plan_batches(texts, lengths, is_missing, batch_size, batch_tokens):
-                    new = translate_batch(model, scorer, [texts[index] for index in batch], source, code, made)
-                    journal.append(new)
-                    entries |= {entry.key: entry for entry in new}
-                    bar.update(len(new))
+            for new in shared.translated(batches, made):
+                journal.append(new)
+                entries |= {entry.key: entry for entry in new}
+                bar.update(len(new))
         translated = assemble(rows, others, entries, source, _targets(entries, earlier, codes), limit, drop_flagged)
         facts = card_facts(translated, _name_of(data, split), made, limit, license, source_license)
         write_translated(translated, output, facts)

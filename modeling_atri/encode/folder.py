@@ -3,11 +3,14 @@
 import json
 import time
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -17,6 +20,7 @@ from ..embedding_store.store import Clip, EmbeddingStore, parts_state, read_part
 from ..files import json_line, normalized_name, write_json, written_whole
 from ..long_sounds_atri import LongSound, read_or_scan
 from ..modeling_atri import AtriModel
+from ..processes import made_by_all, own_share, process_rank, told_by_main
 from ..processing_atri import AtriProcessor
 from .encoding import encode_audio
 from .fingerprints import audio_fingerprint
@@ -78,6 +82,9 @@ def encode_folder(
     that is stopped for any reason loses the part it was working on. The next run continues from there to the same
     embeddings, bit for bit. Read the embeddings with `load_embeddings(out)`.
 
+    Several processes that a launcher started (see [`~processes.launched_processes`]) share the files of each part, and
+    the main process writes what one process would write, up to rounding. All of them return the same summary.
+
     Args:
         model (`AtriModel`): on any device; its training mode is restored afterwards.
         processor (`AtriProcessor`): the processor of the model.
@@ -109,40 +116,72 @@ def encode_folder(
     if processor.feature_extractor.sampling_rate is None:
         raise ValueError(processor.feature_extractor.takes)
     out, began = Path(out), time.perf_counter()
-    search = search_folder(folder)
-    if search.problems and on_error == "raise":
-        raise ValueError("{}: {}".format(*next(iter(search.problems.items()))))
-    sounds = search.sounds
     fingerprint = audio_fingerprint(model, processor)
     model_name = model_name or model.config.name_or_path or ""
     options = {"batch_size": batch_size, "num_workers": num_workers, "on_error": on_error}
-    summary = FolderSummary(failures=dict(search.problems), other_files=dict(search.other_files))
-    with EmbeddingStore(out, model_name, fingerprint, model.config.projection_dim) as store:
-        stored = store.clips()
-        current, stale = _compare(stored, search)
-        moved = find_moved({name: stored[name] for name in stale}, search, current, num_workers)
-        stale -= moved.keys()
-        store.drop(stale)  # first, because a file may have been moved to the name of another
-        store.move(moved, part_size)
-        current |= {clip.id for clip in moved.values()}
-        summary.num_moved = len(moved)
-        summary.num_dropped = len({normalized_name(name) for name in stale} - sounds.keys() - current)
-        (out / FAILURES_NAME).unlink(missing_ok=True)  # of the last run
-        _add_failures(out, summary.failures)
-        with tqdm(total=len(sounds.keys() - current), desc="files read", disable=not progress) as bar:
+    with ExitStack() as stack:
+
+        def begin() -> _Work:
+            search = search_folder(folder)
+            if search.problems and on_error == "raise":
+                raise ValueError("{}: {}".format(*next(iter(search.problems.items()))))
+            store = EmbeddingStore(out, model_name, fingerprint, model.config.projection_dim)
+            stores.append(stack.enter_context(store))
+            return _remove_and_plan(store, search, part_size, num_workers)
+
+        stores: list[EmbeddingStore] = []  # of the main process, which alone writes
+        work = told_by_main(begin)
+        summary, is_main = work.summary, process_rank() == 0
+        num_files = sum(map(len, work.parts))
+        with tqdm(total=num_files, desc="files read", disable=not (progress and is_main)) as bar:
             reader = _FileReader(processor.feature_extractor, pad_short, bar)
-            for ids in _parts(sorted(sounds), current, part_size):
-                part = {name: sounds[name] for name in ids}
-                clips, failed = _encode_part(model, processor, reader, part, store, options)
-                summary.num_encoded += len(clips)
-                summary.hours += sum(clip.duration_s for clip in clips) / 3600
-                summary.failures |= failed
-                _add_failures(out, failed)
-        summary.num_clips = len(current) + summary.num_encoded
-        if format == "npy" or (out / ARRAY_NAME).exists():
-            _gather(out, summary.num_clips)
+            for sounds in work.parts:
+                own = dict(own_share(list(sounds.items())))
+                found = made_by_all(partial(_encode_files, model, processor, reader, own, options))
+                bar.update(len(sounds) - len(own))
+                if found is not None:
+                    clips, failed = _store_part(list(sounds), found, stores[0])
+                    summary.num_encoded += len(clips)
+                    summary.hours += sum(clip.duration_s for clip in clips) / 3600
+                    summary.failures |= failed
+                    _add_failures(out, failed)
+
+        def finish() -> FolderSummary:
+            summary.num_clips += summary.num_encoded
+            if format == "npy" or (out / ARRAY_NAME).exists():
+                _gather(out, summary.num_clips)
+            return summary
+
+        summary = told_by_main(finish)
     summary.seconds = time.perf_counter() - began
     return summary
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What there is to do: the files to encode, in parts, and the figures so far."""
+
+    parts: list[dict[str, FoundSound]]
+    summary: FolderSummary
+
+
+def _remove_and_plan(store: EmbeddingStore, search: SoundSearch, part_size: int, num_workers: int | None) -> _Work:
+    """Follow files that were moved, remove the embeddings of those that are gone, and find out what to encode."""
+    summary = FolderSummary(failures=dict(search.problems), other_files=dict(search.other_files))
+    stored = store.clips()
+    current, stale = _compare(stored, search)
+    moved = find_moved({name: stored[name] for name in stale}, search, current, num_workers)
+    stale -= moved.keys()
+    store.drop(stale)  # first, because a file may have been moved to the name of another
+    store.move(moved, part_size)
+    current |= {clip.id for clip in moved.values()}
+    summary.num_moved = len(moved)
+    summary.num_dropped = len({normalized_name(name) for name in stale} - search.sounds.keys() - current)
+    summary.num_clips = len(current)
+    (store.folder / FAILURES_NAME).unlink(missing_ok=True)  # of the last run
+    _add_failures(store.folder, summary.failures)
+    parts = _parts(sorted(search.sounds), current, part_size)
+    return _Work([{name: search.sounds[name] for name in ids} for ids in parts], summary)
 
 
 def _compare(stored: Mapping[str, Clip], search: SoundSearch) -> tuple[set[str], set[str]]:
@@ -198,15 +237,23 @@ class _FileReader:
                 self.bar.update()
 
 
-def _encode_part(
+@dataclass(frozen=True)
+class _EncodedFiles:
+    """Clips with their embeddings, one for each row, and the reasons why other files could not be read."""
+
+    clips: list[Clip]
+    embeddings: np.ndarray
+    failures: dict[str, str]
+
+
+def _encode_files(
     model: AtriModel,
     processor: AtriProcessor,
     reader: _FileReader,
     sounds: dict[str, FoundSound],
-    store: EmbeddingStore,
     options: dict[str, Any],
-) -> tuple[list[Clip], dict[str, str]]:
-    """Encode some files and store their embeddings. Also returns the reasons for which files could not be read."""
+) -> _EncodedFiles:
+    """Encode some files."""
     reader.durations_s.clear()
     paths = [sound.path for sound in sounds.values()]
     result = encode_audio(model, processor, paths, read_features=reader, names=list(sounds), **options)
@@ -217,9 +264,19 @@ def _encode_part(
         for name, sound in sounds.items()
         if name not in failures
     ]
-    if clips:
-        store.add(clips, embeddings)
-    return clips, failures
+    return _EncodedFiles(clips, embeddings, failures)
+
+
+def _store_part(
+    ids: list[str], found: list[_EncodedFiles], store: EmbeddingStore
+) -> tuple[list[Clip], dict[str, str]]:
+    """Store what the processes encoded of a part, in the order of its ids. Returns the clips and the failures."""
+    failed = {name: reason for part in found for name, reason in part.failures.items()}
+    rows = {clip.id: (clip, row) for part in found for clip, row in zip(part.clips, part.embeddings, strict=True)}
+    kept = [rows[name] for name in ids if name in rows]
+    if kept:
+        store.add([clip for clip, _ in kept], np.stack([row for _, row in kept]))
+    return [clip for clip, _ in kept], {name: failed[name] for name in ids if name in failed}
 
 
 def _add_failures(out: Path, failures: dict[str, str]) -> None:

@@ -218,11 +218,15 @@ class ResumableTrainer(Trainer):
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         super()._load_rng_state(checkpoint)
-        path = Path(checkpoint) / self._unlogged_name
-        if path.is_file():
-            unlogged = json.loads(path.read_text(encoding="utf-8"))
-            self._tr_loss = torch.tensor(unlogged["loss"], device=self.args.device)
-            self._globalstep_last_logged = unlogged["last_logged_step"]
+        # One for each process that saved. If there were more or fewer of them, each process takes their mean.
+        found = {path.name: path for path in Path(checkpoint).glob("unlogged_loss_*.json")}
+        if len(found) == self.args.world_size and self._unlogged_name in found:
+            found = {self._unlogged_name: found[self._unlogged_name]}
+        if found:
+            unlogged = [json.loads(path.read_text(encoding="utf-8")) for path in found.values()]
+            loss = sum(entry["loss"] for entry in unlogged) / len(unlogged)
+            self._tr_loss = torch.tensor(loss, device=self.args.device)
+            self._globalstep_last_logged = unlogged[0]["last_logged_step"]
             # The next log adds these losses up, but they are not part of this call's mean loss.
             self._total_loss_scalar = -self.accelerator.gather(self._tr_loss[None]).mean().item()
 
