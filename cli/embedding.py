@@ -91,7 +91,7 @@ def embed_data(
     retrieval_set = RetrievalSet.from_rows(rows, list(rows[0]["captions"]))
     model = model.to(args.device).eval()
 
-    def embed_share() -> RetrievalEmbeddings:
+    def embed_share() -> "RetrievalEmbeddings":
         return embed_retrieval_set(
             model,
             processor,
@@ -104,6 +104,6 @@ def embed_data(
         )
 
     parts = made_by_all(embed_share)
-    embeddings = told_by_main(lambda: join_embeddings(cast(list[RetrievalEmbeddings], parts)))
+    embeddings = told_by_main(lambda: join_embeddings(cast("list[RetrievalEmbeddings]", parts)))
     retrieval_set, embeddings, unreadable = leave_out_unreadable(retrieval_set, embeddings)
     return model, retrieval_set, embeddings, [*left_out, *unreadable]

@@ -35,14 +35,20 @@ def checkpoint_to_resume(args: "AtriTrainingArguments") -> str | None:
         ValueError: the output folder cannot be used, or there is no such checkpoint.
     """
     from modeling_atri.processes import told_by_main
-    from modeling_atri.trainer.run.checkpoints import resolve_checkpoint
+    from modeling_atri.trainer.run.checkpoints import checkpoints, resolve_checkpoint
 
     folder = Path(str(args.output_dir))
     check_output_folder(str(folder))
     # As in Trainer, `true` means the last checkpoint in the output folder.
     name = args.resume_from_checkpoint
     wanted = {"true": True, "false": None}.get(str(name).lower(), name)
-    return told_by_main(lambda: resolve_checkpoint(wanted, folder))
+
+    def find() -> str | None:
+        if str(name).lower() == "auto":
+            return resolve_checkpoint(True, folder) if checkpoints(folder) else None
+        return resolve_checkpoint(wanted, folder)
+
+    return told_by_main(find)
 
 
 def load_run_data(data: Any, args: "AtriTrainingArguments", needs_sound: bool = True) -> RunData:
