@@ -61,7 +61,7 @@ class AtriTrainingArguments(TrainingArguments):
     resume_from_checkpoint: str | None = option(
         None,
         "Continue a stopped run: true continues from the last checkpoint in output_dir, the folder of a checkpoint "
-        "from that one. Default: start a new run.",
+        "from that one. In commands, auto continues if there is a checkpoint. Default: start a new run.",
     )
     learning_rate: NonNegative = option(
         5e-6, "Peak learning rate. Default: 5e-6; `atri train` from scratch: 1e-3; `atri diagnose twins`: 0.01."

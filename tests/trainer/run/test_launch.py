@@ -10,11 +10,13 @@ import pytest
 import soundfile
 from accelerate import DistributedType
 from accelerate.commands.config.config_args import load_config_from_file
+from accelerate.utils import FullyShardedDataParallelPlugin
 
 from modeling_atri import AtriModel
 from modeling_atri.cli.main import main
+from modeling_atri.trainer.checks.engines import FSDP, chosen_engines
 from tests.helpers.tiny import tiny_model, tiny_processor
-from tests.helpers.training import LANGUAGES, assert_same_weights, make_rows
+from tests.helpers.training import LANGUAGES, assert_same_weights, make_arguments, make_rows
 
 
 @pytest.fixture(scope="module")
@@ -37,13 +39,29 @@ def test_accelerate_reads(configurations, name, engine, num_processes, use_cpu, 
     assert not (read.fsdp_config or read.deepspeed_config or read.parallelism_config or read.dynamo_config)
 
 
+def test_the_configuration_of_fsdp_is_one_that_is_supported(configurations, tmp_path, monkeypatch):
+    read = load_config_from_file(str(configurations / "fsdp.yaml"))
+    assert (read.distributed_type, read.num_processes, read.mixed_precision) == (DistributedType.FSDP, -1, "bf16")
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    for name, value in read.fsdp_config.items():  # as the launcher passes them on
+        monkeypatch.setenv(name.upper(), str(value).lower())
+    assert chosen_engines(make_arguments(tmp_path)) == [FSDP]
+    plugin = FullyShardedDataParallelPlugin()
+    assert (plugin.fsdp_version, plugin.reshard_after_forward, plugin.cpu_ram_efficient_loading) == (2, True, False)
+
+
 def test_every_configuration_is_listed(configurations, repository_root):
     readme = (repository_root / "examples" / "README.md").read_text(encoding="utf-8")
     names = {path.name for path in configurations.iterdir()}
-    assert names == {"one_gpu.yaml", "many_gpus.yaml", "cpus.yaml"}, "a new one needs a line above"
+    scripts = {"several_machines.sh": "bash", "slurm.sbatch": "sbatch"}
+    configured = {"one_gpu.yaml", "many_gpus.yaml", "cpus.yaml", "fsdp.yaml"}
+    assert names == {*scripts, *configured}, "a new one needs a test above"
     for name in names:
         assert f"| `accelerate/{name}` |" in readme
-        assert f"--config_file examples/accelerate/{name}" in (configurations / name).read_text(encoding="utf-8")
+        starter = scripts.get(name, "--config_file")
+        assert f"{starter} examples/accelerate/{name}" in (configurations / name).read_text(encoding="utf-8")
+    for name in scripts:
+        subprocess.run(["bash", "-n", str(configurations / name)], check=True)
 
 
 # `atri train` in processes that the launcher starts
