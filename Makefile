@@ -95,6 +95,9 @@ docs: install-dev  ## Build the documentation into docs/_build/html; a warning i
 bench: install-dev  ## Run every benchmark and make the table of docs/results/speed.md
 	$(BIN)/python benchmarks/table.py $(ARGS)
 
+bench-scale: install-dev  ## Measure large sizes in up to 20 minutes, and make the table of docs/results/scale.md
+	$(BIN)/python benchmarks/scale.py $(ARGS)
+
 bench-gpu: install-dev  ## Measure step time and peak memory in the paper's setting on a GPU
 	$(BIN)/python benchmarks/gpu.py $(ARGS)
 

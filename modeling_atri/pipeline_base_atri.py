@@ -21,7 +21,7 @@ from .sound_files_atri import names_sound
 Modality = Literal["audio", "text"]
 
 _ROWS_AT_ONCE = 2**14  # of a long recording that go through the model: about 160 s of sound with CED
-_TEXT_BATCH_SIZE = 32  # for labels and for texts to search, unless the caller passes `batch_size`
+TEXT_BATCH_SIZE = 32  # for labels, texts to search, and texts to search with, unless the caller passes `batch_size`
 
 
 class AtriPipeline(Pipeline):
@@ -71,7 +71,7 @@ class AtriPipeline(Pipeline):
     def _encode_all(self, inputs: Any, modality: Modality, **kwargs: Any) -> np.ndarray:
         """Embeddings of many inputs, of shape `(n, projection_dim)`."""
         if modality == "text":
-            kwargs.setdefault("batch_size", self._batch_size or _TEXT_BATCH_SIZE)
+            kwargs.setdefault("batch_size", self._batch_size or TEXT_BATCH_SIZE)
         embeddings = self._encode(inputs, modality=modality, **kwargs)
         if isinstance(embeddings, np.ndarray):
             raise ValueError(f"`{modality}s` is a single one ({type(inputs).__name__}). Pass a list.")

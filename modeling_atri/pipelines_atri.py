@@ -15,8 +15,8 @@ from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.zero_shot_audio_classification import ZeroShotAudioClassificationPipeline
 
 from .languages_atri import language_name, one_language_each, resolve_language
-from .pipeline_base_atri import AtriPipeline, Modality, apply_to_embeddings, as_list, name_of
-from .top_k_atri import best_matches, best_places, check_top_k
+from .pipeline_base_atri import TEXT_BATCH_SIZE, AtriPipeline, Modality, apply_to_embeddings, as_list, name_of
+from .top_k_atri import best_matches, best_places, check_top_k, float32_rows
 
 
 # The default sentence of transformers' own pipeline, in the eight languages of the paper
@@ -113,7 +113,8 @@ class AtriAudioTextRetrievalPipeline(AtriPipeline):
                 or a data set of queries, or their embeddings of shape `(q, projection_dim)`. Sounds have the forms
                 that [`AtriAudioTextFeatureExtractionPipeline`] takes.
             audios (*optional*): sounds to search: a list, generator or data set, or the embeddings that `encode_audio`
-                returns, of shape `(n, projection_dim)`, L2-normalised, numpy or torch.
+                returns, of shape `(n, projection_dim)`, L2-normalised, numpy (also mapped from a file) or torch, in
+                any float type. They are read once for all queries of a list, and never copied as a whole.
             texts (*optional*): texts to search: a list, or the embeddings that `encode_text` returns.
             language (`str` or list of `str`, *optional*): language of the texts, be they queries or searched: one for
                 all, or one per text. Default: `processor.default_language`, which is English for most models.
@@ -127,7 +128,7 @@ class AtriAudioTextRetrievalPipeline(AtriPipeline):
 
         Raises:
             ValueError: both or none of `audios` and `texts` are given, there is nothing to search, embeddings have
-                another width, a language is unknown, or an input cannot be read.
+                another width, or hold NaN or infinity, a language is unknown, or an input cannot be read.
         """
         if (audios is None) == (texts is None):
             raise ValueError("Pass either `audios` (to search with texts) or `texts` (to search with sounds).")
@@ -150,24 +151,26 @@ class AtriAudioTextRetrievalPipeline(AtriPipeline):
             ]
 
         if _is_matrix(queries):
-            return search(self._embeddings_of(queries, query_modality))
+            return search(float32_rows(self._embeddings_of(queries, query_modality), slice(None)))
+        if query_modality == "text":
+            kwargs.setdefault("batch_size", self._batch_size or TEXT_BATCH_SIZE)
         return apply_to_embeddings(search, self._encode(queries, query_language, modality=query_modality, **kwargs))
 
-    def _embeddings_of(self, items: Any, modality: Modality, **kwargs: Any) -> np.ndarray:
-        """`items` themselves if they are embeddings, otherwise their embeddings."""
+    def _embeddings_of(self, items: Any, modality: Modality, **kwargs: Any) -> np.ndarray | Tensor:
+        """`items` themselves if they are embeddings, otherwise their embeddings.
+
+        Embeddings are not copied, and their numbers are not looked at: the search does both in passing.
+        """
         if not _is_matrix(items):
             return self._encode_all(items, modality, **kwargs)
-        if isinstance(items, Tensor):
-            items = items.detach().float().cpu().numpy()
         width = self.model.config.projection_dim
-        if items.shape[1] != width or len(items) == 0 or not np.issubdtype(items.dtype, np.floating):
+        is_float = items.is_floating_point() if isinstance(items, Tensor) else np.issubdtype(items.dtype, np.floating)
+        if items.shape[1] != width or len(items) == 0 or not is_float:
             raise ValueError(
                 f"Embeddings must be floats of shape (n, {width}), n at least 1; got {items.dtype} of shape "
-                f"{items.shape}. Sounds go in as a list of waveforms."
+                f"{tuple(items.shape)}. Sounds go in as a list of waveforms."
             )
-        if not np.isfinite(items).all():
-            raise ValueError("The embeddings hold NaN or infinity.")
-        return items.astype(np.float32, copy=False)
+        return items
 
 
 class AtriZeroShotAudioClassificationPipeline(AtriPipeline, ZeroShotAudioClassificationPipeline):

@@ -290,6 +290,7 @@ class TestRetrieval:
         queries = generator.standard_normal((11, 12)).astype(np.float32)
         queries[4] = candidates[20]
         monkeypatch.setattr("modeling_atri.top_k_atri._BLOCK_SCORES", 100)
+        monkeypatch.setattr("modeling_atri.top_k_atri._ROWS_AT_ONCE", 16)
         for top_k in (1, 3, 40, 1000):
             found = retriever(queries, audios=candidates, top_k=top_k)
             for query, results in zip(queries, found, strict=True):

@@ -1,7 +1,10 @@
 """The best matches, against a full sort."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
+import torch
 
 from modeling_atri import top_k_atri
 from modeling_atri.top_k_atri import best_matches, best_places, check_top_k
@@ -25,15 +28,63 @@ def test_nan_comes_last():
     assert best_places(np.full(3, np.nan), 2).tolist() == [0, 1]  # a broken model still gives results
 
 
-@pytest.mark.parametrize("block_scores", [1, 100, 2**24])
-def test_matches_in_blocks_of_queries(block_scores, monkeypatch):
+@pytest.mark.parametrize("rows", [1, 7, 8192])
+@pytest.mark.parametrize("block_scores", [1, 20, 2**24])
+def test_matches_in_tiles(block_scores, rows, monkeypatch):
+    """Against a stable sort of exact scores; a third of the candidates are copies of others."""
     monkeypatch.setattr(top_k_atri, "_BLOCK_SCORES", block_scores)
+    monkeypatch.setattr(top_k_atri, "_ROWS_AT_ONCE", rows)
     generator = np.random.default_rng(0)
-    queries, candidates = generator.standard_normal((7, 5)), generator.standard_normal((30, 5))
-    found = list(best_matches(queries, candidates, 4))
-    scores = queries @ candidates.T
-    assert [[place for place, _ in row] for row in found] == np.argsort(-scores, axis=1)[:, :4].tolist()
-    np.testing.assert_allclose([[score for _, score in row] for row in found], -np.sort(-scores, axis=1)[:, :4])
+    queries, candidates = (generator.standard_normal((n, 5)).astype(np.float32) for n in (7, 30))
+    candidates[generator.permutation(30)[:10]] = candidates[4]
+    for k in (1, 4, 30, 100):
+        found = list(best_matches(queries, candidates, k))
+        scores = (candidates.astype(float) * queries[:, None].astype(float)).sum(axis=2)
+        order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+        assert [[place for place, _ in row] for row in found] == order.tolist()
+        np.testing.assert_array_equal([[score for _, score in row] for row in found], -np.sort(-scores, axis=1)[:, :k])
+        assert [best for query in queries for best in best_matches(query[None], candidates, k)] == found
+
+
+def test_equal_candidates_in_different_tiles_come_in_their_order(monkeypatch):
+    monkeypatch.setattr(top_k_atri, "_ROWS_AT_ONCE", 8)
+    vector = np.random.default_rng(0).standard_normal(384).astype(np.float32)
+    candidates = np.tile(vector / np.linalg.norm(vector), (50, 1))
+    for queries in (candidates[:1], candidates[:5]):
+        for best in best_matches(queries, candidates, 20):
+            assert [place for place, _ in best] == list(range(20))
+            assert len({score for _, score in best}) == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_candidates_are_converted_tile_by_tile(dtype, monkeypatch, tmp_path):
+    monkeypatch.setattr(top_k_atri, "_ROWS_AT_ONCE", 64)
+    candidates = torch.randn(1000, 32).to(dtype)
+    queries = torch.randn(3, 32).numpy()
+    expected = list(best_matches(queries, candidates.float().numpy(), 5))
+    assert list(best_matches(queries, candidates, 5)) == expected
+    if dtype is not torch.bfloat16:
+        np.save(tmp_path / "candidates.npy", candidates.numpy())
+        mapped = np.load(tmp_path / "candidates.npy", mmap_mode="r")
+        tracemalloc.start()
+        assert list(best_matches(queries, mapped, 5)) == expected
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 64_000  # all of them in float32: 128,000 bytes
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("num_queries", [1, 3])
+def test_a_number_that_is_not_finite_is_found(value, num_queries, monkeypatch):
+    monkeypatch.setattr(top_k_atri, "_ROWS_AT_ONCE", 8)
+    candidates = np.random.default_rng(0).standard_normal((50, 5))
+    queries = np.random.default_rng(1).standard_normal((num_queries, 5)).astype(np.float32)
+    candidates[41, 3] = value
+    with pytest.raises(ValueError, match="hold NaN or infinity"):
+        list(best_matches(queries, candidates, 2))
+    candidates[41, 3], queries[-1, 0] = 0, value
+    with pytest.raises(ValueError, match="hold NaN or infinity"):
+        list(best_matches(queries, candidates, 2))
 
 
 @pytest.mark.parametrize("k", [0, -1, 1.0, None, "3"])
