@@ -119,6 +119,8 @@ def read_reports(file: Path) -> dict[str, dict[str, Any]]:
 
 def table(reports: dict[str, dict[str, Any]]) -> str:
     """Make a Markdown table of the bars, and a sentence on how the figures were measured."""
+    if not reports:
+        return ""
     cells: list[list[str]] = []
     ways: dict[str, list[str]] = {}
     for name in sorted(reports):

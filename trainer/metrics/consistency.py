@@ -52,7 +52,7 @@ def consistency_metrics(
     """
     _check_anchor(list(text_embeds), anchor)
     audio, texts, pairs = _checked(audio_embeds, text_embeds, positives, device)
-    ranks = [negatives_ahead(audio, text, pairs, for_clips=False)[0].ranks for text in texts.values()]
+    ranks = [negatives_ahead(audio, text, pairs, ["captions"])[0].ranks for text in texts.values()]
     return _consistency(np.stack(ranks), texts, anchor)
 
 
@@ -83,7 +83,8 @@ def multilingual_metrics(
         _check_anchor(languages, anchor or languages[0])
     audio, texts, pairs = _checked(audio_embeds, text_embeds, positives, device)
     pairs.check_clips(len(audio))
-    ranks, figures = [], {}
+    ranks: list[Array] = []
+    figures: dict[str, dict[str, float]] = {}
     for language, text in texts.items():
         captions, clips = negatives_ahead(audio, text, pairs)
         ranks.append(captions.ranks)

@@ -9,9 +9,10 @@ A negative that comes too near to a positive is compared with it in float64, whe
 1e-12 count as tied. The result does not depend on the tiles, the device, or the order of captions and clips.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -62,26 +63,27 @@ class Ahead:
     @property
     def average_precisions(self) -> Array:
         """AP@10 of each query."""
-        precisions = np.zeros(len(self.negatives))
+        precisions: Array = np.zeros(len(self.negatives))
         for count, ahead in enumerate(self.negatives.T, start=1):
             positions = count + ahead
             precisions += np.where(positions <= PRECISION_CUTOFF, count / positions, 0.0)
-        return precisions / self.num_positives
+        precisions /= self.num_positives
+        return precisions
 
 
 def negatives_ahead(
-    audio: Rows, text: Rows, pairs: Pairs, for_captions: bool = True, for_clips: bool = True
-) -> tuple[Ahead | None, Ahead | None]:
+    audio: Rows, text: Rows, pairs: Pairs, queries: Sequence[Literal["captions", "clips"]] = ("captions", "clips")
+) -> list[Ahead]:
     """Compare every caption with every clip.
 
     Args:
         audio, text: Clips and captions on one device.
         pairs: The positives.
-        for_captions: Whether captions search for clips, for the best clip of each.
-        for_clips: Whether clips search for captions, for the ten best captions of each. Every clip needs one then.
+        queries: What searches: captions for the best clip of each, clips for the ten best captions of each. Every
+            clip needs a caption if clips search.
 
     Returns:
-        What is ahead of the captions' best clips, and of the clips' best captions; None for what is not asked for.
+        For each of `queries` what is ahead of its best positives.
 
     Raises:
         ValueError: Captions and clips differ in width.
@@ -94,14 +96,15 @@ def negatives_ahead(
     with torch.no_grad(), _float32_products(audio.values.device):
         tiles = _Tiles(audio, text, pairs)
         scores = tiles.scores_of_pairs()
-        captions = _Counts.of(pairs.captions, scores, len(text), 1) if for_captions else None
-        clips = _Counts.of(pairs.clips, scores, len(audio), PRECISION_CUTOFF) if for_clips else None
+        of_all = {
+            "captions": lambda: _Counts.of(pairs.captions, scores, len(text), 1),
+            "clips": lambda: _Counts.of(pairs.clips, scores, len(audio), PRECISION_CUTOFF),
+        }
+        counts = {name: of_all[name]() for name in queries}
         for tile in tiles:
-            if captions:
-                captions.add(tile, by_row=True)
-            if clips:
-                clips.add(tile, by_row=False)
-    return captions and captions.ahead(), clips and clips.ahead()
+            for name, of_queries in counts.items():
+                of_queries.add(tile, by_row=name == "captions")
+    return [of_queries.ahead() for of_queries in counts.values()]
 
 
 @dataclass
@@ -292,7 +295,7 @@ def _places_between(scores: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, 
 @contextmanager
 def _float32_products(device: torch.device) -> Iterator[None]:
     """Compute products of float32 matrices in float32, whatever autocast or a global setting (TF32) allows."""
-    settings = torch.backends.mkldnn.matmul, torch.backends.cuda.matmul
+    settings: tuple[Any, ...] = (torch.backends.mkldnn.matmul, torch.backends.cuda.matmul)
     before = [setting.fp32_precision for setting in settings]
     try:
         for setting in settings:

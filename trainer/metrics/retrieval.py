@@ -59,7 +59,7 @@ def text_to_audio_ranks(
     Returns:
         `np.ndarray` of shape `(M,)`, float64: Ranks, 1-based, in steps of 0.5.
     """
-    captions, _ = negatives_ahead(*_checked(audio_embeds, text_embeds, positives, device), for_clips=False)
+    (captions,) = negatives_ahead(*_checked(audio_embeds, text_embeds, positives, device), ["captions"])
     return captions.ranks
 
 
@@ -75,7 +75,7 @@ def audio_to_text_ranks(
     """
     audio, text, pairs = _checked(audio_embeds, text_embeds, positives, device)
     pairs.check_clips(len(audio))
-    _, clips = negatives_ahead(audio, text, pairs, for_captions=False)
+    (clips,) = negatives_ahead(audio, text, pairs, ["clips"])
     return clips.ranks
 
 
