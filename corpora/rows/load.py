@@ -119,8 +119,8 @@ def load_rows(
         checked, bad_rows = check_plain_rows(source, checker, skip)
         rows = checked.as_dataset()
     _report(name, bad_rows, len(rows), left_out)
-    if facts_of(rows) is None:
-        note_checked(rows, CheckedFacts(tuple(rows.features["captions"]), _has_sounds(rows)))
+    if "audio" not in rows.column_names:
+        note_checked(rows, CheckedFacts(tuple(rows.features["captions"]), EMBEDDING_COLUMN in rows.column_names))
     return rows
 
 
@@ -205,10 +205,6 @@ def _was_checked(rows: Any, languages: Sequence[str], group_column: str | None, 
     if not all(told_by_all(fits)):
         return False
     return told_by_main(lambda: facts is not None and are_unchanged(rows, facts))
-
-
-def _has_sounds(rows: datasets.Dataset) -> bool:
-    return "audio" in rows.column_names or EMBEDDING_COLUMN in rows.column_names
 
 
 def _codes(languages: Sequence[str] | None) -> list[str] | None:
