@@ -81,7 +81,7 @@ def join_parts(parts: Sequence[Part], checker: RowChecker, noun: str, folder: st
     is_right = np.ones(len(positions), dtype=bool)
     is_right[finished.repeated] = False
     own_vectors = [column for column in VECTOR_COLUMNS if any(column in row.vectors for row in finished.kept)]
-    schema = _schema(checker.languages or [], has_sounds=True, vectors=own_vectors, kept=finished.kept)
+    schema = _schema(checker.languages or [], own_vectors, finished.kept)
 
     def tables() -> Iterator[pa.Table]:
         for number, part in enumerate(parts):
@@ -129,17 +129,9 @@ def record_batches(joined: Joined) -> Iterator[pa.RecordBatch]:
         yield from table.combine_chunks().to_batches(max_chunksize=_BATCH_ROWS)
 
 
-def as_features(schema: pa.Schema) -> datasets.Features:
-    """The features of checked rows, whose recordings are undecoded."""
-    features = datasets.Features.from_arrow_schema(schema)
-    return features | {"audio": datasets.Audio(decode=False)} if "audio" in features else features
-
-
-def _schema(
-    languages: Sequence[str], has_sounds: bool, vectors: Sequence[str], kept: Sequence[CheckedRow]
-) -> pa.Schema:
+def _schema(languages: Sequence[str], vectors: Sequence[str], kept: Sequence[CheckedRow]) -> pa.Schema:
     """The schema of checked rows as `datasets` writes it."""
-    columns: dict[str, Any] = {"audio": datasets.Audio(decode=False)} if has_sounds else {}
+    columns: dict[str, Any] = {"audio": datasets.Audio(decode=False)}
     columns["audio_id"] = datasets.Value("string")
     columns["captions"] = {code: datasets.List(datasets.Value("string")) for code in languages}
     columns["group_id"] = datasets.Value("string")
