@@ -11,6 +11,7 @@ from .loading import (
     EMBEDDING_COLUMNS_HELP,
     EMBEDDINGS_HELP,
     SPLIT_HELP,
+    STREAMING_HELP,
     check_device,
     open_embeddings,
 )
@@ -29,6 +30,7 @@ class EmbeddingArguments:
     model: str = field(metadata={"help": "Folder or Hub id of the model."})
     data: str = field(metadata={"help": DATA_HELP})
     split: str | None = option(None, f"{SPLIT_HELP}.")
+    streaming: bool = option(False, f"{STREAMING_HELP} They are kept in a temporary file until the command ends.")
     audio_embeddings: str | None = option(None, EMBEDDINGS_HELP)
     embedding_columns: list[str] | None = option(None, EMBEDDING_COLUMNS_HELP)
     languages: list[str] | None = option(None, "Languages of captions. Default: those of the first row.")
@@ -59,6 +61,7 @@ def embed_data(
         ValueError: Model, data or device do not exist, or rows cannot be used.
     """
     from modeling_atri.corpora.rows.load import load_rows_together
+    from modeling_atri.corpora.streams import open_streams
     from modeling_atri.processes import (
         device_of_process,
         made_by_all,
@@ -69,6 +72,7 @@ def embed_data(
     )
     from modeling_atri.trainer.checks.embeddings import check_sounds
     from modeling_atri.trainer.data.feature_cache import FeatureCache
+    from modeling_atri.trainer.data.streams.evaluation_rows import copy_stream
     from modeling_atri.trainer.evaluation.retrieval import (
         RetrievalSet,
         embed_retrieval_set,
@@ -79,13 +83,13 @@ def embed_data(
     args.device = device_of_process(args.device)
     check_device(args.device)
     skips, left_out = args.on_bad_row == "skip", []
-    options: dict[str, Any] = {
-        "languages": args.languages,
-        "group_column": group_column,
-        "left_out": left_out if skips else None,
-    }
+    taker = left_out if skips else None
+    options: dict[str, Any] = {"languages": args.languages, "group_column": group_column}
     store = open_embeddings(args.audio_embeddings, args.embedding_columns)
-    rows = load_rows_together(args.data, args.split, audio_embeddings=store, **options)
+    if args.streaming:
+        rows = copy_stream(open_streams([args.data], args.split, audio_embeddings=store, **options), taker)
+    else:
+        rows = load_rows_together(args.data, args.split, audio_embeddings=store, left_out=taker, **options)
     model, processor = main_first(lambda: load_model(args.model))
     check_sounds(rows, model, processor)
     retrieval_set = RetrievalSet.from_rows(rows, list(rows[0]["captions"]))

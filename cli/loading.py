@@ -26,6 +26,12 @@ EMBEDDING_COLUMNS_HELP = (
 SPLIT_HELP = "Split, subfolder or part of a split (train[:10%%], train+validation)"
 
 
+STREAMING_HELP = (
+    "Read the data row by row in shards instead of loading it, so that its size does not matter. Files on the Hub are "
+    "fetched one by one. Ids that occur twice are not found."
+)
+
+
 def open_embeddings(path: str | None, columns: list[str] | None) -> "StoredVectors | None":
     """Open the embeddings that `--audio_embeddings` and `--embedding_columns` name; None without them.
 
@@ -72,9 +78,10 @@ def hub_id(source: str | None) -> str | None:
 
 def data_names(data: Any, group_column: str | None) -> "DataNames":
     """The names of the data of a run, from the options `train_data`, `eval_data` and their splits."""
+    train = [data.train_data] if isinstance(data.train_data, str) else data.train_data
     names = {
-        "train": data_name(data.train_data, data.train_split),
-        "train_hub_id": hub_id(data.train_data),
+        "train": " + ".join(data_name(source, data.train_split) or "" for source in train),
+        "train_hub_id": hub_id(train[0]) if len(train) == 1 else None,
         "eval": data_name(data.eval_data, data.eval_split),
         "eval_hub_id": hub_id(data.eval_data),
         "group_column": group_column,

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from modeling_atri.corpora.rows.bad_rows import BadRow
+    from modeling_atri.corpora.streams import RowStream
     from modeling_atri.trainer.arguments import AtriTrainingArguments
     from modeling_atri.trainer.trainer import AtriTrainer
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 class RunData(NamedTuple):
     """The rows of a run, and the rows that were left out of each set, by `"train"` and `"eval"`."""
 
-    train: "Dataset"
+    train: "Dataset | RowStream"
     eval: "Dataset | None"
     left_out: "dict[str, list[BadRow]]"
 
@@ -54,9 +55,11 @@ def checkpoint_to_resume(args: "AtriTrainingArguments") -> str | None:
 def load_run_data(data: Any, args: "AtriTrainingArguments", needs_sound: bool = True) -> RunData:
     """Load the rows that the options `train_data`, `eval_data`, their splits and `audio_embeddings` name.
 
-    With `needs_sound=False`, rows to train on may be captions alone.
+    With the option `streaming`, the rows to train on are a stream. With `needs_sound=False`, they may be captions
+    alone.
     """
     from modeling_atri.corpora.rows.load import load_rows_together
+    from modeling_atri.corpora.streams import open_streams
 
     options: dict[str, Any] = {
         "languages": args.languages,
@@ -65,9 +68,19 @@ def load_run_data(data: Any, args: "AtriTrainingArguments", needs_sound: bool = 
     }
     left_out: dict[str, list[BadRow]] = {"train": [], "eval": []}
     takers = left_out if args.on_bad_row == "skip" else dict.fromkeys(left_out)
-    train = load_rows_together(
-        data.train_data, data.train_split, left_out=takers["train"], needs_sound=needs_sound, **options
-    )
+    if getattr(data, "streaming", False):
+        train = open_streams(
+            *(data.train_data, data.train_split),
+            weights=data.data_weights,
+            num_rows=data.num_rows,
+            needs_sound=needs_sound,
+            **options,
+        )
+    else:
+        (source,) = [data.train_data] if isinstance(data.train_data, str) else data.train_data
+        train = load_rows_together(
+            source, data.train_split, left_out=takers["train"], needs_sound=needs_sound, **options
+        )
     evaluation = None
     if data.eval_data:
         evaluation = load_rows_together(data.eval_data, data.eval_split, left_out=takers["eval"], **options)

@@ -60,6 +60,8 @@ def main(argv: list[str]) -> None:
     if args.moments is not None:
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise ValueError("--moments runs in one process. Run it without `torchrun` or `accelerate launch`.")
+        if args.streaming:
+            raise ValueError("--streaming has no effect on the recordings of --moments. Leave it out.")
         from ..moments import evaluate_moment_file
 
         evaluate_moment_file(args)

@@ -13,6 +13,7 @@ from ..loading import (
     EMBEDDING_COLUMNS_HELP,
     EMBEDDINGS_HELP,
     SPLIT_HELP,
+    STREAMING_HELP,
     data_names,
 )
 from ..options import parse_options
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from modeling_atri import AtriModel, AtriProcessor
+    from modeling_atri.corpora.streams import RowStream
     from modeling_atri.trainer.arguments import AtriTrainingArguments
     from modeling_atri.trainer.scratch.model import ScratchArguments
 
@@ -47,12 +49,19 @@ examples:
   atri train --model runs/first --train_data more_clips --output_dir runs/second --objective kcl --bf16
   atri train --model runs/first --train_data more_clips --output_dir runs/lora --lora_rank 16
   atri train --train_data rows.jsonl --audio_embeddings embeddings --output_dir runs/stored
+  atri train --train_data "shards/*.tar" more.parquet --streaming --data_weights 1 3 --max_steps 50000 \\
+      --output_dir runs/streamed
   atri train --config run.yaml --seed 2
   atri train --config run.yaml --resume_from_checkpoint true
 
 With --audio_embeddings, or with rows that contain their embeddings as lists in audio_embedding, no recording is read.
 A model from scratch then has no audio tower. A model that is named with --model must be the one that made the
 embeddings, or have no audio tower either.
+
+With --streaming, rows are read file by file, checked when they are read, and shuffled by files and in blocks of rows.
+Parquet files on this machine say how many rows they have; for other files, give --max_steps or --num_rows. Parts of
+splits (train[:10%]) cannot be streamed. For a model from scratch, the tokenizer is learned from the first rows of the
+files.
 
 Without --languages, the data must have all eight languages of the paper. Without --model, a small model is trained
 from scratch, with a default learning rate of 1e-3. With --model, the default is the paper's 5e-6, and 1e-4 for the
@@ -69,8 +78,17 @@ checkpoint. At Ctrl-C and SIGTERM, training finishes the step and saves a checkp
 class DataArguments:
     """Data and model to start from."""
 
-    train_data: str = field(metadata={"help": DATA_HELP})
+    train_data: list[str] = field(metadata={"help": f"{DATA_HELP} Several with --streaming."})
     train_split: str | None = option(None, f"{SPLIT_HELP} to train on.")
+    streaming: bool = option(False, f"{STREAMING_HELP} Applies to --train_data.")
+    data_weights: list[float] | None = option(
+        None,
+        "With --streaming and several --train_data: how often a row is taken from each. An epoch then ends when one "
+        "of them has no more rows, and the next one begins with others of their files. Default: each row of all once.",
+    )
+    num_rows: int | None = option(
+        None, "With --streaming: number of rows of an epoch, where the files do not say it. --max_steps needs none."
+    )
     eval_data: str | None = option(None, "Data to evaluate on, of the same kinds. Default: no evaluation.")
     eval_split: str | None = option(None, f"{SPLIT_HELP} to evaluate on.")
     audio_embeddings: str | None = option(None, EMBEDDINGS_HELP)
@@ -125,8 +143,14 @@ def train(data: DataArguments, sizes: "ScratchArguments", args: "AtriTrainingArg
 
     from ..printing.report import save_run
 
+    _check_streaming(data)
     checkpoint = checkpoint_to_resume(args)
     rows = load_run_data(data, args)
+    if data.streaming and rows.train.num_rows is None and args.max_steps <= 0:
+        raise ValueError(
+            "The files do not say how many rows they have, so --num_train_epochs cannot be turned into steps. Add "
+            "--max_steps, or --num_rows with the number of rows of an epoch."
+        )
     model, processor = _load_or_make_model(data.model or checkpoint, rows.train, sizes, args)
     facts = {"data": data_names(data, args.group_column)}
     if data.model is None:
@@ -140,8 +164,27 @@ def train(data: DataArguments, sizes: "ScratchArguments", args: "AtriTrainingArg
     save_run(trainer)
 
 
+def _check_streaming(data: DataArguments) -> None:
+    """Raise a ValueError for options that need others."""
+    if data.streaming:
+        if data.data_weights is not None and len(data.data_weights) != len(data.train_data):
+            raise ValueError(
+                f"--data_weights takes a number for each of --train_data; got {len(data.data_weights)} for "
+                f"{len(data.train_data)}."
+            )
+        return
+    if len(data.train_data) > 1:
+        raise ValueError(
+            f"--train_data names {len(data.train_data)} data sets ({', '.join(data.train_data)}). Several are read as "
+            "a stream: add --streaming. A pattern of files needs quotes, such as 'shards/*.tar'."
+        )
+    for name in ("data_weights", "num_rows"):
+        if getattr(data, name) is not None:
+            raise ValueError(f"--{name} is an option of --streaming, which is missing.")
+
+
 def _load_or_make_model(
-    source: str | None, rows: "Dataset", sizes: "ScratchArguments", args: "AtriTrainingArguments"
+    source: str | None, rows: "Dataset | RowStream", sizes: "ScratchArguments", args: "AtriTrainingArguments"
 ) -> "tuple[AtriModel, AtriProcessor]":
     """Load a model, or make one from scratch.
 
@@ -149,12 +192,16 @@ def _load_or_make_model(
     captions would not fit.
     """
     from modeling_atri.corpora.rows.lookup import embedding_facts
+    from modeling_atri.corpora.streams import RowStream
+    from modeling_atri.corpora.streams.first_rows import first_rows
     from modeling_atri.trainer.model.adapters import has_adapter, train_adapter
     from modeling_atri.trainer.scratch.model import caption_texts, model_from_scratch
 
     if source is None:
-        captions, embeddings = caption_texts(rows, args.languages), embedding_facts(rows)
-        return model_from_scratch(captions, args.languages, sizes, args.seed, embeddings)
+        is_stream = isinstance(rows, RowStream)
+        texts = caption_texts(first_rows(rows) if is_stream else rows, args.languages)
+        embeddings = rows.facts.embeddings if is_stream else embedding_facts(rows)
+        return model_from_scratch(texts, args.languages, sizes, args.seed, embeddings)
     model, processor = load_model(source)
     if has_adapter(model):
         train_adapter(model)

@@ -93,6 +93,43 @@ def test_archives_and_tables_give_the_same_figures(run):
         assert json.loads((run / f"{data}.json").read_text())["metrics"] == pytest.approx(trained, abs=1e-6)
 
 
+def test_streams_are_trained_on_and_evaluated(run):
+    """The test data in two parquet files: an evaluation reads both once, and a run takes turns by weights."""
+    rows = load_rows(run / "data", "heldout")
+    (run / "parts").mkdir()
+    paths = [run / "parts" / f"{number}.parquet" for number in range(2)]
+    rows.select(range(4)).to_parquet(paths[0])
+    rows.select(range(4, 6)).to_parquet(paths[1])
+    output, sizes = run / "streamed.json", ["--languages", "en", "fr", "ja"]
+    argv = ["evaluate", "--model", str(run / "out"), "--data", str(run / "parts"), "--streaming", *sizes]
+    assert main([*argv, "--output", str(output)]) == 0
+    trained = json.loads((run / "out" / "atri_results.json").read_text())["metrics"]
+    assert json.loads(output.read_text())["metrics"] == pytest.approx(trained, abs=1e-6)
+    argv = ["train", "--config", str(run / "run.yaml"), "--train_data", *map(str, paths), "--streaming"]
+    argv += ["--data_weights", "2", "1", "--eval_data", str(paths[1]), "--output_dir", str(run / "streamed")]
+    assert main([*argv, "--disable_tqdm", "true"]) == 0
+    results = json.loads((run / "streamed" / "atri_results.json").read_text())
+    assert results["training"]["steps"] == 2
+    assert results["data"] == {"train": "0.parquet + 1.parquet", "eval": "1.parquet"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["a", "b"], "Several are read as a stream: add --streaming"),
+        (["a", "--num_rows", "5"], "--num_rows is an option of --streaming"),
+        (["a", "--data_weights", "5"], "--data_weights is an option of --streaming"),
+        (["a", "b", "--streaming", "--data_weights", "5"], "takes a number for each of --train_data; got 1 for 2"),
+        (["{run}/data/train", "--streaming", "--max_steps", "-1"], "Add --max_steps, or --num_rows"),
+    ],
+)
+def test_options_of_streams_that_do_not_fit(run, options, message, capsys):
+    options = [word.format(run=run) for word in options]
+    argv = ["train", "--config", str(run / "run.yaml"), "--output_dir", str(run / "refused"), "--train_data", *options]
+    assert main(argv) == 1
+    assert message in capsys.readouterr().err
+
+
 def test_what_an_evaluation_says_of_itself(run):
     output = run / "french.json"
     argv = ["evaluate", "--model", str(run / "out"), "--data", str(run / "data"), "--split", "heldout"]
