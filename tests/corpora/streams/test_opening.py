@@ -138,6 +138,7 @@ def hub(tmp_path, monkeypatch):
         hub.connect(monkeypatch)
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
         monkeypatch.setattr("datasets.config.HF_ENDPOINT", hub.url)
+        monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", False)
         yield hub
 
 
