@@ -11,15 +11,17 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from modeling_atri.corpora.rows.bad_rows import BadRow
-    from modeling_atri.corpora.streams import RowStream
     from modeling_atri.trainer.arguments import AtriTrainingArguments
     from modeling_atri.trainer.trainer import AtriTrainer
 
 
 class RunData(NamedTuple):
-    """The rows of a run, and the rows that were left out of each set, by `"train"` and `"eval"`."""
+    """The rows of a run, and the rows that were left out of each set, by `"train"` and `"eval"`.
 
-    train: "Dataset | RowStream"
+    The rows to train on are a `datasets.Dataset`, or a `RowStream`.
+    """
+
+    train: Any
     eval: "Dataset | None"
     left_out: "dict[str, list[BadRow]]"
 

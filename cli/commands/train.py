@@ -21,10 +21,8 @@ from ..runs import checkpoint_to_resume, load_run_data
 
 
 if TYPE_CHECKING:
-    from datasets import Dataset
 
     from modeling_atri import AtriModel, AtriProcessor
-    from modeling_atri.corpora.streams import RowStream
     from modeling_atri.trainer.arguments import AtriTrainingArguments
     from modeling_atri.trainer.scratch.model import ScratchArguments
 
@@ -184,7 +182,7 @@ def _check_streaming(data: DataArguments) -> None:
 
 
 def _load_or_make_model(
-    source: str | None, rows: "Dataset | RowStream", sizes: "ScratchArguments", args: "AtriTrainingArguments"
+    source: str | None, rows: Any, sizes: "ScratchArguments", args: "AtriTrainingArguments"
 ) -> "tuple[AtriModel, AtriProcessor]":
     """Load a model, or make one from scratch.
 
