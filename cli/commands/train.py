@@ -21,7 +21,6 @@ from ..runs import checkpoint_to_resume, load_run_data
 
 
 if TYPE_CHECKING:
-
     from modeling_atri import AtriModel, AtriProcessor
     from modeling_atri.trainer.arguments import AtriTrainingArguments
     from modeling_atri.trainer.scratch.model import ScratchArguments
