@@ -35,8 +35,10 @@ class Rows:
     def __init__(self, embeds: Embeddings, name: str, device: Device = "cpu"):
         self.name = name
         self.values = _as_tensor(embeds, name).to(device)
-        lengths = [rows.double().square().sum(dim=1).sqrt() for rows in self.values.split(_ROWS_AT_ONCE)]
-        self.norms = torch.cat(lengths)
+        # Into memory that is there already: a list of small results would keep the freed memory between them apart.
+        self.norms = torch.empty(len(self.values), dtype=torch.float64, device=device)
+        for lengths, rows in zip(self.norms.split(_ROWS_AT_ONCE), self.values.split(_ROWS_AT_ONCE), strict=True):
+            lengths.copy_(rows.double().square().sum(dim=1).sqrt())
         bad = ~(torch.isfinite(self.norms) & (self.norms > 0))
         if bad.any():
             raise ValueError(

@@ -37,7 +37,7 @@ TIE_TOLERANCE = 1e-12
 # Where more than one score in so many of a tile is needed in float64, all of them are computed, by a product.
 _PRODUCT_PAYS = 128
 _PAIRS_AT_ONCE = 1024
-_SCORES_LOOKED_AT = 2**18
+_SCORES_LOOKED_AT = 2**16
 
 
 @dataclass(frozen=True)
