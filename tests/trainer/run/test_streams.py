@@ -352,3 +352,41 @@ def test_a_streamed_data_set_is_opened(tmp_path):
     assert trainer.state.global_step == 3
     assert shutil.disk_usage(tmp_path).free > 0
     assert Path(trainer.args.output_dir).is_dir()
+
+
+# The objective `teach`
+
+
+@pytest.mark.parametrize("has_sounds", [False, True])
+def test_a_teacher_in_the_rows_teaches_as_in_memory(tmp_path, has_sounds):
+    """Vectors and embeddings of the rows reach the loss as they do for rows in memory."""
+    rows, rng = make_rows(11), np.random.default_rng(0)
+    for row in rows:
+        del row["audio"]
+        row["teacher_embedding"] = unit(rng.normal(size=(2, 12)))
+        if has_sounds:
+            row["audio_embedding"] = unit(rng.normal(size=(1, 12)))[0]
+    options = {"objective": "teach", "max_steps": 4, "save_strategy": "steps", "save_steps": 2}
+    seen = Batches()
+    trainer = seen.watch(trainer_on(tmp_path, rows, **options))
+    trainer.train()
+    by_item = {number_of(row["audio_id"]): row for row in rows}
+    for batch in seen.trained:
+        assert ("audio_embeds" in batch) == has_sounds
+        for place, item in enumerate(batch["item_ids"].tolist()):
+            vectors = by_item[item]["teacher_embedding"]
+            drawn = [np.allclose(batch["teacher_embeds"][place], vector, atol=1e-6) for vector in vectors]
+            assert any(drawn)
+            if has_sounds:
+                assert np.allclose(batch["audio_embeds"][place], by_item[item]["audio_embedding"], atol=1e-6)
+    teacher = trainer.training_facts()["teacher"]
+    assert (teacher["kind"], teacher["width"]) == ("column", 12)
+    resumed = trainer_on(tmp_path, rows, **options)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    assert_same_weights(resumed.model, trainer.model)
+    with pytest.raises(ValueError, match="the captions in `hold_languages` are embedded: leave it out"):
+        trainer_on(tmp_path, rows, **options, hold_languages=["fra_Latn"])
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
