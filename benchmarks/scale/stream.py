@@ -42,11 +42,12 @@ from modeling_atri.corpora.streams import RowStream, open_stream
 from modeling_atri.trainer import AtriTrainer, AtriTrainingArguments
 from modeling_atri.trainer.data.streams.batches import StreamPlace
 from modeling_atri.trainer.data.streams.dealing import SourcePlace
+from modeling_atri.trainer.run.progress import brief_callback
 from modeling_atri.trainer.scratch.model import ScratchArguments, model_from_scratch
 
 
 ROWS, FILES, WIDTH = 10_000_000, 40, 512
-BATCH, BUFFER, WINDOWS, STEPS = 1000, 4000, 10, 40
+BATCH, BUFFER, WINDOWS, STEPS = 1000, 4000, 10, 25
 CAPTIONS = 1000  # different ones
 LANGUAGE = "eng_Latn"
 BARS = {"last_to_first_ratio": 1.15, "memory_growth_mb": 100}
@@ -168,7 +169,9 @@ def make_trainer(work: Path, seed: int) -> WindowTrainer:
         report_to="none",
         disable_tqdm=True,
     )
-    return WindowTrainer(model, args, processor, RowStream((shards,)))
+    trainer = WindowTrainer(model, args, processor, RowStream((shards,)))
+    trainer.remove_callback(brief_callback(args.disable_tqdm)[1])  # the report is the only line
+    return trainer
 
 
 def resident_mb() -> float:

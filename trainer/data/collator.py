@@ -262,8 +262,9 @@ def _name(row: dict) -> Any:
 
 def _named(row: dict, index: int, needs_sound: bool = True) -> dict:
     """A row with a draw, its recording and an id, also if it was not checked before."""
-    sound = sound_of(row) if needs_sound else row.get("audio")
-    if sound is None and needs_sound and row.get("audio_embedding") is None and row.get("problem") is None:
+    has_other = row.get("audio_embedding") is not None or row.get("problem") is not None
+    sound = sound_of(row) if needs_sound and not has_other else row.get("audio")
+    if sound is None and needs_sound and not has_other:
         raise BadRowError(f"Row {row.get('audio_id', index)!r} has no `audio`.", MISSING_RECORDING)
     audio_id = row.get("audio_id")
     audio_id = (path_of(sound) or f"row {index}") if audio_id is None else audio_id

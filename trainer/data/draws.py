@@ -139,7 +139,7 @@ class LanguageDraws:
 
     def caption_index(self, num_captions: int, draw: Draw) -> int:
         """Index of the caption of this clip in this epoch. It is the same in every language: captions are parallel."""
-        if self.caption_choice == "first":
+        if self.caption_choice == "first" or num_captions == 1:
             return 0
         return _drawn_caption(self.seed, draw.epoch, draw.item, num_captions)
 
