@@ -22,14 +22,14 @@ from tests.helpers.training import (
 )
 
 
-pytestmark = pytest.mark.heavy
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Where one process, and two with FSDP2, wrote what they found; they are started once, for all tests."""
     folder = tmp_path_factory.mktemp("fsdp")
-    check_call(run_fsdp, folder)
+    check_call(run_fsdp, folder, timeout=580.0)
     return folder
 
 
@@ -56,7 +56,7 @@ def test_training_equals_one_process(tmp_path, ranks, case):
 
 
 def test_the_main_cases_have_ten_steps(ranks):
-    for case in ("exact", "at once", "in chunks", "exact in chunks", "teach"):
+    for case in ("exact", "at once", "in chunks", "teach"):
         assert len(ranks[0][case]["losses"]) == 10
 
 
