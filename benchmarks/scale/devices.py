@@ -77,9 +77,8 @@ def run_rank(rank: int, port: int, way: str, layers: int, seed: int, folder: Pat
     torch.set_num_threads(1)
     languages = list(ATRI_LANGUAGES)[: 8 if way == "messages" else 2]
     rows = make_rows(12, languages)
-    tokenizer = train_tokenizer(
-        [text for row in rows for texts in row["captions"].values() for text in texts] * 3, 600
-    )
+    texts = [text for row in rows for captions in row["captions"].values() for text in captions]
+    tokenizer = train_tokenizer(texts * 3, vocab_size=600)
     processor = AtriProcessor(AtriFeatureExtractor(), tokenizer)
     args = AtriTrainingArguments(
         output_dir=str(folder / way),
