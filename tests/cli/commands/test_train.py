@@ -126,7 +126,7 @@ def test_streams_are_trained_on_and_evaluated(run):
 def test_options_of_streams_that_do_not_fit(run, options, message, capsys):
     options = [word.format(run=run) for word in options]
     argv = ["train", "--config", str(run / "run.yaml"), "--output_dir", str(run / "refused"), "--train_data", *options]
-    assert main(argv) == 1
+    assert main(argv) == 2
     assert message in capsys.readouterr().err
 
 
