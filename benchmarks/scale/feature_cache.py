@@ -37,7 +37,7 @@ from modeling_atri.trainer.evaluation.retrieval import RetrievalSet, embed_retri
 
 
 CLIPS, FRAMES, MEL_BINS = 50_000, 101, 64
-BLOCK, FILES_IN_BLOCK, READ = 1000, 40, 2000
+BLOCK, FILES_IN_BLOCK, READ, READ_IN_BLOCK = 1000, 40, 2000, 100
 BARS = {
     "files": 64,
     "write_seconds_ratio": 0.5,
@@ -87,15 +87,20 @@ def measure_folder(work: Path, number: int, seed: int) -> dict[str, float]:
     opened = ArrayShards(work / "shards", "float32")
     figures = {"open_seconds": round(time.process_time() - began, 3)}
     order = random.Random(seed).sample(range(number), min(READ, number))
-    before, began = bytes_read(), time.process_time()
-    kept = [opened.get(key(index)) for index in order]
-    cpu, asked = time.process_time() - began, bytes_read() - before
-    if not all(np.array_equal(array, pool[index % 64]) for index, array in zip(order, kept, strict=True)):
-        raise SystemExit("An array that was read differs from the one that was written.")
-    began = time.process_time()
-    for path in random.Random(seed).choices(files, k=len(order)):
-        np.load(path)
-    cpu_of_files = time.process_time() - began
+    keys, paths = [key(index) for index in order], random.Random(seed).choices(files, k=len(order))
+    cpu = cpu_of_files = asked = 0.0
+    for start in range(0, len(order), READ_IN_BLOCK):
+        block = slice(start, start + READ_IN_BLOCK)
+        before, began = bytes_read(), time.process_time()
+        kept = [opened.get(one) for one in keys[block]]
+        cpu += time.process_time() - began
+        asked += bytes_read() - before
+        began = time.process_time()
+        for path in paths[block]:
+            np.load(path)
+        cpu_of_files += time.process_time() - began
+        if not all(np.array_equal(array, pool[index % 64]) for index, array in zip(order[block], kept, strict=True)):
+            raise SystemExit("An array that was read differs from the one that was written.")
     half = ArrayShards(work / "half", "float16", "float16")
     for index in range(BLOCK):
         half.put(key(index), pool[index % 64].astype(np.float16))

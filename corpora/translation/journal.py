@@ -124,11 +124,11 @@ class TranslationJournal:
         try:
             fields = json.loads(line.decode())
             place, size = fields.pop("place")
-            *own, flags = (fields.pop(name) for name in _OWN_KEYS)
+            language, source_hash, text, score, flags = (fields.pop(name) for name in _OWN_KEYS)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"Line {number} of {self.path} is not a translation ({error!r}). Repair it, or name another folder to "
                 "start anew."
             ) from error
         fields = made.setdefault(repr(fields), fields)
-        return Entry(*own, tuple(flags), fields), place, size
+        return Entry(language, source_hash, text, score, tuple(flags), fields), place, size

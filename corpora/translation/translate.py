@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -168,18 +168,20 @@ def _translate_captions(
     if output.is_dir():
         with locked(output):
             if (summary := finished.read()) is not None:
-                return TranslationSummary(**_with_counters(summary), seconds=time.perf_counter() - began)
+                flags = {code: Counter(counts) for code, counts in summary.pop("flags").items()}
+                done = TranslationSummary(**summary, flags=flags)
+                return replace(done, num_translated=0, seconds=time.perf_counter() - began)
     bad_rows: list[BadRow] | None = None if left_out is None else []
     rows = load_rows(Path(data), split, left_out=bad_rows)
     others = read_other_columns(Path(data), split, bad_rows or [])
     if left_out is not None:
         left_out += bad_rows or []
-    num_rows = len(rows)
+    read = rows
     rows, others = without_overlaps(rows, others, output)
     _check_languages(rows, source, codes)
     model.check_languages([source, *codes])
     texts = list(dict.fromkeys(text for captions in rows["captions"] for text in captions[source]))
-    hashes = {hash_text(text): index for index, text in enumerate(texts)}
+    hashes = dict.fromkeys(map(hash_text, texts))  # in the order of the texts
     with locked(output):
         journal = TranslationJournal(output)
         entries = journal.read()
@@ -202,18 +204,19 @@ def _translate_captions(
         translated = assemble(rows, others, entries, source, _targets(entries, earlier, codes), limit, drop_flagged)
         facts = card_facts(translated, _name_of(data, split), made, limit, license, source_license)
         write_translated(translated, output, facts)
-        of_set = {
-            "num_clips": len(translated.rows),
-            "num_captions": translated.num_captions,
-            "num_dropped_clips": translated.num_dropped_clips,
-            "num_dropped_captions": translated.num_dropped_captions,
-            "num_overlaps": num_rows - len(rows),
-            "flags": translated.count_flags(),
-            "num_flagged": translated.count_flagged(),
-        }
+        done = TranslationSummary(
+            num_clips=len(translated.rows),
+            num_captions=translated.num_captions,
+            num_dropped_clips=translated.num_dropped_clips,
+            num_dropped_captions=translated.num_dropped_captions,
+            num_overlaps=len(read) - len(rows),
+            flags=translated.count_flags(),
+            num_flagged=translated.count_flagged(),
+            num_translated=len(missing),
+        )
         if not bad_rows:  # a recording that was missing may come back
-            finished.write((sound["path"] for sound in rows["audio"]), of_set)
-    return TranslationSummary(**of_set, num_translated=len(missing), seconds=time.perf_counter() - began)
+            finished.write((sound["path"] for sound in read["audio"]), vars(done))
+    return replace(done, seconds=time.perf_counter() - began)
 
 
 def _check_options(batch_size: int, batch_tokens: int, min_score: float | None, scorer: Scorer | None) -> None:
@@ -230,10 +233,6 @@ def _file_of(data: str | PathLike[str], split: str | None) -> Path:
     if not isinstance(found, Path):
         raise ValueError(f"{str(data)!r} is no folder or file of rows. Write it as one with `atri prepare hub` first.")
     return found
-
-
-def _with_counters(summary: dict[str, Any]) -> dict[str, Any]:
-    return summary | {"flags": {code: Counter(counts) for code, counts in summary["flags"].items()}}
 
 
 def _check_languages(rows: datasets.Dataset, source: str, codes: list[str]) -> None:
