@@ -1,5 +1,6 @@
 """Marks in the bytes of sound files: four bytes anywhere, and tags with text and pictures."""
 
+import mmap
 import re
 
 import numpy as np
@@ -10,19 +11,35 @@ _ID3 = re.compile(rb"ID3[\x02-\x04][^\xff].[\x00-\x7f]{4}", re.DOTALL)
 _LYRICS_END = re.compile(rb"LYRICS200|LYRICSEND")
 
 
-def find_marks(content: bytes, *marks: bytes) -> list[int]:
+# The bytes of a file: in memory, or mapped to memory where they are many.
+Content = bytes | mmap.mmap
+
+MAPPED_AT_ONCE = 2**24  # bytes of a mapped file that are in memory before `forget_pages` is called
+
+
+def find_marks(content: Content, *marks: bytes) -> list[int]:
     """Places where one of the marks of four bytes stands, in order. Five times faster than `bytes.find`."""
     found: list[int] = []
-    for shift in range(min(4, len(content) - 3)):
-        words = np.frombuffer(content, "<u4", (len(content) - shift) // 4, shift)
-        for mark in marks:
-            is_mark = words == int.from_bytes(mark, "little")
-            if is_mark.any():
-                found += (4 * is_mark.nonzero()[0] + shift).tolist()
-    return sorted(found)
+    for start in range(0, max(0, len(content) - 3), MAPPED_AT_ONCE):
+        size = min(MAPPED_AT_ONCE + 3, len(content) - start)  # a mark may begin in one part and end in the next
+        for shift in range(4):
+            words = np.frombuffer(content, "<u4", max(0, size - shift) // 4, start + shift if size > shift else 0)
+            for mark in marks:
+                is_mark = words == int.from_bytes(mark, "little")
+                if is_mark.any():
+                    found += (start + 4 * is_mark.nonzero()[0] + shift).tolist()
+            del words
+        forget_pages(content)
+    return sorted(set(found))
 
 
-def tag_size(content: bytes, place: int) -> int:
+def forget_pages(content: Content) -> None:
+    """Free the memory that the pages of a mapped file take. They are read again when they are needed."""
+    if isinstance(content, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        content.madvise(mmap.MADV_DONTNEED)
+
+
+def tag_size(content: Content, place: int) -> int:
     """Size in bytes of the tag (ID3, APE or Lyrics3) that begins at a place, 0 where none does."""
     if _ID3.match(content, place):
         # Sizes are written with 7 bits a byte.

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from itertools import product
 from typing import NamedTuple, cast
 
-from .byte_marks_atri import find_marks, tag_size
+from .byte_marks_atri import MAPPED_AT_ONCE, Content, find_marks, forget_pages, tag_size
 from .sound_errors_atri import BrokenStreamError
 
 
@@ -40,7 +40,7 @@ _MIN_FRAMES_AFTER_JUNK = 4
 class MpegStream(NamedTuple):
     """One stream, from one encoder, without tags."""
 
-    content: bytes  # as libsndfile reads it whole
+    pieces: list[bytes | tuple[int, int]]  # as libsndfile reads it whole: bytes, and ranges of the file
     num_samples: int | None  # per channel; None where libsndfile finds the right number in `content`
 
 
@@ -101,7 +101,7 @@ def _frame(header: bytes) -> _Frame | None:
     return _Frame((slots + padding) * slot, kind)
 
 
-def _frame_at(content: bytes, place: int) -> _Frame:
+def _frame_at(content: Content, place: int) -> _Frame:
     """The frame at a place where one is known to begin."""
     return cast(_Frame, _frame(content[place : place + 4]))
 
@@ -113,7 +113,7 @@ class _KnownFrames(dict):
         return self.setdefault(header, _frame(header))
 
 
-def mpeg_streams(content: bytes) -> list[MpegStream]:
+def mpeg_streams(content: Content) -> list[MpegStream]:
     """The streams that are joined in a file, in their order; none where it holds no MPEG audio.
 
     Tags (ID3, APE, Lyrics3) and other bytes before, between and after the streams are left out. A new stream begins at
@@ -132,12 +132,12 @@ def mpeg_streams(content: bytes) -> list[MpegStream]:
     return [stream for runs in streams if (stream := _playable(content, runs, heads.get(runs[0].start)))]
 
 
-def first_frame(content: bytes) -> int | None:
+def first_frame(content: Content) -> int | None:
     """Where MPEG audio begins; None where there is none."""
     return _next_frame(content, 0)
 
 
-def _header_frames(content: bytes) -> dict[int, int]:
+def _header_frames(content: Content) -> dict[int, int]:
     """Frames that hold a Xing, Info or VBRI header and no sound: their places, and those of the headers."""
     found = {}
     for place in find_marks(content, b"Xing", b"Info", b"VBRI"):
@@ -150,7 +150,7 @@ def _header_frames(content: bytes) -> dict[int, int]:
     return found
 
 
-def _runs(content: bytes, heads: list[int]) -> Iterator[_Run]:
+def _runs(content: Content, heads: list[int]) -> Iterator[_Run]:
     """All frames of a file. A run ends before a frame that holds a header."""
     place = _next_frame(content, 0)
     while place is not None:
@@ -164,20 +164,25 @@ def _runs(content: bytes, heads: list[int]) -> Iterator[_Run]:
         place = _next_frame(content, max(run.stop, place + 1))
 
 
-def _run(content: bytes, start: int, limit: int, kind: _Kind, free_size: int) -> _Run:
+def _run(content: Content, start: int, limit: int, kind: _Kind, free_size: int) -> _Run:
     place, before, num_frames, frames = start, start, 0, _KnownFrames()
-    while place < limit:
-        frame = frames[content[place : place + 4]]
-        if frame is None or frame[1] is not kind:
-            break
-        before = place
-        place += frame[0] + free_size
-        num_frames += 1
+    ends = False
+    while place < limit and not ends:
+        stop = min(limit, place + MAPPED_AT_ONCE)
+        while place < stop:
+            frame = frames[content[place : place + 4]]
+            if frame is None or frame[1] is not kind:
+                ends = True
+                break
+            before = place
+            place += frame[0] + free_size
+            num_frames += 1
+        forget_pages(content)
     is_cut = place > limit
     return _Run(kind, start, before if is_cut else place, num_frames - is_cut, is_cut)
 
 
-def _next_frame(content: bytes, place: int) -> int | None:
+def _next_frame(content: Content, place: int) -> int | None:
     """The first place from `place` on where frames begin; None where there are no more."""
     min_frames = 2
     while place < len(content):
@@ -192,7 +197,7 @@ def _next_frame(content: bytes, place: int) -> int | None:
     return None
 
 
-def _begins_frames(content: bytes, place: int, min_frames: int) -> bool:
+def _begins_frames(content: Content, place: int, min_frames: int) -> bool:
     """Whether at least so many complete frames of one kind begin here, or fewer up to the end of the sound."""
     first = frame = _frame(content[place : place + 4])
     if frame and frame.kind.is_free and min_frames == _MIN_FRAMES_AFTER_JUNK:
@@ -208,7 +213,7 @@ def _begins_frames(content: bytes, place: int, min_frames: int) -> bool:
     return True
 
 
-def _free_size(content: bytes, place: int, kind: _Kind) -> int:
+def _free_size(content: Content, place: int, kind: _Kind) -> int:
     """Size of the frames of a free format without their padding, by the distance of the next frame of the kind."""
     for next_place in range(place + 24, min(place + _MAX_FREE_SIZE, len(content))):
         if content[next_place] == 0xFF and (frame := _frame(content[next_place : next_place + 4])):
@@ -217,7 +222,7 @@ def _free_size(content: bytes, place: int, kind: _Kind) -> int:
     return _MAX_FREE_SIZE
 
 
-def _playable(content: bytes, runs: list[_Run], header: int | None) -> MpegStream | None:
+def _playable(content: Content, runs: list[_Run], header: int | None) -> MpegStream | None:
     """A stream that libsndfile reads whole; None for one without frames. `header` is the place of its Xing header."""
     kind, start = runs[0].kind, runs[0].start
     num_frames = sum(run.num_frames for run in runs) - (header is not None)
@@ -230,17 +235,21 @@ def _playable(content: bytes, runs: list[_Run], header: int | None) -> MpegStrea
         )
     if num_frames < 1:
         return None
-    frames = b"".join(content[run.start : run.stop] for run in runs)
+    ranges: list[bytes | tuple[int, int]] = [(run.start, run.stop) for run in runs]
     if kind.layer != _LAYER_III or kind.is_free:
-        return MpegStream(_with_more_frames(frames, num_frames), num_frames * kind.num_samples)
+        frames = b"".join(content[run.start : run.stop] for run in runs)
+        return MpegStream([_with_more_frames(frames, num_frames)], num_frames * kind.num_samples)
     if stated == num_frames and not is_vbri:
-        return MpegStream(frames, None)
-    if stated and header is not None and not is_vbri:
-        place = header - start + 8
-        return MpegStream(frames[:place] + num_frames.to_bytes(4, "big") + frames[place + 4 :], None)
+        return MpegStream(ranges, None)
+    if stated and header is not None and not is_vbri:  # the header is in the first frame
+        place, first = header + 8, runs[0]
+        patched = [(first.start, place), num_frames.to_bytes(4, "big"), (place + 4, first.stop)]
+        return MpegStream([*patched, *ranges[1:]], None)
     if header is not None:
-        frames = frames[_frame_at(frames, 0).size :]
-    return MpegStream(_xing_frame(frames[:4], num_frames) + frames, None)
+        first_sound = start + _frame_at(content, start).size
+        ranges[0] = (first_sound, runs[0].stop)
+        start = first_sound if first_sound < runs[0].stop else runs[1].start
+    return MpegStream([_xing_frame(content[start : start + 4], num_frames), *ranges], None)
 
 
 def _stated_frames(header: bytes, is_vbri: bool) -> int:

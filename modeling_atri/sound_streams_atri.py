@@ -6,11 +6,12 @@ whose header is right. A file that needs nothing of this is handed on as it is.
 """
 
 import io
+import mmap
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO, Literal, NamedTuple, cast
 
-from .byte_marks_atri import find_marks, tag_size
+from .byte_marks_atri import MAPPED_AT_ONCE, Content, find_marks, forget_pages, tag_size
 from .mpeg_audio_atri import first_frame, mpeg_streams
 from .sound_errors_atri import BrokenStreamError
 
@@ -21,6 +22,7 @@ _UNKNOWN_SIZE = 0x7FFF_0000
 # (44 bytes of a plain WAV file, 60 of a longer one) among the samples. It is 2 ms of 16-bit samples at 16 kHz.
 _MISCOUNT = 64
 _SEARCH_BLOCK = 2**20  # bytes
+_MAPPED_FROM = 2**25  # bytes; a larger file is not read as a whole
 _JUNK = 2**20  # bytes before MPEG audio, at most
 _FLAC_FIRST_BLOCK = (b"\0\0\0\x22", b"\x80\0\0\x22")  # its header, which follows the mark of a stream
 _MPEG_IN_WAV = (0x50, 0x55)  # format tags of layers I and II, and of layer III
@@ -44,13 +46,13 @@ def streams_in(file: BinaryIO) -> list[Stream]:
     start = after_tags(file)
     magic = _read(file, start, 16)
     if magic[:4] == b"OggS":
-        return _ogg_streams(_read(file, start))
+        return _ogg_streams(file, _content(file), start)
     if magic[:4] == b"fLaC":
         return _flac_streams(file, start)
     if _layout(magic):
         return _chunked_streams(file, start)
     if magic[:1] == b"\xff" or start:
-        if found := _mpeg_audio(_read(file, 0)):
+        if found := _mpeg_audio(file):
             return found
     file.seek(0)
     return [Stream(file)]
@@ -66,7 +68,7 @@ def after_tags(file: BinaryIO) -> int:
 
 def mpeg_after_junk(file: BinaryIO) -> list[Stream]:
     """The streams of MPEG audio in a file that begins with something else; none where there are none."""
-    return [] if first_frame(_read(file, 0, _JUNK)) is None else _mpeg_audio(_read(file, 0))
+    return [] if first_frame(_read(file, 0, _JUNK)) is None else _mpeg_audio(file)
 
 
 class FileView(io.RawIOBase):
@@ -111,8 +113,23 @@ def view_of(file: BinaryIO, pieces: Sequence[bytes | tuple[int, int]]) -> Binary
     return cast(BinaryIO, FileView(file, pieces))
 
 
-def _mpeg_audio(content: bytes) -> list[Stream]:
-    return [Stream(io.BytesIO(stream.content), stream.num_samples) for stream in mpeg_streams(content)]
+def _mpeg_audio(file: BinaryIO) -> list[Stream]:
+    content = _content(file)
+    return [Stream(_put_together(file, content, item.pieces), item.num_samples) for item in mpeg_streams(content)]
+
+
+def _content(file: BinaryIO) -> Content:
+    """All bytes of a file; mapped to memory if they are many and in a file on disk."""
+    if size_of(file) < _MAPPED_FROM or not isinstance(file, (io.FileIO, io.BufferedReader)):
+        return _read(file, 0)
+    return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+def _put_together(file: BinaryIO, content: Content, pieces: Sequence[bytes | tuple[int, int]]) -> BinaryIO:
+    """A file of some pieces, in memory if all of the content is."""
+    if not isinstance(content, bytes):
+        return view_of(file, pieces)
+    return io.BytesIO(b"".join(piece if isinstance(piece, bytes) else content[slice(*piece)] for piece in pieces))
 
 
 def _read(file: BinaryIO, start: int, count: int | None = None) -> bytes:
@@ -181,31 +198,32 @@ def _flac_starts(file: BinaryIO, start: int) -> list[int]:
         start += len(block) - overlap
 
 
-def _ogg_streams(content: bytes) -> list[Stream]:
+def _ogg_streams(file: BinaryIO, content: Content, start: int) -> list[Stream]:
     """Chained streams of OGG: each begins with pages that are marked so, and ends with one that is marked so."""
     links: list[list[tuple[int, int]]] = []
     was_first = False
-    for page, stop in _ogg_pages(content):
+    for page, stop in _ogg_pages(content, start):
         is_first = bool(content[page + 5] & 2)
         if (is_first and not was_first) or not links:
             links.append([])
         links[-1].append((page, stop))
         was_first = is_first
-    return [_ogg_stream(content, pages) for pages in links] or [Stream(io.BytesIO(content))]
+    whole = Stream(_put_together(file, content, [(start, len(content))]))
+    return [_ogg_stream(file, content, pages) for pages in links] or [whole]
 
 
-def _ogg_stream(content: bytes, pages: list[tuple[int, int]]) -> Stream:
+def _ogg_stream(file: BinaryIO, content: Content, pages: list[tuple[int, int]]) -> Stream:
     last = pages[-1][0]
     if not content[last + 5] & 4:
         raise BrokenStreamError("the file is truncated, its last page is missing or incomplete.")
     before = pages[-3][0] if len(pages) > 2 else pages[0][0]
     position = int.from_bytes(content[before + 6 : before + 14], "little", signed=True)
-    return Stream(io.BytesIO(content[pages[0][0] : pages[-1][1]]), last_page=max(0, position))
+    return Stream(_put_together(file, content, [(pages[0][0], pages[-1][1])]), last_page=max(0, position))
 
 
-def _ogg_pages(content: bytes) -> Iterator[tuple[int, int]]:
+def _ogg_pages(content: Content, place: int) -> Iterator[tuple[int, int]]:
     """Start and end of each complete page."""
-    place = content.find(b"OggS\0")
+    place, forgotten = content.find(b"OggS\0", place), place
     while 0 <= place <= len(content) - 27:
         segments = content[place + 27 : place + 27 + content[place + 26]]
         stop = place + 27 + content[place + 26] + sum(segments)
@@ -216,6 +234,9 @@ def _ogg_pages(content: bytes) -> Iterator[tuple[int, int]]:
         if not place < next_page < stop:  # otherwise the page is cut and another file follows
             yield place, stop
         place = next_page if next_page < len(content) else -1
+        if place - forgotten > MAPPED_AT_ONCE:
+            forget_pages(content)
+            forgotten = place
 
 
 class _Layout(NamedTuple):
@@ -302,7 +323,7 @@ def _chunked_streams(file: BinaryIO, start: int) -> list[Stream]:
             )
         size = present if samples.is_open else min(samples.size, present)
         if samples.format_tag in _MPEG_IN_WAV:
-            streams += _mpeg_audio(_read(file, samples.start, size))
+            streams += _mpeg_audio(io.BytesIO(_read(file, samples.start, size)))
         else:
             streams.append(_corrected(file, layout, magic, (start, stop), samples, size))
     file.seek(0)

@@ -7,9 +7,10 @@ import struct
 import numpy as np
 import pytest
 
+from modeling_atri import byte_marks_atri, mpeg_audio_atri, sound_streams_atri
 from modeling_atri.audio_io import audio_length, load_audio, load_excerpt
 from modeling_atri.sound_streams_atri import FileView, streams_in
-from tests.modeling_atri.test_sound_files_atri import encoded, noise, streamed_flac
+from tests.modeling_atri.test_sound_files_atri import encoded, noise, streamed_flac, without_mp3_header
 
 
 RATE = 16_000
@@ -214,3 +215,30 @@ def test_a_view_reads_like_a_file():
         assert io.BufferedReader(view).read(count) == reference.read(count)
     view.seek(1)
     assert view.seek(2, 1) == view.tell() == 3
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        encoded(noise(3.0), "MP3"),
+        without_mp3_header(encoded(noise(3.0), "MP3")),
+        encoded(noise(1.0), "MP3") + bytes(300) + encoded(noise(1.5, 1), "MP3") + b"TAG" + bytes(125),
+        encoded(noise(2.0), "OGG"),
+        encoded(noise(1.0), "OGG") + encoded(noise(1.5, 1), "OGG") + bytes(10),
+        b"ID3\x03\0\0\0\0\0\x0a" + bytes(10) + encoded(noise(1.0), "OGG", "OPUS"),
+    ],
+)
+def test_a_large_file_that_is_mapped_gives_the_same_samples(tmp_path, monkeypatch, content):
+    expected = load_audio(content)
+    monkeypatch.setattr(sound_streams_atri, "_MAPPED_FROM", 0)
+    for module in (byte_marks_atri, mpeg_audio_atri, sound_streams_atri):
+        monkeypatch.setattr(module, "MAPPED_AT_ONCE", 1000)
+    (tmp_path / "it").write_bytes(content)
+    np.testing.assert_array_equal(load_audio(tmp_path / "it"), expected)
+    with (tmp_path / "it").open("rb") as file:
+        np.testing.assert_array_equal(load_audio(file), expected)
+        np.testing.assert_array_equal(load_excerpt(file, 9_000, 500, RATE), expected[9_000:9_500])
+    (tmp_path / "it").write_bytes(content[: len(content) // 2])
+    if content[:4] == b"OggS":
+        with pytest.raises(ValueError, match="truncated"):
+            load_audio(tmp_path / "it")
