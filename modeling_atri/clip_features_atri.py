@@ -53,7 +53,7 @@ class AtriClipExtractor(SequenceFeatureExtractor):
     def read_clip(
         self, clip: AudioInput, pad_short: bool = False, name: str = "the clip", source_rate: int | None = None
     ) -> torch.Tensor | LongSound:
-        """Features of one clip as `extract_clip` returns them, or a [`LongSound`] for one of more than five minutes.
+        """Features of one clip as `extract_clip` returns them, or a [`LongSound`] for one of more than two minutes.
 
         The arguments and errors are those of `extract_clip`, but `source_rate` has no default for waveforms.
         """

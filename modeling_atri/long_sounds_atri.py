@@ -15,12 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .audio_inputs_atri import READING, AudioInput, UnpackedSound, opened, unpack_sound
+from .audio_inputs_atri import READING, AudioInput, UnpackedSound, join_blocks, opened, unpack_sound
 from .sound_files_atri import fetched
 from .threads_atri import ReadAhead
 
 
-LONG_SECONDS = 300  # of a recording that is read in pieces; a shorter one is read at once
+LONG_SECONDS = 120  # of a recording that is read in pieces; a shorter one is read at once
 
 _MODEST = 1e6  # samples up to here have finite features
 _PIECES_AHEAD = 2
@@ -116,16 +116,18 @@ def read_or_scan(
         if num_samples is not None and num_samples > limit:
             return _scan(extractor, found, blocks)
         with READING.taken(limit if num_samples is None else num_samples):
-            begun, total = [np.zeros(0, np.float32)], 0
+            if num_samples is not None:
+                return torch.from_numpy(join_blocks(blocks, num_samples))
+            begun, total = list[np.ndarray](), 0
             for block in blocks:
                 begun.append(block)
                 total += len(block)
                 if total > limit:
                     break
             else:
-                if total == 0:  # only known now for FLAC that was written to a pipe
+                if total == 0:
                     raise ValueError(f"Cannot use {found.name}: it holds no samples.")
-                return torch.from_numpy(np.concatenate(begun))
+                return torch.from_numpy(join_blocks(begun, None))
         return _scan(extractor, found, chain(_emptied(begun), blocks))
 
 

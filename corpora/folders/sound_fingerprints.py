@@ -13,12 +13,13 @@ with another, or cut to a part where little changes, may be missed.
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from modeling_atri.audio_io import SAMPLING_RATE, load_audio
+from modeling_atri.audio_inputs_atri import opened, unpack_sound
+from modeling_atri.audio_io import SAMPLING_RATE
 
 
 FRAME = 4096  # samples at 16 kHz: 256 ms
@@ -30,7 +31,10 @@ SILENCE_DB = -75.0  # of full scale; below, encoders change everything
 MIN_CHANGE_DB = 0.5  # mean over the bits of a word; below, rounding decides the signs
 MIN_SHARED_SECONDS = 2.0  # of sound that two recordings must share
 _MIN_VOTES = 3  # of words, for an offset to be compared
-_MAX_OFFSETS = 64  # that are compared
+_MAX_OFFSETS = 64  # that are compared, for each window of a sound and each stretch of the index
+_WINDOW = 1024  # words that vote together: 33 s
+_MAX_BIT_ERRORS_OF_WINDOW = 0.4  # for the whole sound to be compared, parts of which may be damaged less
+_STRETCH = 2**17  # words of the index: 70 min
 VERSION = 1  # of the words and the digest: another one makes kept fingerprints again
 MAX_BIT_ERRORS = 0.3  # largest share of differing bits of the same sound
 
@@ -69,41 +73,74 @@ class Match(NamedTuple):
 
 
 def fingerprint(sound: str | os.PathLike[str] | bytes) -> SoundFingerprint:
-    """Decode a recording and compute its fingerprint.
+    """Decode a recording and compute its fingerprint, block by block, so that memory does not depend on its length.
 
     Raises:
         ValueError: if the recording cannot be read.
     """
-    return fingerprint_waveform(load_audio(sound))
+    found = unpack_sound(sound)
+    with opened(found, SAMPLING_RATE) as (_, blocks):
+        return _fingerprint(blocks)
 
 
 def fingerprint_waveform(waveform: np.ndarray) -> SoundFingerprint:
     """Compute the fingerprint of a waveform `(num_samples,)`, float32, 16 kHz. Below half a second it has no words."""
-    digest = hashlib.blake2b(waveform.tobytes(), digest_size=16).hexdigest()
-    num_frames = 1 + (len(waveform) - FRAME) // HOP
-    if num_frames <= LAG:
-        return SoundFingerprint(digest, np.zeros(0, np.uint32), np.zeros(0, bool))
-    decibels = _band_decibels(waveform, num_frames)  # (num_frames, 33)
-    change = np.diff(decibels[LAG:] - decibels[:-LAG], axis=1)  # (num_frames - LAG, 32)
+    return _fingerprint([waveform])
+
+
+def _fingerprint(blocks: Iterable[np.ndarray]) -> SoundFingerprint:
+    digest = hashlib.blake2b(digest_size=16)
+
+    def digested() -> Iterator[np.ndarray]:
+        for block in blocks:
+            digest.update(np.ascontiguousarray(block))
+            yield block
+
+    decibels = np.concatenate([np.zeros((0, NUM_BITS + 1), np.float32), *_band_decibels(digested())])
+    if len(decibels) <= LAG:
+        return SoundFingerprint(digest.hexdigest(), np.zeros(0, np.uint32), np.zeros(0, bool))
+    words, is_heard = zip(*(_words(decibels, *part) for part in _parts(len(decibels) - LAG)), strict=True)
+    return SoundFingerprint(digest.hexdigest(), np.concatenate(words), np.concatenate(is_heard))
+
+
+def _parts(length: int, size: int = 2**14) -> Iterator[tuple[int, int]]:
+    return ((start, min(start + size, length)) for start in range(0, length, size))
+
+
+def _words(decibels: np.ndarray, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+    """The words from `start` to `stop`, and whether something is heard there, from decibels `(num_frames, 33)`."""
+    later, earlier = decibels[start + LAG : stop + LAG], decibels[start:stop]
+    change = np.diff(later - earlier, axis=1)  # (stop - start, 32)
     words = np.packbits(change > 0, axis=1, bitorder="little").view("<u4")[:, 0].astype(np.uint32)
-    loud = decibels.max(axis=1) > SILENCE_DB
-    is_heard = loud[LAG:] & loud[:-LAG] & (np.abs(change).mean(axis=1) > MIN_CHANGE_DB)
-    return SoundFingerprint(digest, words, is_heard)
+    is_loud = (later.max(axis=1) > SILENCE_DB) & (earlier.max(axis=1) > SILENCE_DB)
+    return words, is_loud & (np.abs(change).mean(axis=1) > MIN_CHANGE_DB)
 
 
-def _band_decibels(waveform: np.ndarray, num_frames: int, frames_at_once: int = 1024) -> np.ndarray:
-    """Mean power of each band in each frame in dB of full scale, `(num_frames, 33)`."""
+def _band_decibels(blocks: Iterable[np.ndarray], frames_at_once: int = 1024) -> Iterator[np.ndarray]:
+    """Mean power of each band in each frame in dB of full scale, in parts of shape `(frames, 33)`, float32."""
     edges = np.geomspace(LOWEST_HZ, HIGHEST_HZ, NUM_BITS + 2) * FRAME / SAMPLING_RATE
     edges = np.round(edges).astype(int)  # in bins; the first band, the narrowest, is 4 wide
     window = np.hanning(FRAME).astype(np.float32)
-    frames = np.lib.stride_tricks.sliding_window_view(waveform, FRAME)[::HOP][:num_frames]
-    parts = []
-    for begin in range(0, num_frames, frames_at_once):  # in parts: an hour at once would take gigabytes
-        spectrum = np.fft.rfft(frames[begin : begin + frames_at_once] * window, axis=1)[:, edges[0] : edges[-1]]
+    for samples in _overlapping(blocks, frames_at_once):
+        frames = np.lib.stride_tricks.sliding_window_view(samples, FRAME)[::HOP]
+        spectrum = np.fft.rfft(frames * window, axis=1)[:, edges[0] : edges[-1]]
         power = spectrum.real**2 + spectrum.imag**2
         bands = np.add.reduceat(power, edges[:-1] - edges[0], axis=1) / np.diff(edges)
-        parts.append(10 * np.log10(bands / (window.sum() / 2) ** 2 + 1e-12))
-    return np.concatenate(parts).astype(np.float32)
+        yield (10 * np.log10(bands / (window.sum() / 2) ** 2 + 1e-12)).astype(np.float32)
+
+
+def _overlapping(blocks: Iterable[np.ndarray], frames_at_once: int) -> Iterator[np.ndarray]:
+    """The samples of so many frames after one another, and of the rest, at least one frame."""
+    held, size = np.zeros(0, np.float32), (frames_at_once - 1) * HOP + FRAME
+    for block in blocks:
+        held = np.concatenate([held, block])
+        place = 0
+        while len(held) - place >= size:
+            yield held[place : place + size]
+            place += frames_at_once * HOP
+        held = held[place:]
+    if len(held) >= FRAME:
+        yield held
 
 
 class FingerprintIndex:
@@ -142,9 +179,25 @@ class FingerprintIndex:
                     best[match.number] = match
         return sorted(best.values(), key=lambda match: match.bit_errors)
 
-    def _offsets(self, sound: SoundFingerprint) -> np.ndarray:
-        """Candidate positions of the sound's first word in the concatenation of all words, by votes of its words."""
-        places = np.flatnonzero(sound.is_heard)
+    def _offsets(self, sound: SoundFingerprint) -> list[int]:
+        """Candidate positions of the sound's first word in the concatenation of all words.
+
+        The windows of a long sound vote separately, and each stretch of the index has its own best offsets. Otherwise
+        the votes that hours of sound give by chance would outnumber those of a damaged copy of a few seconds. Where
+        the window itself is another sound, the whole is not compared.
+        """
+        found: dict[int, None] = {}
+        for start in range(0, max(1, len(sound.words) - _WINDOW // 2), _WINDOW // 2):
+            window = slice(start, start + _WINDOW)
+            part = SoundFingerprint("", sound.words[window], sound.is_heard[window])
+            for offset in self._offsets_of_window(sound, start).tolist():
+                if offset not in found and self._compare(part, offset + start, _MAX_BIT_ERRORS_OF_WINDOW):
+                    found[offset] = None
+        return list(found)
+
+    def _offsets_of_window(self, sound: SoundFingerprint, start: int) -> np.ndarray:
+        """Candidate positions of the sound's first word, by votes of its words from `start` on."""
+        places = start + np.flatnonzero(sound.is_heard[start : start + _WINDOW])
         keys = np.concatenate(_keys(sound.words[places]))
         places = np.concatenate([places, places])
         counts = self._first[keys + 1] - self._first[keys]
@@ -155,10 +208,14 @@ class FingerprintIndex:
         steps = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
         votes = self._places[np.repeat(self._first[keys], counts) + steps] - np.repeat(places, counts)
         offsets, num_votes = np.unique(votes, return_counts=True)
-        chosen = np.argsort(-num_votes, kind="stable")[:_MAX_OFFSETS]
-        return offsets[chosen][num_votes[chosen] >= _MIN_VOTES]
+        offsets, num_votes = (values[num_votes >= _MIN_VOTES] for values in (offsets, num_votes))
+        stretches = (offsets + start) // _STRETCH
+        order = np.lexsort((-num_votes, stretches))
+        offsets, stretches = offsets[order], stretches[order]
+        rank = np.arange(len(offsets)) - np.searchsorted(stretches, stretches)  # within its stretch
+        return offsets[rank < _MAX_OFFSETS]
 
-    def _compare(self, sound: SoundFingerprint, offset: int) -> list[Match]:
+    def _compare(self, sound: SoundFingerprint, offset: int, max_bit_errors: float = MAX_BIT_ERRORS) -> list[Match]:
         """Compare the sound at an offset with the recordings there."""
         found = []
         first = max(int(np.searchsorted(self._begins, offset, side="right")) - 1, 0)
@@ -173,7 +230,7 @@ class FingerprintIndex:
                 continue
             differing = np.bitwise_count((self._words[begin:end] ^ sound.words[own])[heard])
             errors = float(differing.mean() / NUM_BITS)
-            if errors <= MAX_BIT_ERRORS:
+            if errors <= max_bit_errors:
                 found.append(Match(index, errors, seconds))
         return found
 

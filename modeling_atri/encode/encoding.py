@@ -48,8 +48,8 @@ def encode_audio(
     """Embeddings of clips, ready for a dot product.
 
     Clips are decoded in threads while the model works, and batched with others of similar length. However many clips
-    there are, memory holds a few batches, and all threads together read 17 minutes (2^24 samples) at the same time. A
-    clip that is longer than a batch goes through the model in pieces. A recording of more than five minutes is never
+    there are, memory holds a few batches, and all threads together read 9 minutes (2^23 samples) at the same time. A
+    clip that is longer than a batch goes through the model in pieces. A recording of more than two minutes is never
     in memory as a whole: it is decoded twice, first to its end and then piece by piece while it is encoded.
 
     Args:

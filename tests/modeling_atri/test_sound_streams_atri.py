@@ -237,7 +237,7 @@ def test_a_large_file_that_is_mapped_gives_the_same_samples(tmp_path, monkeypatc
     np.testing.assert_array_equal(load_audio(tmp_path / "it"), expected)
     with (tmp_path / "it").open("rb") as file:
         np.testing.assert_array_equal(load_audio(file), expected)
-        np.testing.assert_array_equal(load_excerpt(file, 9_000, 500, RATE), expected[9_000:9_500])
+        np.testing.assert_allclose(load_excerpt(file, 9_000, 500, RATE), expected[9_000:9_500], atol=1e-6)
     (tmp_path / "it").write_bytes(content[: len(content) // 2])
     if content[:4] == b"OggS":
         with pytest.raises(ValueError, match="truncated"):

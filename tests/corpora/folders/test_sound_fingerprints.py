@@ -162,3 +162,72 @@ def test_codecs_at_their_lowest_quality(shared_dir):
         for options in ({"format": "MP3", "compression_level": 0.99}, {"format": "OGG", "compression_level": 1.0}):
             best = index.find(fingerprint_waveform(encoded(load_audio(name), **options)))[0]
             assert (best.number, best.bit_errors < 0.19) == (own, True)
+
+
+def common_words(seed: int, length: int, num_halves: int = 6000) -> np.ndarray:
+    """Words whose halves are few, as in sounds of one kind, so that many agree by chance."""
+    halves = np.random.default_rng(100).integers(0, 2**16, size=num_halves).astype(np.uint32)
+    chosen = np.random.default_rng(seed).choice(halves, size=(2, length))
+    return chosen[0] | chosen[1] << np.uint32(16)
+
+
+def damaged(words: np.ndarray, share: float, seed: int = 0) -> np.ndarray:
+    """Words of which so many bits differ."""
+    flips = np.random.default_rng(seed).random((len(words), NUM_BITS)) < share
+    return words ^ np.packbits(flips, axis=1, bitorder="little").view("<u4")[:, 0].astype(np.uint32)
+
+
+def as_sound(words: np.ndarray) -> SoundFingerprint:
+    return SoundFingerprint("", words, np.ones(len(words), bool))
+
+
+@pytest.mark.parametrize(("side", "num_halves"), [("sound", 3000), ("index", 6000)])
+def test_a_badly_damaged_copy_is_found_inside_hours_of_sound(side, num_halves):
+    """Two hours, and six seconds of them with a quarter of the bits wrong."""
+    hours, copy = common_words(0, 2 * 112_500, num_halves), common_words(1, 190, num_halves)
+    places = [77, 100_000, len(hours) - 200]
+    for place in places:
+        hours[place : place + 190] = damaged(copy, 0.25, place)
+    others = [as_sound(common_words(seed, 300, num_halves)) for seed in range(2, 8)]
+    if side == "sound":
+        matches = FingerprintIndex([*others, as_sound(copy)]).find(as_sound(hours))
+        assert [match.number for match in matches] == [6]
+    else:
+        matches = FingerprintIndex([*others, as_sound(hours)]).find(as_sound(copy))
+        assert [match.number for match in matches] == [6]
+    assert 0.2 < matches[0].bit_errors < 0.3
+
+
+def test_what_is_compared_is_bounded(monkeypatch):
+    compared = []
+    compare = FingerprintIndex._compare
+    monkeypatch.setattr(FingerprintIndex, "_compare", lambda *args: compared.append(1) or compare(*args))
+    index = FingerprintIndex([as_sound(common_words(0, 112_500))])
+    index.find(as_sound(common_words(1, 11_250)))
+    assert len(compared) <= 64 * (112_500 // 2**17 + 3) * (2 * 11_250 // 1024)
+
+
+def test_a_file_is_read_in_blocks(tmp_path, monkeypatch):
+    sound = np.concatenate([noise(seed, seconds=30.0) for seed in range(3)]).astype(np.float32)
+    soundfile.write(tmp_path / "it.wav", sound, 16_000)
+    expected = fingerprint_waveform(load_audio(tmp_path / "it.wav"))
+    monkeypatch.setattr("modeling_atri.sndfile_streams_atri.BLOCK_LENGTH", 5000)
+    one = fingerprint(tmp_path / "it.wav")
+    assert one.digest == expected.digest
+    np.testing.assert_array_equal(one.words, expected.words)
+    np.testing.assert_array_equal(one.is_heard, expected.is_heard)
+
+
+def test_a_real_sound_is_found_inside_a_long_recording(shared_dir):
+    """A scene at a low level, through a telephone and with noise, between thirty others."""
+    folder = shared_dir / "esc10"
+    scenes = sorted((folder / "train").glob("*.ogg"))[:30]
+    hidden = [load_audio(path) for path in sorted((folder / "dev").glob("*.ogg"))[:3]]
+    loudness = [float(np.abs(sound).mean()) for sound in hidden]
+    parts = [load_audio(path) for path in scenes]
+    for number, sound in enumerate(hidden):
+        telephone = encoded(0.5 * sound, 8_000, format="WAV", subtype="ULAW")
+        parts.insert(7 + 9 * number, telephone + noise(number, seconds=len(telephone) / 16_000) * loudness[number])
+    index = FingerprintIndex([fingerprint_waveform(sound) for sound in hidden])
+    matches = index.find(fingerprint_waveform(np.concatenate(parts).astype(np.float32)))
+    assert {match.number for match in matches} == {0, 1, 2}
