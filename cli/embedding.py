@@ -101,7 +101,7 @@ def embed_data(
             processor,
             retrieval_set,
             batch_size=args.batch_size,
-            read_features=FeatureCache(processor.feature_extractor),
+            read_features=FeatureCache(processor.feature_extractor).read,
             progress=process_rank() == 0,
             part=(process_rank(), num_processes()),
             skip_unreadable=skips,

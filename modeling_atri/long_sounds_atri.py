@@ -90,6 +90,16 @@ def is_cut_by_samples(extractor: Any) -> bool:
     return hasattr(extractor, "windows")
 
 
+def is_long(extractor: Any, sound: AudioInput) -> bool:
+    """Whether a sound that carries its own rate says that it is so long that it is read in pieces.
+
+    Raises:
+        ValueError: the sound cannot be opened.
+    """
+    with opened(unpack_sound(sound), extractor.sampling_rate) as (num_samples, _):
+        return num_samples is not None and num_samples > LONG_SECONDS * extractor.sampling_rate
+
+
 def read_or_scan(
     extractor: Any, sound: AudioInput, source_rate: int | None = None, name: str | None = None
 ) -> Tensor | LongSound:

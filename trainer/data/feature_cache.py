@@ -16,6 +16,7 @@ from modeling_atri.corpora.rows.bad_rows import SHORT_RECORDING, SILENT_RECORDIN
 from modeling_atri.corpora.rows.recordings import file_of, is_url, recording_length
 from modeling_atri.encode.fingerprints import feature_settings
 from modeling_atri.feature_extraction_atri import AtriFeatureExtractor
+from modeling_atri.long_sounds_atri import LongSound, is_long
 
 
 CACHE_DTYPES = ("float32", "float16")
@@ -87,6 +88,20 @@ class FeatureCache:
         if identity == _identity(audio):  # the file has not changed while it was read
             self._shards.put(key, features.numpy().astype(self._dtype))
         return features
+
+    def read(self, audio: Any) -> torch.Tensor | LongSound:
+        """A clip for [`~encode.encode_audio`]: as when called, but a recording of more than two minutes whose length
+        its file states is read in pieces while it is encoded, and not kept.
+
+        Args:
+            audio: as when called.
+
+        Raises:
+            ValueError: as when called.
+        """
+        if self.feature_extractor.sampling_rate is None or not is_long(self.feature_extractor, audio):
+            return self(audio)
+        return self.feature_extractor.read_clip(audio, name=_NAMELESS)
 
     def excerpt(self, audio: Any, max_seconds: float | None, rng: np.random.Generator) -> torch.Tensor:
         """Features for training: of the whole clip, or of a random part of a clip longer than `max_seconds`.

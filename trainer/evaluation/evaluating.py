@@ -160,7 +160,7 @@ class EvaluatingTrainer(PublishingTrainer):
                 self.processor,
                 retrieval_set,
                 batch_size=self.args.per_device_eval_batch_size,
-                read_features=self.feature_cache,
+                read_features=self.feature_cache.read,
                 progress=not self.args.disable_tqdm and self.is_world_process_zero(),
                 part=(self.args.process_index, self.args.world_size),
                 skip_unreadable=skip_unreadable,

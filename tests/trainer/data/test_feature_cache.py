@@ -6,6 +6,7 @@ import soundfile
 import torch
 
 from modeling_atri import AtriFeatureExtractor
+from modeling_atri.long_sounds_atri import LongSound
 from modeling_atri.trainer.data.feature_cache import FeatureCache
 from tests.helpers.tiny import tiny_processor
 from tests.modeling_atri.test_sound_files_atri import encoded, without_mp3_header
@@ -198,3 +199,17 @@ def test_short_clips_are_named(tmp_path):
     with pytest.raises(ValueError, match=r"short.wav': it is too short \(800 samples .* pad it with silence") as error:
         FeatureCache(EXTRACTOR)(path)
     assert "pad_short" not in str(error.value), "the Trainer has no such option"
+
+
+def test_evaluation_reads_long_recordings_in_pieces(tmp_path, monkeypatch):
+    content = encoded(np.random.default_rng(0).normal(scale=0.1, size=40_000).astype(np.float32), "FLAC")
+    (tmp_path / "it.flac").write_bytes(content)
+    cache = FeatureCache(AtriFeatureExtractor(), tmp_path / "cache")
+    whole = cache(tmp_path / "it.flac")
+    monkeypatch.setattr("modeling_atri.long_sounds_atri.LONG_SECONDS", 2)
+    for sound in (tmp_path / "it.flac", {"path": None, "bytes": content}):
+        long = cache.read(sound)
+        assert isinstance(long, LongSound)
+        torch.testing.assert_close(long.features(), whole, atol=1e-6, rtol=0)
+    monkeypatch.setattr("modeling_atri.long_sounds_atri.LONG_SECONDS", 3)
+    torch.testing.assert_close(cache.read(tmp_path / "it.flac"), whole, atol=0, rtol=0)
