@@ -90,6 +90,10 @@ CASES: dict[str, dict[str, Any]] = {
         },
         **{"save_steps": 1, "num_train_epochs": 2},
     },
+    "cacl, stream": {
+        **{"objective": "cacl", "shards": (7, 3, 10), "shuffle_buffer": 6, "save_steps": 1, "num_train_epochs": 2},
+        **_AUGMENTATION,
+    },
     "mlclap, stream of unknown length, bad rows": {
         **{"objective": "mlclap", "on_bad_row": "skip", "bad_rows": (3, 11, 12), "dataloader_num_workers": 1},
         **{"shards": (1, 19), "is_known": False, "max_steps": 13, "save_steps": 3, "from_scratch": True},
@@ -366,8 +370,8 @@ def two_processes(folder: Path) -> dict[str, Any]:
 
 
 def two_processes_on_a_stream(folder: Path) -> dict[str, Any]:
-    """The same, with workers, on shards that do not split evenly."""
-    return killed_processes("kcl, stream, two workers", folder)
+    """The same, on shards that do not split evenly."""
+    return killed_processes("cacl, stream", folder)
 
 
 def killed_processes(case: str, folder: Path) -> dict[str, Any]:
