@@ -37,8 +37,8 @@ class Rows:
         self.values = _as_tensor(embeds, name).to(device)
         # Into memory that is there already: a list of small results would keep the freed memory between them apart.
         self.norms = torch.empty(len(self.values), dtype=torch.float64, device=device)
-        for lengths, rows in zip(self.norms.split(_ROWS_AT_ONCE), self.values.split(_ROWS_AT_ONCE), strict=True):
-            lengths.copy_(rows.double().square().sum(dim=1).sqrt())
+        for part in _parts(len(self.values)):
+            self.norms[part] = self.values[part].double().square().sum(dim=1).sqrt()
         bad = ~(torch.isfinite(self.norms) & (self.norms > 0))
         if bad.any():
             raise ValueError(
@@ -68,16 +68,16 @@ class Rows:
         """Rows in float32 whose length is 1 to about 1e-6: a view of the values if they are normalised already."""
         if self._are_unit:
             return self.values[places]
-        units = torch.empty((len(self.norms[places]), self.width), device=self.values.device)
-        parts = zip(
-            units.split(_ROWS_AT_ONCE),
-            self.values[places].split(_ROWS_AT_ONCE),
-            self.norms[places].split(_ROWS_AT_ONCE),
-            strict=True,
-        )
-        for part, values, norms in parts:
-            torch.div(values.double(), norms[:, None], out=part)
+        values, norms = self.values[places], self.norms[places, None]
+        units = torch.empty(values.shape, dtype=torch.float32, device=values.device)
+        for part in _parts(len(units)):
+            torch.div(values[part].double(), norms[part], out=units[part])
         return units
+
+
+def _parts(number: int) -> list[slice]:
+    """A few rows at once, so that they take little memory in float64."""
+    return [slice(start, min(start + _ROWS_AT_ONCE, number)) for start in range(0, number, _ROWS_AT_ONCE)]
 
 
 def _as_tensor(embeds: Embeddings, name: str) -> Tensor:

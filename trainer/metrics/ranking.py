@@ -124,8 +124,8 @@ class _Tile:
         clips, column = _distinct(columns, self.columns.start, self.columns.stop)
         if len(rows) > len(captions) * len(clips) // _PRODUCT_PAYS:
             return (self.text.unit(captions) @ self.audio.unit(clips).T)[row, column]
-        parts = zip(rows.split(_PAIRS_AT_ONCE), columns.split(_PAIRS_AT_ONCE), strict=True)
-        return torch.cat([self.text.cosines(these, self.audio, those) for these, those in parts])
+        parts = [slice(start, start + _PAIRS_AT_ONCE) for start in range(0, len(rows), _PAIRS_AT_ONCE)]
+        return torch.cat([self.text.cosines(rows[part], self.audio, columns[part]) for part in parts])
 
 
 def _distinct(places: Tensor, start: int, stop: int) -> tuple[Tensor, Tensor]:
@@ -169,7 +169,8 @@ class _Tiles:
 
     def __iter__(self) -> Iterator[_Tile]:
         audio = self.audio.roughly_unit(slice(0, len(self.audio)))
-        memory = torch.empty(self.heights[0].stop * self.widths[0].stop, device=self.device)
+        most = self.heights[0].stop * self.widths[0].stop
+        memory = torch.empty(most, dtype=torch.float32, device=self.device)
         text = torch.empty(0)
         for number, (rows, columns) in enumerate(self._places()):
             if number % len(self.widths) == 0:
@@ -271,7 +272,7 @@ def _count_above(scores: Tensor, limits: Tensor, along: int) -> Tensor:
     # On a CPU, the comparison of torch takes three times as long as this one: limit - score is negative exactly where
     # the score is above, and the sum of the sign bits, -1 or 0, counts them. Few rows at once stay in the cache.
     counts = torch.zeros((len(limits), scores.shape[along]), dtype=torch.int32)
-    memory = torch.empty((_CACHED_ROWS, scores.shape[1]))
+    memory = torch.empty((_CACHED_ROWS, scores.shape[1]), dtype=torch.float32)
     for start in range(0, len(scores), _CACHED_ROWS):
         rows = scores[start : start + _CACHED_ROWS]
         here = slice(start, start + len(rows)) if along == 0 else slice(None)
@@ -284,7 +285,8 @@ def _count_above(scores: Tensor, limits: Tensor, along: int) -> Tensor:
 def _places_between(scores: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
     """Rows and columns of the scores above low and not above high, `(p,)` int64 each."""
     if scores.device.type != "cpu":
-        return ((scores > low) & ~(scores > high)).nonzero(as_tuple=True)
+        rows, columns = ((scores > low) & ~(scores > high)).nonzero(as_tuple=True)
+        return rows, columns
     # The same with numpy, which takes a quarter of the time
     is_between = np.greater(scores.numpy(), low.numpy())
     is_between &= np.less_equal(scores.numpy(), high.numpy())
@@ -295,7 +297,7 @@ def _places_between(scores: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, 
 @contextmanager
 def _float32_products(device: torch.device) -> Iterator[None]:
     """Compute products of float32 matrices in float32, whatever autocast or a global setting (TF32) allows."""
-    settings: tuple[Any, ...] = (torch.backends.mkldnn.matmul, torch.backends.cuda.matmul)
+    settings: tuple[Any, ...] = (torch.backends.mkldnn.matmul, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
     before = [setting.fp32_precision for setting in settings]
     try:
         for setting in settings:
