@@ -46,7 +46,7 @@ def outcome(check):
 def test_rows_in_columns_equal_rows_one_by_one(languages, tmp_path):
     logging.disable(logging.WARNING)
     write_sounds(tmp_path)
-    for seed in range(60):
+    for seed in range(20):
         data, skip = random_data_set(seed, tmp_path), seed % 3 > 0
         left_out = [] if skip else None
         expected = outcome(lambda data=data, skip=skip: check_data_set_slowly(data, languages, skip))
