@@ -20,6 +20,7 @@ from shared.measuring import print_scale_report  # first: it sets one thread
 
 
 # isort: split
+import ctypes
 import os
 import socket
 import tempfile
@@ -75,6 +76,7 @@ def run_rank(rank: int, port: int, way: str, layers: int, seed: int, folder: Pat
     ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_PORT": port}
     os.environ |= {name: str(value) for name, value in ranks.items()} | {"MASTER_ADDR": "127.0.0.1"}
     torch.set_num_threads(1)
+    return_freed_memory()
     languages = list(ATRI_LANGUAGES)[: 8 if way == "messages" else 2]
     rows = make_rows(12, languages)
     texts = [text for row in rows for captions in row["captions"].values() for text in captions]
@@ -108,6 +110,14 @@ def run_rank(rank: int, port: int, way: str, layers: int, seed: int, folder: Pat
         figures = {"peak_mb": peak.mb - before, "losses": losses, "parameters": parameters, "messages": messages}
         torch.save(figures, folder / f"{way}.pt")
     dist.destroy_process_group()
+
+
+def return_freed_memory() -> None:
+    """Let glibc give freed tensors back to the system, so that the memory of the process is that of its tensors."""
+    libc = ctypes.CDLL(None)
+    for parameter, value in ((-3, 2**18), (-8, 1)):  # M_MMAP_THRESHOLD in bytes, M_ARENA_MAX
+        if libc.mallopt(parameter, value) != 1:
+            raise OSError(f"mallopt({parameter}, {value}) failed; this benchmark needs glibc.")
 
 
 class PeakOfSteps(TrainerCallback):
