@@ -19,8 +19,8 @@ from .captions import CAPTIONS_ADVICE, caption_columns, resolve_captions
 from .checked_row import CheckedRow
 from .checks import VECTOR_COLUMNS, RowChecker
 from .ids import RightNames
-from .kept.facts import CheckedFacts, FileStates, note_checked
-from .kept.lengths import file_states
+from .kept.facts import CheckedFacts, note_checked
+from .kept.lengths import FileStates, file_states
 from .recordings import is_url, usable_length, usable_samples
 from .right_rows import find_right_captions, right_names
 

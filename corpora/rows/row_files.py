@@ -149,9 +149,9 @@ def _block_of_rows(rows: list[FileRow], end: tuple[int, int]) -> RowBlock:
 
 def _array(values: Sequence[Any]) -> pa.Array | None:
     """A column of values, in which single texts become lists where others are lists; None if they differ further."""
-    for change in (lambda value: value, _as_lists):
+    for as_lists in (False, True):
         try:
-            return pa.array([change(value) for value in values], from_pandas=False)
+            return pa.array([_as_lists(value) for value in values] if as_lists else values, from_pandas=False)
         except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError, UnicodeEncodeError):
             continue
     return None

@@ -23,12 +23,12 @@ from .part import COLUMNS, Part
 def has_embeddings(block: RowBlock) -> bool:
     """Whether a row has an embedding in place of a recording."""
     table = block.table
-    return EMBEDDING_COLUMN in table.column_names and table[EMBEDDING_COLUMN].null_count < len(table)
+    return EMBEDDING_COLUMN in table.column_names and bool(table[EMBEDDING_COLUMN].null_count < len(table))
 
 
 def names_a_recording(block: RowBlock) -> bool:
     """Whether a row names a recording."""
-    return names_of_recordings(block.table).null_count < len(block.table)
+    return bool(names_of_recordings(block.table).null_count < len(block.table))
 
 
 def check_block(
