@@ -1,6 +1,8 @@
 """One pass over a file of rows, which goes on where it was stopped, and whose result is kept beside the file."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from .stored_rows import (
     entry_folder,
     forget_parts,
     load_stored,
+    part_holds,
     part_path,
     source_state,
     store_rows,
@@ -49,13 +52,29 @@ def check_file(path: Path, checker: RowChecker, skip: bool) -> LoadedRows | None
         return _check(path, checker, skip, None, {})
     languages = None if checker.languages is None else list(checker.languages)
     folder = entry_folder(cache, path, {"languages": languages, "group_column": checker.group_column})
-    with FileLock(f"{folder}.lock"):  # of several processes, the others wait for the result of the first
+    with _locked(folder) as may_write:  # of several processes, the others wait for the result of the first
         source = source_state(path)
         stored = load_stored(folder, source, checker.needs_sound, skip)
         if stored is None:
-            return _check(path, checker, skip, folder, source)
+            return _check(path, checker, skip, folder if may_write else None, source)
     warn_of_languages_left_out(str(path), stored.other_languages)
     return stored
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[bool]:
+    """Lock what is kept in a folder. Yields False if it cannot be locked, such as one that another user has made."""
+    lock = FileLock(f"{folder}.lock")
+    try:
+        lock.acquire()
+    except (OSError, NotImplementedError) as error:
+        _warn(folder, error)
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
 
 
 def _check(
@@ -97,6 +116,8 @@ class _Keeper:
         if folder is None:
             return
         while part := read_part(part_path(folder, len(self.parts)), source):
+            if not part_holds(part, source["folder"]):
+                break  # a sound file was changed since
             self.parts.append(part)
         self._num_written = len(self.parts)
         try:
@@ -140,9 +161,13 @@ class _Keeper:
         return LoadedRows(rows, joined.bad_rows, others)
 
     def _give_up(self, error: OSError) -> None:
-        logger.warning(
-            "The checked rows cannot be kept in %s (%s), so later runs will check them again. Set %s to a folder with "
-            "enough space, or to `off`.",
-            *(self._folder, error, CACHE_VARIABLE),
-        )
+        _warn(self._folder, error)
         self._folder = None
+
+
+def _warn(folder: Path | None, error: Exception) -> None:
+    logger.warning(
+        "The checked rows cannot be kept in %s (%s), so later runs will check them again. Set %s to a folder that can "
+        "be written and has enough space, or to `off`.",
+        *(folder, error, CACHE_VARIABLE),
+    )

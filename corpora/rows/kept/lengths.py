@@ -1,6 +1,7 @@
 """Lengths of sound files, which are known until a file changes, in memory and in files that later runs read."""
 
 import hashlib
+import logging
 import os
 import stat
 from collections.abc import Callable, Sequence
@@ -13,6 +14,8 @@ import numpy as np
 
 from modeling_atri.cores_atri import usable_cores
 
+
+logger = logging.getLogger(__name__)
 
 _FILES_AT_ONCE = 256  # that a thread looks at before the next part is begun
 _MAX_THREADS = 16
@@ -186,7 +189,10 @@ def _read(file: Path) -> np.ndarray:
 
 
 def _append(file: Path, entries: np.ndarray) -> None:
-    with open(file, "ab", buffering=0) as opened:
-        if rest := opened.tell() % _BYTES:
-            opened.truncate(opened.tell() - rest)
-        opened.write(entries.tobytes())
+    try:
+        with open(file, "ab", buffering=0) as opened:
+            if rest := opened.tell() % _BYTES:
+                opened.truncate(opened.tell() - rest)
+            opened.write(entries.tobytes())
+    except OSError as error:  # a full disk, or a file of another user
+        logger.warning("Lengths of sounds cannot be kept in %s (%s), so later runs will read them again.", file, error)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,13 @@ from modeling_atri.files import written_whole
 
 from ..arrow_digest import ArrowDigest
 from ..bad_rows import MISSING_RECORDING, SHORT_RECORDING, UNREADABLE_RECORDING, BadRow, BadRowError
+from ..checked_row import CheckedRow
 from ..recordings import is_url, usable_length
 from .block_checks import joined_paths
 from .facts import CheckedFacts, StoredPlace, note_checked, same_states
 from .joining import Joined, record_batches
 from .lengths import KNOWN_LENGTHS, file_states
+from .part import Part
 
 
 _FORMAT = 1  # of the files; those of another one are made again
@@ -90,15 +92,7 @@ def store_rows(
         "needs_sound": sound,
         "digest": digest.hexdigest(),
         "bad_rows": [row._asdict() for row in joined.bad_rows],
-        "wrong_files": [
-            [
-                row.name,
-                *state,
-                next((problem.text for problem in row.problems if problem.kind in _OF_RECORDINGS), None),
-            ]
-            for row, state in joined.wrong
-            if row.name is not None and not is_url(row.name)
-        ],
+        "wrong_files": _files_of(joined.wrong),
     }
     with written_whole(folder / _FACTS) as file:
         file.write(json.dumps(facts).encode())  # in ASCII, because names may have half a character
@@ -151,6 +145,12 @@ def _mapped(folder: Path, facts: dict[str, Any], own_folder: str, checked_in: st
     return LoadedRows(rows, [BadRow(**row) for row in facts["bad_rows"]], facts["other_languages"])
 
 
+def part_holds(part: Part, folder: str) -> bool:
+    """Whether all files of a part of a pass are as they were, and wrong ones still are wrong."""
+    states = np.column_stack([part.right[column].to_numpy() for column in ("size", "time", "samples")])
+    return _hold(part.right["file"], states, _files_of(zip(part.others, part.states, strict=True)), folder)
+
+
 def forget_parts(folder: Path) -> None:
     """Remove the parts of a pass that is over."""
     shutil.rmtree(folder / "parts", ignore_errors=True)
@@ -168,6 +168,15 @@ def _read_facts(folder: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return facts if is_whole else None
+
+
+def _files_of(rows: Iterable[tuple[CheckedRow, tuple[int, int]]]) -> list[list[Any]]:
+    """Of rows that were checked one by one: the path of the file, its size and time, and its fault, or None."""
+    return [
+        [row.path, *state, next((problem.text for problem in row.problems if problem.kind in _OF_RECORDINGS), None)]
+        for row, state in rows
+        if row.path is not None and not is_url(row.path)
+    ]
 
 
 def _hold(files: pa.ChunkedArray, states: np.ndarray, wrong_files: Sequence[Any], folder: str) -> bool:

@@ -156,6 +156,42 @@ def test_a_pass_that_was_killed_goes_on(tmp_path, blocks, monkeypatch):
     assert not list((folder / ".atri_rows").rglob("0*.arrow"))
 
 
+def test_a_sound_that_changed_after_its_part_was_checked(tmp_path, opened, monkeypatch):
+    monkeypatch.setattr(row_files, "_BLOCK_BYTES", 1)
+    folder = write_folder(tmp_path, [make_row(name) for name in "abcd"])
+    whole = (folder / "b.wav").read_bytes()
+    (folder / "b.wav").write_bytes(b"damaged")
+    with pytest.raises(ValueError, match="1 wrong row.*\n.*line 2: .*b.wav"):
+        load_rows(folder)
+    (folder / "a.wav").unlink()
+    with pytest.raises(ValueError, match="2 wrong rows.*\n.*line 1: there is no file.*\n.*line 2: .*b.wav"):
+        load_rows(folder)
+    (folder / "a.wav").write_bytes(whole)
+    (folder / "b.wav").write_bytes(whole)
+    opened.clear()
+    assert load_rows(folder)["audio_id"] == list("abcd")
+    assert sorted(opened) == ["a.wav", "b.wav"]
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), NotImplementedError("no locks here")])
+def test_a_folder_that_cannot_be_locked_is_read_but_not_written(error, tmp_path, blocks, monkeypatch, caplog):
+    folder = write_folder(tmp_path, [make_row("a"), make_row("b")])
+    load_rows(folder)
+    before = {path: path.stat().st_mtime_ns for path in (folder / ".atri_rows").rglob("*")}
+
+    def refuse(lock):
+        raise error
+
+    monkeypatch.setattr(file_pass.FileLock, "acquire", refuse)
+    assert load_rows(folder)["audio_id"] == ["a", "b"]
+    assert len(blocks) == 1
+    (folder / "b.wav").write_bytes(sound(4_000))
+    assert load_rows(folder)["audio_id"] == ["a", "b"]
+    assert len(blocks) == 2
+    assert caplog.text.count(str(error)) == 2
+    assert {path: path.stat().st_mtime_ns for path in (folder / ".atri_rows").rglob("*")} == before
+
+
 def test_a_folder_that_was_moved(tmp_path, blocks):
     load_rows(write_folder(tmp_path / "data", [make_row("a"), make_row("b")]))
     shutil.move(tmp_path / "data", tmp_path / "moved")

@@ -38,6 +38,12 @@ def test_lengths_are_measured_once_and_kept_in_a_file(tmp_path):
     assert Lengths().lengths_of(paths[:2], FileStates(*(part[:2] for part in changed)), none, file).tolist() == [3, 9]
 
 
+def test_lengths_that_cannot_be_kept(tmp_path, caplog):
+    states = FileStates(np.array([5]), np.array([1]))
+    assert Lengths().lengths_of(["/a.wav"], states, lambda path: 3, tmp_path).tolist() == [3]
+    assert "Is a directory" in caplog.text
+
+
 def test_states_of_files(tmp_path):
     (tmp_path / "a").write_bytes(b"123")
     os.utime(tmp_path / "a", ns=(5, 7))
