@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ from .part import Part
 _FORMAT = 1  # of the files; those of another one are made again
 LENGTHS_NAME = "lengths.bin"  # of sound files, for all files of rows in the folder
 _ROWS, _FILES, _FACTS = "rows.arrow", "files.arrow", "facts.json"
+_BLOCK_BYTES = 2**22  # of a file that are read at once
 _DIGESTED = ["audio_id", "captions", "group_id"]
 _OF_RECORDINGS = (MISSING_RECORDING, UNREADABLE_RECORDING, SHORT_RECORDING)
 
@@ -58,6 +60,7 @@ def source_state(source: Path) -> dict[str, Any]:
         "folder": str(source.parent),
         "size": status.st_size,
         "mtime_ns": status.st_mtime_ns,
+        "ctime_ns": status.st_ctime_ns,  # an edited file may have been given its old time, as rsync does
     }
 
 
@@ -86,7 +89,7 @@ def store_rows(
         writer.write_table(files)
     facts = {
         "source": source,
-        "bytes": {name: (folder / name).stat().st_size for name in (_ROWS, _FILES)},
+        "sums": {name: _checksum(folder / name) for name in (_ROWS, _FILES)},
         "languages": list(languages),
         "other_languages": list(others),
         "needs_sound": sound,
@@ -103,8 +106,8 @@ def load_stored(
 ) -> LoadedRows | None:
     """Map checked rows into memory; None if there are none, or they no longer hold.
 
-    They hold if the file of rows and all sound files have the same sizes and times as before. Rows that were left out
-    have to have the same faults.
+    They hold if the file of rows and all sound files have the same sizes and times as before, and the files on disk
+    are not damaged. Rows that were left out have to have the same faults.
 
     Args:
         folder, source: as for `store_rows`.
@@ -119,6 +122,8 @@ def load_stored(
     if facts["bad_rows"] and not (  # what is wrong with them names the folder
         skip and facts["needs_sound"] == needs_sound and facts["source"]["folder"] == own_folder
     ):
+        return None
+    if not (is_checked or all(_checksum(folder / name) == kept for name, kept in facts["sums"].items())):
         return None
     return _mapped(folder, facts, own_folder, None if is_checked else own_folder)
 
@@ -164,10 +169,19 @@ def part_path(folder: Path, number: int) -> Path:
 def _read_facts(folder: Path) -> dict[str, Any] | None:
     try:
         facts: dict[str, Any] = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
-        is_whole = all((folder / name).stat().st_size == size for name, size in facts["bytes"].items())
+        is_whole = all((folder / name).stat().st_size == size for name, (size, _) in facts["sums"].items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return facts if is_whole else None
+
+
+def _checksum(file: Path) -> list[int]:
+    """The size of a file, and the CRC-32 of what it holds."""
+    size, checksum = 0, 0
+    with open(file, "rb") as opened:
+        while block := opened.read(_BLOCK_BYTES):
+            size, checksum = size + len(block), zlib.crc32(block, checksum)
+    return [size, checksum]
 
 
 def _files_of(rows: Iterable[tuple[CheckedRow, tuple[int, int]]]) -> list[list[Any]]:
@@ -186,7 +200,7 @@ def _hold(files: pa.ChunkedArray, states: np.ndarray, wrong_files: Sequence[Any]
     if not same_states(file_states(joined_paths(folder, names)), states[is_file]):
         return False
     before = np.array([state[1:3] for state in wrong_files], dtype=np.int64).reshape(-1, 2)
-    paths = joined_paths(folder, [name for name, *_ in wrong_files])
+    paths = [path for path, *_ in wrong_files]
     if not same_states(file_states(paths), before):
         return False
     # What is missing to read a file, such as a decoder, may have been installed.

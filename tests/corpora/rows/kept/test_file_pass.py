@@ -262,6 +262,32 @@ def test_rows_that_were_checked_are_not_checked_again(tmp_path, opened, blocks):
         check_rows(rows, ["en", "fr"])
 
 
+def test_rows_that_were_edited_without_a_new_time_are_checked_again(tmp_path):
+    path = write_folder(tmp_path, [make_row("a")]) / "metadata.jsonl"
+    load_rows(tmp_path)
+    before = path.stat()
+    path.write_text(path.read_text().replace("a one", "a two"))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert load_rows(tmp_path)[0]["captions"]["eng_Latn"][0] == "a two"
+
+
+@pytest.mark.parametrize("name", ["rows.arrow", "files.arrow", "facts.json"])
+@pytest.mark.parametrize("damage", [lambda content: bytes(len(content)), lambda content: content.replace(b"a", b"z")])
+def test_damaged_files_of_the_same_size_are_made_again(name, damage, tmp_path):
+    before = load_rows(write_folder(tmp_path, [make_row("a"), make_row("b")])).to_list()
+    (path,) = (tmp_path / ".atri_rows").rglob(name)
+    path.write_bytes(damage(path.read_bytes()))
+    assert load_rows(tmp_path).to_list() == before
+
+
+def test_a_relative_folder_with_a_wrong_sound(tmp_path, blocks, monkeypatch):
+    (write_folder(tmp_path / "data", [make_row("a"), make_row("b")]) / "b.wav").write_bytes(sound(100))
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        assert load_rows("data", left_out=[])["audio_id"] == ["a"]
+    assert len(blocks) == 1
+
+
 @pytest.mark.parametrize("is_elsewhere", [False, True])
 def test_other_processes_map_the_rows(is_elsewhere, tmp_path, blocks, monkeypatch):
     """A second process gets the place of the rows from the first, which has looked at the sounds."""
