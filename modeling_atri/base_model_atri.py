@@ -39,7 +39,7 @@ class AtriPreTrainedModel(PreTrainedModel):
     input_modalities = ["audio", "text"]
     supports_gradient_checkpointing = True
     accepts_loss_kwargs = False  # InfoNCE is a mean over the batch, so Trainer has to scale it for accumulation
-    _no_split_modules = ["AtriAudioLayer", "AtriAudioEmbeddings"]
+    _no_split_modules: set[str] | list[str] | None = ["AtriAudioLayer", "AtriAudioEmbeddings"]
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True

@@ -4,7 +4,7 @@ A long recording is decoded twice. The first time shows its length, whether it c
 it is, because CED's features have a floor that depends on the loudest moment. The second time gives the pieces.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain, pairwise
@@ -56,7 +56,7 @@ class LongSound:
         """The number of steps in which stretches are counted: samples, or with CED rows of features."""
         return self.num_samples if is_cut_by_samples(self.extractor) else self.num_rows
 
-    def stretches(self, stretches: Iterable[Stretch]) -> Iterator[Tensor]:
+    def stretches(self, stretches: Iterable[Stretch]) -> Generator[Tensor, None, None]:
         """Parts of the recording in the order given, from which `extract` makes features; only those are in memory.
 
         Args:
@@ -70,7 +70,7 @@ class LongSound:
             ValueError: the recording has become shorter, or cannot be read any more.
         """
         with opened(self.sound, self.extractor.sampling_rate) as (_, blocks):
-            parts = map(torch.from_numpy, blocks)
+            parts: Iterator[Tensor] = map(torch.from_numpy, blocks)
             if not is_cut_by_samples(self.extractor):
                 floor = self.loudest - self.extractor.top_db
                 parts = (rows.clamp_(min=floor) for rows in self.extractor.decibel_blocks(parts, self.num_samples))

@@ -96,7 +96,8 @@ class AtriModel(AtriPreTrainedModel):
         self.register_load_state_dict_pre_hook(_convert_before_loading)
         self.post_init()
         # Accelerate refuses names of layers that a model does not have, such as CED's if it has another audio tower.
-        self._no_split_modules = {type(module).__name__ for module in self.modules()} & set(self._no_split_modules)
+        own = {type(module).__name__ for module in self.modules()}
+        self._no_split_modules = own & set(self._no_split_modules or ())
 
     @property
     def dtype(self) -> torch.dtype:

@@ -243,8 +243,8 @@ def _playable(content: Content, runs: list[_Run], header: int | None) -> MpegStr
         return MpegStream(ranges, None)
     if stated and header is not None and not is_vbri:  # the header is in the first frame
         place, first = header + 8, runs[0]
-        patched = [(first.start, place), num_frames.to_bytes(4, "big"), (place + 4, first.stop)]
-        return MpegStream([*patched, *ranges[1:]], None)
+        ranges[:1] = [(first.start, place), num_frames.to_bytes(4, "big"), (place + 4, first.stop)]
+        return MpegStream(ranges, None)
     if header is not None:
         first_sound = start + _frame_at(content, start).size
         ranges[0] = (first_sound, runs[0].stop)

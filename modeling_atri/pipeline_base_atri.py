@@ -111,7 +111,7 @@ class AtriPipeline(Pipeline):
         modality, item, language = _resolve_item(item, modality, language)
         if modality == "text":
             return self.processor(text=[item], language=language)
-        extractor = self.feature_extractor
+        extractor = self.processor.feature_extractor
         if in_pieces and extractor.sampling_rate is not None:
             rate = extractor.sampling_rate if sampling_rate is None and not is_recording(item) else sampling_rate
             features = extractor.read_clip(item, pad_short, source_rate=rate)
@@ -119,7 +119,7 @@ class AtriPipeline(Pipeline):
                 return {"recording": features}
         else:
             features = extractor.extract_clip(item, pad_short, source_rate=sampling_rate)
-        input_features, mask = self.feature_extractor.pad_features([features])
+        input_features, mask = extractor.pad_features([features])
         return BatchFeature({"input_features": input_features, "input_features_mask": mask})
 
     def _forward(self, inputs: Mapping[str, Any]) -> dict[str, Tensor]:

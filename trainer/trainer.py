@@ -303,7 +303,7 @@ class AtriTrainer(EvaluatingTrainer):
         if self.optimizer is None:
             model = self.model if model is None else model
             given = self.optimizer_cls_and_kwargs
-            optimizer_class, options = given or self.get_optimizer_cls_and_kwargs(self.args, model)
+            optimizer_class, options = given or self.get_optimizer_cls_and_kwargs(self.args, cast(Any, model))
             base = unwrap_peft_model(self.accelerator.unwrap_model(model))
             groups = parameter_groups(base, self.args, set(self.get_decay_parameter_names(base)))
             self.optimizer = optimizer_class(groups, **options)

@@ -206,8 +206,9 @@ def _make_scorer(args: TranslateArguments, model: "TranslationModel") -> "Scorer
         return None
     if args.quality == "round_trip":
         return RoundTripScorer(model)
-    encode, fingerprint = _load_encoder(args.quality_model, args.device)
-    return EmbeddingScorer(encode, data_name(args.quality_model), fingerprint)
+    path = str(args.quality_model)
+    encode, fingerprint = _load_encoder(path, str(args.device))
+    return EmbeddingScorer(encode, data_name(path), fingerprint)
 
 
 def _load_encoder(path: str, device: str) -> tuple[Any, str]:

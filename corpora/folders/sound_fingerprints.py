@@ -93,7 +93,7 @@ def _fingerprint(blocks: Iterable[np.ndarray]) -> SoundFingerprint:
 
     def digested() -> Iterator[np.ndarray]:
         for block in blocks:
-            digest.update(np.ascontiguousarray(block))
+            digest.update(np.ascontiguousarray(block).data)
             yield block
 
     decibels = np.concatenate([np.zeros((0, NUM_BITS + 1), np.float32), *_band_decibels(digested())])

@@ -121,7 +121,7 @@ def translate_captions(
             lost, or is in use; or no caption is left.
     """
     shared = SharedTranslation(partial(_translate_batch, model, scorer, source))
-    options = {"split": split, "scorer": scorer, "min_score": min_score, "batch_size": batch_size}
+    options: dict[str, Any] = {"split": split, "scorer": scorer, "min_score": min_score, "batch_size": batch_size}
     options |= {"batch_tokens": batch_tokens, "drop_flagged": drop_flagged, "retranslate": retranslate}
     options |= {"license": license, "source_license": source_license, "left_out": left_out, "progress": progress}
     return shared.run(partial(_translate_captions, shared, data, Path(output), model, languages, source, **options))

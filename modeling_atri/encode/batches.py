@@ -95,9 +95,10 @@ def audio_blocks(
         bar.update(len(group) - len(clips))
         embeddings = np.empty((len(clips), model.config.projection_dim), dtype=np.float32)
         places = [place for place, clip in enumerate(clips) if isinstance(clip, Tensor)]
-        for rows in similar_batches([len(clips[place]) for place in places], batch_size, unit):
+        short = [clip for clip in clips if isinstance(clip, Tensor)]
+        for rows in similar_batches([len(clip) for clip in short], batch_size, unit):
             batch = [places[row] for row in rows]
-            embeddings[batch] = at_once([clips[place] for place in batch]).float().cpu().numpy()
+            embeddings[batch] = at_once([short[row] for row in rows]).float().cpu().numpy()
             bar.update(len(batch))
             groups.fill(wait=False)
         failed = []

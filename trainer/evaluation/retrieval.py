@@ -27,6 +27,7 @@ from modeling_atri.embedded_audio_atri import AtriEmbeddingExtractor
 from modeling_atri.encode.encoding import encode_audio, encode_text
 from modeling_atri.eval_mode_atri import in_eval_mode
 from modeling_atri.languages_atri import resolve_language
+from modeling_atri.long_sounds_atri import LongSound
 from modeling_atri.modeling_atri import AtriModel
 from modeling_atri.processing_atri import AtriProcessor
 
@@ -160,7 +161,7 @@ def embed_retrieval_set(
     processor: AtriProcessor,
     retrieval_set: RetrievalSet,
     batch_size: int = 16,
-    read_features: Callable[[Any], Tensor] | None = None,
+    read_features: Callable[[Any], Tensor | LongSound] | None = None,
     progress: bool = False,
     part: tuple[int, int] = (0, 1),
     skip_unreadable: bool = False,

@@ -116,11 +116,12 @@ def check_weights(model: nn.Module, args: TrainingArguments, state: TrainerState
     finite = torch.stack([own_values(weight.detach()).isfinite().all() for _, weight in named]).int()
     if is_sharded(model):  # all processes end together
         dist.all_reduce(finite, dist.ReduceOp.MIN)
-    finite = finite.bool().tolist()
-    if not all(finite):
+    are_finite = finite.bool().tolist()
+    if not all(are_finite):
         raise TrainingDivergedError(
             f"After step {state.global_step} (epoch {state.epoch or 0:.2f}) the loss is still finite, "
-            f"but {finite.count(False)} weights are not, such as {named[finite.index(False)][0]}. {_causes(args)}"
+            f"but {are_finite.count(False)} weights are not, such as {named[are_finite.index(False)][0]}. "
+            f"{_causes(args)}"
         )
 
 

@@ -77,6 +77,9 @@ class ResumableTrainer(Trainer):
     """
 
     train_dataset: Any  # checked rows, or a `TrainingStream`
+    model: Any  # never None
+    optimizer: Any  # not None in a run
+    lr_scheduler: Any
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -161,7 +164,7 @@ class ResumableTrainer(Trainer):
         if not is_sharded(self.model):
             super()._load_best_model()
             return
-        load_whole_state(self.model, load_weights(self.state.best_model_checkpoint))
+        load_whole_state(self.model, load_weights(str(self.state.best_model_checkpoint)))
 
     # Resuming
 

@@ -57,13 +57,12 @@ class CachedEmbeddings:
         self._num_repeated = most - len(chunks)
         for place, rows in enumerate([slice(0, 1)] * self._num_repeated + chunks):
             keeps_graph = place == most - 1 or not encodes_twice
-            state = None if keeps_graph else _RandomState(device)
+            if not keeps_graph:
+                self._states.append((rows, _RandomState(device)))
             with torch.set_grad_enabled(keeps_graph):
                 embeddings = encode(rows)
             if keeps_graph:
                 self._graphs.append((rows, embeddings))
-            else:
-                self._states.append((rows, state))
             if place >= self._num_repeated:
                 parts.append(embeddings.detach())
         self.leaf = torch.cat(parts).requires_grad_()

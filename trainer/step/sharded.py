@@ -81,7 +81,7 @@ def held_parameter(model: nn.Module | None, parameter: Callable[[], Tensor]) -> 
         model: The model to which FSDP2 was applied; None without sharding.
         parameter: Returns the parameter, which FSDP2 replaces by its shard and back.
     """
-    if model is None:
+    if not isinstance(model, FSDPModule):
         yield parameter()
         return
     model.reshard()
@@ -101,7 +101,7 @@ def whole_model(model: nn.Module, reshards: bool = True) -> Iterator[None]:
         reshards (*optional*, defaults to `True`): Whether the layers are sharded again after each forward pass of a
             training step, `reshard_after_forward` of FSDP.
     """
-    if not is_sharded(model):
+    if not isinstance(model, FSDPModule):
         yield
         return
     token = torch.ones(1, 1, dtype=torch.long, device=next(model.parameters()).device)
