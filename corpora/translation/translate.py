@@ -18,6 +18,7 @@ from modeling_atri.languages_atri import language_name, resolve_language, resolv
 
 from ..rows.bad_rows import BadRow
 from ..rows.load import load_rows, read_other_columns
+from ..rows.recordings import is_url
 from ..sources.opening import open_source
 from .batches import Translator, plan_batches, translate_batch
 from .finished import FinishedRun
@@ -215,7 +216,7 @@ def _translate_captions(
             num_translated=len(missing),
         )
         if not bad_rows:  # a recording that was missing may come back
-            finished.write((sound["path"] for sound in read["audio"]), vars(done))
+            finished.write((sound["path"] for sound in read["audio"] if not is_url(sound["path"])), vars(done))
     return replace(done, seconds=time.perf_counter() - began)
 
 

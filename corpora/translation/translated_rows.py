@@ -15,6 +15,7 @@ from modeling_atri.hub_cards.authorship import write_card
 from modeling_atri.hub_cards.dataset_cards import DatasetFacts
 from modeling_atri.languages_atri import language_name
 
+from ..rows.recordings import is_url
 from ..sources.metadata import METADATA_FILE
 from .journal import JOURNAL_NAME, Entry, hash_text
 from .licenses import joint_license
@@ -149,7 +150,9 @@ def _all_flags(entry: Entry, min_score: float | None) -> list[str]:
 
 
 def file_name_in(output: Path, audio: str) -> str:
-    """Return the path of a recording relative to a folder, as its `metadata.jsonl` has it."""
+    """Return the path of a recording relative to a folder, as its `metadata.jsonl` has it; a URL as it is."""
+    if is_url(audio):
+        return audio
     path = Path(audio)  # both paths are resolved, because `..` after a link leads elsewhere
     return Path(os.path.relpath(path.parent.resolve() / path.name, output.resolve())).as_posix()
 

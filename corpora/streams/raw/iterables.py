@@ -15,6 +15,7 @@ from .blocks import RawBlock, RawRow, in_lists, relative_name
 
 
 _ROWS_AT_ONCE = 64
+_ROWS_COMPARED = 16  # one alone may be the same by chance, behind a small buffer
 
 
 class IterableShards:
@@ -86,12 +87,12 @@ def _undecoded(dataset: datasets.IterableDataset) -> datasets.IterableDataset:
 
 
 def _is_exact(dataset: datasets.IterableDataset) -> bool:
-    """Whether the state of a data set leads back to the next row, which is not so behind a buffer of shuffled rows."""
+    """Whether the state of a data set leads back to the next rows. Behind a buffer of shuffled rows it does not."""
     with suppress(Exception):  # the same error comes when the rows are read
         rows = _rows(dataset)
         if next(rows, None) is not None:
             state = dataset.state_dict()
-            following = next(rows, None)
+            following = list(islice(rows, _ROWS_COMPARED))
             dataset.load_state_dict(state)
-            return pickle.dumps(next(_rows(dataset), None)) == pickle.dumps(following)
+            return pickle.dumps(list(islice(_rows(dataset), _ROWS_COMPARED))) == pickle.dumps(following)
     return True

@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+from modeling_atri.corpora.rows.load import load_rows
 from modeling_atri.corpora.translation import translate
 from modeling_atri.corpora.translation.finished import FINISHED_NAME
 from modeling_atri.corpora.translation.quality import RoundTripScorer
@@ -162,3 +163,13 @@ def test_lines_of_the_journal_share_how_they_were_made(run, tmp_path):
         assert entry.as_line() == {
             name: tuple(v) if name == "flags" else v for name, v in line.items() if name != "place"
         }
+
+
+def test_recordings_that_are_fetched_keep_their_url(run, data, reads, tmp_path):
+    url = "https://example.org/a.wav"
+    (data / "metadata.jsonl").write_text(json.dumps({"audio": url, "captions": ROWS[0]}) + "\n")
+    first = run()
+    written = load_rows(tmp_path / "out")
+    assert [row["audio"]["path"] for row in written] == [url]
+    assert figures(run()) == figures(first)
+    assert len(reads) == 1

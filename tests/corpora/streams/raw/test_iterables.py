@@ -70,6 +70,19 @@ def test_readers_of_all_shards_give_all_rows_and_go_on(make):
         assert sorted(found) == sorted(wanted)
 
 
+def test_rows_shuffled_in_a_small_buffer_are_found_again():
+    for seed in range(10):  # the next row alone is often the same
+        stream = datasets.IterableDataset.from_generator(
+            lambda: ({"audio_id": str(number), "caption": "a dog", "audio_embedding": [1.0]} for number in range(70))
+        )
+        shards = open_stream(stream.shuffle(seed=seed, buffer_size=2))
+        reader = shards.open(0)
+        rows = [next(reader)["audio_id"] for _ in range(66)]
+        state = reader.state()
+        assert names(shards.open(0, state)) == names(reader)
+        assert len(set(rows)) == 66
+
+
 class OfWorker(torch.utils.data.IterableDataset):
     def __init__(self, shards):
         self.shards = shards
