@@ -38,6 +38,7 @@ from modeling_atri.trainer.scratch.tokenizer import train_tokenizer
 BASE = {"hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072, "num_hidden_layers": 12}
 TEXT = {"vocab_size": 600, "d_model": 32, "encoder_layers": 1, "encoder_ffn_dim": 32, "encoder_attention_heads": 2}
 CLIPS, SECONDS = 4, 4  # in each folder
+BARS = {"saved_ratio": 0.6}
 
 
 def main() -> None:
@@ -63,7 +64,7 @@ def main() -> None:
         "one_process_gb": alone["pss"],
         "saved_ratio": round(alone["pss"] / together["pss"], 3),
     }
-    print_scale_report("encode_processes", figures, {}, {"processes": number, "clips": CLIPS * number})
+    print_scale_report("encode_processes", figures, BARS, {"processes": number, "clips": CLIPS * number})
 
 
 def command(folder: Path, part: str, num_workers: int) -> list[str]:

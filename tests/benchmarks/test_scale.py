@@ -1,5 +1,6 @@
 """The table of large sizes."""
 
+import ast
 import importlib
 import json
 import re
@@ -128,3 +129,14 @@ def test_options_that_cannot_be(words, message, folder, scale, monkeypatch, caps
         call(scale, monkeypatch, folder, *words)
     assert stop.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_every_script_has_bars(repository_root):
+    for script in (repository_root / "benchmarks" / "scale").glob("*.py"):
+        content = ast.parse(script.read_text(encoding="utf-8"))
+        bars = [ast.literal_eval(node.value) for node in content.body if _assigns(node, "BARS")]
+        assert len(bars) == 1 and bars[0], script.name
+
+
+def _assigns(node: ast.stmt, name: str) -> bool:
+    return isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == [name]

@@ -1,13 +1,14 @@
 """Facts of rows that were checked, for those that use the rows: the Trainer, evaluation, other processes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import datasets
 import numpy as np
 
+from ..lookup import EmbeddingLookup
 from .lengths import FileStates, file_states
 
 
@@ -29,7 +30,6 @@ class CheckedFacts:
             they are not known. None if rows have embeddings or captions alone.
         digest: digest of ids, captions and groups, as [`arrow_digest`] makes it; None if it was not computed.
         place: where other processes can map the rows; None if they are in memory.
-        format_type: `rows.format["type"]` when they were checked.
     """
 
     languages: tuple[str, ...]
@@ -37,7 +37,6 @@ class CheckedFacts:
     states: np.ndarray | None = None
     digest: str | None = None
     place: StoredPlace | None = None
-    format_type: str | None = None
 
     def count_longer(self, seconds: float) -> int | None:
         """Count the recordings that are longer than `seconds`; None if some lengths are not known."""
@@ -52,7 +51,7 @@ _FACTS: "WeakKeyDictionary[datasets.Dataset, CheckedFacts]" = WeakKeyDictionary(
 
 def note_checked(rows: datasets.Dataset, facts: CheckedFacts) -> None:
     """Remember that rows were checked, as long as this object exists."""
-    _FACTS[rows] = replace(facts, format_type=rows.format["type"])
+    _FACTS[rows] = facts
 
 
 def facts_of(rows: object) -> CheckedFacts | None:
@@ -60,9 +59,7 @@ def facts_of(rows: object) -> CheckedFacts | None:
     if not isinstance(rows, datasets.Dataset) or rows not in _FACTS:
         return None
     form = rows.format
-    is_plain = (
-        form["type"] is None or "lookup" in form["format_kwargs"].get("transform", "").__class__.__name__.lower()
-    )
+    is_plain = form["type"] is None or isinstance(form["format_kwargs"].get("transform"), EmbeddingLookup)
     return _FACTS[rows] if is_plain and form["columns"] == rows.column_names else None
 
 

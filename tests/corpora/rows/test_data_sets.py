@@ -59,6 +59,13 @@ def test_rows_in_columns_equal_rows_one_by_one(languages, tmp_path):
     logging.disable(logging.NOTSET)
 
 
+class LookupOfOthers:
+    """A transform of a user that changes what rows hold."""
+
+    def __call__(self, rows):
+        return {name: values[::-1] for name, values in rows.items()}
+
+
 def test_facts_are_those_of_the_rows_that_are_kept(tmp_path):
     folder = write_folder(tmp_path, [make_row("a"), make_row("b"), make_row("c")])
     (folder / "a.wav").write_bytes(sound(100))
@@ -72,4 +79,6 @@ def test_facts_are_those_of_the_rows_that_are_kept(tmp_path):
     assert facts_of(rows).states[:, 2].tolist() == [2_400, 4_800]
     assert check_rows(rows, ["en", "fr"]) is rows
     rows.set_format("numpy")
+    assert facts_of(rows) is None
+    rows.set_transform(LookupOfOthers())
     assert facts_of(rows) is None

@@ -176,7 +176,7 @@ def test_another_stream_is_refused(tmp_path):
     place = tmp_path / "checkpoint-1" / "stream_place_0.json"
     place.rename(place.with_name("stream_place_1.json"))
     (tmp_path / "checkpoint-1" / MANIFEST_NAME).unlink()
-    with pytest.raises(ValueError, match="because its run had 1 process, and this one has 1"):
+    with pytest.raises(ValueError, match="because its file stream_place_0.json is missing"):
         trainer_on(tmp_path, **options).train(folder)
 
 

@@ -29,7 +29,9 @@ def read_place(folder: Path, batches: StreamBatches, digest: str) -> StreamPlace
     if not path.is_file():
         saved = len(list(folder.glob(_name("*"))))
         reason = "its run did not train on a stream"
-        if saved:
+        if saved >= batches.world_size:
+            reason = f"its file {path.name} is missing"
+        elif saved:
             reason = f"its run had {saved} process{'es' * (saved > 1)}, and this one has {batches.world_size}"
         raise ValueError(
             f"{folder} does not say where to go on in the stream, because {reason}. Resume it as it was started, or "
