@@ -30,7 +30,7 @@ class EmbeddingArguments:
     model: str = field(metadata={"help": "Folder or Hub id of the model."})
     data: str = field(metadata={"help": DATA_HELP})
     split: str | None = option(None, f"{SPLIT_HELP}.")
-    streaming: bool = option(False, f"{STREAMING_HELP} They are kept in a temporary file until the command ends.")
+    streaming: bool = option(False, f"{STREAMING_HELP} The rows are kept in a temporary file until the command ends.")
     audio_embeddings: str | None = option(None, EMBEDDINGS_HELP)
     embedding_columns: list[str] | None = option(None, EMBEDDING_COLUMNS_HELP)
     languages: list[str] | None = option(None, "Languages of captions. Default: those of the first row.")

@@ -34,6 +34,7 @@ NAMES_OF_MODULE = {
     "modeling_atri.trainer.evaluation": "RetrievalEmbeddings RetrievalSet embed_retrieval_set retrieval_table",
     "modeling_atri.trainer.scratch": "ScratchArguments caption_texts model_from_scratch train_tokenizer",
     "modeling_atri.corpora.rows": "load_rows",
+    "modeling_atri.corpora.streams": "RowShards RowStream ShardReader StreamFacts open_stream open_streams",
     "modeling_atri.search": "Hit SoundIndex",
     "modeling_atri.hub_cards": "make_dataset_card make_model_card make_space_card publish results_table",
     "modeling_atri.hub_cards.publish": "collect_files publish",

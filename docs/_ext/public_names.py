@@ -24,7 +24,10 @@ class PublicNames(SphinxDirective):
         package = import_module(self.arguments[0])
         first_home = self.env.app.__dict__.setdefault("_public_names_home", {})
         lines = []
-        for name in exported(package):
+        names = exported(package)
+        if not names:
+            raise self.error(f"{package.__name__} has no public names.")
+        for name in names:
             value = getattr(package, name)
             if is_typeddict(value) != ("typed-dicts" in self.options):
                 continue

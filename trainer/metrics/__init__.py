@@ -15,9 +15,17 @@ Without ties these are the figures of the public ML-CLAP code (https://github.co
 and `a2t`), as fractions instead of percent. That code leaves the order of ties to an unstable sort.
 """
 
-from .consistency import consistency_metrics as consistency_metrics
-from .consistency import multilingual_metrics as multilingual_metrics
-from .retrieval import audio_to_text_ranks as audio_to_text_ranks
-from .retrieval import retrieval_metric_path as retrieval_metric_path
-from .retrieval import retrieval_metrics as retrieval_metrics
-from .retrieval import text_to_audio_ranks as text_to_audio_ranks
+from typing import TYPE_CHECKING
+
+from modeling_atri.lazy import lazy_names
+
+
+if TYPE_CHECKING:
+    from .consistency import consistency_metrics as consistency_metrics
+    from .consistency import multilingual_metrics as multilingual_metrics
+    from .retrieval import audio_to_text_ranks as audio_to_text_ranks
+    from .retrieval import retrieval_metric_path as retrieval_metric_path
+    from .retrieval import retrieval_metrics as retrieval_metrics
+    from .retrieval import text_to_audio_ranks as text_to_audio_ranks
+
+__getattr__, __all__ = lazy_names(__name__, __file__)
