@@ -224,7 +224,8 @@ def _find_rules(
                 unread += rows
                 continue
             if rules is None:
-                rules = RowRules(_facts(raw.name, rows, languages, store, needs_sound), group_column, store)
+                facts = _facts(raw.name, rows, languages, store, needs_sound)._replace(group_column=group_column)
+                rules = RowRules(facts, store)
             for row in rules.check(block, numbers):
                 if not isinstance(row, BadRow):
                     return rules

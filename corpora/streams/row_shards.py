@@ -32,12 +32,14 @@ class StreamFacts(NamedTuple):
         embeddings: Facts of the audio embeddings; None if rows have none. Where they are in the rows themselves,
             `shortest` and `longest` are those of the first rows.
         has_teacher: Whether rows have a `teacher_embedding`.
+        group_column: The column that the groups of rows are read from; None for an optional `group_id`.
     """
 
     languages: list[str]
     has_audio: bool
     embeddings: EmbeddingFacts | None = None
     has_teacher: bool = False
+    group_column: str | None = None
 
 
 class RowShards(Protocol):

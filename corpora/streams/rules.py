@@ -49,12 +49,10 @@ class RowRules:
 
     Args:
         facts: What the first rows say about all of them.
-        group_column: The column that says which rows describe the same sound; None for an optional `group_id`.
         store: Embeddings that are looked up by the ids of rows; None if there are none, or rows contain them.
     """
 
     facts: StreamFacts
-    group_column: str | None = None
     store: StoredVectors | None = None
 
     def check(self, block: RawBlock, numbers: Sequence[int]) -> Iterator[Row | BadRow]:
@@ -72,7 +70,7 @@ class RowRules:
     # Rows with recordings
 
     def _check_row(self, raw: RawRow) -> Row | BadRow:
-        checker = RowChecker(self.facts.languages, self.group_column)
+        checker = RowChecker(self.facts.languages, self.facts.group_column)
         sound, problem = None, raw.problem
         try:
             sound = None if raw.sound is None or problem is not None else raw.sound()
@@ -101,8 +99,8 @@ class RowRules:
         vectors = self._vectors(table, keys, sounds, problems)
         captions, is_right, _ = find_right_captions(table, self.facts.languages)
         ids, ids_are_right = right_names(table, "audio_id")
-        groups, groups_are_right = right_names(table, self.group_column or "group_id")
-        if self.group_column is not None:
+        groups, groups_are_right = right_names(table, self.facts.group_column or "group_id")
+        if self.facts.group_column is not None:
             groups_are_right &= np.asarray(groups.is_valid())
         is_right &= ids_are_right & groups_are_right
         is_right[list(problems)] = False
@@ -145,7 +143,7 @@ class RowRules:
 
     def _check_texts(self, raw: RawRow, audio_id: str | None, problem: Problem | None) -> dict[str, Any] | BadRow:
         """Check captions, id and group of a row whose embedding was checked before."""
-        checker = RowChecker(self.facts.languages, self.group_column, needs_sound=False)
+        checker = RowChecker(self.facts.languages, self.facts.group_column, needs_sound=False)
         if raw.problem is not None:
             checker.report_line(raw.place, raw.problem)
             return checker.finish_row().as_bad_row()

@@ -50,17 +50,18 @@ def checked_rows(rows: Any, args: AtriTrainingArguments, name: str, left_out: di
     if rows is None:
         return None
     found = left_out[name] if args.on_bad_row == "skip" else None
+    group_column = args.group_column
     if is_stream(rows):
         if name == "train":
             return training_stream(rows, args)
-        rows = evaluation_rows(rows, args, found)
+        rows, group_column = evaluation_rows(rows, args, found), None  # its groups are in the column `group_id` now
     elif name == "train" and args.shuffle_buffer is not None:
         raise ValueError(
             "`shuffle_buffer` is for streams: the training rows are not streamed, and all of them are shuffled "
             "together. Leave it out."
         )
     needs_sound = name != "train" or not find_objective(args.objective).has_teacher
-    return check_rows(rows, args.languages, group_column=args.group_column, left_out=found, needs_sound=needs_sound)
+    return check_rows(rows, args.languages, group_column=group_column, left_out=found, needs_sound=needs_sound)
 
 
 def report_excerpts(rows: Any, args: AtriTrainingArguments) -> None:

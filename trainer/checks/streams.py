@@ -72,6 +72,11 @@ def _opened(rows: Any, args: AtriTrainingArguments, needs_sound: bool) -> RowStr
             f"The stream was opened for captions in {', '.join(stream.facts.languages)}, but `languages` needs "
             f"{', '.join(missing)} too. Open it with all languages of the run."
         )
+    if args.group_column not in (None, stream.facts.group_column):
+        raise ValueError(
+            f"`group_column` is {args.group_column!r}, but the stream was opened with {stream.facts.group_column!r}. "
+            f"Open it with `group_column={args.group_column!r}`, or leave the argument out."
+        )
     return stream
 
 

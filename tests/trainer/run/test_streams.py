@@ -12,6 +12,8 @@ from transformers import TrainerCallback
 
 from modeling_atri import AtriModel
 from modeling_atri.corpora.rows.bad_rows import read_bad_rows
+from modeling_atri.corpora.streams import open_streams
+from modeling_atri.trainer.checks.rows import checked_rows
 from modeling_atri.trainer.data.batches import DrawnRows
 from modeling_atri.trainer.data.draws import SHARD_ORDER, Draw, number_of, random_stream
 from modeling_atri.trainer.run.divergence import TrainingDivergedError
@@ -317,6 +319,22 @@ def test_the_evaluation_of_a_stream_is_that_of_its_rows(tmp_path, embedded):
     for name, value in plain.items():
         assert value == plain[name.replace("eval_rows", "eval_stream")]
     assert len(plain) > 20
+
+
+@pytest.mark.parametrize("name", ["train", "eval"])
+def test_groups_come_from_the_column_that_the_stream_was_opened_with(tmp_path, name):
+    captions = {"en": "a dog", "fr": "un chien", "ja": "犬"}
+    rows = [
+        {"audio_id": f"{number}", "label": f"group {number % 2}", "audio_embedding": [1.0, number], **captions}
+        for number in range(4)
+    ]
+    args = make_arguments(tmp_path, group_column="label")
+    stream = open_streams([datasets.Dataset.from_list(rows)], group_column="label")
+    found = checked_rows(stream, args, name, {})
+    found = found.sample if name == "train" else found
+    assert {row["audio_id"]: row["group_id"] for row in found} == {row["audio_id"]: row["label"] for row in rows}
+    with pytest.raises(ValueError, match="`group_column` is 'label', but the stream was opened with None. Open it"):
+        checked_rows(open_streams([datasets.Dataset.from_list(rows)]), args, name, {})
 
 
 def encoded(sound: dict) -> dict:
