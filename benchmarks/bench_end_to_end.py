@@ -71,7 +71,7 @@ def main() -> None:
     options = option_parser(
         __doc__,
         "three minutes",
-        clips=(32, "clips of ten seconds, with five captions each"),
+        clips=(16, "clips of ten seconds, with five captions each"),
         step_clips=(24, "clips of a step"),
         layers=(2, "layers of the text tower"),
         rounds=(3, ROUNDS),

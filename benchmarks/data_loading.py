@@ -1,6 +1,6 @@
 """Measure how many clips the loader of the training data delivers, in the main process and with workers.
 
-    python benchmarks/data_loading.py
+    python benchmarks/data_loading.py | python -m json.tool --indent 1
 
 The loader is that of `AtriTrainer`: it decodes files of ten seconds at 16 kHz (FLAC and WAV), computes the log-mel
 features of CED-base, and makes tokens of a caption in each of eight languages (KCL) with a tokenizer of the same kind
@@ -15,7 +15,8 @@ without training steps, so that the figures do not depend on the model.
   of a clip with one worker. `measured_workers_for_the_step` is the smallest number of workers whose rate suffices, or
   null.
 
-It prints one JSON line; `results/data_loading.json` was copied from it.
+It prints one JSON line. `results/data_loading.json` was written by the command above; its `load_average` says how busy
+the machine was.
 """
 
 from shared.measuring import print_report  # first: it sets one thread
@@ -33,7 +34,7 @@ from typing import Any
 from shared.options import SEED, option_parser
 
 from modeling_atri import AtriConfig, AtriFeatureExtractor, AtriModel, AtriProcessor
-from modeling_atri.corpora import load_rows
+from modeling_atri.corpora.rows.load import load_rows
 from modeling_atri.corpora.soundscapes.scenes import write_soundscapes
 from modeling_atri.languages_atri import ATRI_LANGUAGES
 from modeling_atri.trainer import AtriTrainer, AtriTrainingArguments
