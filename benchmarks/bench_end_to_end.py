@@ -29,41 +29,39 @@ from shared.measuring import medians, print_report, ratio, row, seconds_in_turns
 
 
 # isort: split
-import itertools
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
 import torch
-import torch.nn.functional as F
+from end_to_end.clips import (
+    AUDIO_BATCH,
+    CAPTIONS_A_CLIP,
+    SAMPLING_RATE,
+    STEP_LANGUAGES,
+    TEXT_BATCH,
+    Captions,
+    Ways,
+    batches,
+    read,
+    save_model,
+    tokens_of,
+    with_embeddings,
+    write_clips,
+)
+from end_to_end.others import Clap, cached_loss, glap_embeddings, sentence_transformers_ways
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.losses import CachedMultipleNegativesRankingLoss
 from shared.options import ROUNDS, SEED, option_parser
-from torch import Tensor
 from training_step.random_data import make_trainer
-from transformers import ClapConfig, ClapFeatureExtractor, ClapModel, ClapProcessor
 
-from modeling_atri import AtriConfig, AtriFeatureExtractor, AtriModel, AtriProcessor, encode_audio, encode_text
-from modeling_atri.corpora.soundscapes.scenes import make_soundscapes
+from modeling_atri import AtriModel, AtriProcessor, encode_audio, encode_text
 from modeling_atri.trainer import AtriTrainer, AtriTrainingArguments
 from modeling_atri.trainer.data.collator import AtriDataCollator
-from modeling_atri.trainer.scratch.tokenizer import train_tokenizer
 
 
-LANGUAGES = ("eng_Latn", "fra_Latn", "deu_Latn", "jpn_Jpan")
-STEP_LANGUAGES = LANGUAGES[:2]
-CED_TINY = {"hidden_size": 192, "num_attention_heads": 3, "intermediate_size": 768}
-NO_DROPOUT = {"dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0, "encoder_layerdrop": 0.0}
-HTSAT = {"patch_embeds_hidden_size": 48, "hidden_size": 384, "num_mel_bins": 64, "drop_path_rate": 0.0}
-CAPTIONS_A_CLIP, AUDIO_BATCH, TEXT_BATCH = 5, 16, 64
-SAMPLING_RATE, CLIP_S = 16_000, 10
 TOLERANCE, GRADIENT_TOLERANCE = 1e-5, 1e-4
-
-Captions = Sequence[tuple[str, str]]  # caption and language
-Ways = dict[str, Callable[[], Any]]
 
 
 def main() -> None:
@@ -142,59 +140,6 @@ def make_rows(seconds: dict[str, list[float]], num_clips: int) -> list[dict[str,
     return [*rows, row(work, "times faster than GLAP's evaluation loop", ratio(seconds, "glap", "evaluation"), ">= 1")]
 
 
-# Data and model
-
-
-def write_clips(folder: Path, options) -> tuple[list[Path], Captions, list[dict[str, Any]]]:
-    """Write generated scenes: their files, five captions of each in one language, and rows with all captions."""
-    files, captions, rows = [], [], []
-    scenes = make_soundscapes(max(options.clips, options.step_clips), options.seed, duration_s=CLIP_S)
-    for number, (scene, language) in enumerate(zip(scenes, itertools.cycle(LANGUAGES))):
-        of_language = {code: written_five_times(scene["captions"][code]) for code in LANGUAGES}
-        rows.append({"audio_id": scene["audio_id"], "captions": of_language})
-        if number < options.clips:
-            files.append(folder / f"{number:03}.flac")
-            soundfile.write(files[-1], scene["audio"]["array"], SAMPLING_RATE)
-            captions += [(caption, language) for caption in of_language[language]]
-    return files, captions, rows
-
-
-def written_five_times(captions: Sequence[str]) -> list[str]:
-    """Five captions of a clip, the first ones again if it has fewer."""
-    return list(itertools.islice(itertools.cycle(captions), CAPTIONS_A_CLIP))
-
-
-def save_model(folder: Path, rows: Sequence[dict[str, Any]], num_layers: int) -> None:
-    """Save a model with random weights, and its processor."""
-    texts = (caption for row in rows for code in LANGUAGES for caption in row["captions"][code])
-    tokenizer = train_tokenizer(texts, LANGUAGES)
-    text = {"vocab_size": len(tokenizer), "encoder_layers": num_layers, **NO_DROPOUT}
-    model = AtriModel(AtriConfig(audio_config=CED_TINY, text_config=text))
-    with torch.no_grad():
-        for parameter in model.audio_model.parameters():
-            parameter.add_(0.02 * torch.randn_like(parameter))
-    num_mel_bins = model.config.audio_config.num_mel_bins
-    model.audio_model.mel_norm.set_statistics(torch.full((num_mel_bins,), -20.0), torch.full((num_mel_bins,), 225.0))
-    model.save_pretrained(folder)
-    AtriProcessor(AtriFeatureExtractor(), tokenizer).save_pretrained(folder)
-
-
-def with_embeddings(rows: Sequence[dict[str, Any]], width: int) -> list[dict[str, Any]]:
-    """Rows with random audio embeddings of length 1."""
-    vectors = F.normalize(torch.randn(len(rows), width), dim=-1).numpy()
-    return [row | {"audio_embedding": vector} for row, vector in zip(rows, vectors, strict=True)]
-
-
-def batches(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
-    """Split items into batches."""
-    return (items[start : start + size] for start in range(0, len(items), size))
-
-
-def read(file: Path) -> np.ndarray:
-    """The samples of a file."""
-    return soundfile.read(file, dtype="float32")[0]
-
-
 # To embeddings
 
 
@@ -223,45 +168,6 @@ def encoding_ways(model: AtriModel, processor: AtriProcessor, files: list[Path],
         "captions": lambda: encode_text(model, processor, captions, batch_size=TEXT_BATCH),
         "towers_captions": towers_captions,
     }
-
-
-def tokens_of(processor: AtriProcessor, captions: Captions) -> dict[str, Tensor]:
-    """Token ids and mask of captions."""
-    texts, languages = zip(*captions, strict=True)
-    return processor(text=list(texts), language=list(languages))
-
-
-def sentence_transformers_ways(sentences: SentenceTransformer, files: list[Path], captions: Captions) -> Ways:
-    """`SentenceTransformer.encode` of files and of captions, one call for each language."""
-    places = {code: [place for place, (_, other) in enumerate(captions) if other == code] for code in LANGUAGES}
-
-    def encode_captions() -> np.ndarray:
-        found = np.empty((len(captions), sentences.get_embedding_dimension()), np.float32)
-        for code, own in places.items():
-            texts = [captions[place][0] for place in own]
-            found[own] = sentences.encode(texts, batch_size=TEXT_BATCH, **in_language(code)) if own else 0
-        return found
-
-    return {
-        "sentence_transformers_files": lambda: sentences.encode(list(map(str, files)), batch_size=AUDIO_BATCH),
-        "sentence_transformers_captions": encode_captions,
-    }
-
-
-def in_language(code: str) -> dict[str, Any]:
-    """Options with which sentence-transformers tokenizes captions of a language."""
-    return {"processing_kwargs": {"text": {"language": code}}}
-
-
-@torch.inference_mode()
-def glap_embeddings(model: AtriModel, processor: AtriProcessor, files: list[Path], captions: Captions) -> np.ndarray:
-    """Embeddings of clips, repeated for each caption, and of captions, as GLAP's evaluation loop makes them."""
-    found = []
-    for file, own in zip(files, batches(captions, CAPTIONS_A_CLIP), strict=True):
-        inputs = processor(audio=[read(file)] * len(own), sampling_rate=SAMPLING_RATE)
-        sounds = model.get_audio_features(**inputs).pooler_output
-        found.append(torch.stack([sounds, model.get_text_features(**tokens_of(processor, own)).pooler_output]))
-    return torch.cat(found, dim=1).numpy()
 
 
 def check_embeddings(ways: Ways) -> float:
@@ -347,103 +253,6 @@ def check_gradients(model: AtriModel, ways: Ways) -> float:
     if not difference <= GRADIENT_TOLERANCE:
         raise SystemExit(f"Not the gradients of the towers; the largest difference in norm is {difference:.1e}.")
     return difference
-
-
-def first_captions(rows: list[dict]) -> dict[str, list[str]]:
-    """The first caption of each row in the languages of a step."""
-    return {code: [row["captions"][code][0] for row in rows] for code in STEP_LANGUAGES}
-
-
-def cached_loss(sentences: SentenceTransformer, rows: list[dict], num_clips: int) -> Callable[[], None]:
-    """A step of sentence-transformers' cached loss, which pairs the captions of a clip."""
-    loss = CachedMultipleNegativesRankingLoss(sentences, mini_batch_size=max(1, num_clips // 2))
-    captions = first_captions(rows)
-
-    def run() -> None:
-        sentences.train()
-        sentences.zero_grad()
-        features = [sentences.preprocess(texts, **in_language(code)) for code, texts in captions.items()]
-        loss(features, None).backward()
-
-    return run
-
-
-class Clap:
-    """CLAP of transformers with random weights, towers of our sizes, and its processor.
-
-    Args:
-        tokenizer: our tokenizer.
-        text: configuration of our text tower.
-    """
-
-    def __init__(self, tokenizer: Any, text: Any):
-        of_text = {
-            "vocab_size": text.vocab_size,
-            "hidden_size": text.d_model,
-            "num_hidden_layers": text.encoder_layers,
-            "num_attention_heads": text.encoder_attention_heads,
-            "intermediate_size": text.encoder_ffn_dim,
-            "hidden_dropout_prob": 0.0,
-            "attention_probs_dropout_prob": 0.0,
-        }
-        self.model = ClapModel(ClapConfig(audio_config=HTSAT, text_config=of_text, projection_dim=text.d_model)).eval()
-        extractor = ClapFeatureExtractor(
-            sampling_rate=SAMPLING_RATE, hop_length=160, frequency_max=8000, truncation="rand_trunc"
-        )
-        self.processor = ClapProcessor(extractor, tokenizer)
-
-    def encoding_ways(self, files: list[Path], captions: Captions) -> Ways:
-        """Files and captions to embeddings, and its towers with ready tensors."""
-        sounds = [self.sounds(part) for part in batches(files, AUDIO_BATCH)]
-        texts = [text for text, _ in captions]
-        tokens = [self.tokens(part) for part in batches(texts, TEXT_BATCH)]
-
-        @torch.inference_mode()
-        def run(encode: Callable, made: Iterator[dict[str, Tensor]]) -> Tensor:
-            return torch.cat([encode(**batch).pooler_output for batch in made])
-
-        audio, text = self.model.get_audio_features, self.model.get_text_features
-        return {
-            "clap_files": lambda: run(audio, map(self.sounds, batches(files, AUDIO_BATCH))),
-            "clap_captions": lambda: run(text, map(self.tokens, batches(texts, TEXT_BATCH))),
-            "towers_clap_files": lambda: run(audio, sounds),
-            "towers_clap_captions": lambda: run(text, tokens),
-        }
-
-    def sounds(self, files: Sequence[Path]) -> dict[str, Tensor]:
-        """Features of files."""
-        audio = [read(file) for file in files]
-        return self.processor(audio=audio, sampling_rate=SAMPLING_RATE, return_tensors="pt")
-
-    def tokens(self, texts: Sequence[str]) -> dict[str, Tensor]:
-        """Token ids and mask of captions."""
-        return self.processor(text=list(texts), padding=True, return_tensors="pt")
-
-    def step(self, rows: list[dict]) -> Callable[[], None]:
-        """Tokens, text tower, contrastive loss and backward of a step."""
-        captions = first_captions(rows)
-        sounds = torch.from_numpy(np.stack([row["audio_embedding"] for row in rows]))
-        labels = torch.arange(len(rows))
-
-        def run() -> None:
-            self.model.train().zero_grad()
-            for texts in captions.values():
-                embeddings = F.normalize(self.model.get_text_features(**self.tokens(texts)).pooler_output, dim=-1)
-                scores = sounds @ embeddings.T * self.model.logit_scale_t.exp()
-                loss = F.cross_entropy(scores, labels) + F.cross_entropy(scores.T, labels)
-                (loss / 2 / len(captions)).backward()
-
-        return run
-
-    def sizes(self, ours: AtriModel) -> dict[str, int]:
-        """Parameters of the towers of both models."""
-        towers = {
-            "audio": ours.audio_model,
-            "text": ours.text_model,
-            "clap_audio": self.model.audio_model,
-            "clap_text": self.model.text_model,
-        }
-        return {name: sum(parameter.numel() for parameter in tower.parameters()) for name, tower in towers.items()}
 
 
 if __name__ == "__main__":
