@@ -45,7 +45,7 @@ SIZES = [[23], [1, 22], [5, 0, 11, 2, 5], [1] * 23, [0, 0, 23], [10, 13], [2, 2,
 
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 @pytest.mark.parametrize("world_size", [1, 2, 3])
-@pytest.mark.parametrize("block_size", [1, 4, 5, 1000])
+@pytest.mark.parametrize("block_size", [1, 5, 1000])
 def test_each_row_once_an_epoch_in_the_steps_of_rows_in_memory(sizes, world_size, block_size):
     rows = named(23)
     expected = steps_in(23, 4, world_size)
@@ -124,7 +124,7 @@ def test_a_run_goes_on_from_every_batch(sizes, world_size, block_size):
         return found
 
     found = on_ranks(world_size, places)
-    for used in range(30):
+    for used in (0, 3, 10, 11, 12, 20, 28):  # within, at and behind the end of an epoch, which has 11 or 12 steps
         place = [of_rank[used] for of_rank in found]
         rest = batches_of(stream, 29 - used, place=place, **options)
         assert rest == [batches[used + 1 :] for batches in whole]
