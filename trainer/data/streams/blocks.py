@@ -109,8 +109,12 @@ class BlockReader:
             self._ahead[1].exception()
 
     def close(self) -> None:
-        """Stop reading, once what is read now has been read."""
-        self._pool.shutdown(cancel_futures=True)
+        """Stop reading, once what is read now has been read. This does not wait for it.
+
+        Python may call this from any thread, when it collects an iterator that nobody finished. Waiting for a thread
+        could then wait for ever, because Python holds a lock of its own while it starts or ends one.
+        """
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
     # Reading
 
