@@ -1,5 +1,6 @@
 """Open sources of rows as streams: files and archives here or on the Hub, and data sets of `datasets`."""
 
+import json
 import logging
 from collections.abc import Sequence
 from os import PathLike
@@ -141,6 +142,7 @@ class JoinedShards:
         counts = [source.num_rows for source in sources]
         self.num_rows = None if None in counts else sum(count or 0 for count in counts)
         self.num_shards, self.facts = len(self._places), sources[0].facts
+        self.version = json.dumps([source.version for source in sources])
 
     def open(self, shard: int, state: dict[str, Any] | None = None, part: int = 0, num_parts: int = 1) -> Any:
         """Read a shard, as `RowShards.open` does."""

@@ -64,6 +64,11 @@ class RowShards(Protocol):
         ...
 
     @property
+    def version(self) -> str:
+        """A text that is another one if the shards have changed, as far as that is known without reading them."""
+        ...
+
+    @property
     def facts(self) -> StreamFacts:
         """What all rows have in common."""
         ...

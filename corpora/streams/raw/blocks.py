@@ -57,6 +57,9 @@ class RawShards(Protocol):
     @property
     def num_rows(self) -> int | None: ...
 
+    @property
+    def version(self) -> str: ...
+
     def label(self, shard: int) -> str:
         """The name of a shard in messages."""
         ...

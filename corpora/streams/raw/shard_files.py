@@ -1,5 +1,7 @@
 """Files that hold the shards of a stream, on this machine or on the Hub. Those on the Hub are fetched to be read."""
 
+import json
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +25,15 @@ class ShardFiles(NamedTuple):
     names: list[str]
     folder: Path | None = None
     hub: HubFiles | None = None
+
+    def version(self) -> str:
+        """The names of the files and, on this machine, their sizes. A place in them means nothing in other files."""
+        sizes: list[int | None] = [None] * len(self.names)
+        if self.folder is not None:
+            sizes = [
+                os.path.getsize(path) if path.is_file() else None for path in map(self.folder.joinpath, self.names)
+            ]
+        return json.dumps([self.names, sizes])
 
     @contextmanager
     def open(self, number: int) -> Iterator[Path]:

@@ -252,6 +252,19 @@ def test_several_sources_are_joined_or_have_weights(tmp_path):
     assert open_streams(paths, weights=[1, 1, 2], num_rows=7).num_rows == 7
 
 
+@pytest.mark.parametrize("form", [json_lines, web_dataset, parquet])
+def test_files_of_another_size_or_name_are_another_version(form, tmp_path):
+    path = form(tmp_path)
+    versions = [open_streams([path] * count).sources[0].version for count in (1, 2, 1)]
+    if form is json_lines:
+        path.write_bytes(b"\n" + path.read_bytes())
+    else:
+        path = path.rename(path.with_stem("other"))
+    versions += [open_streams([path] * count).sources[0].version for count in (1, 2, 1)]
+    assert versions[0] == versions[2] and versions[3] == versions[5]
+    assert len(set(versions)) == 4
+
+
 def test_sources_that_do_not_go_together_are_refused(tmp_path):
     paths = [embedded(tmp_path, "a"), embedded(tmp_path, "b", audio_embedding=[[1.0, 0.0, 0.0]] * 2)]
     with pytest.raises(ValueError, match="embeddings of 2 numbers, and .* has embeddings of 3 numbers"):

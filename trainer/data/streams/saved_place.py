@@ -42,7 +42,10 @@ def read_place(folder: Path, batches: StreamBatches, digest: str) -> StreamPlace
         if content[name] != value:
             difference = f"the {name} was {content[name]} and is {value} now"
             if name == _STREAM:
-                difference = "its stream was another: it had other shards, another number of rows, or other first rows"
+                difference = (
+                    "its stream was another: it had other shards or files of other sizes, another number of rows, or "
+                    "other first rows"
+                )
             raise ValueError(
                 f"The place in the stream that {folder} has cannot be found again, because {difference}. Resume the "
                 "run as it was started, or start a new run from the model of the checkpoint."

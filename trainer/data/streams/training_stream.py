@@ -84,7 +84,7 @@ class TrainingStream:
     def digest(self) -> str:
         """A digest of what the order of the rows depends on, and of the first rows."""
         sources = [
-            [source.num_shards, source.num_rows, weight]
+            [source.num_shards, source.num_rows, source.version, weight]
             for source, weight in zip(self.stream.sources, self.stream.weights, strict=True)
         ]
         first = [[row["audio_id"], row["captions"], row.get("group_id")] for row in self._sample]
