@@ -36,9 +36,9 @@ def test_steps_equal_those_of_a_plain_model(found, plain):
     start = tiny_model().state_dict()
     assert found["trained"].keys() == plain.state_dict().keys()
     for name, weight in plain.state_dict().items():
-        # A gradient near zero may change its sign by rounding, and Adam's step with it.
-        tolerance = 1e-4 if name.endswith("k_proj.bias") else 1e-5
-        torch.testing.assert_close(found["trained"][name], weight, atol=tolerance, rtol=0, msg=name)
+        # A softmax does not depend on the bias of its keys. The gradient is rounding alone, which Adam makes large.
+        if not name.endswith("k_proj.bias"):
+            torch.testing.assert_close(found["trained"][name], weight, atol=1e-5, rtol=0, msg=name)
     for name, parameter in plain.named_parameters():
         assert not torch.equal(parameter, start[name]), name
 
