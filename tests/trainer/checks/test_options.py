@@ -38,11 +38,10 @@ REFUSED = {
     "enable_jit_checkpoint": True,
     "ddp_static_graph": True,
     "optim_target_modules": ["attn"],
-    "fsdp_config": {"xla": True},
 }
 
 # Refused by other checks, which have tests of their own: test_engines.py.
-ENGINES = {"fsdp", "deepspeed", "parallelism_config"}
+ENGINES = {"fsdp", "fsdp_config", "deepspeed", "parallelism_config"}
 
 # All that is left works. Those in RUNS and OPTIMIZERS below are run here; the others are by their test or nature:
 WORKS = {
