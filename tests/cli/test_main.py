@@ -44,7 +44,7 @@ def test_an_unknown_command_names_the_nearest(capsys):
         (["train", "--train_data", "x", "--objective", "klc"], "invalid choice: 'klc'"),
         (["train", "--train_data", "x", "--languages", "en", "frenc"], "French"),
         (["train", "--train_data", "x", "--objective", "cacl", "--languages_per_step", "2"], "`languages_per_step`"),
-        (["train", "--train_data", "x", "stray"], "Unknown options: 'stray'. `atri train` takes options."),
+        (["train", "stray", "--train_data", "x"], "Unknown options: 'stray'. `atri train` takes options."),
         (["train", "--train_data", "x", "--temperature", "0"], "`temperature` must be a finite number > 0"),
         (["train", "--train_data", "x", "--patch_size", "64"], "`patch_size` must be two positive numbers"),
         (["train", "--train_data", "x", "--audio_layers", "0"], "`audio_layers` must be a whole number >= 1"),

@@ -446,7 +446,7 @@ def test_data_sets_of_several_splits(tmp_path):
     with pytest.raises(ValueError, match=r"a DatasetDict of 2 sets \(train, dev\), .* such as `data\['train'\]`"):
         make_trainer(make_arguments(tmp_path), splits)
     assert list(make_trainer(make_arguments(tmp_path), None, splits).eval_dataset) == ["train", "dev"]
-    with pytest.raises(ValueError, match="which a streamed data set does not allow. Load it without"):
+    with pytest.raises(ValueError, match="The number of rows of the data set is not known, so `num_train_epochs`"):
         make_trainer(make_arguments(tmp_path), rows.to_iterable_dataset())
 
 
