@@ -95,13 +95,24 @@ def run_refused(folder: Path) -> dict[str, str]:
     return {"text cache": refusal(folder, **FSDP, **cached), "layerdrop": refusal(folder, layerdrop, **FSDP)}
 
 
-def run_rank(rank: int, port: int, folder: Path) -> None:
+def run_cases(rank: int, port: int, folder: Path, cases: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Train in each case as one of two processes."""
     ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_PORT": port}
     os.environ |= {name: str(value) for name, value in ranks.items()} | {"MASTER_ADDR": "127.0.0.1"}
     found: dict[str, Any] = {}
-    for name, options in FSDP_CASES.items():
+    for name, options in cases.items():
         (folder / name).mkdir(exist_ok=True)
         found[name] = run_case(options | FSDP, folder / name, world_size=2)
+    return found
+
+
+def run_exact_rank(rank: int, port: int, folder: Path) -> None:
+    torch.save(run_cases(rank, port, folder, {"exact": FSDP_CASES["exact"]}), folder / f"rank{rank}.pt")
+    dist.destroy_process_group()
+
+
+def run_rank(rank: int, port: int, folder: Path) -> None:
+    found = run_cases(rank, port, folder, FSDP_CASES)
     found["plain"] = run_case(CASES["akcl"], folder / "plain", world_size=2)  # the same processes without FSDP
     found["saved"] = run_saved(folder / "saved", 2, **FSDP)
     found["resumed"] = run_saved(folder / "resumed", 2, folder / "saved" / "checkpoint-2", **FSDP)
@@ -139,10 +150,23 @@ def run_fsdp(folder: Path) -> None:
     """One process, then two with FSDP2, which go on from its checkpoint, too, then one that goes on from theirs."""
     tiny_processor()
     gc.freeze()
+    _start(run_one, (folder, False), 1)
+    _start(run_rank, (_free_port(), folder), 2)
+    _start(run_one, (folder, True), 1)
+
+
+def run_exact(folder: Path) -> None:
+    """Two processes with FSDP2 in one case."""
+    tiny_processor()
+    gc.freeze()
+    _start(run_exact_rank, (_free_port(), folder), 2)
+
+
+# Forked, and not after a backward pass in this process.
+_start = partial(torch.multiprocessing.start_processes, start_method="fork")
+
+
+def _free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    start = partial(torch.multiprocessing.start_processes, start_method="fork")  # not after a backward pass here
-    start(run_one, (folder, False), 1)
-    start(run_rank, (port, folder), 2)
-    start(run_one, (folder, True), 1)
+        return int(free.getsockname()[1])

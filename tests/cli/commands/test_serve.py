@@ -72,7 +72,7 @@ def test_who_can_reach_an_address(host, expected):
     assert is_loopback(host) == expected
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+@pytest.mark.parametrize("host", ["127.0.0.1", pytest.param("0.0.0.0", marks=pytest.mark.slow)])
 def test_it_serves_until_it_is_interrupted_and_ends_quietly(index, host):
     command = [sys.executable, "-m", "modeling_atri.cli.main", "serve", str(index), "--port", "0", "--host", host]
     process = subprocess.Popen(

@@ -9,7 +9,7 @@ import torch
 from modeling_atri import AtriModel, AtriProcessor
 from modeling_atri.trainer.evaluation.retrieval import RetrievalSet
 from tests.helpers.forks import check_call
-from tests.helpers.fsdp_runs import FSDP_CASES, run_fsdp
+from tests.helpers.fsdp_runs import FSDP_CASES, run_exact, run_fsdp
 from tests.helpers.processes import CASES, run_case
 from tests.helpers.tiny import tiny_model
 from tests.helpers.training import (
@@ -35,12 +35,28 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def ranks(folder) -> list[dict]:
+    return found_by_ranks(folder)
+
+
+def found_by_ranks(folder) -> list[dict]:
     return [torch.load(folder / f"rank{rank}.pt", weights_only=False) for rank in range(2)]
 
 
+def test_an_exact_step_equals_one_process(tmp_path):
+    """One case of the next test, which is slow."""
+    check_call(run_exact, tmp_path)
+    check_case("exact", found_by_ranks(tmp_path), tmp_path)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("case", FSDP_CASES)
 def test_training_equals_one_process(tmp_path, ranks, case):
-    expected = run_case(FSDP_CASES[case], tmp_path, world_size=1)
+    check_case(case, ranks, tmp_path)
+
+
+def check_case(case: str, ranks: list[dict], folder) -> None:
+    """Both processes found what one does."""
+    expected = run_case(FSDP_CASES[case], folder, world_size=1)
     tolerance = 2e-2 if case == "bf16" else 1e-5
     for found in (rank[case] for rank in ranks):
         assert found["losses"] == pytest.approx(expected["losses"], rel=tolerance)
@@ -55,16 +71,19 @@ def test_training_equals_one_process(tmp_path, ranks, case):
     assert_same_weights(*(rank[case]["weights"] for rank in ranks))
 
 
+@pytest.mark.slow
 def test_the_main_cases_have_ten_steps(ranks):
     for case in ("exact", "at once", "in chunks", "teach"):
         assert len(ranks[0][case]["losses"]) == 10
 
 
+@pytest.mark.slow
 def test_a_process_without_fsdp_is_not_sharded_by_an_earlier_run(tmp_path, ranks):
     expected = run_case(CASES["akcl"], tmp_path, world_size=1)
     assert_same_weights(ranks[0]["plain"]["weights"], expected["weights"], tolerance=1e-5)
 
 
+@pytest.mark.slow
 def test_each_process_has_a_part_of_every_layer(ranks):
     for found in (rank["shards"] for rank in ranks):
         assert found["is sharded"]
@@ -74,12 +93,14 @@ def test_each_process_has_a_part_of_every_layer(ranks):
     assert max(rank["shards"]["own"] for rank in ranks) < 0.6 * total
 
 
+@pytest.mark.slow
 def test_processes_may_evaluate_different_numbers_of_batches(ranks):
     for found in (rank["shards"] for rank in ranks):
         assert found["embeddings"].shape == (3, 12)
         np.testing.assert_array_equal(found["embeddings"], found["again"])
 
 
+@pytest.mark.slow
 def test_the_first_process_decides_about_the_first_weights(folder, ranks):
     first, second = (rank["different starts"] for rank in ranks)
     assert_same_weights(first, second)
@@ -90,6 +111,7 @@ def test_the_first_process_decides_about_the_first_weights(folder, ranks):
 # Checkpoints
 
 
+@pytest.mark.slow
 def test_a_run_that_is_saved_and_evaluated_equals_one_process(folder, ranks):
     one = torch.load(folder / "one.pt", weights_only=False)
     for found in (rank["saved"] for rank in ranks):
@@ -107,12 +129,14 @@ def assert_best_model(weights: dict, checkpoint) -> None:
     assert_same_weights(weights, saved)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_equals_one_without_a_stop(ranks):
     for found in ranks:
         assert found["resumed"]["losses"] == found["saved"]["losses"]
         assert found["resumed"]["evaluated"] == found["saved"]["evaluated"]
 
 
+@pytest.mark.slow
 def test_checkpoints_of_one_process_are_continued_with_fsdp_and_back(folder, ranks):
     one = torch.load(folder / "one.pt", weights_only=False)
     continued = torch.load(folder / "continued.pt", weights_only=False)
@@ -121,6 +145,7 @@ def test_checkpoints_of_one_process_are_continued_with_fsdp_and_back(folder, ran
         assert found["losses"] == pytest.approx(one["losses"], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_has_the_files_of_one_process(folder):
     names = {
         run: {path.name for path in (folder / run / "checkpoint-2").iterdir() if "_1." not in path.name}
@@ -144,6 +169,7 @@ def test_a_checkpoint_has_the_files_of_one_process(folder):
             torch.testing.assert_close(other, value, atol=1e-5, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_saved_model_embeds_like_the_trained_one(folder, ranks, tmp_path):
     model = AtriModel.from_pretrained(folder / "saved")
     AtriProcessor.from_pretrained(folder / "saved")
@@ -152,6 +178,7 @@ def test_the_saved_model_embeds_like_the_trained_one(folder, ranks, tmp_path):
     assert trainer.embed(RetrievalSet.from_rows(make_rows(3), LANGUAGES)).audio.shape == (3, 12)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif("adapter" not in CASES, reason="needs the extra peft")
 def test_a_resumed_adapter_equals_one_without_a_stop(ranks):
     for found in ranks:
@@ -159,6 +186,7 @@ def test_a_resumed_adapter_equals_one_without_a_stop(ranks):
         assert any("lora" in name for name in found["adapter saved"])
 
 
+@pytest.mark.slow
 def test_what_would_go_wrong_is_refused(ranks):
     for refused in (rank["refused"] for rank in ranks):
         assert "`text_cache_dir` is not supported with FSDP, because the processes run" in refused["text cache"]
