@@ -29,7 +29,7 @@ def test_good_translations_have_no_flags(language):
     assert rule_flags(CAPTIONS[language], CAPTIONS[ENGLISH], language, ENGLISH) == []
 
 
-@pytest.mark.heavy
+@pytest.mark.slow
 def test_thousands_of_good_translations_have_no_flags(shared_dir):
     lines = (shared_dir / "esc10" / "dev" / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
     pairs = {

@@ -552,6 +552,7 @@ def encode_more_and_more(folder: Path) -> None:
     print(peaks[1] - peaks[0])
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number(tmp_path):
     growth = float(check_call(encode_more_and_more, tmp_path).splitlines()[-1])
     # The features of the 3,000 clips more would be 47 MiB, their waveforms 115.

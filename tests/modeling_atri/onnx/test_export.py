@@ -217,6 +217,7 @@ GEMMA = {  # EmbeddingGemma's encoder
 XLM_R = {"model_type": "xlm-roberta", "max_position_embeddings": 66, "pad_token_id": 1}
 
 
+@pytest.mark.slow
 def test_rotary_positions_at_any_batch_size_and_length(model, processor, exported, tmp_path, monkeypatch):
     """In the operator set that such towers end in; the audio tower is one that was exported before."""
     rotary = rotary_model(**MODERNBERT)
