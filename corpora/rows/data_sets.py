@@ -22,7 +22,7 @@ from .ids import RightNames
 from .kept.facts import CheckedFacts, note_checked
 from .kept.lengths import FileStates, file_states
 from .recordings import is_url, usable_length, usable_samples
-from .right_rows import find_right_captions, right_names
+from .right_rows import find_right_texts
 
 
 _ROWS_AT_ONCE = 4096
@@ -139,15 +139,13 @@ def _check_block(start: int, table: pa.Table, audio: pa.ChunkedArray | None, che
     size = len(table)
     if checker.languages is None:
         checker.languages = _first_languages(table)
-    captions, is_right, seen = find_right_captions(table, checker.languages or [])
-    audio_ids, ids_are_right = right_names(table, "audio_id")
-    groups, groups_are_right = right_names(table, checker.group_column or "group_id")
-    if checker.group_column is not None:
-        groups_are_right &= np.asarray(groups.is_valid())
+    captions, audio_ids, groups, is_right, seen = find_right_texts(
+        table, checker.languages or [], checker.group_column
+    )
     paths, contents = _sounds_of(audio, size)
     states, samples = _look_at(paths, contents)
     has_name = np.array([bool(path) for path in paths], dtype=bool) | np.asarray(audio_ids.is_valid())
-    is_right &= bool(checker.languages) & ids_are_right & groups_are_right & (samples >= 0) & has_name
+    is_right &= (samples >= 0) & has_name
     if PROBLEM_COLUMN in table.column_names:
         is_right &= np.asarray(table[PROBLEM_COLUMN].is_null())
     for number in np.flatnonzero(~is_right).tolist():

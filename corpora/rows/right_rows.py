@@ -30,6 +30,23 @@ class RightRows(NamedTuple):
     seen: list[str]
 
 
+class RightTexts(NamedTuple):
+    """Right captions, ids and groups of a table.
+
+    Args:
+        captions: as in `RightRows`.
+        audio_ids, groups: ids and groups in Unicode form NFC, null if missing, `(rows,)`.
+        is_right: whether all three of each row are right, `(rows,)`, bool.
+        seen: as in `RightRows`.
+    """
+
+    captions: pa.ChunkedArray
+    audio_ids: pa.ChunkedArray
+    groups: pa.ChunkedArray
+    is_right: np.ndarray
+    seen: list[str]
+
+
 _STRINGS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
 _LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
 _TEXTS = pa.list_(pa.string())
@@ -160,6 +177,23 @@ def _cleaned(texts: pa.Array) -> tuple[pa.Array, np.ndarray]:
 
 def _is_true(values: pa.Array | pa.ChunkedArray) -> np.ndarray:
     return np.asarray(pc.fill_null(values, False))
+
+
+def find_right_texts(table: pa.Table, languages: Sequence[str], group_column: str | None) -> RightTexts:
+    """Find the rows with right captions in all of these languages, and with right ids and groups.
+
+    Args:
+        table: the rows.
+        languages: FLORES-200 codes. Without any, no row is right.
+        group_column: the column of groups, which every row needs; None for an optional `group_id`.
+    """
+    captions, is_right, seen = find_right_captions(table, languages)
+    audio_ids, ids_are_right = right_names(table, "audio_id")
+    groups, groups_are_right = right_names(table, group_column or "group_id")
+    is_right &= bool(languages) & ids_are_right & groups_are_right
+    if group_column is not None:
+        is_right &= np.asarray(groups.is_valid())
+    return RightTexts(captions, audio_ids, groups, is_right, seen)
 
 
 def right_names(table: pa.Table, column: str) -> tuple[pa.ChunkedArray, np.ndarray]:

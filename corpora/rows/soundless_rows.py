@@ -20,7 +20,7 @@ from .captions import resolve_captions
 from .checks import VECTOR_COLUMNS, RowChecker
 from .ids import occurring_again
 from .lookup import EMBEDDING_COLUMN, EmbeddingLookup, lookup_of, vector_columns
-from .right_rows import find_right_captions, right_names
+from .right_rows import find_right_texts, right_names
 from .soundless_columns import (
     BOTH_KINDS,
     NO_STORE,
@@ -115,13 +115,8 @@ def _check_texts(
     """Check captions, ids and groups. Returns these columns of the right rows, their numbers, and the wrong rows."""
     takes_first = checker.languages is None
     checker.languages = checker.languages or _first_languages(table)
-    languages = checker.languages or []
-    captions, is_right, seen = find_right_captions(table, languages)
-    _, ids_are_right = right_names(table, "audio_id")
-    groups, groups_are_right = right_names(table, checker.group_column or "group_id")
-    if checker.group_column is not None:
-        groups_are_right &= np.asarray(groups.is_valid())
-    is_right &= bool(languages) & ids_are_right & groups_are_right & ~_occurs_again(ids)
+    captions, _, groups, is_right, seen = find_right_texts(table, checker.languages or [], checker.group_column)
+    is_right &= ~_occurs_again(ids)
     is_right[list(problems)] = False
     if PROBLEM_COLUMN in table.column_names:
         is_right &= np.asarray(table[PROBLEM_COLUMN].is_null())

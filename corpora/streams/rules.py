@@ -18,7 +18,7 @@ from ..rows.checks import VECTOR_COLUMNS, RowChecker
 from ..rows.ids import ids_of_files
 from ..rows.lookup import EMBEDDING_COLUMN
 from ..rows.plain_rows import as_undecoded
-from ..rows.right_rows import find_right_captions, right_names
+from ..rows.right_rows import find_right_texts, right_names
 from ..rows.row_blocks import soundless_table
 from ..rows.schema import Row
 from ..rows.soundless_columns import (
@@ -97,12 +97,7 @@ class RowRules:
         problems: dict[int, Problem] = {}
         sounds, keys = names_of_sounds(table), strings(table, EMBEDDING_COLUMN)
         vectors = self._vectors(table, keys, sounds, problems)
-        captions, is_right, _ = find_right_captions(table, self.facts.languages)
-        ids, ids_are_right = right_names(table, "audio_id")
-        groups, groups_are_right = right_names(table, self.facts.group_column or "group_id")
-        if self.facts.group_column is not None:
-            groups_are_right &= np.asarray(groups.is_valid())
-        is_right &= ids_are_right & groups_are_right
+        captions, ids, groups, is_right, _ = find_right_texts(table, self.facts.languages, self.facts.group_column)
         is_right[list(problems)] = False
         if PROBLEM_COLUMN in table.column_names:
             is_right &= np.asarray(table[PROBLEM_COLUMN].is_null())

@@ -14,7 +14,7 @@ from ..checked_row import CheckedRow
 from ..checks import VECTOR_COLUMNS, RowChecker
 from ..lookup import EMBEDDING_COLUMN
 from ..recordings import is_url, usable_samples
-from ..right_rows import find_right_captions, right_names
+from ..right_rows import find_right_texts
 from ..row_files import RowBlock
 from .lengths import FileStates, file_states
 from .part import COLUMNS, Part
@@ -47,15 +47,13 @@ def check_block(
     table, size = block.table, len(block.table)
     if checker.languages is None:
         checker.languages = _first_languages(block)
-    captions, is_right, seen = find_right_captions(table, checker.languages or [])
-    audio_ids, ids_are_right = right_names(table, "audio_id")
-    groups, groups_are_right = right_names(table, checker.group_column or "group_id")
-    if checker.group_column is not None:
-        groups_are_right &= np.asarray(groups.is_valid())
+    captions, audio_ids, groups, is_right, seen = find_right_texts(
+        table, checker.languages or [], checker.group_column
+    )
     names = names_of_recordings(table)
     files = names.to_pylist()
     states, samples = _look_at(files, folder, lengths_file)
-    is_right &= bool(checker.languages) & ids_are_right & groups_are_right & (samples >= 0)
+    is_right &= samples >= 0
     is_right[block.odd] = False
     for column in set(VECTOR_COLUMNS) & set(table.column_names):
         is_right &= np.asarray(table[column].is_null())
