@@ -26,8 +26,8 @@ def call(module: ModuleType, monkeypatch: pytest.MonkeyPatch, *words: object) ->
 
 def test_the_page_shows_the_table_of_the_figures(repository_root, table):
     page = repository_root / "docs" / "results" / "speed.md"
-    reports = table.read_reports(repository_root / "benchmarks" / "results" / "bench.jsonl")
-    shown = page.read_text(encoding="utf-8").partition(table.START)[2].partition(table.END)[0]
+    reports = table.read_reports(repository_root / "benchmarks" / "results" / "bench.jsonl", table.FOLDER)
+    shown = page.read_text(encoding="utf-8").partition("<!-- bench -->\n")[2].partition("<!-- /bench -->")[0]
     assert shown == table.table(reports)
     assert SCRIPT_ROW.findall(shown) == sorted(
         path.name for path in (repository_root / "benchmarks").glob("bench_*.py")
