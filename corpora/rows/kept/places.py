@@ -19,7 +19,7 @@ def cache_folder(source: Path) -> Path | None:
     """The folder for results about a file or folder of rows, which is created; None if nothing is kept.
 
     It is what the environment variable `ATRI_ROWS_CACHE` names, with a subfolder for each folder of data, or else
-    `.atri_rows` beside the file, or, if that cannot be written, a subfolder of `~/.cache/atri/rows`. With
+    `.atri_rows` beside the file, or, if that cannot or must not be written, a subfolder of `~/.cache/atri/rows`. With
     `ATRI_ROWS_CACHE=off`, nothing is kept.
     """
     beside = source if source.is_dir() else source.parent
@@ -28,8 +28,16 @@ def cache_folder(source: Path) -> Path | None:
         return None
     name = hashlib.blake2b(str(beside.resolve()).encode(errors="surrogateescape"), digest_size=8).hexdigest()
     users = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "atri" / "rows"
-    places = [Path(chosen).expanduser() / name] if chosen else [beside / FOLDER_NAME, users / name]
+    if chosen:
+        places = [Path(chosen).expanduser() / name]
+    else:
+        places = [beside / FOLDER_NAME, users / name] if _is_meant_to_be_written(beside) else [users / name]
     return next((place for place in places if _is_writable(place)), None)
+
+
+def _is_meant_to_be_written(folder: Path) -> bool:
+    """Whether its mode lets anybody write. The superuser could also write elsewhere."""
+    return bool(folder.stat().st_mode & 0o222)
 
 
 def _is_writable(folder: Path) -> bool:

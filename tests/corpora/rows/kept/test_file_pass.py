@@ -210,14 +210,19 @@ def test_where_rows_are_kept(value, tmp_path, blocks, monkeypatch):
     assert (tmp_path / "elsewhere").is_dir() == (value == "elsewhere")
 
 
-def test_a_folder_that_may_only_be_read(tmp_path, blocks, monkeypatch):
+@pytest.mark.parametrize("obstacle", ["mode", "file"])
+def test_a_folder_that_may_only_be_read(obstacle, tmp_path, blocks, monkeypatch):
     folder = write_folder(tmp_path / "data", [make_row("a")])
-    (folder / ".atri_rows").write_text("in the way")  # as the superuser may write everywhere
+    if obstacle == "mode":
+        folder.chmod(0o555)
+    else:
+        (folder / ".atri_rows").write_text("in the way")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     for _ in range(2):
         assert load_rows(folder)["audio_id"] == ["a"]
     assert len(blocks) == 1
     assert (tmp_path / "cache" / "atri" / "rows").is_dir()
+    assert not (folder / ".atri_rows").is_dir()
 
 
 def test_a_full_disk_costs_nothing_but_the_next_check(tmp_path, blocks, monkeypatch, caplog):
