@@ -21,7 +21,7 @@ from modeling_atri.files import remove_unfinished, written_whole
 
 Run = dict[str, Any]
 
-AS_JSON = ("options", "environment")  # dictionaries that are stored as JSON text
+AS_JSON = ("options", "environment", "curve")  # values that are stored as JSON text
 SCHEMA = pa.schema(
     {
         "cell": pa.string(),  # name of a cell of grid.py
@@ -40,6 +40,10 @@ SCHEMA = pa.schema(
         # tuning runs, whose ranks were not kept.
         "doubled_ranks": pa.list_(pa.list_(pa.uint16())),
         "weight_error": pa.float64(),  # see `weight_errors.py`; null where there is no twin
+        # Of the studies of `evidence.py`: measurements during the run, and CPU seconds that the states of all captions
+        # took, which are computed once for all runs with the same frozen text encoder.
+        "curve": pa.string(),
+        "cpu_seconds_of_text_states": pa.float64(),
     }
 )
 
@@ -50,7 +54,8 @@ def read_results(file: Path) -> list[Run]:
         return []
     runs = pq.read_table(file).to_pylist()
     for run in runs:
-        run |= {name: json.loads(run[name]) for name in AS_JSON} | {"metrics": dict(run["metrics"])}
+        run |= {name: json.loads(run[name]) for name in AS_JSON if run.get(name) is not None}
+        run["metrics"] = dict(run["metrics"])
         if run["doubled_ranks"] is not None:
             run["doubled_ranks"] = np.array(run["doubled_ranks"], dtype=np.uint16)
     return runs
@@ -90,5 +95,5 @@ def model_file(work: Path, cell: str, seed: int) -> Path:
 
 def _as_row(run: Run) -> Run:
     ranks = run.get("doubled_ranks")
-    as_json = {name: json.dumps(run[name]) for name in AS_JSON}
+    as_json = {name: json.dumps(run[name]) for name in AS_JSON if run.get(name) is not None}
     return run | as_json | {"metrics": [*run["metrics"].items()], "doubled_ranks": None if ranks is None else [*ranks]}

@@ -1,12 +1,14 @@
-"""The runs of a cell over all its seeds, with the figures that the report estimates."""
+"""The runs of a cell over all its seeds, with the figures that the reports of the studies estimate."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from .grid import CELLS, Cell
+from .grid import CELLS
 from .results import Run, read_results
 
 
@@ -18,13 +20,13 @@ class Runs:
     """All runs of a cell.
 
     Args:
-        cell: the cell.
+        cell: the cell, of `grid.py` or of `evidence_study/cells.py`.
         seeds: seeds of the runs, in order.
         rows: rows of the results file, one for each seed.
         ranks: array `(seeds, languages, captions)` of text-to-audio ranks.
     """
 
-    cell: Cell
+    cell: Any
     seeds: list[int]
     rows: list[Run]
     ranks: np.ndarray
@@ -57,13 +59,18 @@ class Runs:
         return values[[self.seeds.index(seed) for seed in seeds]]
 
 
-def read_runs(file: Path) -> dict[str, Runs]:
-    """Read a results file: the runs of each cell that has any, in the order of the grid."""
+def read_runs(file: Path, cells: Mapping[str, Any] = CELLS) -> dict[str, Runs]:
+    """Read a results file: the runs of each cell that has any, in the order of `cells`.
+
+    Args:
+        file: the results file.
+        cells: the cells by their names.
+    """
     by_cell: dict[str, list[Run]] = {}
     for row in read_results(file):
         by_cell.setdefault(row["cell"], []).append(row)
     found = {}
-    for name, cell in CELLS.items():
+    for name, cell in cells.items():
         rows = [row for row in by_cell.get(name, []) if row["seed"] < cell.num_seeds]
         if rows:
             ranks = np.stack([row["doubled_ranks"] / 2 for row in rows])

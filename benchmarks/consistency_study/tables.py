@@ -82,7 +82,7 @@ def differences(runs: dict[str, Runs], bootstrap: Bootstrap) -> str:
         for name, cell in CELLS.items():
             if part in cell.parts and name in runs and baseline in runs and name != baseline:
                 titles.setdefault((name, baseline), f"{cell.title} ({part})")
-    return _compared([(title, *pair) for pair, title in titles.items()], runs, bootstrap)
+    return compared_pairs([(title, *pair) for pair, title in titles.items()], runs, bootstrap)
 
 
 def variants(runs: dict[str, Runs], bootstrap: Bootstrap) -> str:
@@ -92,7 +92,7 @@ def variants(runs: dict[str, Runs], bootstrap: Bootstrap) -> str:
         for name, cell in CELLS.items()
         if cell.variant_of in runs and name in runs
     ]
-    return _compared(compared, runs, bootstrap) if compared else ""
+    return compared_pairs(compared, runs, bootstrap) if compared else ""
 
 
 def claims(runs: dict[str, Runs], bootstrap: Bootstrap) -> str:
@@ -103,10 +103,10 @@ def claims(runs: dict[str, Runs], bootstrap: Bootstrap) -> str:
             pair = [one if one == "cacl" else one + ending for one in (first, second)]
             if all(one in runs for one in pair):
                 compared.append((f"{TITLES[first]} and {TITLES[second]} ({part})", *pair))
-    return _compared(compared, runs, bootstrap)
+    return compared_pairs(compared, runs, bootstrap)
 
 
-def _compared(compared: list[tuple[str, str, str]], runs: dict[str, Runs], bootstrap: Bootstrap) -> str:
+def compared_pairs(compared: list[tuple[str, str, str]], runs: dict[str, Runs], bootstrap: Bootstrap) -> str:
     """Differences of pairs of cells in R@1 and MRV, with p-values that are corrected for all comparisons together.
 
     `compared` has the title of each row, its cell, and the cell that is subtracted.

@@ -32,5 +32,7 @@ def made_up_run(cell: str, seed: int, **columns: Any) -> dict[str, Any]:
         "environment": {"device": {"type": "cpu"}, "versions": {"torch": "2.13", "transformers": "5.23"}},
         "doubled_ranks": np.random.default_rng(seed).integers(2, 17, size=(8, 950), dtype=np.uint16),
         "weight_error": None,
+        "curve": None,
+        "cpu_seconds_of_text_states": None,
         **columns,
     }
