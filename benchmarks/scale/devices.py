@@ -75,6 +75,7 @@ def run_rank(rank: int, port: int, way: str, layers: int, seed: int, folder: Pat
     """Train in one of the two processes. The first writes the figures to `WAY.pt`."""
     ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_PORT": port}
     os.environ |= {name: str(value) for name, value in ranks.items()} | {"MASTER_ADDR": "127.0.0.1"}
+    os.dup2(2, 1)  # Trainer prints its logs, and standard output is for the report alone
     torch.set_num_threads(1)
     return_freed_memory()
     languages = list(ATRI_LANGUAGES)[: 8 if way == "messages" else 2]
