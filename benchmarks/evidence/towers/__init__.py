@@ -1,0 +1,1 @@
+"""Text towers of the evidence studies that are not part of the package."""
