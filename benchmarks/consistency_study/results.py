@@ -44,6 +44,7 @@ SCHEMA = pa.schema(
         # took, which are computed once for all runs with the same frozen text encoder.
         "curve": pa.string(),
         "cpu_seconds_of_text_states": pa.float64(),
+        "cpu_seconds_of_archive": pa.float64(),  # of the clips of a taught run, computed once a teacher
     }
 )
 

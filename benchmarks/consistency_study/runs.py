@@ -50,6 +50,11 @@ class Runs:
         return self.hits.mean(axis=1)
 
     @cached_property
+    def deviations(self) -> np.ndarray:
+        """Squared distance of a rank to the mean over the languages, `(seeds, languages, clips)`."""
+        return _by_clip((self.ranks - self.ranks.mean(axis=1, keepdims=True)) ** 2).mean(axis=-1)
+
+    @cached_property
     def variance(self) -> np.ndarray:
         """Rank variance over the languages, `(seeds, clips)`. Its mean is the MRV."""
         return _by_clip(self.ranks.var(axis=1)).mean(axis=-1)

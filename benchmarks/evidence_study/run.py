@@ -9,6 +9,7 @@ import argparse
 import math
 import random
 import resource
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,7 @@ def train_and_measure(cell: Cell, seed: int, places: Places) -> dict[str, Any]:
     )
     model, processor = first_model(cell, seed, places, train, sizes)
     args = training_arguments(cell, seed, places, settings)
-    rows = taught_rows(cell, seed, places, source, group) if cell.is_taught else train
+    rows, seconds_of_archive = taught_rows(cell, seed, places, source, group) if cell.is_taught else (train, None)
     trainer = make_trainer(cell, model, args, processor, rows)
     curve = Curve(trainer, dev_set, cell.measure_every)
     trainer.add_callback(curve)
@@ -77,6 +78,7 @@ def train_and_measure(cell: Cell, seed: int, places: Places) -> dict[str, Any]:
     trainer.train()
     cpu_seconds = time.process_time() - began - curve.cpu_seconds
     trainer.save_model()
+    shutil.rmtree(places.model(cell.name, seed) / "archive", ignore_errors=True)  # of an earlier model
     embeddings = trainer.embed(dev_set)
     ranks = [text_to_audio_ranks(embeddings.audio, text, dev_set.positives) for text in embeddings.text.values()]
     squares = [(value.detach() - start[name]).square().sum().item() for name, value in model.named_parameters()]
@@ -92,6 +94,7 @@ def train_and_measure(cell: Cell, seed: int, places: Places) -> dict[str, Any]:
         "distance_from_start": math.sqrt(sum(squares)),
         "cpu_seconds": round(cpu_seconds, 1),
         "cpu_seconds_of_text_states": seconds_of_states,
+        "cpu_seconds_of_archive": seconds_of_archive,
         "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         "environment": describe_environment(args.device),
         "doubled_ranks": (2 * np.stack(ranks)).astype(np.uint16),
@@ -138,18 +141,25 @@ def training_arguments(cell: Cell, seed: int, places: Places, settings: dict[str
     return AtriTrainingArguments(output, **settings | of_run | of_tower | cell.options)
 
 
-def taught_rows(cell: Cell, seed: int, places: Places, source: Path, group: str) -> Any:
-    """The training rows without their sounds: captions alone, or with the teacher's embedding of each clip."""
+def taught_rows(cell: Cell, seed: int, places: Places, source: Path, group: str) -> tuple[Any, float]:
+    """The training rows without their sounds, and the CPU seconds that their embeddings took.
+
+    They are captions alone, or captions with the teacher's embedding of each clip. The embeddings are computed once
+    for all runs that a teacher teaches.
+    """
     options: dict[str, Any] = {"languages": LANGUAGES, "group_column": group}
     if cell.options.get("teach_audio") == "none":
-        return load_rows(source, **options).remove_columns("audio")
+        return load_rows(source, **options).remove_columns("audio"), 0.0
     assert cell.begins_with is not None
-    archive = places.model(cell.begins_with.name, seed) / "archive"
-    if not archive.exists():
-        teacher = places.model(cell.begins_with.name, seed)
+    teacher = places.model(cell.begins_with.name, seed)
+    archive, seconds = teacher / "archive", teacher / "archive_cpu_seconds"
+    if not (archive.exists() and seconds.exists()):
         model, processor = AtriModel.from_pretrained(teacher), AtriProcessor.from_pretrained(teacher)
+        shutil.rmtree(archive, ignore_errors=True)  # of a run that was stopped
+        began = time.process_time()
         encode_folder(model, processor, places.scenes / "train", archive)
-    return load_rows(source, audio_embeddings=archive, **options)
+        seconds.write_text(f"{time.process_time() - began:.1f}", encoding="utf-8")
+    return load_rows(source, audio_embeddings=archive, **options), float(seconds.read_text(encoding="utf-8"))
 
 
 def make_trainer(

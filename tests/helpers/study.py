@@ -34,5 +34,6 @@ def made_up_run(cell: str, seed: int, **columns: Any) -> dict[str, Any]:
         "weight_error": None,
         "curve": None,
         "cpu_seconds_of_text_states": None,
+        "cpu_seconds_of_archive": None,
         **columns,
     }

@@ -1,12 +1,14 @@
 """The text towers of the studies.
 
 `scratch` is a small tower with a tokenizer that was made from the training captions. `use` is Google's Universal
-Sentence Encoder multilingual, frozen; its states are computed once for all runs.
+Sentence Encoder multilingual, frozen; its states are computed once for all runs. `use-trained` is the same encoder,
+trained.
 """
 
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from teaching_study import use_text
 
@@ -14,25 +16,48 @@ from modeling_atri import AtriConfig, AtriModel, AtriProcessor
 from modeling_atri.languages_atri import ATRI_LANGUAGES
 from modeling_atri.trainer.scratch.model import ScratchArguments, caption_texts, model_from_scratch
 
+from .trainable_use import TrainableUseConfig, load_wheel_weights
 
-def scratch_model(rows: Any, sizes: ScratchArguments, seed: int) -> tuple[AtriModel, AtriProcessor]:
+
+Made = tuple[AtriModel, AtriProcessor]
+
+
+def scratch_model(rows: Any, sizes: ScratchArguments, seed: int) -> Made:
     """A new model without any pretrained part. The tokenizer has seen the captions of all languages."""
     languages = list(ATRI_LANGUAGES)
     return model_from_scratch(caption_texts(rows, languages), languages, sizes, seed)
 
 
-def use_model(rows: Any, sizes: ScratchArguments, seed: int) -> tuple[AtriModel, AtriProcessor]:
+def use_model(rows: Any, sizes: ScratchArguments, seed: int) -> Made:
     """A new model whose text tower is the frozen pretrained encoder."""
-    model, processor = scratch_model(rows, sizes, seed)
     tokenizer = use_text.use_tokenizer()
-    config = model.config.to_dict()
-    config["text_config"] = use_text.UseTextConfig(vocab_size=len(tokenizer)).to_dict()
+    return _with_text_tower(use_text.UseTextConfig(vocab_size=len(tokenizer)), tokenizer, rows, sizes, seed)
+
+
+def trained_use_model(rows: Any, sizes: ScratchArguments, seed: int) -> Made:
+    """A new model whose text tower is the pretrained encoder with trainable weights.
+
+    The embeddings of the tokens of the training captions are trained, too.
+    """
+    tokenizer = use_text.use_tokenizer()
+    tokens = np.unique(np.concatenate(tokenizer(caption_texts(rows, list(ATRI_LANGUAGES)))["input_ids"]))
+    config = TrainableUseConfig(vocab_size=len(tokenizer), num_trained_tokens=len(tokens))
+    model, processor = _with_text_tower(config, tokenizer, rows, sizes, seed)
+    load_wheel_weights(model.text_model, tokens)
+    return model, processor
+
+
+def _with_text_tower(config: Any, tokenizer: Any, rows: Any, sizes: ScratchArguments, seed: int) -> Made:
+    """A new model with another text tower; its audio tower and heads depend on the seed alone."""
+    model, processor = scratch_model(rows, sizes, seed)
+    settings = model.config.to_dict() | {"text_config": config.to_dict()}
     torch.manual_seed(seed)
-    return AtriModel(AtriConfig.from_dict(config)), AtriProcessor(processor.feature_extractor, tokenizer)
+    return AtriModel(AtriConfig.from_dict(settings)), AtriProcessor(processor.feature_extractor, tokenizer)
 
 
 # Each tower: what makes a model with it, and the training arguments that belong to it.
-TOWERS: dict[str, tuple[Callable[[Any, ScratchArguments, int], tuple[AtriModel, AtriProcessor]], dict[str, Any]]] = {
+TOWERS: dict[str, tuple[Callable[[Any, ScratchArguments, int], Made], dict[str, Any]]] = {
     "scratch": (scratch_model, {}),
     "use": (use_model, {"freeze_text": True}),
+    "use-trained": (trained_use_model, {}),
 }

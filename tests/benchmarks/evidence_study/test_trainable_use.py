@@ -17,7 +17,7 @@ CAPTIONS = [
 
 @pytest.fixture
 def tower():
-    from evidence.towers.trainable_use import TrainableUseConfig, TrainableUseModel, load_wheel_weights
+    from evidence_study.towers.trainable_use import TrainableUseConfig, TrainableUseModel, load_wheel_weights
     from teaching_study.use_text import use_tokenizer
 
     tokenizer = use_tokenizer()
@@ -49,7 +49,7 @@ def test_every_parameter_and_every_trained_token_has_a_gradient(tower):
 
 
 def test_a_saved_model_is_the_same_when_it_is_loaded(tower, tmp_path):
-    from evidence.towers.trainable_use import TrainableUseModel
+    from evidence_study.towers.trainable_use import TrainableUseModel
 
     model, tokenizer, _ = tower
     model.save_pretrained(tmp_path)
@@ -61,7 +61,7 @@ def test_a_saved_model_is_the_same_when_it_is_loaded(tower, tmp_path):
 
 @pytest.mark.parametrize("tokens", [[5, 6], [5, 5, 7]])
 def test_another_number_of_tokens_than_configured_is_refused(tokens):
-    from evidence.towers.trainable_use import TrainableUseConfig, TrainableUseModel, load_wheel_weights
+    from evidence_study.towers.trainable_use import TrainableUseConfig, TrainableUseModel, load_wheel_weights
 
     model = TrainableUseModel(TrainableUseConfig(num_trained_tokens=3))
     with pytest.raises(ValueError, match="num_trained_tokens=3, but `trained_tokens` has 2 different ids"):

@@ -1,1 +1,0 @@
-"""Text towers of the evidence studies that are not part of the package."""

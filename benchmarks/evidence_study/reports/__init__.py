@@ -1,0 +1,1 @@
+"""The reports of studies whose tables and plots are not made beside their cells."""

@@ -1,0 +1,251 @@
+"""The report of the study `paper`: figures, the paper's claims, the unknown language, and the settings."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from consistency_study.bootstrap import Bootstrap
+from consistency_study.plots import COLORS, draw_recall, error_bars
+from consistency_study.results import read_results
+from consistency_study.runs import Runs, read_runs
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from shared.objectives import TITLES
+
+from modeling_atri.hub_cards.tables import text_table
+from modeling_atri.languages_atri import ATRI_LANGUAGES, language_name
+
+from ..cells import Cell, Study
+from ..choices import GAIN, best_rate, enough_steps
+from ..tables import differences, head
+
+
+UNKNOWN = list(ATRI_LANGUAGES).index("cat_Latn")  # the language that the encoder was not trained on
+KNOWN = [place for place in range(len(ATRI_LANGUAGES)) if place != UNKNOWN]
+# The first has higher recall and lower rank variance: the paper's order, and that of AKCL, which is not in the paper.
+CLAIMS = (("kcl", "cacl"), ("cacl", "mlclap"), ("kcl", "mlclap"), ("akcl", "kcl"), ("akcl", "cacl"))
+FIGURES: dict[str, tuple[Callable[[Runs], np.ndarray], float]] = {
+    "T2A R@1": (lambda one: one.recall, 100.0),
+    "MRV": (lambda one: one.variance, 1.0),
+}
+
+ByObjective = dict[str, Runs]
+
+
+def write_report(study: Study, parts: Mapping[str, Mapping[str, Cell]], results: Path, tuning: Path) -> str:
+    """Write the tables and the plot beside the results file, and return the tables.
+
+    Args:
+        study: the study.
+        parts: cells by objective, by the title of a section.
+        results, tuning: results of the study and of its tuning runs.
+    """
+    cells = {cell.name: cell for cell in study.cells}
+    runs = read_runs(results, cells)
+    sections = []
+    if runs:
+        bootstrap = Bootstrap(next(iter(runs.values())).recall.shape[1])
+        sections.append(head(study.title, study.name, study.cells, runs))
+        for title, of_part in parts.items():
+            found = {name: runs[cell.name] for name, cell in of_part.items() if cell.name in runs}
+            if found:
+                sections += [f"## {title}", *_of_part(found, bootstrap)]
+        main = next(iter(parts.values()))
+        draw({name: runs[cell.name] for name, cell in main.items() if cell.name in runs}, bootstrap, results)
+    sections += _settings(study, tuning)
+    if not sections:
+        raise SystemExit(f"There are no runs in {results} and {tuning}: do the study first.")
+    text = "\n\n".join(sections) + "\n"
+    results.with_suffix(".md").write_text(text, encoding="utf-8")
+    return text
+
+
+def known_recall(found: Runs) -> np.ndarray:
+    """R@1 over the languages that the encoder knows, `(seeds, clips)`."""
+    return found.hits[:, KNOWN].mean(axis=1)
+
+
+def known_variance(found: Runs) -> np.ndarray:
+    """Rank variance over the languages that the encoder knows, `(seeds, clips)`."""
+    variance = found.ranks[:, KNOWN].var(axis=1)
+    return variance.reshape(*found.recall.shape, -1).mean(axis=-1)
+
+
+def _of_part(found: ByObjective, bootstrap: Bootstrap) -> list[str]:
+    sections = [_figures(found, bootstrap), "R@1 of each language:", _by_language(found)]
+    pairs = [
+        (f"{TITLES[first]} - {TITLES[second]}", found[first], found[second])
+        for first, second in CLAIMS
+        if first in found and second in found
+    ]
+    if pairs:
+        sections += [
+            "Differences, paired by seed and clip. p is two-sided and corrected for all comparisons of a table "
+            "(Holm).",
+            differences(pairs, FIGURES, bootstrap),
+            "The same over the seven languages that the encoder knows:",
+            differences(pairs, {"T2A R@1": (known_recall, 100.0), "MRV": (known_variance, 1.0)}, bootstrap),
+        ]
+    return sections + _unknown_language(found, pairs, bootstrap)
+
+
+def _figures(found: ByObjective, bootstrap: Bootstrap) -> str:
+    rows = [
+        [
+            TITLES[name],
+            len(one.seeds),
+            one.cell.options["max_steps"],
+            f"{one.cell.options['learning_rate']:g}",
+            bootstrap.estimate(one.recall).text(scale=100),
+            f"{100 * one.mean_metric('mean_text_to_audio_R@10'):.1f}",
+            f"{100 * one.mean_metric('mean_audio_to_text_R@1'):.1f}",
+            bootstrap.estimate(one.variance).text(),
+            f"{one.mean_metric('embedding_gap'):.3f}",
+            f"{one.mean_metric('embedding_distance'):.3f}",
+            f"{one.mean('cpu_seconds'):.0f}",
+        ]
+        for name, one in found.items()
+    ]
+    header = ["", "seeds", "steps", "rate", "T2A R@1", "R@10", "A2T R@1", "MRV", "gap", "distance", "CPU s"]
+    return text_table(header, rows, markdown=True)
+
+
+def _by_language(found: ByObjective) -> str:
+    rows = [
+        [TITLES[name], *(f"{100 * share:.1f}" for share in one.hits.mean(axis=(0, 2)))] for name, one in found.items()
+    ]
+    return text_table(["", *map(language_name, ATRI_LANGUAGES)], rows, markdown=True)
+
+
+def _unknown_language(found: ByObjective, pairs: Sequence[tuple[str, Runs, Runs]], bootstrap: Bootstrap) -> list[str]:
+    """Recall and ranks of the unknown language, beside those of the others."""
+    name = language_name(list(ATRI_LANGUAGES)[UNKNOWN])
+
+    def behind(one: Runs) -> np.ndarray:
+        return one.hits[:, UNKNOWN] - one.hits[:, KNOWN].mean(axis=1)
+
+    def further(one: Runs) -> np.ndarray:
+        return one.deviations[:, UNKNOWN] - one.deviations[:, KNOWN].mean(axis=1)
+
+    rows = [
+        [
+            TITLES[objective],
+            bootstrap.estimate(one.hits[:, UNKNOWN]).text(scale=100),
+            bootstrap.estimate(one.hits[:, KNOWN].mean(axis=1)).text(scale=100),
+            bootstrap.estimate(one.deviations[:, UNKNOWN]).text(),
+            bootstrap.estimate(one.deviations[:, KNOWN].mean(axis=1)).text(),
+        ]
+        for objective, one in found.items()
+    ]
+    header = ["", f"R@1 {name}", "R@1 others", f"deviation {name}", "deviation others"]
+    sections = [
+        f"### {name}, which the encoder does not know",
+        "The deviation is the mean squared distance of a language's rank to the mean rank of the caption over the "
+        "eight languages. Its mean over the languages is the MRV.",
+        text_table(header, rows, markdown=True),
+    ]
+    if pairs:
+        columns = {f"R@1 {name} - others": (behind, 100.0), f"deviation {name} - others": (further, 1.0)}
+        sections += [
+            f"How much the distance of {name} to the other languages differs between two objectives:",
+            differences(pairs, columns, bootstrap),
+        ]
+    return sections
+
+
+def _settings(study: Study, file: Path) -> list[str]:
+    """Results of the tuning runs; an empty list if there are none."""
+    done = {run["cell"]: run for run in read_results(file)}
+    of_rates = {name: _of_cells(study, done, name, "learning_rate") for name in TITLES}
+    of_steps = {name: _of_cells(study, done, name, "max_steps") for name in TITLES}
+    tables = [
+        _choices("learning rate", of_rates, best_rate),
+        _choices("steps", of_steps, lambda recalls: enough_steps(recalls)[0]),
+    ]
+    if not any(tables):
+        return []
+    rising = [
+        TITLES[name]
+        for name, by_steps in of_steps.items()
+        if by_steps and not enough_steps({steps: recall for steps, (recall, _) in by_steps.items()})[1]
+    ]
+    notes = f" It was not seen to end for {', '.join(rising)}." if rising else ""
+    return [
+        "## Settings",
+        "T2A R@1 in percent / MRV on scenes held out of train (`--tune`; dev takes no part), one seed, with the "
+        "frozen encoder. The rate in bold has the highest recall. The number of steps in bold is the smallest whose "
+        f"double brings less than {100 * GAIN:.0f} point of recall, each number with a schedule of its own.{notes}",
+        *filter(None, tables),
+        *_text_rates(study, done),
+    ]
+
+
+def _of_cells(study: Study, done: Mapping[str, dict], objective: str, option: str) -> dict[float, tuple[float, float]]:
+    """Recall and MRV of an objective's tuning runs by the value of an option."""
+    cells = [cell for cell in study.tuning if cell.text == "use" and cell.options["objective"] == objective]
+    rate = next(cell for cell in study.cells if cell.options["objective"] == objective).options["learning_rate"]
+    fewest = min(cell.options["max_steps"] for cell in cells)
+    found = {}
+    for cell in cells:
+        is_fixed = (
+            cell.options["max_steps"] == fewest if option == "learning_rate" else cell.options["learning_rate"] == rate
+        )
+        if is_fixed and cell.name in done:
+            metrics = done[cell.name]["metrics"]
+            found[cell.options[option]] = (metrics["mean_text_to_audio_R@1"], metrics["mrv"])
+    return found
+
+
+def _choices(title: str, found: Mapping[str, Mapping[float, tuple[float, float]]], choose: Callable) -> str:
+    columns = sorted({value for of_objective in found.values() for value in of_objective})
+    rows = []
+    for name, of_objective in found.items():
+        if not of_objective:
+            continue
+        chosen = choose({value: recall for value, (recall, _) in of_objective.items()})
+        texts = {value: f"{100 * recall:.1f} / {variance:.1f}" for value, (recall, variance) in of_objective.items()}
+        rows.append([TITLES[name], *(f"**{texts[one]}**" if one == chosen else texts.get(one, "") for one in columns)])
+    return text_table([title, *(f"{value:g}" for value in columns)], rows, markdown=True) if rows else ""
+
+
+def _text_rates(study: Study, done: Mapping[str, dict]) -> list[str]:
+    """The rates of the encoder that were compared where it is trained; an empty list if there are no such runs."""
+    found: dict[str, dict[float, str]] = {}
+    for cell in study.tuning:
+        if cell.text == "use-trained" and cell.name in done:
+            metrics = done[cell.name]["metrics"]
+            text = f"{100 * metrics['mean_text_to_audio_R@1']:.1f} / {metrics['mrv']:.1f}"
+            found.setdefault(cell.options["objective"], {})[cell.options["text_learning_rate"]] = text
+    if not found:
+        return []
+    rates = sorted({rate for texts in found.values() for rate in texts})
+    rows = [[TITLES[name], *(texts.get(rate, "") for rate in rates)] for name, texts in found.items()]
+    return [
+        "The same for the learning rate of the encoder where it is trained:",
+        text_table(["encoder's rate", *(f"{rate:g}" for rate in rates)], rows, markdown=True),
+    ]
+
+
+def draw(found: ByObjective, bootstrap: Bootstrap, results: Path) -> None:
+    """R@1 by language and mean rank variance of the main part."""
+    if not found:
+        return
+    figure = Figure(figsize=(13, 4.5), layout="constrained")
+    recall, variance = figure.subplots(1, 2, width_ratios=(3, 1))
+    draw_recall(recall, found, bootstrap)
+    recall.set_title("Text to audio with a frozen text encoder that does not know Catalan")
+    _draw_variance(variance, found, bootstrap)
+    figure.savefig(results.with_suffix(".png"), dpi=120)
+
+
+def _draw_variance(axes: Axes, found: ByObjective, bootstrap: Bootstrap) -> None:
+    estimates = [bootstrap.estimate(one.variance) for one in found.values()]
+    axes.bar(
+        range(len(estimates)),
+        [one.mean for one in estimates],
+        yerr=error_bars(estimates),
+        color=[COLORS[name] for name in found],
+        ecolor="#444444",
+    )
+    axes.set_xticks(range(len(estimates)), [TITLES[name] for name in found])
+    axes.set_title("Mean rank variance (lower is better)")
