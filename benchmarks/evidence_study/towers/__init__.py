@@ -6,15 +6,17 @@ trained.
 """
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
 from teaching_study import use_text
 
-from modeling_atri import AtriConfig, AtriModel, AtriProcessor
+from modeling_atri import AtriConfig, AtriFeatureExtractor, AtriModel, AtriProcessor
 from modeling_atri.languages_atri import ATRI_LANGUAGES
-from modeling_atri.trainer.scratch.model import ScratchArguments, caption_texts, model_from_scratch
+from modeling_atri.trainer.scratch.model import ScratchArguments, caption_texts
+from modeling_atri.trainer.scratch.tokenizer import train_tokenizer
 
 from .trainable_use import TrainableUseConfig, load_wheel_weights
 
@@ -24,14 +26,20 @@ Made = tuple[AtriModel, AtriProcessor]
 
 def scratch_model(rows: Any, sizes: ScratchArguments, seed: int) -> Made:
     """A new model without any pretrained part. The tokenizer has seen the captions of all languages."""
-    languages = list(ATRI_LANGUAGES)
-    return model_from_scratch(caption_texts(rows, languages), languages, sizes, seed)
+    tokenizer = _tokenizer(tuple(caption_texts(rows, list(ATRI_LANGUAGES))), sizes.vocab_size)
+    torch.manual_seed(seed)
+    return AtriModel(sizes.config(len(tokenizer))), AtriProcessor(AtriFeatureExtractor(), tokenizer)
+
+
+@cache
+def _tokenizer(captions: tuple[str, ...], vocab_size: int) -> Any:
+    return train_tokenizer(captions, list(ATRI_LANGUAGES), vocab_size=vocab_size)
 
 
 def use_model(rows: Any, sizes: ScratchArguments, seed: int) -> Made:
     """A new model whose text tower is the frozen pretrained encoder."""
     tokenizer = use_text.use_tokenizer()
-    return _with_text_tower(use_text.UseTextConfig(vocab_size=len(tokenizer)), tokenizer, rows, sizes, seed)
+    return _with_text_tower(use_text.UseTextConfig(vocab_size=len(tokenizer)), tokenizer, sizes, seed)
 
 
 def trained_use_model(rows: Any, sizes: ScratchArguments, seed: int) -> Made:
@@ -42,17 +50,16 @@ def trained_use_model(rows: Any, sizes: ScratchArguments, seed: int) -> Made:
     tokenizer = use_text.use_tokenizer()
     tokens = np.unique(np.concatenate(tokenizer(caption_texts(rows, list(ATRI_LANGUAGES)))["input_ids"]))
     config = TrainableUseConfig(vocab_size=len(tokenizer), num_trained_tokens=len(tokens))
-    model, processor = _with_text_tower(config, tokenizer, rows, sizes, seed)
+    model, processor = _with_text_tower(config, tokenizer, sizes, seed)
     load_wheel_weights(model.text_model, tokens)
     return model, processor
 
 
-def _with_text_tower(config: Any, tokenizer: Any, rows: Any, sizes: ScratchArguments, seed: int) -> Made:
+def _with_text_tower(config: Any, tokenizer: Any, sizes: ScratchArguments, seed: int) -> Made:
     """A new model with another text tower; its audio tower and heads depend on the seed alone."""
-    model, processor = scratch_model(rows, sizes, seed)
-    settings = model.config.to_dict() | {"text_config": config.to_dict()}
+    settings = sizes.config(len(tokenizer)).to_dict() | {"text_config": config.to_dict()}
     torch.manual_seed(seed)
-    return AtriModel(AtriConfig.from_dict(settings)), AtriProcessor(processor.feature_extractor, tokenizer)
+    return AtriModel(AtriConfig.from_dict(settings)), AtriProcessor(AtriFeatureExtractor(), tokenizer)
 
 
 # Each tower: what makes a model with it, and the training arguments that belong to it.
