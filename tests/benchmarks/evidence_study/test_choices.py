@@ -1,6 +1,4 @@
-"""The rules by which tuning runs choose settings, and whether the studies' settings follow them."""
-
-from pathlib import Path
+"""The rules by which tuning runs choose settings."""
 
 import pytest
 
@@ -25,23 +23,3 @@ def test_steps_are_enough_where_their_double_brings_too_little(recalls, expected
     from evidence_study.choices import enough_steps
 
     assert enough_steps(recalls) == expected
-
-
-def test_the_settings_of_the_paper_study_are_those_that_its_tuning_runs_chose(repository_root: Path):
-    from consistency_study.results import read_results
-    from evidence_study.choices import best_rate, enough_steps
-    from evidence_study.studies import paper
-
-    results = read_results(repository_root / "benchmarks" / "results" / "evidence" / "paper_tuning.parquet")
-    recalls = {run["cell"]: run["metrics"]["mean_text_to_audio_R@1"] for run in results}
-    by_rate: dict[str, dict[float, float]] = {}
-    by_steps: dict[str, dict[int, float]] = {}
-    for cell in paper.TUNING:
-        name, rate, steps = (cell.options[key] for key in ("objective", "learning_rate", "max_steps"))
-        if cell.text == "use" and cell.name in recalls:
-            if steps == paper.RATE_STEPS:
-                by_rate.setdefault(name, {})[rate] = recalls[cell.name]
-            if rate == paper.CHOSEN_RATES[name]:
-                by_steps.setdefault(name, {})[steps] = recalls[cell.name]
-    assert {name: best_rate(found) for name, found in by_rate.items()} == paper.CHOSEN_RATES
-    assert {name: enough_steps(found)[0] for name, found in by_steps.items()} == paper.CHOSEN_STEPS
