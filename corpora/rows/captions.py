@@ -5,7 +5,7 @@ import html.entities
 import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -158,6 +158,11 @@ def resolve_captions(
             problems.append(Problem(WRONG_CAPTIONS, text))
         resolved[code], names[code] = texts, name
     return resolved
+
+
+def first_languages(rows: Iterable[Mapping[str, Any]]) -> list[str] | None:
+    """The languages of the first row that has captions; None if no row has any."""
+    return next((list(captions) for row in rows if (captions := resolve_captions(row, None, problems=[]))), None)
 
 
 def unwritten(captions: Any, column: str) -> Any:

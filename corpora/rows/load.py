@@ -1,37 +1,34 @@
 """Load rows from wherever they are, and check them."""
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import datasets
-import pyarrow
 
 from modeling_atri.audio_inputs_atri import path_of
 from modeling_atri.embedding_store.vectors import StoredVectors, open_vectors
 from modeling_atri.languages_atri import resolve_languages
 from modeling_atri.processes import num_processes, told_by_all, told_by_main
 
-from ..sources.audio_column import (
-    AUDIO_COLUMNS,
-    NO_AUDIO,
-    find_audio_column,
-)
+from ..sources.audio_column import AUDIO_COLUMNS, NO_AUDIO
 from ..sources.metadata import read_file_rows
-from ..sources.opening import open_source, pick_split
+from ..sources.opening import FoundRows, find_rows, open_source, pick_split
 from .bad_rows import BadRow, describe
 from .captions import caption_columns
-from .checks import RowChecker
-from .data_sets import check_data_set
+from .checks.data_sets import check_data_set
+from .checks.row_checker import RowChecker
 from .kept.facts import CheckedFacts, StoredPlace, are_unchanged, facts_of, note_checked
-from .kept.file_pass import check_file
 from .kept.stored_rows import map_stored
 from .lookup import EMBEDDING_COLUMN
+from .passes.file_pass import check_file
+from .passes.table_pass import check_found
 from .plain_rows import CheckedRows, as_sequence, check_plain_rows, sound_of
-from .row_blocks import soundless_table
-from .soundless_rows import check_soundless_rows
+from .soundless.soundless_rows import check_soundless_rows, is_soundless
+from .soundless.soundless_table import soundless_table
 
 
 logger = logging.getLogger(__name__)
@@ -85,43 +82,82 @@ def load_rows(
             20 problems, each with its line number, and the number of problems. With `left_out`, only if no row is
             right, or a language is missing in every row.
     """
-    checker, skip = RowChecker(_codes(languages), group_column, needs_sound), left_out is not None
+    options = _Options(_codes(languages), group_column, needs_sound, left_out is not None)
     store = audio_embeddings
     if store is not None and not isinstance(store, StoredVectors):
         store = open_vectors(store)
-    name, places = "the data set", None
     if isinstance(source, (str, Path)):
-        opened = open_source(str(source), split, audio_column=None if store is None else NO_AUDIO)
-        name, source, split = str(source), opened, None
-    if isinstance(source, Path):
         name = str(source)
-        found = check_file(source, checker, skip) if store is None else None
-        if found is not None:
-            _report(name, found.bad_rows, len(found.rows), left_out)
-            return found.rows
-        checker = RowChecker(_codes(languages), group_column, needs_sound)
-        source, places = _read_soundless(source)
-    elif not isinstance(source, (datasets.Dataset, datasets.DatasetDict)):
+        found = find_rows(name, split, audio_column=None if store is None else NO_AUDIO)
+        name = str(found) if isinstance(found, Path) else name
+        checked = _check_found(found, options, store, name)
+    elif isinstance(source, (datasets.Dataset, datasets.DatasetDict)):
+        name = "the data set"
+        checked = _check_data_set(pick_split(source, split), options, store, name)
+    else:
         name = "the list of rows"
         if split is not None:
             raise ValueError(f"Only data sets have splits, but this is a {type(source).__name__}. Leave out `split`.")
-        source = as_sequence(source)
-        if store is not None or _is_soundless(_each(source), needs_sound):
-            source = _dataset_of(source)
-    if isinstance(source, (datasets.Dataset, datasets.DatasetDict)):
-        dataset = pick_split(source, split)
-        if store is not None or _has_embeddings(dataset) or not (needs_sound or find_audio_column(dataset.features)):
-            place_of = "row {}".format if places is None else places.__getitem__
-            rows, bad_rows = check_soundless_rows(dataset, checker, skip, name, store, place_of)
-        else:
-            rows, bad_rows = check_data_set(dataset, checker, skip, name)
-    else:
-        checked, bad_rows = check_plain_rows(source, checker, skip)
-        rows = checked.as_dataset()
-    _report(name, bad_rows, len(rows), left_out)
+        checked = _check_list(as_sequence(source), options, store, name)
+    rows = checked.rows
+    _report(name, checked.bad_rows, len(rows), left_out)
     if "audio" not in rows.column_names:
         note_checked(rows, CheckedFacts(tuple(rows.features["captions"]), EMBEDDING_COLUMN in rows.column_names))
     return rows
+
+
+class _Options(NamedTuple):
+    """How rows are checked: options of `load_rows`, and whether wrong rows are left out."""
+
+    languages: list[str] | None
+    group_column: str | None
+    needs_sound: bool
+    skip: bool
+
+    def checker(self) -> RowChecker:
+        return RowChecker(self.languages, self.group_column, self.needs_sound)
+
+
+class _Checked(NamedTuple):
+    """The rows that can be used, and those that are left out."""
+
+    rows: datasets.Dataset
+    bad_rows: Sequence[BadRow]
+
+
+def _check_found(found: Path | FoundRows, options: _Options, store: StoredVectors | None, name: str) -> _Checked:
+    """Check the rows of a file, or of tables and archives."""
+    kept = None
+    if store is None:
+        check = partial(check_file, found) if isinstance(found, Path) else partial(check_found, found, name=name)
+        kept = check(checker=options.checker(), skip=options.skip)
+    if kept is not None:
+        return _Checked(kept.rows, kept.bad_rows)
+    if isinstance(found, Path):
+        dataset, places = _read_soundless(found)
+        return _check_data_set(dataset, options, store, name, places.__getitem__)
+    return _check_data_set(found.rows, options, store, name)
+
+
+def _check_data_set(
+    dataset: datasets.Dataset,
+    options: _Options,
+    store: StoredVectors | None,
+    name: str,
+    place_of: Callable[[int], str] = "row {}".format,
+) -> _Checked:
+    if store is not None or is_soundless(dataset, options.needs_sound):
+        checker = options.checker()
+        return _Checked(*check_soundless_rows(dataset, checker, options.skip, name, store, place_of))
+    rows, found = check_data_set(dataset, options.checker(), options.skip, name)
+    return _Checked(rows, found.bad_rows)
+
+
+def _check_list(rows: Any, options: _Options, store: StoredVectors | None, name: str) -> _Checked:
+    if store is not None or _is_soundless(_each(rows), options.needs_sound):
+        return _check_data_set(_dataset_of(rows), options, store, name)
+    checked, bad_rows = check_plain_rows(rows, options.checker(), options.skip)
+    return _Checked(checked.as_dataset(), bad_rows)
 
 
 def load_rows_together(source: Any, split: str | None = None, **options: Any) -> datasets.Dataset:
@@ -252,12 +288,6 @@ def _is_soundless(rows: Iterable[Any], needs_sound: bool) -> bool:
 
 def _each(rows: Any) -> Iterator[Any]:
     return (rows[number] for number in range(len(rows)))
-
-
-def _has_embeddings(dataset: datasets.Dataset) -> bool:
-    if EMBEDDING_COLUMN not in dataset.column_names:
-        return False
-    return not pyarrow.types.is_null(dataset.data.schema.field(EMBEDDING_COLUMN).type)
 
 
 def _dataset_of(rows: Any) -> datasets.Dataset:

@@ -11,8 +11,8 @@ from modeling_atri.audio_inputs_atri import path_of, read_sound, unpack_sound
 
 from ..sources.audio_column import audio_name
 from .bad_rows import BadRow
-from .checked_row import CheckedRow
-from .checks import RowChecker
+from .checks.checked_row import CheckedRow
+from .checks.row_checker import RowChecker
 
 
 class CheckedRows(Sequence[dict[str, Any]]):

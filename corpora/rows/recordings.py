@@ -8,7 +8,8 @@ from typing import Any
 
 import datasets
 import numpy as np
-import pyarrow
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from modeling_atri.audio_inputs_atri import MIN_NUM_SAMPLES, path_of, read_sound, unpack_sound
 from modeling_atri.audio_io import SAMPLING_RATE, audio_length, too_short
@@ -19,6 +20,9 @@ from .kept.facts import facts_of
 from .kept.lengths import KNOWN_LENGTHS, FileStates
 
 
+# Names of which `pathlib` would change something.
+_ODD_NAME = r"^\.|//|/\.|/$|^$"
+_URL_BEGINNINGS = ("http://", "https://")
 _DIGESTED_BYTES = 2**16  # at the beginning and the end of a recording without a name
 
 
@@ -104,7 +108,41 @@ def any_sound(sound: Mapping[str, Any]) -> bool:
 
 def is_url(path: str) -> bool:
     """Whether a recording has to be fetched. Its header is not looked at before the recording is used."""
-    return path.startswith(("http://", "https://"))
+    return path.startswith(_URL_BEGINNINGS)
+
+
+def are_urls(names: pa.ChunkedArray) -> np.ndarray:
+    """Which names of recordings are URLs, `(rows,)`, bool; none that are null."""
+    found = pc.or_(*(pc.starts_with(names, beginning) for beginning in _URL_BEGINNINGS))
+    return np.asarray(pc.fill_null(found, False))
+
+
+def joined_paths(folder: str, names: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The path of each recording that a file of rows in a folder names: `Path(folder) / name`, or a URL as it is.
+
+    Args:
+        folder: The folder.
+        names: Strings; null without a recording.
+
+    Returns:
+        Large strings; empty where a name is null.
+    """
+    names = names.cast(pa.large_string())
+    are_remote = are_urls(names)
+    if os.name == "nt" or folder in (".", "/"):
+        is_odd = np.asarray(names.is_valid())
+    else:
+        is_odd = np.asarray(pc.fill_null(pc.match_substring_regex(names, _ODD_NAME), False))
+    is_odd &= ~are_remote
+    is_whole = pc.or_(pc.starts_with(names, "/"), pa.array(are_remote))
+    parent, separator = (pa.scalar(text, pa.large_string()) for text in (folder, "/"))
+    below = pc.binary_join_element_wise(parent, names, separator)
+    paths = pc.fill_null(pc.if_else(is_whole, names, below), "")
+    if not is_odd.any():
+        return paths
+    odd = [str(Path(folder) / name) for name in names.filter(pa.array(is_odd)).to_pylist()]
+    whole = pc.replace_with_mask(paths.combine_chunks(), pa.array(is_odd), pa.array(odd, pa.large_string()))
+    return pa.chunked_array([whole])
 
 
 def id_of_content(sound: Any) -> str:
@@ -135,7 +173,7 @@ def audio_sources(audio: datasets.Dataset) -> Iterator[dict[str, Any]]:
     for table in audio.with_format("arrow").iter(batch_size=100):
         for column in table["audio"].chunks:
             for path, content in zip(column.field("path"), column.field("bytes"), strict=True):
-                file = pyarrow.BufferReader(content.as_buffer()) if content.is_valid else None
+                file = pa.BufferReader(content.as_buffer()) if content.is_valid else None
                 yield {"path": path.as_py(), "bytes": file}
 
 

@@ -45,7 +45,8 @@ _SAVED = ("dataset_dict.json", "state.json")  # files of folders that `save_to_d
 _WILDCARDS = re.compile(r"[*?{]|\[[^\]]+\]")
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _KINDS = (
-    f"folders, {', '.join((*TABLE_SUFFIXES, *ARCHIVE_SUFFIXES))} files, and .tsv, .csv, .jsonl or .json files of rows"
+    f"folders, {', '.join((*TABLE_SUFFIXES, *ARCHIVE_SUFFIXES))} files, and .tsv, .csv, .jsonl or .json files of "
+    "rows, which may be compressed (.tsv.gz, .csv.gz, .jsonl.gz, .json.gz)"
 )
 
 

@@ -1,7 +1,9 @@
 """Open a data set by its name, as rows with columns of any names and undecoded recordings."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +12,41 @@ import pyarrow as pa
 from datasets.exceptions import DatasetGenerationError, DatasetsError
 
 from .archives.files import check_content
-from .archives.rows import rows_of_archives, rows_of_sounds
+from .archives.rows import rows_of_archives, rows_of_sounds, sounds_of_archives
 from .audio_column import find_audio_column, undecoded
-from .layout import ALL_SOUND_SUFFIXES, ARCHIVE_SUFFIXES, ROW_SUFFIXES, TABLE_SUFFIXES, suffix_of
+from .layout import ALL_SOUND_SUFFIXES, ARCHIVE_SUFFIXES, ROW_SUFFIXES, TABLE_SUFFIXES, base_name, suffix_of
 from .locating import Source, find_source
 from .raw_rows import rows_of_files
 from .splits import parse_split, take_parts
+
+
+@dataclass(frozen=True)
+class FoundRows:
+    """Rows that were found in tables, archives, several files of rows or a folder of sounds.
+
+    Args:
+        folder: the folder that the files are in.
+        label: a short name for them, which can be that of a file.
+        files: the files that hold the rows; None if the rows are those of a folder of sounds, which can be a million.
+        choice: which of the rows in these files were chosen, as values that JSON can hold.
+        read: opens the rows, or, if it is passed True, at least their recordings.
+    """
+
+    folder: Path
+    label: str
+    files: list[Path] | None
+    choice: list[Any]
+    read: Callable[[bool], datasets.Dataset]
+
+    @cached_property
+    def rows(self) -> datasets.Dataset:
+        """All columns, with undecoded recordings."""
+        return self.read(False)
+
+    @cached_property
+    def sounds(self) -> datasets.Dataset:
+        """The recordings, perhaps with other columns, which are not parsed if the rows are in archives."""
+        return self.read(True)
 
 
 def open_source(
@@ -38,19 +69,39 @@ def open_source(
     Raises:
         ValueError: if there is no such data set, split or subset, one of several must be named, or it cannot be read.
     """
+    found = find_rows(name, split, subset, audio_column)
+    return found if isinstance(found, Path) else found.rows
+
+
+def find_rows(
+    name: str, split: str | None = None, subset: str | None = None, audio_column: str | None = None
+) -> Path | FoundRows:
+    """Find the rows of a data set as `open_source` does, but open them only when they are needed.
+
+    Args:
+        name, split, subset, audio_column: as for `open_source`.
+
+    Raises:
+        ValueError: as `open_source` does; about what is wrong within the files, when they are opened.
+    """
     source = find_source(name, split, subset)
+    choice = [split, subset, audio_column]
     if source.splits is None:
-        with _in_words(source.name):
-            saved = datasets.load_from_disk(str(source.folder))
-        return _with_audio(pick_split(saved, split, repr(name)), audio_column)
+        read_saved = partial(_open_saved, source, split, repr(name), audio_column)
+        patterns = ("*.arrow", "*.json", "[!.]*/*.arrow", "[!.]*/*.json")  # of one split, or of several
+        saved = sorted(file for pattern in patterns for file in source.folder.glob(pattern))
+        return FoundRows(source.folder, source.folder.name, saved, choice, read_saved)
     parts = parse_split(split, list(source.splits), repr(source.name), source.hint, must_name=bool(source.hint))
     for name in (name for known, _ in parts for name in source.splits[known]):
         if suffix_of(name) in (*ROW_SUFFIXES, *TABLE_SUFFIXES):
             check_content(source.folder / name)
-    files = source.splits[parts[0][0]]
-    if len(parts) == 1 and not parts[0][1] and len(files) == 1 and suffix_of(files[0]) in ROW_SUFFIXES:
-        return source.folder / files[0]
-    return take_parts(parts, {known: _open_split(source, known, audio_column) for known, _ in parts}, split)
+    names = list(dict.fromkeys(file for known, _ in parts for file in source.splits[known]))
+    if len(parts) == 1 and not parts[0][1] and len(names) == 1 and suffix_of(names[0]) in ROW_SUFFIXES:
+        return source.folder / names[0]
+    read = partial(_open_parts, source, parts, split, audio_column)
+    of_sounds = any(suffix_of(file) in ALL_SOUND_SUFFIXES for file in names)
+    files = None if of_sounds else [source.folder / file for file in names]
+    return FoundRows(source.folder, base_name(names[0]), files, choice, read)
 
 
 def open_dataset(
@@ -80,13 +131,29 @@ def pick_split(source: Any, split: str | None, name: str = "The data set") -> da
     return take_parts(parts, {known: source[known] for known, _ in parts}, split)
 
 
-def _open_split(source: Source, split: str, audio_column: str | None) -> datasets.Dataset:
+def _open_saved(
+    source: Source, split: str | None, name: str, audio_column: str | None, only_sounds: bool
+) -> datasets.Dataset:
+    with _in_words(source.name):
+        saved = datasets.load_from_disk(str(source.folder))
+    return _with_audio(pick_split(saved, split, name), audio_column)
+
+
+def _open_parts(
+    source: Source, parts: Any, split: str | None, audio_column: str | None, only_sounds: bool
+) -> datasets.Dataset:
+    opened = {known: _open_split(source, known, audio_column, only_sounds) for known, _ in parts}
+    return take_parts(parts, opened, split)
+
+
+def _open_split(source: Source, split: str, audio_column: str | None, only_sounds: bool) -> datasets.Dataset:
     """Open the files of a split, which are of one kind."""
     names = (source.splits or {})[split]
     paths = [source.folder / name for name in names]
     suffix = suffix_of(names[0])
     if suffix in ARCHIVE_SUFFIXES:
-        return rows_of_archives(paths, split if source.in_archive else None)
+        read = sounds_of_archives if only_sounds else rows_of_archives
+        return read(paths, split if source.in_archive else None)
     if suffix in ROW_SUFFIXES:
         return rows_of_files(paths, audio_column)
     if suffix in ALL_SOUND_SUFFIXES:

@@ -38,7 +38,7 @@ class CheckedShards:
     def __init__(self, raw: RawShards, rules: RowRules) -> None:
         self._raw, self._rules = raw, rules
         self.name, self.num_shards, self.num_rows = raw.name, raw.num_shards, raw.num_rows
-        self.version = raw.version
+        self.version, self.times = raw.version, raw.times
 
     @property
     def facts(self) -> StreamFacts:

@@ -1,7 +1,6 @@
 """Open sources of rows as streams: files and archives here or on the Hub, and data sets of `datasets`."""
 
 import json
-import logging
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
@@ -18,9 +17,9 @@ from modeling_atri.sources import HubDataset
 
 from ..rows.bad_rows import BadRow, Problem
 from ..rows.captions import is_missing, resolve_captions
-from ..rows.checks import wrong_rows_error
+from ..rows.checks.row_checker import warn_of_languages_left_out, wrong_rows_error
 from ..rows.lookup import EMBEDDING_COLUMN, EmbeddingFacts
-from ..rows.soundless_columns import NO_STORE
+from ..rows.soundless.soundless_columns import NO_STORE
 from ..sources.layout import ALL_SOUND_SUFFIXES, ARCHIVE_SUFFIXES, ROW_SUFFIXES, suffix_of
 from ..sources.locating import find_here_or_hub, find_on_hub
 from ..sources.opening import pick_split
@@ -35,8 +34,6 @@ from .raw.tables import DatasetShards, TableShards
 from .row_shards import RowShards, RowStream, StreamFacts
 from .rules import RowRules
 
-
-logger = logging.getLogger(__name__)
 
 _ROWS_LOOKED_AT = 64  # to know the kind of the rows
 
@@ -143,6 +140,7 @@ class JoinedShards:
         self.num_rows = None if None in counts else sum(count or 0 for count in counts)
         self.num_shards, self.facts = len(self._places), sources[0].facts
         self.version = json.dumps([source.version for source in sources])
+        self.times = " ".join(source.times for source in sources).strip()
 
     def open(self, shard: int, state: dict[str, Any] | None = None, part: int = 0, num_parts: int = 1) -> Any:
         """Read a shard, as `RowShards.open` does."""
@@ -247,7 +245,7 @@ def _facts(
 ) -> StreamFacts:
     """What the first rows say about all of them."""
     readable = [raw for raw in rows if raw.problem is None]
-    languages = languages or _first_languages(name, readable)
+    languages = languages or _languages_of_first(name, readable)
     has_teacher = any(not is_missing(raw.row.get("teacher_embedding")) for raw in readable)
     given = [raw.row[EMBEDDING_COLUMN] for raw in readable if not is_missing(raw.row.get(EMBEDDING_COLUMN))]
     has_sound = any(raw.sound is not None for raw in readable)
@@ -277,19 +275,16 @@ def _facts_of_vectors(vectors: Sequence[np.ndarray]) -> EmbeddingFacts:
     return EmbeddingFacts(f"the column `{EMBEDDING_COLUMN}`", width, shortest, longest, StoreFacts())
 
 
-def _first_languages(name: str, rows: Sequence[RawRow]) -> list[str]:
-    """The languages of the first row with captions."""
+def _languages_of_first(name: str, rows: Sequence[RawRow]) -> list[str]:
+    """The languages of the first row with captions. A warning names others."""
     problems: list[Problem] = []
     found = [captions for raw in rows if (captions := resolve_captions(raw.row, None, problems))]
     if not found:
         text = problems[0].text if problems else "they have no caption in any language"
         raise ValueError(f"{name}: the first {counted(len(rows), 'row')} cannot be used: {text}.")
     languages = list(found[0])
-    if others := [code for code in dict.fromkeys(code for one in found for code in one) if code not in languages]:
-        logger.warning(
-            "%s: captions in %s are left out, because the first row has none; name the `languages` that you want.",
-            *(name, ", ".join(others)),
-        )
+    seen = dict.fromkeys(code for captions in found for code in captions)
+    warn_of_languages_left_out(name, [code for code in seen if code not in languages])
     return languages
 
 

@@ -69,6 +69,11 @@ class RowShards(Protocol):
         ...
 
     @property
+    def times(self) -> str:
+        """A digest of the times at which the files of the shards were changed last; empty if they are not known."""
+        ...
+
+    @property
     def facts(self) -> StreamFacts:
         """What all rows have in common."""
         ...

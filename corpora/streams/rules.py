@@ -14,14 +14,13 @@ from modeling_atri.embedding_store.vectors import StoredVectors, are_unit, lengt
 
 from ..rows.bad_rows import MISSING_EMBEDDING, WRONG_EMBEDDING, BadRow, Problem
 from ..rows.captions import CleanCaptions, is_missing
-from ..rows.checks import VECTOR_COLUMNS, RowChecker
-from ..rows.ids import ids_of_files
+from ..rows.checks.ids import ids_of_files
+from ..rows.checks.right_rows import find_right_texts, right_names
+from ..rows.checks.row_checker import VECTOR_COLUMNS, RowChecker
 from ..rows.lookup import EMBEDDING_COLUMN
 from ..rows.plain_rows import as_undecoded
-from ..rows.right_rows import find_right_texts, right_names
-from ..rows.row_blocks import soundless_table
 from ..rows.schema import Row
-from ..rows.soundless_columns import (
+from ..rows.soundless.soundless_columns import (
     BOTH_KINDS,
     are_vectors,
     check_vectors,
@@ -31,6 +30,7 @@ from ..rows.soundless_columns import (
     names_of_sounds,
     strings,
 )
+from ..rows.soundless.soundless_table import soundless_table
 from ..sources.audio_column import AUDIO_COLUMNS
 from ..sources.raw_rows import PROBLEM_COLUMN
 from .raw.blocks import RawBlock, RawRow

@@ -5,7 +5,7 @@ import random
 from pathlib import Path
 
 from modeling_atri.corpora.rows.captions import caption_columns
-from modeling_atri.corpora.rows.checks import VECTOR_COLUMNS, RowChecker
+from modeling_atri.corpora.rows.checks.row_checker import VECTOR_COLUMNS, RowChecker
 from modeling_atri.corpora.rows.recordings import audio_sources, is_url
 from modeling_atri.corpora.sources.audio_column import audio_alone, audio_name, find_audio_column
 from modeling_atri.corpora.sources.metadata import read_file_rows

@@ -38,7 +38,7 @@ class MemoryShards:
 
     def __init__(self, rows: Sequence[Sequence[Any]], facts: StreamFacts, num_rows: int | None = None, name="memory"):
         self.rows, self.facts, self.num_rows, self.name = rows, facts, num_rows, name
-        self.version = ""
+        self.version = self.times = ""
         self.num_shards, self.num_read, self.num_opened = len(rows), 0, 0
 
     def open(self, shard: int, state: dict[str, Any] | None = None, part: int = 0, num_parts: int = 1) -> MemoryReader:

@@ -29,7 +29,7 @@ def warn_of_unknown_captions(processor: AtriProcessor, captions: Mapping[str, It
         captions (mapping): Captions by language.
     """
     for language, texts in captions.items():
-        different = list(dict.fromkeys(texts))
+        different = _different(texts)
         looked_at = [different[index] for index in _spread(len(different))]
         unknown = _unknown(processor, looked_at, language) if looked_at else []
         if unknown:
@@ -39,6 +39,11 @@ def warn_of_unknown_captions(processor: AtriProcessor, captions: Mapping[str, It
                 "script, or leave the language out.",
                 *(len(unknown), counted(len(looked_at), "different caption"), language, unknown[0]),
             )
+
+
+def _different(texts: Iterable[str]) -> Sequence[str]:
+    """Each caption once. Those in a column that is mapped from disk stay there."""
+    return texts.different() if hasattr(texts, "different") else list(dict.fromkeys(texts))
 
 
 def sample_captions(rows: Sequence[dict], languages: Sequence[str]) -> dict[str, list[str]]:

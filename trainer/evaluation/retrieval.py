@@ -34,6 +34,7 @@ from modeling_atri.processing_atri import AtriProcessor
 from ..data.batches import group_of, without_audio
 from ..data.unknown_captions import warn_of_unknown_captions
 from ..metrics import multilingual_metrics
+from .mapped_captions import MappedTexts, map_captions
 
 
 _EMBEDDINGS_AT_ONCE = 1024
@@ -45,24 +46,26 @@ class RetrievalSet:
 
     Args:
         audios (sequence): A clips.
-        captions (mapping): M captions for each language. Caption m means the same in all of them.
+        captions (mapping): M captions for each language, a sequence of `str`. Caption m means the same in all of them.
         positives (list): For each caption the rows of the clips that it fits.
         audio_ids (sequence of `str`, *optional*): Ids of the clips, for errors.
-        owners (list of `int`, *optional*): For each caption the row of the clip that it was written for.
+        owners (sequence of `int`, *optional*): For each caption the row of the clip that it was written for.
         are_embedded (`bool`, *optional*, defaults to `False`): Whether the clips are embeddings, of shape `(width,)`,
             instead of recordings.
     """
 
     audios: Sequence[Any]
-    captions: Mapping[str, list[str]]
+    captions: Mapping[str, Sequence[str]]
     positives: list[list[int]]
     audio_ids: Sequence[str] | None = None
-    owners: list[int] | None = None
+    owners: Sequence[int] | np.ndarray | None = None
     are_embedded: bool = False
 
     @classmethod
     def from_rows(cls, rows: Sequence[dict], languages: Sequence[str]) -> "RetrievalSet":
         """Make a set from rows. A caption fits all clips with the `group_id` of its clip.
+
+        Captions of rows that `load_rows` returned stay in the file that the rows are mapped from.
 
         Args:
             rows (sequence of `dict`): Rows as `load_rows` returns them, or with captions in other forms that it takes.
@@ -72,21 +75,7 @@ class RetrievalSet:
             ValueError: Rows are faulty: one lacks a language, or has different numbers of captions in the languages.
         """
         languages, rows = [resolve_language(language) for language in languages], as_sequence(rows)
-        members: dict[str, list[int]] = {}
-        captions: dict[str, list[str]] = {language: [] for language in languages}
-        positives, owners = [], []
-        audio_ids: list[Any] = []
-        for index, row in enumerate(without_audio(rows)):
-            audio_ids.append(index if row.get("audio_id") is None else row["audio_id"])
-            # a list that all captions of the group share
-            group = members.setdefault(group_of({**row, "audio_id": audio_ids[index]}), [])
-            group.append(index)
-            of_row = _parallel_captions(row, languages, audio_ids[index])
-            for language in languages:
-                captions[language] += of_row[language]
-            num_captions = len(of_row[languages[0]])
-            positives += [group] * num_captions
-            owners += [index] * num_captions
+        captions, positives, audio_ids, owners = map_captions(rows, languages) or _listed_captions(rows, languages)
         columns = _columns(rows)
         are_embedded = EMBEDDING_COLUMN in columns
         if columns and not are_embedded and not columns & set(AUDIO_COLUMNS):
@@ -96,6 +85,26 @@ class RetrievalSet:
                 MISSING_RECORDING,
             )
         return cls(_Clips(rows, range(len(rows))), captions, positives, audio_ids, owners, are_embedded)
+
+
+def _listed_captions(rows: Sequence[dict], languages: Sequence[str]) -> tuple:
+    """Captions, positives, ids and owners of rows that are looked at one by one."""
+    members: dict[str, list[int]] = {}
+    captions: dict[str, list[str]] = {language: [] for language in languages}
+    positives, owners = [], []
+    audio_ids: list[Any] = []
+    for index, row in enumerate(without_audio(rows)):
+        audio_ids.append(index if row.get("audio_id") is None else row["audio_id"])
+        # a list that all captions of the group share
+        group = members.setdefault(group_of({**row, "audio_id": audio_ids[index]}), [])
+        group.append(index)
+        of_row = _parallel_captions(row, languages, audio_ids[index])
+        for language in languages:
+            captions[language] += of_row[language]
+        num_captions = len(of_row[languages[0]])
+        positives += [group] * num_captions
+        owners += [index] * num_captions
+    return captions, positives, audio_ids, owners
 
 
 def _columns(rows: Sequence[dict]) -> set[str]:
@@ -275,7 +284,7 @@ def leave_out_unreadable(
     captions = [number for number, owner in enumerate(retrieval_set.owners) if owner in place_of]
     smaller_set = RetrievalSet(
         retrieval_set.audios.select(kept),
-        {code: [texts[number] for number in captions] for code, texts in retrieval_set.captions.items()},
+        {code: _chosen(texts, captions) for code, texts in retrieval_set.captions.items()},
         [[place_of[clip] for clip in retrieval_set.positives[number] if clip in place_of] for number in captions],
         [retrieval_set.audio_ids[index] for index in kept],
         [place_of[retrieval_set.owners[number]] for number in captions],
@@ -289,6 +298,10 @@ def leave_out_unreadable(
         for index, problem in sorted(embeddings.unreadable.items())
     ]
     return smaller_set, smaller, bad_rows
+
+
+def _chosen(texts: Sequence[str], places: Sequence[int]) -> Sequence[str]:
+    return texts.select(places) if isinstance(texts, MappedTexts) else [texts[place] for place in places]
 
 
 def retrieval_table(

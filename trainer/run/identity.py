@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import datasets
 
-from modeling_atri.corpora.rows.arrow_digest import arrow_digest
+from modeling_atri.corpora.rows.kept.arrow_digest import arrow_digest
 from modeling_atri.corpora.rows.kept.facts import facts_of
 from modeling_atri.corpora.rows.plain_rows import CheckedRows
 

@@ -197,7 +197,7 @@ class ResumableTrainer(Trainer):
 
     def _find_place(self, batches: StreamBatches, checkpoint: Path, num_epochs: int, num_used: int) -> None:
         """Go on in the stream where the run was when it was saved."""
-        place = read_place(checkpoint, batches, self.train_dataset.digest())
+        place = read_place(checkpoint, batches, self.train_dataset.digest(), self.train_dataset.times())
         if self.args.ignore_data_skip:  # as for rows in memory, the epoch begins anew
             place = StreamPlace(num_epochs)
         batches.go_on(place, num_used)
@@ -275,7 +275,7 @@ class ResumableTrainer(Trainer):
         unlogged = {"loss": self._tr_loss.item(), "last_logged_step": self._globalstep_last_logged}
         (folder / self._unlogged_name).write_text(json.dumps(unlogged), encoding="utf-8")
         if self._stream_batches is not None:
-            save_place(folder, self._stream_batches, self.train_dataset.digest())
+            save_place(folder, self._stream_batches, self.train_dataset.digest(), self.train_dataset.times())
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         if not self.args.should_save:

@@ -1,1 +1,1 @@
-"""What checks of rows found, kept on disk: checked rows, lengths of recordings, and parts of a stopped pass."""
+"""What checks of rows found, kept on disk: checked rows, where they are, their facts, and lengths of recordings."""

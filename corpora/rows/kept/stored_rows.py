@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,15 +15,14 @@ import pyarrow as pa
 from modeling_atri import __version__
 from modeling_atri.files import written_whole
 
-from ..arrow_digest import ArrowDigest
 from ..bad_rows import MISSING_RECORDING, SHORT_RECORDING, UNREADABLE_RECORDING, BadRow, BadRowError
-from ..checked_row import CheckedRow
-from ..recordings import is_url, usable_length
-from .block_checks import joined_paths
+from ..checks.checked_row import CheckedRow
+from ..progress import progress_bar
+from ..recordings import is_url, joined_paths, usable_length
+from .arrow_digest import ArrowDigest
 from .facts import CheckedFacts, StoredPlace, note_checked, same_states
-from .joining import Joined, record_batches
+from .joined import Beside, Joined, record_batches
 from .lengths import KNOWN_LENGTHS, file_states
-from .part import Part
 
 
 _FORMAT = 1  # of the files; those of another one are made again
@@ -37,31 +35,52 @@ _OF_RECORDINGS = (MISSING_RECORDING, UNREADABLE_RECORDING, SHORT_RECORDING)
 
 @dataclass
 class LoadedRows:
-    """Checked rows, the rows that were left out, and languages that were left out because the first row lacks them."""
+    """Checked rows.
+
+    Args:
+        rows: the rows.
+        bad_rows: rows that were left out.
+        other_languages: languages that were left out because the first row lacks them.
+        beside: what still has to be taken from the source. Then there is a row for each row of the source, and those
+            that were left out are null. None if the rows are whole.
+    """
 
     rows: datasets.Dataset
     bad_rows: list[BadRow]
     other_languages: list[str]
+    beside: Beside | None = None
 
 
-def entry_folder(cache: Path, source: Path, options: dict[str, Any]) -> Path:
-    """The folder of the rows of a file that were checked with these options."""
-    key = json.dumps([_FORMAT, source.name, options], sort_keys=True, default=str)
-    return cache / f"{source.name}-{hashlib.blake2b(key.encode(), digest_size=8).hexdigest()}"
+def entry_folder(cache: Path, name: str, options: dict[str, Any]) -> Path:
+    """The folder of the rows of a source, such as a file, that were checked with these options."""
+    key = json.dumps([_FORMAT, name, options], sort_keys=True, default=str)
+    return cache / f"{name}-{hashlib.blake2b(key.encode(), digest_size=8).hexdigest()}"
 
 
 def source_state(source: Path) -> dict[str, Any]:
     """What shows that a file of rows, or the package, has not changed."""
-    status = source.stat()
+    size, mtime, ctime = _state_of(source)
     return {
         "format": _FORMAT,
         "version": __version__,
         "file": source.name,
         "folder": str(source.parent),
-        "size": status.st_size,
-        "mtime_ns": status.st_mtime_ns,
-        "ctime_ns": status.st_ctime_ns,  # an edited file may have been given its old time, as rsync does
+        "size": size,
+        "mtime_ns": mtime,
+        "ctime_ns": ctime,
     }
+
+
+def state_of_files(name: str, files: Iterable[Path]) -> dict[str, Any]:
+    """What shows that a source of several files, or the package, has not changed. Its rows name absolute paths."""
+    states = [[str(file.absolute()), *_state_of(file)] for file in files]
+    return {"format": _FORMAT, "version": __version__, "file": name, "folder": "", "files": states}
+
+
+def _state_of(file: Path) -> tuple[int, int, int]:
+    status = file.stat()
+    # An edited file may have been given its old time, as rsync does, but not the time of the change of its entry.
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def store_rows(
@@ -79,10 +98,16 @@ def store_rows(
     """
     (folder / _FACTS).unlink(missing_ok=True)
     digest = ArrowDigest()
-    with written_whole(folder / _ROWS) as file, pa.ipc.new_stream(file, joined.schema) as writer:
+    with (
+        written_whole(folder / _ROWS) as file,
+        pa.ipc.new_stream(file, joined.schema) as writer,
+        progress_bar("rows kept", len(joined.states)) as bar,
+    ):
         for batch in record_batches(joined):
-            digest.update(pa.Table.from_batches([batch]).select(_DIGESTED))
+            digested = pa.Table.from_batches([batch]).select(_DIGESTED)
+            digest.update(digested if batch["audio_id"].null_count == 0 else digested.drop_null())
             writer.write_batch(batch)
+            bar.update(len(batch))
     sizes, times, samples = np.ascontiguousarray(joined.states.T)
     files = pa.table({"file": joined.files, "size": sizes, "time": times, "samples": samples})
     with written_whole(folder / _FILES) as file, pa.ipc.new_stream(file, files.schema) as writer:
@@ -94,8 +119,9 @@ def store_rows(
         "other_languages": list(others),
         "needs_sound": sound,
         "digest": digest.hexdigest(),
+        "beside": None if joined.beside is None else [_pairs(value) for value in joined.beside],
         "bad_rows": [row._asdict() for row in joined.bad_rows],
-        "wrong_files": _files_of(joined.wrong),
+        "wrong_files": files_of(joined.wrong),
     }
     with written_whole(folder / _FACTS) as file:
         file.write(json.dumps(facts).encode())  # in ASCII, because names may have half a character
@@ -116,7 +142,7 @@ def load_stored(
         is_checked: whether another process has just made sure that the rows hold.
     """
     facts = _read_facts(folder)
-    if facts is None or any(facts["source"].get(key) != value for key, value in source.items() if key != "folder"):
+    if facts is None or not is_same_source(facts["source"], source):
         return None
     own_folder = source["folder"]
     if facts["bad_rows"] and not (  # what is wrong with them names the folder
@@ -128,6 +154,15 @@ def load_stored(
     return _mapped(folder, facts, own_folder, None if is_checked else own_folder)
 
 
+def _pairs(value: Any) -> Any:
+    """Dicts as lists of pairs, because the keys of JSON objects are strings."""
+    return list(value.items()) if isinstance(value, dict) else value
+
+
+def _beside(value: Any) -> Beside | None:
+    return None if value is None else Beside(value[0], *(dict(pairs) for pairs in value[1:]))
+
+
 def map_stored(place: StoredPlace) -> LoadedRows | None:
     """Map the rows that another process has just checked or taken over; None if they are not on this machine."""
     folder = Path(place.folder)
@@ -137,33 +172,40 @@ def map_stored(place: StoredPlace) -> LoadedRows | None:
 
 def _mapped(folder: Path, facts: dict[str, Any], own_folder: str, checked_in: str | None) -> LoadedRows | None:
     """The rows of a data set in `own_folder`, whose files are looked at in `checked_in` first if that is given."""
-    files = pa.ipc.open_stream(pa.memory_map(str(folder / _FILES))).read_all()
-    states = np.column_stack([files[column].to_numpy() for column in ("size", "time", "samples")])
-    if checked_in is not None and not _hold(files["file"], states, facts["wrong_files"], checked_in):
+    try:
+        files = pa.ipc.open_stream(pa.memory_map(str(folder / _FILES))).read_all()
+        rows = datasets.Dataset.from_file(str(folder / _ROWS))
+    except FileNotFoundError:  # another process that cannot lock the folder has removed or replaced them
         return None
-    rows = datasets.Dataset.from_file(str(folder / _ROWS))
+    states = np.column_stack([files[column].to_numpy() for column in ("size", "time", "samples")])
+    if checked_in is not None and not hold(files["file"], states, facts["wrong_files"], checked_in):
+        return None
     if facts["source"]["folder"] != own_folder:
         rows = _in_folder(rows, files["file"], own_folder)
     KNOWN_LENGTHS.look_in(folder.parent / LENGTHS_NAME)
     own = CheckedFacts(tuple(facts["languages"]), True, states, facts["digest"], StoredPlace(str(folder), own_folder))
     note_checked(rows, own)
-    return LoadedRows(rows, [BadRow(**row) for row in facts["bad_rows"]], facts["other_languages"])
+    bad_rows = [BadRow(**row) for row in facts["bad_rows"]]
+    return LoadedRows(rows, bad_rows, facts["other_languages"], _beside(facts.get("beside")))
 
 
-def part_holds(part: Part, folder: str) -> bool:
-    """Whether all files of a part of a pass are as they were, and wrong ones still are wrong."""
-    states = np.column_stack([part.right[column].to_numpy() for column in ("size", "time", "samples")])
-    return _hold(part.right["file"], states, _files_of(zip(part.others, part.states, strict=True)), folder)
+def is_same_source(before: dict[str, Any], now: dict[str, Any]) -> bool:
+    """Whether a source is as it was. The folder of a file of rows may have been moved."""
+    return all(before.get(key) == value for key, value in now.items() if key != "folder")
 
 
-def forget_parts(folder: Path) -> None:
-    """Remove the parts of a pass that is over."""
-    shutil.rmtree(folder / "parts", ignore_errors=True)
+def has_same_files(before: dict[str, Any]) -> bool:
+    """Whether the files of a source that `state_of_files` described are as they were."""
+    try:
+        return state_of_files(before["file"], (Path(file) for file, *_ in before["files"])) == before
+    except OSError:
+        return False
 
 
-def part_path(folder: Path, number: int) -> Path:
-    """The file of a part of a pass that may be killed."""
-    return folder / "parts" / f"{number:06d}.arrow"
+def source_of(folder: Path) -> dict[str, Any] | None:
+    """The state of the source whose checked rows are in a folder; None if there are none."""
+    facts = _read_facts(folder)
+    return None if facts is None else facts["source"]
 
 
 def _read_facts(folder: Path) -> dict[str, Any] | None:
@@ -184,7 +226,7 @@ def _checksum(file: Path) -> list[int]:
     return [size, checksum]
 
 
-def _files_of(rows: Iterable[tuple[CheckedRow, tuple[int, int]]]) -> list[list[Any]]:
+def files_of(rows: Iterable[tuple[CheckedRow, tuple[int, int]]]) -> list[list[Any]]:
     """Of rows that were checked one by one: the path of the file, its size and time, and its fault, or None."""
     return [
         [row.path, *state, next((problem.text for problem in row.problems if problem.kind in _OF_RECORDINGS), None)]
@@ -193,11 +235,11 @@ def _files_of(rows: Iterable[tuple[CheckedRow, tuple[int, int]]]) -> list[list[A
     ]
 
 
-def _hold(files: pa.ChunkedArray, states: np.ndarray, wrong_files: Sequence[Any], folder: str) -> bool:
+def hold(files: pa.ChunkedArray, states: np.ndarray, wrong_files: Sequence[Any], folder: str) -> bool:
     """Whether all files are as they were, and wrong ones still are wrong."""
     is_file = states[:, 0] >= 0
-    names = files.filter(pa.array(is_file)).to_pylist()
-    if not same_states(file_states(joined_paths(folder, names)), states[is_file]):
+    names = files if is_file.all() else files.filter(pa.array(is_file))
+    if not same_states(file_states(joined_paths(folder, names).to_pylist()), states[is_file]):
         return False
     before = np.array([state[1:3] for state in wrong_files], dtype=np.int64).reshape(-1, 2)
     paths = [path for path, *_ in wrong_files]
@@ -217,7 +259,7 @@ def _fault_of(path: str) -> str | None:
 
 def _in_folder(rows: datasets.Dataset, files: pa.ChunkedArray, folder: str) -> datasets.Dataset:
     """Rows whose data set is reached by another path than before."""
-    paths = pa.array(joined_paths(folder, files.to_pylist()), pa.string())
+    paths = joined_paths(folder, files).cast(pa.string()).combine_chunks()
     audio = pa.StructArray.from_arrays([pa.nulls(len(paths), pa.binary()), paths], ["bytes", "path"])
     schema = datasets.Features({"audio": datasets.Audio(decode=False)}).arrow_schema
     renamed = datasets.Dataset(pa.table({"audio": audio}, schema=schema))

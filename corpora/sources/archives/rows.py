@@ -73,14 +73,26 @@ def rows_of_archives(paths: Sequence[Path], split: str | None = None) -> dataset
     Raises:
         ValueError: if an archive is damaged, or holds neither metadata nor sounds.
     """
-    cached = [_cached(path, split) if len(paths) == 1 else _cached_or_problem(path, split) for path in paths]
+    cached = _all_cached(paths, split)
     rows = [[json.loads(row) for row in dataset["row"][:]] for dataset in cached]
     if not any(rows):
         raise ValueError(f"There are no sounds in {', '.join(map(str, paths[:3]))}{' ...' if len(paths) > 3 else ''}.")
     _fill_in_ids(rows, paths)
-    audio = datasets.concatenate_datasets([dataset.select_columns("audio") for dataset in cached])
     columns = datasets.Dataset(row_table([row for of_archive in rows for row in of_archive]))
-    return undecoded(datasets.concatenate_datasets([audio, columns], axis=1), "audio")
+    return undecoded(datasets.concatenate_datasets([_sounds(cached), columns], axis=1), "audio")
+
+
+def sounds_of_archives(paths: Sequence[Path], split: str | None = None) -> datasets.Dataset:
+    """The column `audio` of `rows_of_archives` alone, for which no row is parsed."""
+    return undecoded(_sounds(_all_cached(paths, split)), "audio")
+
+
+def _all_cached(paths: Sequence[Path], split: str | None) -> list[datasets.Dataset]:
+    return [_cached(path, split) if len(paths) == 1 else _cached_or_problem(path, split) for path in paths]
+
+
+def _sounds(cached: Sequence[datasets.Dataset]) -> datasets.Dataset:
+    return datasets.concatenate_datasets([dataset.select_columns("audio") for dataset in cached])
 
 
 def rows_of_sounds(folder: Path, names: Sequence[str]) -> datasets.Dataset:

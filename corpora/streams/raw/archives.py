@@ -31,7 +31,7 @@ class ArchiveShards:
     def __init__(self, files: ShardFiles, splits: Sequence[str] | None = None) -> None:
         self._files, self._splits = files, splits
         self.name, self.num_shards = files.name, len(files.names)
-        self.version = files.version()
+        self.version, self.times = files.version(), files.times()
 
     def label(self, shard: int) -> str:
         """The name of a shard in messages."""
@@ -59,7 +59,8 @@ class FolderShards:
     num_rows, num_shards = None, 1
 
     def __init__(self, files: ShardFiles) -> None:
-        self._files, self.name, self.version = files, files.name, files.version()
+        self._files, self.name = files, files.name
+        self.version, self.times = files.version(), files.times()
 
     def label(self, shard: int) -> str:
         """The name of a shard in messages."""

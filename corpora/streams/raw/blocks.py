@@ -60,6 +60,9 @@ class RawShards(Protocol):
     @property
     def version(self) -> str: ...
 
+    @property
+    def times(self) -> str: ...
+
     def label(self, shard: int) -> str:
         """The name of a shard in messages."""
         ...

@@ -33,7 +33,7 @@ class IterableShards:
     def __init__(self, dataset: datasets.IterableDataset, name: str, num_rows: int | None = None) -> None:
         self._dataset = _undecoded(dataset.with_format(None))
         self.name, self.num_rows, self.num_shards = name, num_rows, max(1, dataset.num_shards)
-        self.version = ""
+        self.version = self.times = ""
         self._is_exact: bool | None = None  # not known before a shard was read
 
     def label(self, shard: int) -> str:

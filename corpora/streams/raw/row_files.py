@@ -28,7 +28,7 @@ class RowFileShards:
 
     def __init__(self, files: ShardFiles) -> None:
         self._files, self.name, self.num_shards = files, files.name, len(files.names)
-        self.version = files.version()
+        self.version, self.times = files.version(), files.times()
 
     def label(self, shard: int) -> str:
         """The name of a shard in messages."""

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ...rows.captions import caption_columns
-from ...rows.checks import VECTOR_COLUMNS
+from ...rows.checks.row_checker import VECTOR_COLUMNS
 from ...rows.lookup import EMBEDDING_COLUMN
 from ...sources.archives.files import check_content
 from ...sources.audio_column import AUDIO_COLUMNS, find_audio_column
@@ -50,7 +50,7 @@ class TableShards:
 
     def __init__(self, files: ShardFiles, group_column: str | None = None, reads_sounds: bool = True) -> None:
         self._files, self._group_column, self._reads_sounds = files, group_column, reads_sounds
-        self.name, self.version = files.name, files.version()
+        self.name, self.version, self.times = files.name, files.version(), files.times()
         spans = [span for number in range(len(files.names)) for span in _spans(files, number)]
         self._spans = [span for span in spans if span.size != 0]
         counts = [span.size for span in self._spans]
@@ -105,7 +105,7 @@ class DatasetShards:
 
     def __init__(self, dataset: datasets.Dataset, name: str, reads_sounds: bool = True) -> None:
         self._rows, self.name, self._reads_sounds = dataset.with_format("arrow"), name, reads_sounds
-        self.num_rows, self.version = len(dataset), ""
+        self.num_rows, self.version, self.times = len(dataset), "", ""
         self.num_shards = -(-len(dataset) // _ROWS_OF_SHARD)
 
     def label(self, shard: int) -> str:

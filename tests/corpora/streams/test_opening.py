@@ -265,6 +265,18 @@ def test_files_of_another_size_or_name_are_another_version(form, tmp_path):
     assert len(set(versions)) == 4
 
 
+@pytest.mark.parametrize("form", [json_lines, web_dataset, parquet])
+def test_files_that_were_edited_have_other_times(form, tmp_path):
+    path = form(tmp_path)
+    opened = [open_streams([path] * count).sources[0] for count in (1, 2, 1)]
+    path.write_bytes(path.read_bytes())
+    opened += [open_streams([path] * count).sources[0] for count in (1, 2, 1)]
+    versions, times = [source.version for source in opened], [source.times for source in opened]
+    assert versions[:3] == versions[3:]
+    assert times[0] == times[2] and times[3] == times[5]
+    assert len(set(times)) == 4
+
+
 def test_sources_that_do_not_go_together_are_refused(tmp_path):
     paths = [embedded(tmp_path, "a"), embedded(tmp_path, "b", audio_embedding=[[1.0, 0.0, 0.0]] * 2)]
     with pytest.raises(ValueError, match="embeddings of 2 numbers, and .* has embeddings of 3 numbers"):

@@ -16,7 +16,7 @@ import torch
 
 from modeling_atri import AtriFeatureExtractor
 from modeling_atri.corpora.rows.bad_rows import BadRowError, read_bad_rows
-from modeling_atri.corpora.rows.checks import Problem
+from modeling_atri.corpora.rows.checks.row_checker import Problem
 from modeling_atri.corpora.rows.load import load_rows
 from modeling_atri.trainer.data.batches import DrawnRows, EpochBatchSampler
 from modeling_atri.trainer.data.collator import AtriDataCollator

@@ -182,6 +182,23 @@ def test_another_stream_is_refused(tmp_path):
         trainer_on(tmp_path, **options).train(folder)
 
 
+def test_a_file_that_was_edited_at_the_same_size_is_refused(tmp_path):
+    options, folder = EVERYTHING | {"max_steps": 2}, tmp_path / "checkpoint-1"
+    trainer = trainer_on(tmp_path, **options)
+    trainer.train_dataset.stream.sources[0].times = "before"
+    trainer.train()
+    trainer = trainer_on(tmp_path, **options)
+    trainer.train_dataset.stream.sources[0].times = "after"
+    with pytest.raises(ValueError, match="its files have been changed since, although their sizes are the same"):
+        trainer.train(str(folder))
+    place = folder / "stream_place_0.json"
+    content = json.loads(place.read_text())
+    del content["times of the files"]  # as in checkpoints of earlier versions
+    place.write_text(json.dumps(content))
+    (folder / MANIFEST_NAME).unlink()
+    trainer.train(str(folder))
+
+
 def test_the_stream_is_named(tmp_path):
     trainer = trainer_on(tmp_path, **EVERYTHING | {"max_steps": 1}, eval_rows=ROWS)
     trainer.train()

@@ -7,19 +7,20 @@ from typing import Any
 from .batches import StreamBatches, StreamPlace
 
 
-def save_place(folder: Path, batches: StreamBatches, digest: str) -> None:
+def save_place(folder: Path, batches: StreamBatches, digest: str, times: str = "") -> None:
     """Add the place of this process in its stream to a checkpoint.
 
     Args:
         folder: Folder of the checkpoint.
         batches: The batches of the run.
         digest: Digest of the stream.
+        times: When its files were changed last.
     """
-    content = _conditions(batches, digest) | {"place": batches.place.as_json()}
+    content = _conditions(batches, digest, times) | {"place": batches.place.as_json()}
     (folder / _name(batches.rank)).write_text(json.dumps(content), encoding="utf-8")
 
 
-def read_place(folder: Path, batches: StreamBatches, digest: str) -> StreamPlace:
+def read_place(folder: Path, batches: StreamBatches, digest: str, times: str = "") -> StreamPlace:
     """The place of this process in its stream, from a checkpoint.
 
     Raises:
@@ -38,13 +39,18 @@ def read_place(folder: Path, batches: StreamBatches, digest: str) -> StreamPlace
             "start a new run from its model."
         )
     content = json.loads(path.read_text(encoding="utf-8"))
-    for name, value in _conditions(batches, digest).items():
-        if content[name] != value:
+    for name, value in _conditions(batches, digest, times).items():
+        if content.get(name, value) != value:  # earlier versions did not look at the times
             difference = f"the {name} was {content[name]} and is {value} now"
             if name == _STREAM:
                 difference = (
                     "its stream was another: it had other shards or files of other sizes, another number of rows, or "
                     "other first rows"
+                )
+            elif name == _TIMES:
+                difference = (
+                    "its files have been changed since, although their sizes are the same: the times of their last "
+                    "change differ. If they are copies, copy them again with their times (`cp -p`, `rsync -t`)"
                 )
             raise ValueError(
                 f"The place in the stream that {folder} has cannot be found again, because {difference}. Resume the "
@@ -53,16 +59,17 @@ def read_place(folder: Path, batches: StreamBatches, digest: str) -> StreamPlace
     return StreamPlace.from_json(content["place"])
 
 
-_STREAM = "stream"
+_STREAM, _TIMES = "stream", "times of the files"
 
 
-def _conditions(batches: StreamBatches, digest: str) -> dict[str, Any]:
+def _conditions(batches: StreamBatches, digest: str, times: str) -> dict[str, Any]:
     """What a place depends on."""
     return {
         "number of processes": batches.world_size,
         "seed of the data": batches.seed,
         "shuffle_buffer": batches.block_size,
         _STREAM: digest,
+        _TIMES: times,
     }
 
 

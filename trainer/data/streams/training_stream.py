@@ -91,6 +91,11 @@ class TrainingStream:
         content = json.dumps([sources, first], sort_keys=True, default=repr)
         return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
 
+    def times(self) -> str:
+        """When the files were changed last, as a digest for each source; empty if that is not known."""
+        # Sources of other people may know nothing of it.
+        return " ".join(getattr(source, "times", "") for source in self.stream.sources).strip()
+
 
 def num_rows_of(rows: Sequence[dict] | TrainingStream) -> int | None:
     """Number of rows to train on; None if it is not known."""

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from modeling_atri.corpora.rows.checks import RowChecker
+from modeling_atri.corpora.rows.checks.row_checker import RowChecker
 from modeling_atri.corpora.rows.load import check_rows, load_rows
 from modeling_atri.corpora.rows.lookup import embedding_facts
 from modeling_atri.corpora.rows.plain_rows import check_plain_rows

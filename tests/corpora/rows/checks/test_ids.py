@@ -5,7 +5,7 @@ import random
 import pyarrow as pa
 import pytest
 
-from modeling_atri.corpora.rows.ids import ids_of_file_column, ids_of_files
+from modeling_atri.corpora.rows.checks.ids import ids_of_file_column, ids_of_files
 
 
 PARTS = [

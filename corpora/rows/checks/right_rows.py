@@ -5,7 +5,7 @@ cleaned, a few of many, are the only ones that become Python strings.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 
 from modeling_atri.languages_atri import resolve_language
 
-from .captions import caption_columns, clean_caption
+from ..captions import caption_columns
+from .clean_texts import cleaned_texts
 
 
 class RightRows(NamedTuple):
@@ -50,14 +51,6 @@ class RightTexts(NamedTuple):
 _STRINGS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
 _LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
 _TEXTS = pa.list_(pa.string())
-
-# Signs of the usual scripts that can be printed: ASCII without `&`, Latin, Greek, Cyrillic, Japanese, Chinese, Korean.
-# They are found much faster than by looking up what each sign is.
-_SIGNS = (
-    r"!-%'-~\x{a1}-\x{ac}\x{ae}-\x{377}\x{400}-\x{52f}"
-    r"\x{3001}-\x{303f}\x{3041}-\x{3096}\x{3099}-\x{30ff}\x{4e00}-\x{9fff}\x{ac00}-\x{d7a3}\x{ff01}-\x{ffbe}"
-)
-_CLEAN = f"^[{_SIGNS}](?:[ {_SIGNS}]*[{_SIGNS}])?$"
 
 
 def find_right_captions(table: pa.Table, languages: Sequence[str]) -> RightRows:
@@ -142,7 +135,7 @@ def _right_lists(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
     kind = column.type
     if any(check(kind) for check in _STRINGS):
         column = column.cast(pa.string())
-        texts, is_clean = _cleaned(column)
+        texts, is_clean = cleaned_texts(column)
         ok = is_clean & ~_is_true(_may_be_json(column))
         offsets = pa.array(np.arange(len(column) + 1, dtype=np.int32))
         return pa.ListArray.from_arrays(offsets, texts), ok
@@ -150,29 +143,12 @@ def _right_lists(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
         return pa.nulls(len(column), _TEXTS), np.zeros(len(column), dtype=bool)
     column = column.cast(_TEXTS)
     lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy()
-    texts, clean = _cleaned(column.flatten())
+    texts, clean = cleaned_texts(column.flatten())
     stops = np.cumsum(lengths)
     sums = np.concatenate([[0], np.cumsum(clean)])
     offsets = pa.array(np.concatenate([[0], stops]).astype(np.int32))
     lists = pa.ListArray.from_arrays(offsets, texts, mask=column.is_null() if column.null_count else None)
     return lists, (lengths > 0) & (sums[stops] - sums[stops - lengths] == lengths)
-
-
-def _cleaned(texts: pa.Array) -> tuple[pa.Array, np.ndarray]:
-    """Strings as `clean_caption` returns them, and which of them are captions; null and empty ones are not."""
-    is_odd = _is_true(pc.invert(pc.match_substring_regex(texts, _CLEAN)))
-    ok = _is_true(texts.is_valid())
-    if not is_odd.any():
-        return texts, ok
-    others = texts.filter(pa.array(is_odd))
-    printable = pc.and_(pc.utf8_is_printable(others), pc.invert(pc.match_substring(others, "&")))
-    trimmed = pc.and_(pc.equal(pc.utf8_trim_whitespace(others), others), pc.not_equal(others, ""))
-    is_odd[is_odd] = ~_is_true(pc.and_(printable, trimmed))
-    if not is_odd.any():
-        return texts, ok
-    cleaned = [clean_caption(text) for text in texts.filter(pa.array(is_odd)).to_pylist()]
-    ok[is_odd] = [bool(text) and not text.isspace() for text in cleaned]
-    return pc.replace_with_mask(texts, pa.array(is_odd), pa.array(cleaned, pa.string())), ok
 
 
 def _is_true(values: pa.Array | pa.ChunkedArray) -> np.ndarray:
@@ -194,6 +170,12 @@ def find_right_texts(table: pa.Table, languages: Sequence[str], group_column: st
     if group_column is not None:
         is_right &= np.asarray(groups.is_valid())
     return RightTexts(captions, audio_ids, groups, is_right, seen)
+
+
+def rows_of(table: pa.Table) -> Iterator[dict[str, Any]]:
+    """The rows one after the other, as Python objects, of which there are few at a time."""
+    for batch in table.to_batches(max_chunksize=100):
+        yield from batch.to_pylist()
 
 
 def right_names(table: pa.Table, column: str) -> tuple[pa.ChunkedArray, np.ndarray]:

@@ -9,11 +9,11 @@ import pyarrow.compute as pc
 from modeling_atri.embedding_store.vector_tables import vectors_of
 from modeling_atri.embedding_store.vectors import StoredVectors, lengths_of
 
-from ..sources.audio_column import AUDIO_COLUMNS
-from .bad_rows import MISSING_EMBEDDING, WRONG_EMBEDDING, Problem
-from .ids import ids_of_file_column
-from .lookup import EMBEDDING_COLUMN, EmbeddingFacts
-from .right_rows import right_names
+from ...sources.audio_column import AUDIO_COLUMNS
+from ..bad_rows import MISSING_EMBEDDING, WRONG_EMBEDDING, Problem
+from ..checks.ids import ids_of_file_column
+from ..checks.right_rows import right_names
+from ..lookup import EMBEDDING_COLUMN, EmbeddingFacts
 
 
 NO_STORE = (

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ..sources.raw_rows import PROBLEM_COLUMN, row_table
-from .checks import VECTOR_COLUMNS
-from .lookup import EMBEDDING_COLUMN
+from ...sources.raw_rows import PROBLEM_COLUMN, row_table
+from ..checks.row_checker import VECTOR_COLUMNS
+from ..lookup import EMBEDDING_COLUMN
 
 
 _ROWS_AT_ONCE = 4096

@@ -1,16 +1,19 @@
 """A checked part of the rows of a source: columns of the right rows, and the others as objects."""
 
 import json
+import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from modeling_atri.files import written_whole
 
 from ..bad_rows import Problem
-from ..checked_row import CheckedRow
+from ..checks.checked_row import CheckedRow
+from ..kept.stored_rows import files_of, hold, is_same_source
 
 
 # Columns of right rows, beside `captions`: the place in the source, the number of its line, the recording as the row
@@ -65,16 +68,43 @@ class Part:
         with written_whole(path) as file, pa.ipc.new_file(file, table.schema) as writer:
             writer.write_table(table)
 
+    def holds(self, folder: str) -> bool:
+        """Whether all files of right rows are as they were, and those of wrong rows still are wrong."""
+        states = np.column_stack([self.right[column].to_numpy() for column in ("size", "time", "samples")])
+        return hold(self.right["file"], states, files_of(zip(self.others, self.states, strict=True)), folder)
+
+
+def part_path(folder: Path, number: int) -> Path:
+    """The file of a part of a pass that may be killed."""
+    return folder / "parts" / f"{number:06d}.arrow"
+
+
+def forget_parts(folder: Path) -> None:
+    """Remove the parts of a pass that is over."""
+    shutil.rmtree(folder / "parts", ignore_errors=True)
+
+
+def has_parts(folder: Path, source: dict[str, Any]) -> bool:
+    """Whether a pass over a source in this state was begun."""
+    found = _read(part_path(folder, 0))
+    return found is not None and is_same_source(found[1]["source"], source)
+
+
+def _read(path: Path) -> tuple[pa.Table, dict[str, Any]] | None:
+    """The right rows and the facts in a file; None if there is none, or it is damaged."""
+    try:
+        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        return table, json.loads(table.schema.metadata[_FACTS])
+    except (OSError, pa.ArrowException, ValueError, KeyError, TypeError):
+        return None
+
 
 def read_part(path: Path, source: dict[str, Any]) -> Part | None:
     """Read a part that `Part.write` wrote, memory-mapped; None if there is none of this source, or it is damaged."""
-    try:
-        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-        facts = json.loads(table.schema.metadata[_FACTS])
-    except (OSError, pa.ArrowException, ValueError, KeyError, TypeError):
+    found = _read(path)
+    if found is None or found[1]["source"] != source:
         return None
-    if facts["source"] != source:
-        return None
+    table, facts = found
     others = [CheckedRow(**row | {"problems": [Problem(*one) for one in row["problems"]]}) for row in facts["others"]]
     states = [(size, time) for size, time in facts["states"]]
     offset, line = facts["end"]

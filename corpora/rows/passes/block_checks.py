@@ -1,23 +1,23 @@
 """Check a block of rows that name recordings: in columns, and only odd rows one by one."""
 
-import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ...sources.audio_column import AUDIO_COLUMNS, audio_name
-from ..captions import resolve_captions
-from ..checked_row import CheckedRow
-from ..checks import VECTOR_COLUMNS, RowChecker
+from ..captions import first_languages
+from ..checks.checked_row import CheckedRow
+from ..checks.right_rows import find_right_texts
+from ..checks.row_checker import VECTOR_COLUMNS, RowChecker
+from ..kept.lengths import FileStates, file_states
 from ..lookup import EMBEDDING_COLUMN
-from ..recordings import is_url, usable_samples
-from ..right_rows import find_right_texts
-from ..row_files import RowBlock
-from .lengths import FileStates, file_states
+from ..recordings import are_urls, is_url, joined_paths, usable_samples
 from .part import COLUMNS, Part
+from .row_files import RowBlock
 
 
 def has_embeddings(block: RowBlock) -> bool:
@@ -46,13 +46,12 @@ def check_block(
     """
     table, size = block.table, len(block.table)
     if checker.languages is None:
-        checker.languages = _first_languages(block)
+        checker.languages = first_languages(_readable_rows(block))
     captions, audio_ids, groups, is_right, seen = find_right_texts(
         table, checker.languages or [], checker.group_column
     )
     names = names_of_recordings(table)
-    files = names.to_pylist()
-    states, samples = _look_at(files, folder, lengths_file)
+    states, samples = _look_at(names, folder, lengths_file)
     is_right &= samples >= 0
     is_right[block.odd] = False
     for column in set(VECTOR_COLUMNS) & set(table.column_names):
@@ -64,17 +63,18 @@ def check_block(
     rows = checker.take()
     if is_right.any():
         checker.note_languages(seen)
-    mask = pa.array(is_right)
+    mask = None if is_right.all() else pa.array(is_right)  # filtering copies all texts
     columns = [
         *(np.arange(position, position + size), np.array(block.numbers, dtype=np.int64)),
         *(names, audio_ids, groups, states.sizes, states.times, samples),
     ]
     arrays = {
-        name: pc.cast(values if isinstance(values, pa.ChunkedArray) else pa.array(values), kind).filter(mask)
+        name: pc.cast(values if isinstance(values, pa.ChunkedArray) else pa.array(values), kind)
         for (name, kind), values in zip(COLUMNS.items(), columns, strict=True)
     }
+    right = pa.table(arrays | {"captions": captions})
     return Part(
-        pa.table(arrays | {"captions": captions.filter(mask)}),
+        right if mask is None else right.filter(mask),
         rows,
         [_state_of(row, states, number) for row, number in zip(rows, others, strict=True)],
         size,
@@ -94,32 +94,16 @@ def names_of_recordings(table: pa.Table) -> pa.ChunkedArray:
     return found
 
 
-def joined_path(folder: str, name: str) -> str:
-    """`str(Path(folder) / name)`, or a URL as it is."""
-    if is_url(name):
-        return name
-    is_plain = not (name.startswith((".", "/")) or "//" in name or "/." in name or name.endswith("/"))
-    if os.name == "nt" or not is_plain or folder in (".", "/"):
-        return str(Path(folder) / name)
-    return f"{folder}/{name}"
-
-
-def joined_paths(folder: str, names: Sequence[str | None]) -> list[str]:
-    """The path of each name; empty for None."""
-    return [joined_path(folder, name) if name is not None else "" for name in names]
-
-
-def _look_at(files: Sequence[str | None], folder: Path, lengths_file: Path | None) -> tuple[FileStates, np.ndarray]:
+def _look_at(names: pa.ChunkedArray, folder: Path, lengths_file: Path | None) -> tuple[FileStates, np.ndarray]:
     """States of the files, and their numbers of samples; -1 if they cannot be used. URLs are not looked at."""
-    paths = joined_paths(str(folder), files)
-    sizes, times, samples = (np.full(len(paths), -1, dtype=np.int64) for _ in range(3))
-    is_file = np.array([name is not None and not is_url(name) for name in files], dtype=bool)
-    places = np.flatnonzero(is_file)
-    chosen = [paths[place] for place in places.tolist()]
+    sizes, times, samples = (np.full(len(names), -1, dtype=np.int64) for _ in range(3))
+    are_remote = are_urls(names)
+    places = np.flatnonzero(np.asarray(names.is_valid()) & ~are_remote)
+    chosen = joined_paths(str(folder), names.take(pa.array(places))).to_pylist()
     states = file_states(chosen)
     sizes[places], times[places] = states
     samples[places] = usable_samples(chosen, states, lengths_file)
-    samples[[name is not None and is_url(name) for name in files]] = 0
+    samples[are_remote] = 0
     return FileStates(sizes, times), samples
 
 
@@ -133,13 +117,9 @@ def _check_row(block: RowBlock, number: int, folder: Path, checker: RowChecker, 
     checker.check(place, row, path, name, position)
 
 
-def _first_languages(block: RowBlock) -> list[str] | None:
-    """The languages of the first row with captions."""
-    for number in range(len(block.table)):
-        row = block.row_at(number)
-        if row.problem is None and (captions := resolve_captions(row.row, None, problems=[])):
-            return list(captions)
-    return None
+def _readable_rows(block: RowBlock) -> Iterator[Mapping[str, Any]]:
+    rows = map(block.row_at, range(len(block.table)))
+    return (row.row for row in rows if row.problem is None)
 
 
 def _state_of(row: CheckedRow, states: FileStates, number: int) -> tuple[int, int]:

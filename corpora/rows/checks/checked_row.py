@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from .bad_rows import BadRow, Problem
+from ..bad_rows import BadRow, Problem
 
 
 @dataclass

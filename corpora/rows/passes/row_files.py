@@ -11,12 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.json
 
-from ..sources.audio_column import AUDIO_COLUMNS
-from ..sources.layout import suffix_of
-from ..sources.metadata import FileRow, open_rows, parse_line, read_file_rows
-from .captions import caption_columns
-from .checks import VECTOR_COLUMNS
-from .lookup import EMBEDDING_COLUMN
+from ...sources.audio_column import AUDIO_COLUMNS
+from ...sources.layout import suffix_of
+from ...sources.metadata import FileRow, open_rows, parse_line, read_file_rows
+from ..captions import caption_columns
+from ..checks.row_checker import VECTOR_COLUMNS
+from ..lookup import EMBEDDING_COLUMN
 
 
 _BLOCK_BYTES = 2**24
@@ -57,6 +57,11 @@ def read_blocks(path: Path, start: tuple[int, int] = (0, 0)) -> Iterator[RowBloc
 def noun_of(path: Path) -> str:
     """What a row of a file is called in messages, before its number."""
     return "line" if _kind(path) in (".jsonl", ".csv", ".tsv") else "item"
+
+
+def counts_bytes(path: Path) -> bool:
+    """Whether the `end` of a block counts bytes of the file itself."""
+    return suffix_of(path.name) == ".jsonl"
 
 
 def _kind(path: Path) -> str:

@@ -13,14 +13,14 @@ import pyarrow.compute as pc
 
 from modeling_atri.embedding_store.vectors import StoredVectors
 
-from ..sources.audio_column import columns_alone
-from ..sources.raw_rows import PROBLEM_COLUMN
-from .bad_rows import BadRow, Problem
-from .captions import resolve_captions
-from .checks import VECTOR_COLUMNS, RowChecker
-from .ids import occurring_again
-from .lookup import EMBEDDING_COLUMN, EmbeddingLookup, lookup_of, vector_columns
-from .right_rows import find_right_texts, right_names
+from ...sources.audio_column import columns_alone, find_audio_column
+from ...sources.raw_rows import PROBLEM_COLUMN
+from ..bad_rows import BadRow, Problem
+from ..captions import first_languages
+from ..checks.ids import occurring_again
+from ..checks.right_rows import find_right_texts, right_names, rows_of
+from ..checks.row_checker import VECTOR_COLUMNS, RowChecker
+from ..lookup import EMBEDDING_COLUMN, EmbeddingLookup, lookup_of, vector_columns
 from .soundless_columns import (
     BOTH_KINDS,
     NO_STORE,
@@ -33,6 +33,13 @@ from .soundless_columns import (
     row_ids,
     strings,
 )
+
+
+def is_soundless(rows: datasets.Dataset, needs_sound: bool) -> bool:
+    """Whether rows have embeddings or, if no sound is needed, captions alone."""
+    if EMBEDDING_COLUMN in rows.column_names and not pa.types.is_null(rows.data.schema.field(EMBEDDING_COLUMN).type):
+        return True
+    return not (needs_sound or find_audio_column(rows.features))
 
 
 def check_soundless_rows(
@@ -114,7 +121,7 @@ def _check_texts(
 ) -> tuple[dict[str, pa.ChunkedArray], np.ndarray, list[BadRow]]:
     """Check captions, ids and groups. Returns these columns of the right rows, their numbers, and the wrong rows."""
     takes_first = checker.languages is None
-    checker.languages = checker.languages or _first_languages(table)
+    checker.languages = checker.languages or first_languages(rows_of(table))
     captions, _, groups, is_right, seen = find_right_texts(table, checker.languages or [], checker.group_column)
     is_right &= ~_occurs_again(ids)
     is_right[list(problems)] = False
@@ -145,15 +152,6 @@ def _check_texts(
         numbers, joined = numbers[order], joined.take(order)
         columns = {column: joined[column] for column in joined.column_names}
     return columns, numbers, bad_rows
-
-
-def _first_languages(table: pa.Table) -> list[str] | None:
-    """The languages of the first row with captions."""
-    for batch in table.to_batches(max_chunksize=100):
-        for row in batch.to_pylist():
-            if captions := resolve_captions(row, None, problems=[]):
-                return list(captions)
-    return None
 
 
 def _occurs_again(ids: pa.ChunkedArray) -> np.ndarray:

@@ -12,7 +12,7 @@ from modeling_atri.audio_inputs_atri import path_of
 from modeling_atri.files import existing_path, normalized_name
 from modeling_atri.hub_cards.tables import counted
 
-from .bad_rows import (
+from ..bad_rows import (
     EMPTY_CAPTION,
     MISSING_LANGUAGE,
     MISSING_RECORDING,
@@ -22,10 +22,10 @@ from .bad_rows import (
     BadRowError,
     Problem,
 )
-from .captions import clean_captions, is_missing, is_unicode, not_unicode, resolve_captions
+from ..captions import clean_captions, is_missing, is_unicode, not_unicode, resolve_captions
+from ..recordings import any_sound, file_of, id_of_content, is_url, usable_length
 from .checked_row import CheckedRow
 from .ids import RightNames, fill_in_ids
-from .recordings import any_sound, file_of, id_of_content, is_url, usable_length
 
 
 logger = logging.getLogger(__name__)

@@ -4,7 +4,7 @@ import datasets
 import pyarrow as pa
 import pytest
 
-from modeling_atri.corpora.rows.arrow_digest import arrow_digest
+from modeling_atri.corpora.rows.kept.arrow_digest import arrow_digest
 
 
 ROWS = [{"audio_id": f"é{n}", "captions": {"en": ["a", "bc"], "fr": None if n == 2 else ["d"]}} for n in range(5)]

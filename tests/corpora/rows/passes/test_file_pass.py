@@ -7,11 +7,12 @@ import shutil
 
 import pytest
 
-from modeling_atri.corpora.rows import load, recordings, row_files
-from modeling_atri.corpora.rows.kept import file_pass
+from modeling_atri.corpora.rows import load, recordings
+from modeling_atri.corpora.rows.kept import entries
 from modeling_atri.corpora.rows.kept.facts import facts_of
 from modeling_atri.corpora.rows.kept.places import CACHE_VARIABLE
 from modeling_atri.corpora.rows.load import check_rows, load_rows
+from modeling_atri.corpora.rows.passes import file_pass, keeping, row_files
 from tests.helpers.rows import make_row, sound, write_folder
 from tests.helpers.slow_rows import check_file_slowly, random_lines, write_sounds
 
@@ -182,7 +183,7 @@ def test_a_folder_that_cannot_be_locked_is_read_but_not_written(error, tmp_path,
     def refuse(lock):
         raise error
 
-    monkeypatch.setattr(file_pass.FileLock, "acquire", refuse)
+    monkeypatch.setattr(entries.FileLock, "acquire", refuse)
     assert load_rows(folder)["audio_id"] == ["a", "b"]
     assert len(blocks) == 1
     (folder / "b.wav").write_bytes(sound(4_000))
@@ -231,7 +232,7 @@ def test_a_full_disk_costs_nothing_but_the_next_check(tmp_path, blocks, monkeypa
     def full(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(file_pass, "store_rows", full)
+    monkeypatch.setattr(keeping, "store_rows", full)
     assert load_rows(folder)["audio_id"] == load_rows(folder)["audio_id"] == ["a", "b"]
     assert len(blocks) == 2
     assert "No space left on device" in caplog.text

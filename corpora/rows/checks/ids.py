@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from modeling_atri.files import normalized_name
 
-from .bad_rows import DUPLICATE_ID, Problem
+from ..bad_rows import DUPLICATE_ID, Problem
 from .checked_row import CheckedRow
 
 

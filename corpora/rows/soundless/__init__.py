@@ -1,0 +1,1 @@
+"""Rows that have embeddings instead of recordings, or captions alone."""

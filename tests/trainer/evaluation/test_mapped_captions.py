@@ -1,0 +1,92 @@
+"""Evaluation sets of rows that are mapped from disk are those of the same rows in memory."""
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from modeling_atri.corpora.rows.bad_rows import UNREADABLE_RECORDING, Problem
+from modeling_atri.corpora.rows.load import load_rows
+from modeling_atri.trainer.data.unknown_captions import warn_of_unknown_captions
+from modeling_atri.trainer.evaluation.mapped_captions import MappedTexts
+from modeling_atri.trainer.evaluation.retrieval import (
+    RetrievalEmbeddings,
+    RetrievalSet,
+    embed_retrieval_set,
+    leave_out_unreadable,
+)
+from tests.helpers.rows import make_row, write_folder
+from tests.helpers.tiny import tiny_model, tiny_processor
+
+
+def rows_in(folder, **changes):
+    rows = [make_row(name) for name in "abcde"]
+    rows[1] |= {"group_id": "g", "captions": {"eng_Latn": ["R&B"], "fra_Latn": ["du R&amp;B"]}}
+    rows[3] |= {"group_id": "g"}
+    rows[4]["captions"] |= changes
+    return load_rows(write_folder(folder, rows))
+
+
+def as_lists(found):
+    captions = {code: list(texts) for code, texts in found.captions.items()}
+    audios = [audio["path"] for audio in found.audios]
+    return captions, found.positives, list(found.audio_ids), [int(owner) for owner in found.owners], audios
+
+
+@pytest.mark.parametrize("languages", [["en", "fr"], ["fr"]])
+@pytest.mark.parametrize("changes", [{}, {"eng_Latn": ["&am\u00adp;", "x"]}], ids=["", "an entity appears"])
+def test_sets_of_mapped_rows_equal_those_of_lists(languages, changes, tmp_path):
+    rows = rows_in(tmp_path, **changes)
+    found, expected = (RetrievalSet.from_rows(kind, languages) for kind in (rows, rows.to_list()))
+    assert as_lists(found) == as_lists(expected)
+    assert isinstance(found.captions["fra_Latn"], MappedTexts) == (not changes or languages == ["fr"])
+    assert isinstance(expected.captions["fra_Latn"], list)
+
+
+def test_clips_that_cannot_be_read_are_left_out(tmp_path):
+    rows = rows_in(tmp_path)
+    smaller = []
+    for kind in (rows, rows.to_list()):
+        found = RetrievalSet.from_rows(kind, ["en", "fr"])
+        text = {code: np.arange(len(texts))[:, None] for code, texts in found.captions.items()}
+        unreadable = dict.fromkeys((1, 4), Problem(UNREADABLE_RECORDING, "no sound"))
+        embeddings = RetrievalEmbeddings(np.arange(5)[:, None], text, unreadable)
+        left, embedded, bad_rows = leave_out_unreadable(found, embeddings)
+        smaller.append((as_lists(left), embedded.text["eng_Latn"].tolist(), bad_rows))
+    assert smaller[0] == smaller[1]
+
+
+@pytest.mark.parametrize("part", [(0, 1), (1, 2)])
+def test_embeddings_are_those_of_lists(part, tmp_path):
+    rows = rows_in(tmp_path)
+    found, expected = (
+        embed_retrieval_set(tiny_model(), tiny_processor(), RetrievalSet.from_rows(kind, ["en", "fr"]), part=part)
+        for kind in (rows, rows.to_list())
+    )
+    assert torch.equal(torch.tensor(found.audio), torch.tensor(expected.audio))
+    for code, text in expected.text.items():
+        np.testing.assert_array_equal(found.text[code], text)
+
+
+def test_texts_in_a_column():
+    texts = ["a", "b", "a", "c", "b", "d", "a"]
+    found = MappedTexts(pa.chunked_array([texts[:3], texts[3:3], texts[3:]], pa.string()))
+    assert list(found) == texts
+    assert [found[place] for place in (0, 3, -1)] == ["a", "c", "a"]
+    for piece in (slice(2, 5), slice(None), slice(1, None, 3), slice(5, 2), slice(None, None, -2)):
+        assert list(found[piece]) == texts[piece]
+    assert list(found.select([6, 3])) == ["a", "c"]
+    assert list(found.different()) == ["a", "b", "c", "d"]
+
+
+def test_unknown_captions_are_named(tmp_path, caplog):
+    rows = rows_in(tmp_path, eng_Latn=["\u0928\u092e\u0938\u094d\u0924\u0947", "x"])
+    warn_of_unknown_captions(tiny_processor(), RetrievalSet.from_rows(rows, ["en"]).captions)
+    assert "knows nothing of 1 of 9 different captions in eng_Latn" in caplog.text
+
+
+def test_rows_that_were_selected_are_listed(tmp_path):
+    rows = rows_in(tmp_path).select([4, 1])
+    assert isinstance(rows, datasets.Dataset)
+    assert isinstance(RetrievalSet.from_rows(rows, ["en"]).captions["eng_Latn"], list)
