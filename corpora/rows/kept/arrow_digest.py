@@ -45,15 +45,18 @@ def _update(digests: dict[str, Any], name: str, values: pa.Array) -> None:
         for index, field in enumerate(kind):
             _update(digests, f"{name}.{field.name}", pc.struct_field(values, index))
     elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        values = values.drop_null()
+        values = values.drop_null() if values.null_count else values
         _add(digests, f"{name} lengths", pc.list_value_length(values).to_numpy().astype(np.int64))
         _update(digests, f"{name}[]", values.flatten())
     else:
-        texts = values.drop_null().cast(pa.large_string())
-        _add(digests, f"{name} lengths", pc.binary_length(texts).to_numpy().astype(np.int64))
+        texts = values.drop_null() if values.null_count else values
+        if not pa.types.is_string(kind):
+            texts = texts.cast(pa.large_string())
+        width = np.int32 if pa.types.is_string(kind) else np.int64
         _, offsets, content = texts.buffers()
+        ends = np.frombuffer(offsets, width)[texts.offset :][: len(texts) + 1] if len(texts) else np.zeros(1, width)
+        _add(digests, f"{name} lengths", np.diff(ends).astype(np.int64))
         if len(texts):
-            ends = np.frombuffer(offsets, np.int64, len(texts) + 1, 8 * texts.offset)
             _add(digests, name, memoryview(content)[ends[0] : ends[-1]])
 
 

@@ -71,7 +71,7 @@ def remove_old(folder: Path, is_current: Callable[[Path], bool]) -> None:
 
 
 def note_use(folder: Path) -> None:
-    """Note that rows are used, so that they are not removed as old. The folder may be one that can only be read."""
+    """Note that rows are used, so that they are not removed as old. The folder may be one of another user."""
     try:
         folder.touch()
     except OSError:

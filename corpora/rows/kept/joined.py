@@ -54,12 +54,12 @@ class Joined:
     beside: Beside | None = None
 
 
-def record_batches(joined: Joined) -> Iterator[pa.RecordBatch]:
-    """The rows in batches for a file."""
-    for table in joined.tables():
-        whole = table.combine_chunks()
-        fitting = _BATCH_BYTES * len(whole) // max(1, whole.nbytes)
-        yield from whole.to_batches(max_chunksize=min(max(1, fitting), _BATCH_ROWS))
+def record_batches(table: pa.Table) -> list[pa.RecordBatch]:
+    """Rows in batches for a file."""
+    whole = table.combine_chunks()
+    fitting = _BATCH_BYTES * len(whole) // max(1, whole.nbytes)
+    batches: list[pa.RecordBatch] = whole.to_batches(max_chunksize=min(max(1, fitting), _BATCH_ROWS))
+    return batches
 
 
 def row_schema(

@@ -103,11 +103,12 @@ def store_rows(
         pa.ipc.new_stream(file, joined.schema) as writer,
         progress_bar("rows kept", len(joined.states)) as bar,
     ):
-        for batch in record_batches(joined):
-            digested = pa.Table.from_batches([batch]).select(_DIGESTED)
-            digest.update(digested if batch["audio_id"].null_count == 0 else digested.drop_null())
-            writer.write_batch(batch)
-            bar.update(len(batch))
+        for table in joined.tables():
+            digested = table.select(_DIGESTED)
+            digest.update(digested if table["audio_id"].null_count == 0 else digested.drop_null())
+            for batch in record_batches(table):
+                writer.write_batch(batch)
+            bar.update(len(table))
     sizes, times, samples = np.ascontiguousarray(joined.states.T)
     files = pa.table({"file": joined.files, "size": sizes, "time": times, "samples": samples})
     with written_whole(folder / _FILES) as file, pa.ipc.new_stream(file, files.schema) as writer:

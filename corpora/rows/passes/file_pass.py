@@ -12,6 +12,7 @@ from ..progress import progress_bar
 from .block_checks import check_block, has_embeddings, names_a_recording
 from .joining import join_parts
 from .keeping import Keeper
+from .part import forget_parts
 from .row_files import RowBlock, counts_bytes, noun_of, read_blocks
 
 
@@ -39,7 +40,9 @@ def check_file(path: Path, checker: RowChecker, skip: bool) -> LoadedRows | None
         stored = load_stored(folder, source, checker.needs_sound, skip)
         if stored is None:
             return _check(path, checker, skip, folder if may_write else None, source)
-        note_use(folder)
+        if may_write:
+            note_use(folder)
+            forget_parts(folder)  # of a pass that was killed when it had only to remove them
     warn_of_languages_left_out(str(path), stored.other_languages)
     return stored
 

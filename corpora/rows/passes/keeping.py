@@ -82,7 +82,8 @@ class Keeper:
                 stored = load_stored(self._folder, self._source, checker.needs_sound, skip, is_checked=True)
                 if stored is not None:
                     return stored
-        rows = datasets.Dataset(pa.Table.from_batches(record_batches(joined), joined.schema))
+        batches = [batch for table in joined.tables() for batch in record_batches(table)]
+        rows = datasets.Dataset(pa.Table.from_batches(batches, joined.schema))
         note_checked(rows, CheckedFacts(tuple(languages), True, joined.states))
         return LoadedRows(rows, joined.bad_rows, others, joined.beside)
 

@@ -1,6 +1,5 @@
 """Files of rows in blocks of Arrow columns. JSON Lines are parsed by Arrow, without making Python objects."""
 
-import io
 import json
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
@@ -29,7 +28,8 @@ class RowBlock(NamedTuple):
     Args:
         table: their columns; rows that could not be read are null.
         numbers: the number of each row's line or item.
-        row_at: returns the row at a place of the block as it is in the file, with what is wrong with it.
+        row_at: returns the row at a place of the block as it is in the file, with what is wrong with it, until the
+            next block is read.
         odd: places of the rows that have to be checked one by one, because they are not in the table as they are.
         end: where the file goes on after the block, in the form that `read_blocks` takes.
     """
@@ -69,50 +69,127 @@ def _kind(path: Path) -> str:
 
 
 def _line_blocks(path: Path, offset: int, num_lines: int) -> Iterator[RowBlock]:
+    schema = None
     with open_rows(path) as file:
         file.seek(offset)
-        while lines := file.readlines(_BLOCK_BYTES):
-            offset += sum(map(len, lines))
-            numbers = [number for number, line in enumerate(lines, start=num_lines + 1) if line.strip()]
-            num_lines += len(lines)
-            if len(numbers) < len(lines):
-                lines = [line for line in lines if line.strip()]
-            if lines:
-                yield _block_of_lines(lines, numbers, (offset, num_lines))
+        for content in _whole_lines(file):
+            offset += len(content)
+            lines, num_lines = _lines_of(content, num_lines)
+            if lines.numbers:
+                block = _block_of_lines(lines, (offset, num_lines), schema)
+                schema = block.table.schema
+                yield block
 
 
-def _block_of_lines(lines: list[bytes], numbers: list[int], end: tuple[int, int]) -> RowBlock:
-    table = _parsed(lines)
+def _whole_lines(file: Any) -> Iterator[memoryview]:
+    """The rest of a binary file in blocks of whole lines, all in the same memory, which the next block overwrites."""
+    memory = bytearray(_BLOCK_BYTES)
+    while size := file.readinto(memoryview(memory)[:_BLOCK_BYTES]):
+        rest = file.readline()
+        end = size + len(rest)
+        if end > len(memory):
+            memory = memory[:size] + bytearray(2 * len(rest))
+        memory[size:end] = rest
+        yield memoryview(memory)[:end].toreadonly()
+
+
+class _Lines(NamedTuple):
+    """Lines that are not empty.
+
+    Args:
+        content: the lines, one after the other.
+        starts, ends: where each begins and ends, with its line break.
+        numbers: their numbers in the file, counted from 1.
+    """
+
+    content: memoryview | bytes
+    starts: np.ndarray
+    ends: np.ndarray
+    numbers: list[int]
+
+    def line(self, place: int) -> bytes:
+        return bytes(self.content[self.starts[place] : self.ends[place]])
+
+
+def _lines_of(content: memoryview, num_before: int) -> tuple[_Lines, int]:
+    """The lines of a block that are not empty, and the number of its last line."""
+    signs = np.frombuffer(content, np.uint8)
+    ends = np.flatnonzero(signs == ord("\n")) + 1
+    if signs[-1] != ord("\n"):
+        ends = np.append(ends, len(content))
+    starts = np.concatenate([[0], ends[:-1]])
+    last = num_before + len(ends)
+    lines = _Lines(content, starts, ends, list(range(num_before + 1, last + 1)))
+    empty = [place for place in np.flatnonzero(signs[starts] != ord("{")).tolist() if lines.line(place).isspace()]
+    if not empty:
+        return lines, last
+    kept = [place for place in range(len(ends)) if place not in set(empty)]
+    ends = np.cumsum((ends - starts)[kept])
+    joined = b"".join(map(lines.line, kept))
+    return _Lines(joined, np.concatenate([[0], ends[:-1]]), ends, [lines.numbers[place] for place in kept]), last
+
+
+def _block_of_lines(lines: _Lines, end: tuple[int, int], schema: pa.Schema | None) -> RowBlock:
+    table = _parsed(lines, schema)
     if table is not None:
-        return RowBlock(table, numbers, lambda number: parse_line(numbers[number], lines[number]), [], end)
-    rows = [parse_line(number, line) for number, line in zip(numbers, lines, strict=True)]
-    return _block_of_rows(rows, end)
+        return RowBlock(
+            table, lines.numbers, lambda place: parse_line(lines.numbers[place], lines.line(place)), [], end
+        )
+    return _block_of_rows([parse_line(number, lines.line(place)) for place, number in enumerate(lines.numbers)], end)
 
 
-def _parsed(lines: list[bytes]) -> pa.Table | None:
+def _parsed(lines: _Lines, expected: pa.Schema | None) -> pa.Table | None:
     """Lines as Arrow reads them; None if one of them is not a JSON object, or values of a key differ in their types.
 
     Arrow is stricter than `json` in all but two things, which are checked here: it takes bytes that are not UTF-8, and
     it does not care where lines end.
+
+    Args:
+        lines: the lines.
+        expected: the columns of the lines before, which saves to find out the types of values again.
     """
-    if not all(line.rstrip().endswith(b"}") and line.lstrip().startswith(b"{") for line in lines):
+    if not _are_objects(lines):
         return None
-    content = b"".join(lines)
-    read_options = pyarrow.json.ReadOptions(use_threads=False, block_size=len(content) + 1)
     try:
-        _check_utf8(content)
-        table = pyarrow.json.read_json(io.BytesIO(content), read_options=read_options)
+        _check_utf8(lines.content)
+        table = _read_json(lines.content, expected)
         schema = pa.schema([field.with_type(_as_text(field.type)) for field in table.schema])
         if schema != table.schema:  # texts that look like dates
-            parse_options = pyarrow.json.ParseOptions(explicit_schema=schema)
-            table = pyarrow.json.read_json(io.BytesIO(content), read_options, parse_options)
+            table = _read_json(lines.content, schema)
         table.validate()  # Arrow 26 loses a null at the beginning of the first list of a column
     except (UnicodeDecodeError, pa.ArrowInvalid, pa.ArrowNotImplementedError):  # the first: in the name of a key
-        return None
-    return table if len(table) == len(lines) else None
+        # Values may differ in their types from those before, but not from one another.
+        return None if expected is None else _parsed(lines, None)
+    return table if len(table) == len(lines.numbers) else None
 
 
-def _check_utf8(content: bytes) -> None:
+def _are_objects(lines: _Lines) -> bool:
+    """Whether each line is in braces."""
+    signs = np.frombuffer(lines.content, np.uint8)
+    lasts = np.maximum(lines.starts, lines.ends - 1 - (signs[lines.ends - 1] == ord("\n")))
+    in_braces = (signs[lines.starts] == ord("{")) & (signs[lasts] == ord("}"))
+    others = map(lines.line, np.flatnonzero(~in_braces).tolist())
+    return all(line.rstrip().endswith(b"}") and line.lstrip().startswith(b"{") for line in others)
+
+
+def _read_json(content: memoryview | bytes, schema: pa.Schema | None) -> pa.Table:
+    read_options = pyarrow.json.ReadOptions(use_threads=False, block_size=len(content) + 1)
+    known = None if schema is None else pa.schema([field for field in schema if not _has_null(field.type)])
+    return pyarrow.json.read_json(
+        pa.BufferReader(content), read_options, pyarrow.json.ParseOptions(explicit_schema=known)
+    )
+
+
+def _has_null(kind: pa.DataType) -> bool:
+    """Whether a type is that of values which are all missing."""
+    if pa.types.is_list(kind):
+        return _has_null(kind.value_type)
+    if pa.types.is_struct(kind):
+        return any(_has_null(field.type) for field in kind)
+    return bool(pa.types.is_null(kind))
+
+
+def _check_utf8(content: memoryview | bytes) -> None:
     """Raise `pyarrow.ArrowInvalid` for bytes that are not UTF-8."""
     ends = pa.py_buffer(np.array([0, len(content)], dtype=np.int64))
     pa.Array.from_buffers(pa.large_binary(), 1, [None, ends, pa.py_buffer(content)]).cast(pa.large_string())

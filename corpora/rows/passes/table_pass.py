@@ -62,7 +62,8 @@ def check_found(found: FoundRows, checker: RowChecker, skip: bool, name: str) ->
             checked = check_columns(found.rows, checker, skip, name, keeper.lengths_file)
             kept = keeper.finish(_joined(found, checked, checker), checker, skip)
             return _whole(found, kept)
-        note_use(folder)
+        if may_write:
+            note_use(folder)
     warn_of_languages_left_out(name, loaded.other_languages)
     return loaded
 
