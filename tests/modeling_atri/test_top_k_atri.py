@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from modeling_atri import top_k_atri
-from modeling_atri.top_k_atri import best_matches, best_places, check_top_k
+from modeling_atri.top_k_atri import best_matches, best_places, check_top_k, exact_scores, near_best
 
 
 @pytest.mark.parametrize("k", [1, 2, 5, 39, 40, 100])
@@ -54,6 +54,31 @@ def test_equal_candidates_in_different_tiles_come_in_their_order(monkeypatch):
         for best in best_matches(queries, candidates, 20):
             assert [place for place, _ in best] == list(range(20))
             assert len({score for _, score in best}) == 1
+
+
+@pytest.mark.parametrize("rows", [1, 7, 8192])
+@pytest.mark.parametrize("num_allowed", [0, 1, 3, 30])
+def test_only_allowed_candidates_are_found(num_allowed, rows, monkeypatch):
+    """The best of all come first, so a search that forgets the mask finds them. Copies tie with the last one."""
+    monkeypatch.setattr(top_k_atri, "_ROWS_AT_ONCE", rows)
+    generator = np.random.default_rng(num_allowed)
+    queries, candidates = (generator.standard_normal((n, 5)).astype(np.float32) for n in (4, 30))
+    candidates[20:] = candidates[10:20]
+    allowed = np.isin(np.arange(30), generator.permutation(30)[:num_allowed])
+    scores = (candidates.astype(float) * queries[:, None].astype(float)).sum(axis=2)
+    for k in (1, 2, 40):
+        for query, places, of_query in zip(queries, near_best(queries, candidates, k, allowed), scores, strict=True):
+            ordered = sorted((-of_query[place], place) for place in np.flatnonzero(allowed))
+            lowest = ordered[min(k, num_allowed) - 1][0] if num_allowed else 0
+            assert places.tolist() == sorted(place for score, place in ordered if score <= lowest)
+            np.testing.assert_array_equal(exact_scores(candidates, query, places), of_query[places])
+
+
+def test_there_may_be_no_candidates():
+    queries = np.ones((2, 3), np.float32)
+    assert [places.tolist() for places in near_best(queries, np.zeros((0, 3), np.float32), 5)] == [[], []]
+    assert list(best_matches(queries, np.zeros((0, 3), np.float32), 5)) == [[], []]
+    assert exact_scores(np.zeros((0, 3)), queries[0]).tolist() == []
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])

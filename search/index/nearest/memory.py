@@ -8,14 +8,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from modeling_atri.top_k_atri import best_places
+from modeling_atri.top_k_atri import best_places, exact_scores, near_best
 
 from ..tables import KINDS, VECTOR, IndexTables, quoted, vector_values
 
 
-# Products in float32 differ a little with the number that is made at once. Closer scores are computed again.
-ROUNDING = 2e-6
-_SCORES_AT_ONCE = 2**22
 _ROWS_AT_ONCE = 8192
 
 
@@ -71,63 +68,31 @@ class StoredVectors:
 def best_rows(
     blocks: Sequence[Block], questions: np.ndarray, k: int, allowed: np.ndarray | None = None
 ) -> Iterator[pa.Table]:
-    """For each of the `(q, dim)` questions, the rows that may be among its k best, in no order, with their `score`.
+    """For each of the `(q, dim)` questions its k best rows, and all that score as much as the last of them.
 
-    These are the k best, and all that score as much as the last of them, as far as float32 can tell.
+    They are in no order, and have their `score`.
 
     Args:
         blocks: the rows that are compared, one block at least.
         questions: unit vectors.
         k: number of rows.
         allowed (*optional*): row ids of the only rows that may be found.
+
+    Raises:
+        ValueError: a vector holds NaN or infinity.
     """
     masks = [None if allowed is None else np.isin(block.row_ids, allowed) for block in blocks]
-    tile = max(1, _SCORES_AT_ONCE // max(1, sum(len(block.vectors) for block in blocks)))
-    for start in range(0, len(questions), tile):
-        several = questions[start : start + tile]
-        scores = [_products(block.vectors, several) for block in blocks]
-        for place, question in enumerate(several):
-            yield _best_rows(blocks, [of_block[place] for of_block in scores], masks, question, k)
-
-
-def _products(vectors: np.ndarray, questions: np.ndarray) -> np.ndarray:
-    """Dot products `(q, n)`. A single question is a product with a vector, which is faster than one of matrices."""
-    if len(questions) == 1:
-        of_one: np.ndarray = vectors @ questions[0]
-        return of_one[None]
-    return np.ascontiguousarray((vectors @ questions.T).T)  # `questions @ vectors.T` takes nearly twice as long
-
-
-def _best_rows(
-    blocks: Sequence[Block],
-    scores: Sequence[np.ndarray],
-    masks: Sequence[np.ndarray | None],
-    question: np.ndarray,
-    k: int,
-) -> pa.Table:
-    for of_block, mask in zip(scores, masks, strict=True):
-        if mask is not None:
-            of_block[~mask] = -np.inf
-    best = np.concatenate([of_block[best_places(of_block, k)] for of_block in scores])
-    last = best[best_places(best, k)[-1]] if len(best) else 0.0
-    enough = max(
-        last - ROUNDING * max(1.0, float(np.linalg.norm(question))), np.finfo(np.float32).min
-    )  # which is not -inf
-    parts = []
-    for block, of_block in zip(blocks, scores, strict=True):
-        places = np.flatnonzero(of_block >= enough)
-        exact = exact_scores(block.vectors[places], question)
-        parts.append(block.columns.take(places).append_column("score", pa.array(exact)))
-    return pa.concat_tables(parts, promote_options="default")
-
-
-def exact_scores(vectors: np.ndarray, question: np.ndarray) -> np.ndarray:
-    """The dot products of `(n, dim)` vectors with a question, in float64.
-
-    The score of a row does not depend on the other rows, so equal vectors have equal scores.
-    """
-    scores: np.ndarray = (vectors.astype(np.float64) * question.astype(np.float64)).sum(axis=1)
-    return scores
+    found = [near_best(questions, block.vectors, k, mask) for block, mask in zip(blocks, masks, strict=True)]
+    for question, *places in zip(questions, *found, strict=True):
+        scores = [exact_scores(block.vectors, question, own) for block, own in zip(blocks, places, strict=True)]
+        every = np.concatenate(scores)
+        lowest = every[best_places(every, k)[-1]] if len(every) else 0.0
+        parts = []
+        for block, own, of_block in zip(blocks, places, scores, strict=True):
+            is_best = of_block >= lowest
+            rows = block.columns.take(own[is_best])
+            parts.append(rows.append_column("score", pa.array(of_block[is_best])))
+        yield pa.concat_tables(parts, promote_options="default")
 
 
 def row_ids(table: Any, condition: str | None) -> np.ndarray:

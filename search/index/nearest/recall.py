@@ -5,8 +5,10 @@ from functools import cache
 
 import numpy as np
 
+from modeling_atri.top_k_atri import ROUNDING, exact_scores
+
 from ..tables import VECTOR, IndexTables, vector_values
-from .memory import ROUNDING, exact_scores, row_ids
+from .memory import row_ids
 from .vector_index import Effort, VectorIndex
 
 

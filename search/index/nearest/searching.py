@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from modeling_atri.top_k_atri import check_top_k
+from modeling_atri.top_k_atri import ROUNDING, check_top_k, exact_scores
 
 from ..tables import KINDS, VECTOR, IndexTables, all_of, vector_values
 from .kept import State, kept
-from .memory import ROUNDING, best_rows, exact_scores, row_ids
+from .memory import best_rows, row_ids
 
 
 EXACT_ROWS = 50_000  # up to this number of rows, a question is compared with all of them
