@@ -15,7 +15,7 @@ Embeddings: TypeAlias = Array | Tensor
 Positives: TypeAlias = Array | Tensor | Sequence[int] | Sequence[Sequence[int]]
 Device: TypeAlias = str | torch.device
 
-_ROWS_AT_ONCE = 512
+_ROWS_AT_ONCE = 64
 # A row whose length differs from 1 by less is taken for normalised where scores are only needed to about 1e-5.
 _ALMOST_UNIT = 1e-6
 
@@ -38,7 +38,7 @@ class Rows:
         # Into memory that is there already: a list of small results would keep the freed memory between them apart.
         self.norms = torch.empty(len(self.values), dtype=torch.float64, device=device)
         for part in _parts(len(self.values)):
-            self.norms[part] = self.values[part].double().square().sum(dim=1).sqrt()
+            torch.linalg.vector_norm(self.values[part], dim=1, dtype=torch.float64, out=self.norms[part])
         bad = ~(torch.isfinite(self.norms) & (self.norms > 0))
         if bad.any():
             raise ValueError(
@@ -57,12 +57,14 @@ class Rows:
 
     def unit(self, places: slice | Tensor = slice(None)) -> Tensor:
         """Rows, L2-normalised in float64. Rows of one direction but different length differ by rounding alone."""
-        return self.values[places].double() / self.norms[places, None]
+        if isinstance(places, slice):
+            return self.values[places].double() / self.norms[places, None]
+        return self.values.index_select(0, places).double().div_(self.norms[places, None])
 
     def cosines(self, places: Tensor, others: "Rows", other_places: Tensor) -> Tensor:
         """Cosines of rows with other rows, pair by pair, `(p,)` float64."""
-        products = (self.values[places].double() * others.values[other_places]).sum(dim=1)
-        return products / self.norms[places] / others.norms[other_places]
+        own, other = self.values.index_select(0, places), others.values.index_select(0, other_places)
+        return (own.double() * other.double()).sum(dim=1) / self.norms[places] / others.norms[other_places]
 
     def roughly_unit(self, places: slice) -> Tensor:
         """Rows in float32 whose length is 1 to about 1e-6: a view of the values if they are normalised already."""

@@ -35,9 +35,11 @@ NEAR = 1e-5
 # far below any difference that matters.
 TIE_TOLERANCE = 1e-12
 # Where more than one score in so many of a tile is needed in float64, all of them are computed, by a product.
-_PRODUCT_PAYS = 128
-_PAIRS_AT_ONCE = 1024
-_SCORES_LOOKED_AT = 2**16
+_PRODUCT_PAYS = 32
+_PAIRS_AT_ONCE = {"cpu": 32, "other": 1024}  # 32 pairs of rows in float64 stay in the cache
+_SCORES_LOOKED_AT = 2**17
+# Where less than one query in so many of a tile has scores to look at, those of these queries are copied.
+_COPY_PAYS = 4
 
 
 @dataclass(frozen=True)
@@ -124,8 +126,9 @@ class _Tile:
         clips, column = _distinct(columns, self.columns.start, self.columns.stop)
         if len(rows) > len(captions) * len(clips) // _PRODUCT_PAYS:
             return (self.text.unit(captions) @ self.audio.unit(clips).T)[row, column]
-        parts = [slice(start, start + _PAIRS_AT_ONCE) for start in range(0, len(rows), _PAIRS_AT_ONCE)]
-        return torch.cat([self.text.cosines(rows[part], self.audio, columns[part]) for part in parts])
+        size = _PAIRS_AT_ONCE["cpu" if rows.device.type == "cpu" else "other"]
+        parts = zip(rows.split(size), columns.split(size), strict=True)
+        return torch.cat([self.text.cosines(own, self.audio, others) for own, others in parts])
 
 
 def _distinct(places: Tensor, start: int, stop: int) -> tuple[Tensor, Tensor]:
@@ -224,36 +227,28 @@ class _Counts:
     def add(self, tile: _Tile, by_row: bool) -> None:
         """Count the negatives of a tile. A query is a row of it, or a column.
 
-        Where ten negatives are ahead of a query's best positive already, the other positives do not matter. Those
-        above it are counted, and those too near to it are looked at. Other queries have few negatives that are not
-        below all positives that matter, and each of these is looked at.
+        Where ten negatives are ahead of a query's second best positive already, or it has none, only the best positive
+        matters. The negatives above that are counted, and those too near to it are looked at. Other queries have few
+        negatives that are not below all positives that matter, and each of these is looked at.
         """
         here, along = (tile.rows, 0) if by_row else (tile.columns, 1)
         targets = self.targets[:, here]
-        does_matter = torch.isfinite(targets) & (self._ahead(here) < PRECISION_CUTOFF)
-        is_lost = ~does_matter[0]
-        lowest = torch.where(is_lost, targets[0], torch.where(does_matter, targets, torch.inf).amin(dim=0))
+        does_matter = torch.isfinite(targets[1:]) & (self._ahead(here)[1:] < PRECISION_CUTOFF)
+        has_one = ~does_matter.any(dim=0)
+        lowest = torch.where(does_matter, targets[1:], targets[:1]).amin(dim=0) if len(targets) > 1 else targets[0]
         lower = (lowest - NEAR).float()
-        upper = torch.where(is_lost, (targets[0] + NEAR).float(), torch.inf)
+        upper = torch.where(has_one, targets[0] + NEAR, torch.inf).float()
         above, not_below = _count_above(tile.scores, torch.stack([upper, lower]), along)
         self.above[0, here] += above
-        doubtful = (not_below - above).nonzero().flatten()
-        for queries in doubtful.split(max(1, _SCORES_LOOKED_AT // tile.scores.shape[1 - along])):
-            scores = tile.scores.index_select(along, queries)
-            low, high = (limits[queries].unsqueeze(1 - along) for limits in (lower, upper))
-            rows, columns = _places_between(scores, low, high)
-            values = scores[rows, columns]
-            if by_row:
-                rows = queries[rows]
-            else:
-                columns = queries[columns]
-            self._look_at(tile, values, rows, columns, by_row)
+        lower = lower.masked_fill(not_below == above, torch.inf)  # nothing is left to look at
+        for rows, columns in _places_between(tile.scores, lower, upper, along):
+            self._look_at(tile, rows, columns, by_row)
 
-    def _look_at(self, tile: _Tile, values: Tensor, rows: Tensor, columns: Tensor, by_row: bool) -> None:
+    def _look_at(self, tile: _Tile, rows: Tensor, columns: Tensor, by_row: bool) -> None:
         """Count scores of a tile that are not clearly below their query's positives."""
         queries = rows + tile.rows.start if by_row else columns + tile.columns.start
         targets = self.targets[:, queries]
-        differences = values.double() - targets
+        differences = tile.scores[rows, columns].double() - targets
         near = (differences.abs() < 2 * NEAR).any(dim=0).nonzero().flatten()
         if len(near):
             differences[:, near] = tile.exactly(rows[near], columns[near]) - targets[:, near]
@@ -282,8 +277,25 @@ def _count_above(scores: Tensor, limits: Tensor, along: int) -> Tensor:
     return counts.long()
 
 
-def _places_between(scores: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows and columns of the scores above low and not above high, `(p,)` int64 each."""
+def _places_between(scores: Tensor, low: Tensor, high: Tensor, along: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Rows and columns of the scores above the low limit of their row (along 0) or column (along 1), and not above the
+    high one; `(p,)` int64 each, some at a time."""
+    queries = torch.isfinite(low).nonzero().flatten()
+    low, high = low.unsqueeze(1 - along), high.unsqueeze(1 - along)
+    if _COPY_PAYS * len(queries) > scores.shape[along]:
+        size = max(1, _SCORES_LOOKED_AT // scores.shape[1])
+        for start in range(0, len(scores), size):
+            here = slice(start, start + size)
+            limits = (low[here], high[here]) if along == 0 else (low, high)
+            rows, columns = _nonzero_between(scores[here], *limits)
+            yield rows + start, columns
+        return
+    for several in queries.split(max(1, _SCORES_LOOKED_AT // scores.shape[1 - along])):
+        rows, columns = _nonzero_between(*(values.index_select(along, several) for values in (scores, low, high)))
+        yield (several[rows], columns) if along == 0 else (rows, several[columns])
+
+
+def _nonzero_between(scores: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
     if scores.device.type != "cpu":
         rows, columns = ((scores > low) & ~(scores > high)).nonzero(as_tuple=True)
         return rows, columns
