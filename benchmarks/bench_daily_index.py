@@ -16,7 +16,6 @@ from shared.measuring import medians, print_report, ratio, row, seconds_in_turns
 
 # isort: split
 import io
-import resource
 import statistics
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 from shared.options import ROUNDS, SEED, option_parser
+from shared.processes import cpu_seconds_of_children
 
 from modeling_atri.audio_io.discovery import search_folder
 from modeling_atri.files import content_digest
@@ -114,12 +114,12 @@ def write_index(path: Path, sounds: Path, seed: int) -> None:
 
 def cpu_seconds_of_command(command: list[str]) -> float:
     """CPU time of a command in a process of its own."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    before = cpu_seconds_of_children()
     said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = cpu_seconds_of_children() - before
     if "index" in command and said.splitlines()[1].split()[1:4] != NOTHING_NEW:
         raise SystemExit(f"The run found something to do:\n{said}")
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return seconds
 
 
 if __name__ == "__main__":

@@ -23,25 +23,29 @@ from shared.measuring import print_report  # first: it sets one thread
 
 
 # isort: split
+import argparse
+import json
 import math
 import os
-import resource
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+import soundfile
 from shared.options import SEED, option_parser
+from shared.processes import cpu_seconds_of_children
 
 from modeling_atri import AtriConfig, AtriFeatureExtractor, AtriModel, AtriProcessor
 from modeling_atri.corpora.rows.load import load_rows
 from modeling_atri.corpora.soundscapes.scenes import write_soundscapes
+from modeling_atri.files import write_json_lines
 from modeling_atri.languages_atri import ATRI_LANGUAGES
 from modeling_atri.trainer import AtriTrainer, AtriTrainingArguments
 from modeling_atri.trainer.scratch.tokenizer import train_tokenizer
 
 
-FORMATS = ("flac", "wav")
+FORMATS = ("wav", "flac")
 CLIP_S = 10.0
 # The model does nothing here. The features are those of CED-base, and of all other sizes of CED.
 AUDIO = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 16}
@@ -66,11 +70,10 @@ def main() -> None:
     if max(options.workers) > most:
         parser.error(f"--workers {max(options.workers)} needs more --clips: a worker must make two batches.")
     found = {}
-    for audio_format in FORMATS:
-        with tempfile.TemporaryDirectory() as folder:
-            trainers = {
-                workers: make_trainer(Path(folder), audio_format, workers, options) for workers in options.workers
-            }
+    with tempfile.TemporaryDirectory() as name:
+        write_clips(Path(name), options)
+        for audio_format in FORMATS:
+            trainers = make_trainers(Path(name), audio_format, options)
             found[audio_format] = {workers: measure_epoch(trainer) for workers, trainer in trainers.items()}
     needed = options.clips_a_step / options.step_seconds
     print_report(
@@ -86,27 +89,42 @@ def main() -> None:
     )
 
 
-def make_trainer(folder: Path, audio_format: str, workers: int, options) -> AtriTrainer:
-    """Make a trainer on files of a format, which are written if they do not exist."""
-    clips = folder / audio_format
-    if not clips.exists():
-        write_soundscapes(clips, options.clips, options.seed, duration_s=CLIP_S, audio_format=audio_format)
-    rows = load_rows(clips, languages=ATRI_LANGUAGES)
+def write_clips(folder: Path, options: argparse.Namespace) -> None:
+    """Write the same generated scenes in each format, to folders with the names of the formats."""
+    first, *others = FORMATS
+    metadata = write_soundscapes(folder / first, options.clips, options.seed, duration_s=CLIP_S, audio_format=first)
+    lines = [json.loads(line) for line in metadata.read_text(encoding="utf-8").splitlines()]
+    for audio_format in others:
+        (folder / audio_format).mkdir()
+        named = [line | {"file_name": f"{line['audio_id']}.{audio_format}"} for line in lines]
+        for line, other in zip(lines, named, strict=True):
+            samples, rate = soundfile.read(folder / first / line["file_name"], dtype="int16")
+            soundfile.write(folder / audio_format / other["file_name"], samples, rate)
+        write_json_lines(folder / audio_format / metadata.name, named)
+
+
+def make_trainers(folder: Path, audio_format: str, options: argparse.Namespace) -> dict[int, AtriTrainer]:
+    """Make a trainer for each number of workers, on files of a format."""
+    rows = load_rows(folder / audio_format, languages=ATRI_LANGUAGES)
     captions = (text for row in rows["captions"] for texts in row.values() for text in texts)
     tokenizer = train_tokenizer(captions, ATRI_LANGUAGES)
     model = AtriModel(AtriConfig(audio_config=AUDIO, text_config=TEXT | {"vocab_size": len(tokenizer)}))
-    args = AtriTrainingArguments(
-        str(folder / "run"),
-        objective="kcl",
-        languages=list(ATRI_LANGUAGES),
-        per_device_train_batch_size=options.clips_a_step,
-        dataloader_num_workers=workers,
-        use_cpu=True,
-        report_to="none",
-        disable_tqdm=True,
-        seed=options.seed,
-    )
-    return AtriTrainer(model, args, AtriProcessor(AtriFeatureExtractor(), tokenizer), train_dataset=rows)
+
+    def make_trainer(workers: int) -> AtriTrainer:
+        args = AtriTrainingArguments(
+            str(folder / "run"),
+            objective="kcl",
+            languages=list(ATRI_LANGUAGES),
+            per_device_train_batch_size=options.clips_a_step,
+            dataloader_num_workers=workers,
+            use_cpu=True,
+            report_to="none",
+            disable_tqdm=True,
+            seed=options.seed,
+        )
+        return AtriTrainer(model, args, AtriProcessor(AtriFeatureExtractor(), tokenizer), train_dataset=rows)
+
+    return {workers: make_trainer(workers) for workers in options.workers}
 
 
 def measure_epoch(trainer: AtriTrainer) -> dict[str, float]:
@@ -129,8 +147,7 @@ def measure_epoch(trainer: AtriTrainer) -> dict[str, float]:
 
 def cpu_seconds() -> dict[str, float]:
     """CPU time of this process, and of the workers that have ended."""
-    children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return {"main": time.process_time(), "workers": children.ru_utime + children.ru_stime}
+    return {"main": time.process_time(), "workers": cpu_seconds_of_children()}
 
 
 def advice(figures: dict[int, dict[str, float]], needed: float) -> dict[str, Any]:

@@ -12,15 +12,13 @@ follow `--` override them, e.g. `-- --max_steps 100`.
 """
 
 import json
-import os
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 from shared.objectives import TITLES
 from shared.options import option_parser
+from shared.processes import run_measured
 from shared.scenes import check_scenes, hold_out_fold, read_scenes
 
 from modeling_atri import AtriModel, AtriProcessor
@@ -82,16 +80,12 @@ def run(objective: str, train: Path, evaluated: Path, work: Path, more: list[str
     if measured_file.exists() and json.loads(measured_file.read_text())["made_by"] == made_by:
         print(f"{objective}: done before, in {output}", flush=True)
     else:
-        start = time.monotonic()
-        process = subprocess.Popen(command)
-        _, status, usage = os.wait4(process.pid, 0)
-        if status != 0:
-            sys.exit(f"{objective}: training failed with status {os.waitstatus_to_exitcode(status)}")
+        usage = run_measured(command)
         measured = {
             "made_by": made_by,
-            "wall_minutes": (time.monotonic() - start) / 60,
-            "cpu_minutes": (usage.ru_utime + usage.ru_stime) / 60,
-            "peak_memory_mb": usage.ru_maxrss / 1024,
+            "wall_minutes": usage.wall_seconds / 60,
+            "cpu_minutes": usage.cpu_seconds / 60,
+            "peak_memory_mb": usage.peak_memory / 2**20,
         }
         measured_file.write_text(json.dumps(measured))
     measured = json.loads(measured_file.read_text())

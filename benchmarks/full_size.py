@@ -15,8 +15,6 @@ because only the first run writes the file that is mapped into memory.
 Each command prints one line of JSON. Those in `results/full_size.jsonl` were copied from it.
 """
 
-import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -28,6 +26,7 @@ from typing import Any
 import numpy as np
 from shared.measuring import print_report
 from shared.options import option_parser
+from shared.processes import peak_memory, run_measured
 
 
 WIDTH = 512
@@ -123,7 +122,7 @@ def measure_step(work: Path, batch_size: int, num_steps: int) -> dict[str, Any]:
         "languages": len(languages),
         "cpu_seconds_of_steps": np.diff(Clock.seconds).round(1).tolist(),
         "weights_mb": round(weights_mb),
-        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "peak_memory_mb": round(peak_memory() / 2**20),
     }
 
 
@@ -143,22 +142,15 @@ def measure_archive(work: Path, num_clips: int) -> dict[str, Any]:
     runs = []
     for _ in range(2):
         shutil.rmtree(work / "trained", ignore_errors=True)
-        runs.append(run_measured(command))
+        usage = run_measured(command, stdout=subprocess.DEVNULL)
+        runs.append(
+            {
+                "wall_seconds": round(usage.wall_seconds, 1),
+                "cpu_seconds": round(usage.cpu_seconds, 1),
+                "peak_memory_mb": round(usage.peak_memory / 2**20),
+            }
+        )
     return {"clips": num_clips, "width": WIDTH, "first_run": runs[0], "later_run": runs[1]}
-
-
-def run_measured(command: list[str]) -> dict[str, float]:
-    """Run a command; its time and the peak of its memory."""
-    began = time.monotonic()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    if status != 0:
-        sys.exit(f"{' '.join(command)} failed with status {os.waitstatus_to_exitcode(status)}")
-    return {
-        "wall_seconds": round(time.monotonic() - began, 1),
-        "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 1),
-        "peak_memory_mb": round(usage.ru_maxrss / 1024),
-    }
 
 
 def write_archive(folder: Path, num_clips: int) -> None:

@@ -6,7 +6,6 @@ RESULTS is the Parquet file that the run is added to. The model is saved to WORK
 """
 
 import math
-import resource
 import sys
 import time
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
+from shared.processes import peak_memory
 from torch import Tensor
 
 from modeling_atri import AtriConfig, AtriModel, AtriProcessor
@@ -96,7 +96,7 @@ def train_and_measure(cell: Cell, seed: int, data: Path, work: Path) -> dict[str
         "last_loss": losses[-1],
         "distance_from_start": math.sqrt(sum(squares)),
         "cpu_seconds": round(cpu_seconds, 1),
-        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "peak_memory_mb": round(peak_memory() / 2**20),
         "environment": describe_environment(args.device),
         "doubled_ranks": (2 * np.stack(ranks)).astype(np.uint16),
     }

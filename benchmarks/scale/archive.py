@@ -20,10 +20,9 @@ from shared.measuring import medians, print_scale_report, ratio, seconds_in_turn
 
 
 # isort: split
-import resource
-
 import numpy as np
 from shared.options import ROUNDS, SEED, option_parser
+from shared.processes import peak_memory
 
 from modeling_atri.pipelines_atri import AtriAudioTextRetrievalPipeline
 from modeling_atri.trainer.scratch import ScratchArguments, model_from_scratch
@@ -53,9 +52,9 @@ def main() -> None:
     generator = np.random.default_rng(options.seed)
     archive = make_archive(generator, max(1000, int(ROWS * options.part)))
     queries = unit(generator.standard_normal((QUERIES, DIM), dtype=np.float32))
-    before = peak_memory_mb()
+    before = peak_memory()
     found = pipeline(queries, audios=archive)
-    extra = peak_memory_mb() - before
+    extra = (peak_memory() - before) // 2**20
     check(found, queries, archive)
     one = seconds_in_turns(
         {"ours": lambda: pipeline(queries[:1], audios=archive), "a_pass": lambda: archive @ queries[0]},
@@ -104,11 +103,6 @@ def bare_product(archive: np.ndarray, queries: np.ndarray) -> None:
     for start in range(0, len(archive), TILE):
         tile = archive[start : start + TILE]
         np.matmul(queries, tile.T, out=memory[:, : len(tile)])
-
-
-def peak_memory_mb() -> int:
-    """Largest memory that the process has had."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
 if __name__ == "__main__":

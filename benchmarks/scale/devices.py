@@ -31,6 +31,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing
 from shared.options import SEED, option_parser
+from shared.processes import peak_memory, resident_memory
 from transformers import TrainerCallback
 
 from modeling_atri import AtriConfig, AtriFeatureExtractor, AtriModel, AtriProcessor
@@ -98,7 +99,7 @@ def run_rank(rank: int, port: int, way: str, layers: int, seed: int, folder: Pat
         disable_tqdm=True,
         seed=seed,
     )
-    before = resident_mb("VmRSS")
+    before = resident_memory() / 2**20
     torch.manual_seed(seed)
     model = AtriModel(make_config(1 if way == "messages" else layers))
     parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -127,17 +128,9 @@ class PeakOfSteps(TrainerCallback):
     mb = 0.0
 
     def on_step_end(self, args, state, control, **kwargs):
-        self.mb = resident_mb("VmHWM")
+        self.mb = peak_memory() / 2**20
         if state.global_step == 1:
             Path("/proc/self/clear_refs").write_text("5")  # the highest memory is that of now
-
-
-def resident_mb(kind: str) -> float:
-    """Memory of this process: `VmRSS` now, `VmHWM` at most."""
-    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
-        if line.startswith(kind):
-            return int(line.split()[1]) / 1024
-    raise OSError("/proc/self/status does not tell the memory of a process.")
 
 
 def count_messages(trainer: AtriTrainer) -> list[int]:

@@ -21,12 +21,12 @@ from shared.measuring import print_scale_report  # first: it sets one thread
 
 # isort: split
 import random
-import resource
 import tempfile
 import time
 
 import numpy as np
 from shared.options import SEED, option_parser
+from shared.processes import peak_memory
 
 from modeling_atri.array_shards import KEY_BYTES, ArrayShards
 from modeling_atri.corpora.rows.load import load_rows
@@ -61,7 +61,7 @@ def main() -> None:
         figures = measure_folder(Path(name), number, options.seed)
     if options.model and options.data:
         figures["float16_recall_change"] = recall_change(options.model, options.data / "dev")
-    figures["peak_memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    figures["peak_memory_mb"] = peak_memory() // 2**20
     bars = {name: bar for name, bar in BARS.items() if name in figures}
     print_scale_report("feature_cache", figures, bars, {"clips": number, "frames": FRAMES, "mel_bins": MEL_BINS})
 

@@ -38,6 +38,7 @@ import numpy as np
 import soundfile
 import torch
 from shared.options import ROUNDS, SEED, option_parser
+from shared.processes import peak_memory
 
 from modeling_atri import AtriConfig, AtriFeatureExtractor, AtriModel, AtriProcessor, encode_audio, long_sounds_atri
 from modeling_atri.trainer.scratch.tokenizer import train_tokenizer
@@ -69,7 +70,7 @@ def main() -> None:
     if options.encode:
         workers, *files = options.encode
         encode_audio(*make_model(options.seed), files, num_workers=int(workers))
-        print(peak_gb())
+        print(round(peak_memory() / 1e9, 3))
         return
     with tempfile.TemporaryDirectory(dir=options.work) as name:
         folder, seconds = Path(name), max(600, round(SECONDS * options.part))
@@ -133,13 +134,6 @@ def in_a_process(arguments: list[int | Path], seed: int) -> float:
     if done.returncode:
         raise SystemExit(done.stderr)
     return float(done.stdout.splitlines()[-1])
-
-
-def peak_gb() -> float:
-    """The largest resident size of this process so far, in GB. `ru_maxrss` would begin with that of the parent."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    (line,) = (line for line in lines if line.startswith("VmHWM"))
-    return round(int(line.split()[1]) * 1024 / 1e9, 3)
 
 
 def write(path: Path, seconds: int, rate: int = 16_000, num_channels: int = 1, seed: int = 0) -> Path:

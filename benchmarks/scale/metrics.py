@@ -21,11 +21,10 @@ from shared.measuring import cpu_seconds, print_scale_report  # first: it sets o
 
 
 # isort: split
-import resource
-
 import numpy as np
 import torch
 from shared.options import SEED, option_parser
+from shared.processes import peak_memory
 
 from modeling_atri.trainer.metrics import multilingual_metrics, retrieval_metrics
 
@@ -49,11 +48,11 @@ def main() -> None:
     clips = max(100, int(CLIPS * options.part))
     generator = np.random.default_rng(options.seed)
     audio, (text,), positives = make_embeddings(generator, clips, 1)
-    before = peak_memory_mb()
+    before = peak_memory()
     half = len(text) // 2
     product = cpu_seconds(lambda: bare_product(text[:half], audio))
     ours = cpu_seconds(lambda: retrieval_metrics(audio, text, positives))
-    extra = peak_memory_mb() - before
+    extra = (peak_memory() - before) // 2**20
     product += cpu_seconds(lambda: bare_product(text[half:], audio))
     size = {"clips": clips, "captions": len(positives), "dim": DIM}
     figures = {
@@ -109,11 +108,6 @@ def large_groups(generator: np.random.Generator, part: float) -> dict[str, float
     members = [np.flatnonzero(np.arange(clips) % CLASSES == name) for name in range(CLASSES)]
     positives = [members[clip % CLASSES] for clip in own]
     return {"large_groups_cpu_seconds": round(cpu_seconds(lambda: retrieval_metrics(audio, text, positives)), 2)}
-
-
-def peak_memory_mb() -> int:
-    """Largest memory that the process has had."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
 if __name__ == "__main__":

@@ -26,7 +26,6 @@ from shared.measuring import cpu_seconds, print_scale_report  # first: it sets o
 import argparse
 import json
 import os
-import resource
 import shutil
 import signal
 import statistics
@@ -37,6 +36,7 @@ import time
 import numpy as np
 import soundfile
 from shared.options import option_parser
+from shared.processes import cpu_seconds_of_children, peak_memory
 
 
 LANGUAGES = ["eng_Latn", "fra_Latn", "deu_Latn", "spa_Latn", "cat_Latn", "nld_Latn", "jpn_Jpan", "zho_Hans"]
@@ -104,7 +104,7 @@ def measure_pass(folder: Path, num_rows: int) -> dict[str, float]:
     process = subprocess.Popen(_command("load", str(folder)), stdout=subprocess.DEVNULL)
     parts = folder / ".atri_rows"
     block_rows = 2**24 / ((folder / "metadata.jsonl").stat().st_size / num_rows)
-    wanted, before = num_rows / block_rows / 2, resource.getrusage(resource.RUSAGE_CHILDREN)
+    wanted, before = num_rows / block_rows / 2, cpu_seconds_of_children()
     while process.poll() is None and len(list(parts.glob("*/parts/*.arrow"))) < wanted:
         time.sleep(0.02)
     num_parts = len(list(parts.glob("*/parts/*.arrow")))
@@ -112,8 +112,7 @@ def measure_pass(folder: Path, num_rows: int) -> dict[str, float]:
         process.send_signal(signal.SIGKILL)
     process.wait()
     rest = run_child("load", str(folder))
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    seconds = cpu_seconds_of_children() - before
     again = run_child("load", str(folder))
     return {
         "pass_cpu_us_per_row": round(1e6 * (seconds - 2 * again["start_cpu_s"]) / num_rows, 1),
@@ -146,7 +145,7 @@ def run_child(*words: str) -> dict[str, float]:
 
 
 def _peak_gb() -> float:
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
+    return round(peak_memory() / 2**30, 2)
 
 
 def load(folder: str) -> None:

@@ -26,7 +26,6 @@ from shared.measuring import print_scale_report  # first: it sets one thread
 # isort: split
 import math
 import os
-import resource
 import statistics
 import tempfile
 import time
@@ -36,6 +35,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from shared.options import SEED, option_parser
+from shared.processes import peak_memory, resident_memory
 from torch.utils.data import DataLoader
 
 from modeling_atri.corpora.streams import RowStream, open_stream
@@ -62,7 +62,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=options.work) as name:
         write_files(Path(name) / "rows", rows_of_file, options.seed)
         figures = measure(Path(name), options.seed)
-    figures["peak_memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    figures["peak_memory_mb"] = peak_memory() // 2**20
     size = {"rows": rows_of_file * FILES, "width": WIDTH, "rows_of_steps": BATCH * STEPS * WINDOWS}
     print_scale_report("stream_10m", figures, BARS, size)
 
@@ -107,7 +107,7 @@ def measure(work: Path, seed: int) -> dict[str, float]:
     memory = []
     for shard in np.linspace(0, last, WINDOWS).astype(int).tolist():
         seconds.append(trainer.window(shard))
-        memory.append(resident_mb())
+        memory.append(resident_memory() / 1e6)
     steps = [data + step for data, step in seconds]
     num_rows = BATCH * STEPS * WINDOWS
     figures |= {
@@ -172,12 +172,6 @@ def make_trainer(work: Path, seed: int) -> WindowTrainer:
     trainer = WindowTrainer(model, args, processor, RowStream((shards,)))
     trainer.remove_callback(brief_callback(args.disable_tqdm)[1])  # the report is the only line
     return trainer
-
-
-def resident_mb() -> float:
-    """Memory of this process now."""
-    pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 if __name__ == "__main__":

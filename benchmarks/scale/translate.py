@@ -24,7 +24,6 @@ from shared.measuring import cpu_seconds, print_scale_report  # first: it sets o
 import json
 import os
 import random
-import resource
 import tempfile
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -34,6 +33,7 @@ import numpy as np
 import soundfile
 import torch
 from shared.options import SEED, option_parser
+from shared.processes import peak_memory
 
 from modeling_atri.corpora.translation.journal import JOURNAL_NAME, Entry, TranslationJournal, hash_text
 from modeling_atri.corpora.translation.models import Translation
@@ -100,7 +100,7 @@ def main() -> None:
     number = max(100, int(CAPTIONS * options.part)) // CAPTIONS_OF_A_CLIP * CAPTIONS_OF_A_CLIP
     with tempfile.TemporaryDirectory(dir=options.work) as name:
         figures = measure(Path(name), number, options.seed)
-    figures["peak_memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    figures["peak_memory_mb"] = peak_memory() // 2**20
     print_scale_report("translate", figures, BARS, {"captions": number, "languages": len(TARGETS)})
 
 

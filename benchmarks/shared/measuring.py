@@ -45,14 +45,14 @@ def wall_seconds(run: Callable[[], Any]) -> float:
 
 
 def seconds_in_turns(
-    ways: Mapping[Key, Way], rounds: int, timed: Callable[[Way], float] = cpu_seconds
+    ways: Mapping[Key, Way], rounds: int, timed: Callable[[Way], float] = cpu_seconds, warm_up: bool = True
 ) -> dict[Key, list[float]]:
     """Time each way once in each round.
 
-    The ways take turns, so that a slow phase of the machine slows all of them. Each runs once before the first round.
-    `timed` runs a way once and returns the seconds it took.
+    The ways take turns, so that a slow phase of the machine slows all of them. With `warm_up`, each runs once before
+    the first round. `timed` runs a way once and returns the seconds it took.
     """
-    for way in ways.values():
+    for way in ways.values() if warm_up else ():
         timed(way)
     seconds: dict[Key, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
