@@ -7,6 +7,7 @@ the encoder for MTEB all read sounds with this module, with and without the inst
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain, islice
 from numbers import Real
 from typing import Any, BinaryIO, NamedTuple
 
@@ -280,7 +281,12 @@ def _finite(blocks: Iterator[np.ndarray], name: str) -> Iterator[np.ndarray]:
 
 
 def join_blocks(blocks: Iterable[np.ndarray], num_samples: int | None) -> np.ndarray:
-    """Join blocks in new memory; where their length is known, without keeping them until then."""
+    """Join blocks; where their length is known, without keeping them until then. One block alone is not copied."""
+    rest = iter(blocks)
+    begun = list(islice(rest, 2))
+    if len(begun) == 1:
+        return begun[0]
+    blocks = chain(begun, rest)
     if num_samples is None:
         return np.concatenate([np.zeros(0, dtype=np.float32), *blocks])
     waveform, filled = np.empty(num_samples + 1, np.float32), 0  # soxr rounds halves of a sample in its own way
