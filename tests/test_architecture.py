@@ -13,9 +13,17 @@ import pytest
 
 # From the bottom up. A folder may import itself and what stands before it.
 FOLDERS = ("modeling_atri", "hub_cards", "corpora", "search", "trainer", "cli")
+# A part of `modeling_atri` that brings models and data into another program. Like the command line, it uses what
+# stands below it, and nothing uses it.
+INTEGRATION, INTEGRATION_FOLDERS = "modeling_atri/mteb", ("mteb", "mteb_encoder")
+LAYERS = (*FOLDERS[:-1], INTEGRATION, "cli")
 # Folders of the same height: neither imports the other.
 BESIDE_ONE_ANOTHER = {"search", "trainer"}
-FOLDER_OF_PACKAGE = {f"modeling_atri.{folder}": folder for folder in FOLDERS[1:]} | {"modeling_atri": "modeling_atri"}
+FOLDER_OF_PACKAGE = (
+    {f"modeling_atri.{folder}": INTEGRATION for folder in INTEGRATION_FOLDERS}
+    | {f"modeling_atri.{folder}": folder for folder in FOLDERS[1:]}
+    | {"modeling_atri": "modeling_atri"}
+)
 OUTER_FOLDERS = {"examples", "benchmarks", "tests"}
 # What a file that is copied to the Hub finds where it is loaded: transformers brings huggingface_hub and numpy.
 COPIED_FILES_MAY_IMPORT = {"torch", "transformers", "huggingface_hub", "numpy", *sys.stdlib_module_names}
@@ -48,19 +56,22 @@ def folder_of(module: str) -> str | None:
 
 
 def violations(path: Path, source: str) -> list[str]:
-    own_folder = path.parts[0]
+    is_integration = path.parts[0] == "modeling_atri" and path.parts[1] in INTEGRATION_FOLDERS
+    own_folder = INTEGRATION if is_integration else path.parts[0]
     depth = len(path.parts) - 1
     found = []
     for level, module in imports(source):
         if level > depth:
             found.append(f"{path}: a relative import leaves the folder ({'.' * level}{module}): write it absolutely")
+        if level == depth and own_folder == "modeling_atri" and module.split(".")[0] in INTEGRATION_FOLDERS:
+            found.append(f"{path}: imports {module}: arrows point down only, {' <- '.join(LAYERS)}")
         if level:
             continue
         if module.split(".")[0] in OUTER_FOLDERS | set(FOLDERS[1:]):
             found.append(f"{path}: imports {module}, which is not a part of the installed package")
         folder = folder_of(module)
-        if folder is not None and FOLDERS.index(folder) > FOLDERS.index(own_folder):
-            found.append(f"{path}: imports {module}: arrows point down only, {' <- '.join(FOLDERS)}")
+        if folder is not None and LAYERS.index(folder) > LAYERS.index(own_folder):
+            found.append(f"{path}: imports {module}: arrows point down only, {' <- '.join(LAYERS)}")
         elif folder != own_folder and {folder, own_folder} == BESIDE_ONE_ANOTHER:
             found.append(f"{path}: imports {module}: {own_folder} and {folder} stand beside one another")
     return found
@@ -210,6 +221,9 @@ def test_files_copied_to_the_hub_stand_alone(repository_root):
         ("trainer/data/rows.py", "from ...hub_cards import cards", "leaves the folder"),
         ("trainer/data/rows.py", "from modeling_atri.search import Hit", "stand beside"),
         ("search/hits.py", "from modeling_atri.trainer import losses", "arrows point down"),
+        ("trainer/trainer.py", "from modeling_atri.mteb import retrieval_tasks", "arrows point down"),
+        ("modeling_atri/encode/encoding.py", "from ..mteb.tasks import retrieval_tasks", "arrows point down"),
+        ("modeling_atri/mteb/tasks.py", "from modeling_atri.cli.main import main", "arrows point down"),
         ("cli/main.py", "import benchmarks.bench_metrics", "not a part"),
         ("cli/main.py", "from trainer.losses import kcl_loss", "not a part"),
     ],
@@ -225,6 +239,7 @@ def test_the_rule_finds_what_breaks_it(path, source, message):
         ("trainer/losses.py", "from modeling_atri.loss_atri import info_nce_loss"),
         ("trainer/losses.py", "from .data.rows import load_rows\nfrom modeling_atri.hub_cards import cards"),
         ("modeling_atri/encode.py", "import torch\nfrom .audio_io import load_audio"),
+        ("modeling_atri/mteb/tasks.py", "from modeling_atri.trainer.metrics import retrieval_metrics"),
         ("cli/main.py", "from modeling_atri.trainer import AtriTrainer"),
     ],
 )

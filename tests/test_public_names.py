@@ -21,7 +21,7 @@ NAMES_OF_MODULE = {
     "modeling_atri.embedding_store": "load_embeddings",
     "modeling_atri.languages_atri": "iso_code language_name resolve_language",
     "modeling_atri.loss_atri": "info_nce_loss",
-    "modeling_atri.mteb": "AtriMtebEncoder",
+    "modeling_atri.mteb": "AtriMtebEncoder AudioToTextRetrieval TextToAudioRetrieval model_meta retrieval_tasks",
     "modeling_atri.mteb_encoder": "AtriMtebEncoder",
     "modeling_atri.onnx": "OnnxAtriModel export_onnx",
     "modeling_atri.pretrained": (

@@ -12,12 +12,12 @@ from datasets import Audio
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ..configuration_atri import AtriEmbeddedAudioConfig
+# Names of the package, which register all of its classes, so that a saved processor loads without remote code.
+from modeling_atri import AtriEmbeddedAudioConfig, AtriModel, AtriProcessor
+
 from ..encode.encoding import encode_audio, encode_text
 from ..encode.fingerprints import model_fingerprint
 from ..languages_atri import is_language_code, resolve_language
-from ..modeling_atri import AtriModel
-from ..processing_atri import AtriProcessor
 from ..sources import is_hub_id, public_name
 
 
@@ -166,29 +166,39 @@ class AtriMtebEncoder:
         """
         try:
             from mteb.models import ModelMeta
-            from mteb.models.model_meta import ScoringFunction
         except ImportError as error:
             raise ImportError("`AtriMtebEncoder` needs mteb: pip install 'modeling_atri[mteb]'") from error
-        config, tokenizer = self.model.config, self.processor.tokenizer
-        has_no_tower = isinstance(config.audio_config, AtriEmbeddedAudioConfig)
-        languages = filter(is_language_code, sorted(tokenizer.get_vocab()))
-        name = config.name_or_path or ""
-        return ModelMeta.create_empty(
-            {
+        name = self.model.config.name_or_path or ""
+        # Filled in and checked; a copy of an empty object would not be checked.
+        return ModelMeta(
+            **ModelMeta.create_empty().model_dump()
+            | facts_of_model(self.model, self.processor)
+            | {
                 "name": name if is_hub_id(name) else f"local/{public_name(name or 'atri')}",
-                "revision": getattr(config, "_commit_hash", None) or model_fingerprint(self.model, self.processor),
-                "languages": [code.replace("_", "-") for code in languages],
-                "n_parameters": self.model.num_parameters(),
-                "n_embedding_parameters": self.model.get_input_embeddings().weight.numel(),
-                "max_tokens": min(self.processor.max_text_length, tokenizer.model_max_length),
-                "embed_dim": config.projection_dim,
-                "framework": ["PyTorch", "Transformers"],
-                "similarity_fn_name": ScoringFunction.COSINE,
-                "use_instructions": False,
-                "modalities": ["text"] if has_no_tower else ["audio", "text"],
+                "revision": getattr(self.model.config, "_commit_hash", None)
+                or model_fingerprint(self.model, self.processor),
                 "experiment_kwargs": None if self.language is None else {"language": self.language},
             }
         )
+
+
+def facts_of_model(model: AtriModel, processor: AtriProcessor) -> dict[str, Any]:
+    """The fields of mteb's `ModelMeta` that follow from a model, whose weights are not read, and its processor."""
+    config, tokenizer = model.config, processor.tokenizer
+    has_no_tower = isinstance(config.audio_config, AtriEmbeddedAudioConfig)
+    languages = filter(is_language_code, sorted(tokenizer.get_vocab()))
+    token_embeddings = getattr(model.get_input_embeddings(), "weight", None)  # some towers have none
+    return {
+        "languages": [code.replace("_", "-") for code in languages],
+        "n_parameters": model.num_parameters(),
+        "n_embedding_parameters": None if token_embeddings is None else token_embeddings.numel(),
+        "max_tokens": min(processor.max_text_length, tokenizer.model_max_length),
+        "embed_dim": config.projection_dim,
+        "framework": ["PyTorch", "Transformers", "safetensors"],
+        "similarity_fn_name": "cosine",
+        "use_instructions": False,
+        "modalities": ["text"] if has_no_tower else ["audio", "text"],
+    }
 
 
 def _without_decoding(inputs: DataLoader) -> DataLoader:
