@@ -3,6 +3,7 @@
 Two floors are evaluated too: random vectors, and the first model with random weights.
 
     python benchmarks/mteb_scenes.py --data $ATRI_SCENES --models runs/teaching/scratch-teach-akcl-0
+    PYTHONPATH=runs/teaching/use python benchmarks/mteb_scenes.py ...   # with models that have the text encoder there
     python benchmarks/mteb_scenes.py --report     # only make the tables from the results
 
 mteb's own results, a file for each task and model, are kept in `--work`. What is there is not evaluated again.
@@ -20,6 +21,7 @@ from mteb.models import ModelMeta
 from shared.measuring import cpu_model
 from shared.options import option_parser
 from shared.scenes import check_scenes
+from teaching_study import use_text  # noqa: F401, whose text tower some of the models have
 
 from modeling_atri import AtriConfig, AtriModel, AtriProcessor
 from modeling_atri.hub_cards.environment import describe_environment
