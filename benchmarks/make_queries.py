@@ -9,12 +9,11 @@ says one, the number of the right scenes, and its wordings by language.
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from query_set.checks import ambiguous, seen_in_training, words_of_training, wrong_answers
-from query_set.rules import FORMS, QUERIES, Query, make_queries, short_captions, write_queries
+from query_set.rules import FORMS, Query, class_names, make_queries, short_captions, write_queries
 from shared.options import option_parser
 from shared.scenes import check_scenes, read_scenes
 
@@ -27,7 +26,7 @@ def main() -> None:
     check_scenes(parser, data)
     captions = json.loads((data / "captions.json").read_text(encoding="utf-8"))
     queries = make_queries(captions)
-    if found := problems(queries, data, captions):
+    if found := problems(queries, data):
         sys.exit("\n".join(found))
     write_queries(queries)
     for form, title in FORMS.items():
@@ -37,13 +36,14 @@ def main() -> None:
         print(f"{form} ({title}): {len(texts)} texts in each language, {right} right, such as {texts[:3]}")
 
 
-def problems(queries: Sequence[Query], data: Path, captions: Mapping[str, Any]) -> list[str]:
-    """What does not hold about the queries, given the scenes, also if short captions are added to those of training."""
+def problems(queries: Sequence[Query], data: Path) -> list[str]:
+    """What does not hold about the queries. The short captions of `short_captions` count as training captions."""
     triples = [row["triple"] for row in read_scenes(data / "dev" / "metadata.jsonl")]
     training = training_captions(data)
+    names = class_names(queries)
     found = ambiguous(queries) + wrong_answers(queries, triples) + words_of_training(training)
     for triple in triples:
-        for language, texts in short_captions(triple, captions).items():
+        for language, texts in short_captions(triple, names).items():
             training[language] += texts
     return found + seen_in_training(queries, training)
 

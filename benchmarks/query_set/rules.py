@@ -29,6 +29,7 @@ FORMS = {
     "without": "one sound without another",
 }
 Texts = dict[str, list[str]]  # by language: wordings, which are parallel
+Names = Mapping[str, Mapping[str, str]]
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,11 @@ def all_triples(classes: Sequence[str]) -> list[str]:
     """All scenes of one sound or two different ones."""
     pairs = [f"{a}|{relation}|{b}" for relation in ("then", "while") for a, b in permutations(classes, 2)]
     return pairs + [f"{one}|only" for one in classes]
+
+
+def scene_triples(queries: Sequence[Query]) -> list[str]:
+    """All scenes of the classes that the queries name, in the order in which they are counted."""
+    return all_triples([query.has[0] for query in queries if query.form == "word"])
 
 
 def make_queries(captions: Mapping[str, Any]) -> list[Query]:
@@ -140,8 +146,21 @@ def joined(text: str, language: str) -> str:
     return text.replace(" ", "") if language in ("jpn_Jpan", "zho_Hans") else text
 
 
-def short_captions(triple: str, captions: Mapping[str, Any]) -> Texts:
-    """Short captions of a scene for training, in words that no query has: with class names and other templates.
+def class_names(queries: Sequence[Query]) -> Names:
+    """The names of the classes by class and language, from the queries for one sound: "dog bark"."""
+    return {
+        query.has[0]: {language: texts[1] for language, texts in query.texts.items()}
+        for query in queries
+        if query.form == "word"
+    }
+
+
+def short_captions(triple: str, names: Names) -> Texts:
+    """Short captions of a scene for training, which are no queries: with class names and templates of their own.
+
+    Args:
+        triple: the scene.
+        names: names of classes, as `class_names` returns them.
 
     Returns:
         By language two texts: the sounds with their relation ("dog bark, later rain"), and without ("dog bark and
@@ -149,11 +168,8 @@ def short_captions(triple: str, captions: Mapping[str, Any]) -> Texts:
     """
     first, relation, *second = triple.split("|")
     return {
-        language: [
-            _filled(template, [captions["classes"][one][language]["class_name"] for one in (first, *second)])
-            for template in words()["training_templates"][relation][language]
-        ]
-        for language in captions["languages"]
+        language: [_filled(template, [names[one][language] for one in (first, *second)]) for template in templates]
+        for language, templates in words()["training_templates"][relation].items()
     }
 
 
