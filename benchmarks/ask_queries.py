@@ -10,6 +10,7 @@ report is made by `evidence.py queries --report`.
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from query_set.answers import Answers, ask, in_order
 from query_set.results import ANSWERS, add_answers, is_done, read_answers
@@ -19,7 +20,7 @@ from shared.scenes import check_scenes, read_scenes
 from tqdm import tqdm
 
 from modeling_atri import AtriModel, AtriProcessor
-from modeling_atri.encode import encode_audio
+from modeling_atri.encode import audio_fingerprint, encode_audio
 from modeling_atri.files import content_digest
 
 
@@ -40,19 +41,30 @@ def main() -> None:
             parser.error(f"{folder} must be a folder <cell>-<seed> with the file {WEIGHTS}")
     torch.set_num_threads(1)
     done, asked_with = read_answers(ANSWERS), content_digest(QUERIES)
+    sounds: dict[str, np.ndarray] = {}
     for folder in tqdm(options.models, unit="model"):
         digests = (content_digest(folder / WEIGHTS), asked_with)
         if not is_done(done, folder.name, digests):
-            add_answers(ANSWERS, folder.name, digests, ask_model(folder, options.data / "dev", options.states))
+            answers = ask_model(folder, options.data / "dev", options.states, sounds)
+            add_answers(ANSWERS, folder.name, digests, answers)
 
 
-def ask_model(folder: Path, dev: Path, states: Path) -> list[Answers]:
-    """What a model finds for all queries among the scenes of a folder."""
+def ask_model(folder: Path, dev: Path, states: Path, known: dict[str, np.ndarray]) -> list[Answers]:
+    """What a model finds for all queries among the scenes of a folder.
+
+    Args:
+        folder: folder of the model.
+        dev: folder of the scenes.
+        states: cache of the states of captions.
+        known: embeddings of the scenes by the fingerprint of the audio side, which taught models share; added to.
+    """
     queries = read_queries()
     scenes = in_order(read_scenes(dev / "metadata.jsonl"), queries)
     model, processor = AtriModel.from_pretrained(folder).eval(), AtriProcessor.from_pretrained(folder)
-    sounds = encode_audio(model, processor, [dev / scene["file_name"] for scene in scenes])
-    return ask(model, processor, sounds, scenes, queries, states)
+    audio_side = audio_fingerprint(model, processor)
+    if audio_side not in known:
+        known[audio_side] = encode_audio(model, processor, [dev / scene["file_name"] for scene in scenes])
+    return ask(model, processor, known[audio_side], scenes, queries, states)
 
 
 if __name__ == "__main__":

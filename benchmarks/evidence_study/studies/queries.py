@@ -25,6 +25,7 @@ from query_set.tables import (
     without,
     without_differences,
 )
+from shared.objectives import TITLES as OBJECTIVES
 from teaching_study.cells import CELLS as TEACHING
 from teaching_study.cells import ENGLISH, TITLES
 
@@ -48,14 +49,21 @@ def _with_short(cell: Cell) -> Cell:
 
 
 SHORT = [_with_short(_of_teaching(f"{text}-{TAUGHT}")) for text in ("use", "scratch")]
-# The cells that are reported, by text tower.
+# The cells that are reported, by text tower: of this study, of other studies, and of `teaching.py`.
+_TAUGHT_WAYS = {
+    "teach-captions": "taught: captions only",
+    "teach-kcl": "taught: KCL",
+    "teach-akcl": "taught: AKCL",
+    TAUGHT: "taught: AKCL and captions (the default)",
+}
 TOWERS: Mapping[str, Mapping[str, str]] = {
     "Text tower from scratch": {
-        f"scratch-{TAUGHT}": "taught (the default)",
+        **{f"scratch-{name}-600": title for name, title in OBJECTIVES.items()},
+        **{f"scratch-{way}": title for way, title in _TAUGHT_WAYS.items()},
     },
     "Frozen pretrained text encoder": {
-        "use-joint-mlclap": "ML-CLAP",
-        f"use-{TAUGHT}": "taught (the default)",
+        "use-joint-mlclap": "ML-CLAP, 600 steps",
+        **{f"use-{way}": title for way, title in _TAUGHT_WAYS.items()},
     },
 }
 
