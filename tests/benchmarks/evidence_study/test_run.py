@@ -92,4 +92,7 @@ def test_changed_rows_replace_the_captions_of_training_alone(scenes, tmp_path, m
     lines = read_scenes(folders[0] / "metadata.jsonl")
     assert sum(line["chosen"] for line in lines) == 1
     assert all(line["file_name"] == str(scenes / "train" / f"{number}.wav") for number, line in enumerate(lines))
+    taught = a_cell("taught", rows="upper", options={"objective": "teach"}, begins_with=a_cell("plain"))
+    lines = read_scenes(changed_rows(taught, 0, places) / "metadata.jsonl")
+    assert [line["file_name"] for line in lines] == [f"{number}.wav" for number in range(32)]  # as in the store
     assert changed_rows(a_cell("plain"), 0, places) == scenes / "train"
