@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .rules import Query, plain, shared_words, words
+from .rules import Query, known_words, plain, shared_words, words
 
 
 def ambiguous(queries: Sequence[Query]) -> list[str]:
@@ -49,11 +49,12 @@ def words_of_training(training: Mapping[str, Sequence[str]]) -> list[str]:
     found = []
     templates = words()["query_templates"]["paraphrase"]
     for language, captions in training.items():
+        known = known_words(captions, language)
         texts = [text for of_class in words()["classes"].values() for text in of_class[language]["other"]]
         texts += [text for of_relation in templates.values() for text in of_relation[language]]
         found += [
             f"{word!r} of {text!r} ({language})"
             for text in texts
-            for word in sorted(shared_words(text, language, captions))
+            for word in sorted(shared_words(text, language, known))
         ]
     return found

@@ -9,7 +9,7 @@ written by machine, and no native speaker has read them.
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from itertools import combinations, permutations
@@ -182,12 +182,16 @@ def content_words(text: str, language: str) -> set[str]:
     return {word for word in _words(re.sub(r"{\w}", " ", text)) if word not in words()["function_words"][language]}
 
 
-def shared_words(text: str, language: str, training: Sequence[str]) -> set[str]:
-    """The content words of a text that training captions have: as a word, or anywhere in Japanese and Chinese."""
-    own = content_words(text, language)
+def known_words(captions: Sequence[str], language: str) -> Container[str]:
+    """What contains every word of some captions; in Japanese and Chinese, every part of a caption."""
     if language in ("jpn_Jpan", "zho_Hans"):
-        return {word for word in own if any(word in caption for caption in training)}
-    return own & {word for caption in training for word in _words(caption)}
+        return "\n".join(captions)
+    return {word for caption in captions for word in _words(caption)}
+
+
+def shared_words(text: str, language: str, known: Container[str]) -> set[str]:
+    """The content words of a text that captions have, given their `known_words`."""
+    return {word for word in content_words(text, language) if word in known}
 
 
 def plain(text: str) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from consistency_study.bootstrap import Bootstrap, Estimate, holm
+from consistency_study.bootstrap import NUM_DRAWS, Bootstrap, Estimate, holm
 
 from modeling_atri.hub_cards.tables import text_table
 from modeling_atri.languages_atri import ATRI_LANGUAGES, language_name
@@ -29,13 +29,14 @@ WORDINGS = {
 class Bootstraps:
     """A bootstrap for each number of meanings, so that all figures of a form share their draws."""
 
-    def __init__(self) -> None:
+    def __init__(self, num_draws: int = NUM_DRAWS):
+        self._num_draws = num_draws
         self._made: dict[int, Bootstrap] = {}
 
     def estimate(self, values: np.ndarray) -> Estimate:
         """Estimate the mean of an array `(seeds, meanings)`."""
         count = values.shape[1]
-        return self._made.setdefault(count, Bootstrap(count)).estimate(values)
+        return self._made.setdefault(count, Bootstrap(count, self._num_draws)).estimate(values)
 
 
 def by_form(
