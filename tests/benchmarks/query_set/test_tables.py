@@ -37,12 +37,12 @@ def test_figures_have_a_row_for_each_cell_and_chance(found):
     from query_set.tables import ASKED, Bootstraps, by_form, by_language, by_wording
 
     titles = {"none": "deaf", "all": "good"}
-    header, chance, deaf, good = cells_of(by_form(titles, found, "recall", ASKED, Bootstraps(200)))
+    header, chance, deaf, good = cells_of(by_form(titles, found, "recall", ASKED, Bootstraps(2000)))
     assert header[:3] == ["", "seeds", "full captions"]
     assert chance[2:] == ["133.3"] * 5  # four right scenes of three, as made up
     assert deaf == ["deaf", "2", *["0.0 [0.0, 0.0]"] * 5]
     assert good == ["good", "2", *["100.0 [100.0, 100.0]"] * 5]
-    _, deaf, good = cells_of(by_form(titles, found, "variance", ["short"], Bootstraps(200)))
+    _, deaf, good = cells_of(by_form(titles, found, "variance", ["short"], Bootstraps(2000)))
     assert (deaf[2], good[2]) == (f"{np.var([5, *[3] * 7]):.1f} [0.4, 0.4]", "0.0 [0.0, 0.0]")
     assert [row[1:] for row in cells_of(by_wording(titles, found))[1:]] == [["0.0"] * 7, ["100.0"] * 7]
     assert cells_of(by_language(titles, found, ["short"]))[2][2:] == ["100.0"] * 8
@@ -56,16 +56,16 @@ def test_first_scenes_are_judged_by_their_sounds(found):
     assert found["none", "without", TYPED].lacks.tolist() == [[0, 0], [0, 0]]
     assert found["all", "without", TYPED].lacks.tolist() == [[1, 1], [1, 1]]
     titles = {"none": "deaf", "all": "good"}
-    rows = cells_of(without(titles, found, Bootstraps(200)))[1:]
+    rows = cells_of(without(titles, found, Bootstraps(2000)))[1:]
     assert [row[-2:] for row in rows] == [["0.0 [0.0, 0.0]", "33.3"]] * 3 + [["100.0 [100.0, 100.0]", "100.0"]] * 3
-    assert len(cells_of(without_differences(titles, found, Bootstraps(200)))) == 5
+    assert len(cells_of(without_differences(titles, found, Bootstraps(2000)))) == 5
 
 
 def test_changes_are_paired_by_seed_and_starred(found):
     from query_set.tables import ASKED, Bootstraps, changes
 
     header, better, same = cells_of(
-        changes([("good - deaf", "all", "none"), ("deaf", "none", "none")], found, Bootstraps(200))
+        changes([("good - deaf", "all", "none"), ("deaf", "none", "none")], found, Bootstraps(2000))
     )
     assert len(header) == 1 + len(ASKED)
     assert better == ["good - deaf", *["100.0 [100.0, 100.0] *"] * len(ASKED)]
