@@ -62,7 +62,7 @@ class MappedCaptions(NamedTuple):
     captions: dict[str, MappedTexts]
     positives: list[list[int]]
     audio_ids: MappedTexts
-    owners: np.ndarray
+    owners: Any  # an array of integers
 
 
 def map_captions(rows: Any, languages: Sequence[str]) -> MappedCaptions | None:

@@ -58,7 +58,7 @@ class RetrievalSet:
     captions: Mapping[str, Sequence[str]]
     positives: list[list[int]]
     audio_ids: Sequence[str] | None = None
-    owners: Sequence[int] | np.ndarray | None = None
+    owners: Sequence[int] | None = None
     are_embedded: bool = False
 
     @classmethod

@@ -245,7 +245,7 @@ def _finish(
         numbers,
         paths,
         states[numbers],
-        {row.number: row.path for row in finished.kept if row.path is not None and row.path != row.name},
+        {row.position: row.path for row in finished.kept if row.path is not None and row.path != row.name},
         has_audio,
         any(block.has_contents for block in blocks),
         vectors,

@@ -42,8 +42,8 @@ def join_parts(parts: Sequence[Part], checker: RowChecker, noun: str, folder: st
 
     files: list[pa.Array] = []
     states = [np.zeros((0, 3), dtype=np.int64)]
-    for part in _kept_parts(parts, finished, kept):
-        of_part, of_files = _files(part, folder)
+    for kept_part in _kept_parts(parts, finished, kept):
+        of_part, of_files = _files(kept_part, folder)
         files += of_part.chunks
         states.append(of_files)
     others = ((row, state) for part in parts for row, state in zip(part.others, part.states, strict=True))
