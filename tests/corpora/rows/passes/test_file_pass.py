@@ -1,11 +1,14 @@
 """Files of rows are checked in columns, once, and what was found is kept until a file changes."""
 
+import gzip
+import io
 import json
 import logging
 import os
 import shutil
 
 import pytest
+from tqdm import tqdm
 
 from modeling_atri.corpora.rows import load, recordings
 from modeling_atri.corpora.rows.kept import entries
@@ -155,6 +158,27 @@ def test_a_pass_that_was_killed_goes_on(tmp_path, blocks, monkeypatch):
     assert blocks == [1, 1, 1]  # two of the five were on disk
     assert [(row.place, row.kind) for row in left_out] == [("line 2", "empty caption")]
     assert not list((folder / ".atri_rows").rglob("0*.arrow"))
+
+
+@pytest.mark.parametrize("name", ["metadata.jsonl", "metadata.jsonl.gz", "rows.csv"])
+def test_the_bar_of_a_pass_reaches_its_end(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(row_files, "_BLOCK_BYTES", 1)
+    folder = write_folder(tmp_path, [make_row("a"), make_row("b"), make_row("c")])
+    path = folder / "metadata.jsonl"
+    if name.endswith(".gz"):
+        (folder / name).write_bytes(gzip.compress(path.read_bytes()))
+    elif name.endswith(".csv"):
+        (folder / name).write_text("file_name,caption\na.wav,a\nb.wav,b\nc.wav,c\n")
+    bars = []
+
+    def watched(name, total, unit):
+        bars.append(tqdm(total=total, file=io.StringIO()))
+        return bars[-1]
+
+    monkeypatch.setattr(file_pass, "progress_bar", watched)
+    load_rows(folder / name)
+    (bar,) = bars
+    assert (bar.n, bar.total) == ((path.stat().st_size,) * 2 if name == "metadata.jsonl" else (3, None))
 
 
 def test_a_sound_that_changed_after_its_part_was_checked(tmp_path, opened, monkeypatch):
