@@ -10,6 +10,7 @@ from tests.helpers.tiny import tiny_model, tiny_processor
 
 
 mteb = pytest.importorskip("mteb", reason="needs the extra mteb")
+pytestmark = pytest.mark.heavy
 
 from modeling_atri.mteb.__main__ import main  # noqa: E402
 from modeling_atri.mteb.installed import MODEL_REGISTRY, TASK_REGISTRY  # noqa: E402

@@ -17,6 +17,7 @@ from tests.helpers.tiny import tiny_model, tiny_processor
 
 
 mteb = pytest.importorskip("mteb", reason="needs the extra mteb")
+pytestmark = pytest.mark.heavy
 
 from mteb.mocks import ALL_MOCK_TASK_TEST_GRID, MOCK_TASK_TEST_GRID  # noqa: E402
 from mteb.models.model_meta import ScoringFunction  # noqa: E402

@@ -1,3 +1,4 @@
+import subprocess
 import sys
 from importlib import import_module
 from typing import Any
@@ -10,11 +11,13 @@ from modeling_atri.corpora.rows.load import load_rows
 from modeling_atri.corpora.rows.plain_rows import as_undecoded
 from modeling_atri.hub_cards.figures import CONSISTENCY_TITLES, DIRECTIONS, RETRIEVAL_FIGURES
 from modeling_atri.trainer.evaluation.retrieval import RetrievalSet, embed_retrieval_set, retrieval_table
+from tests.helpers.local_hub import LocalHub
 from tests.helpers.rows import write_folder
 from tests.helpers.tiny import tiny_model, tiny_processor
 
 
 mteb = pytest.importorskip("mteb", reason="needs the extra mteb")
+pytestmark = pytest.mark.heavy
 
 from mteb.abstasks.retrieval import AbsTaskRetrieval  # noqa: E402
 
@@ -306,3 +309,45 @@ def test_without_mteb(monkeypatch):
     monkeypatch.setitem(sys.modules, "mteb", None)
     with pytest.raises(ImportError, match=r"pip install 'modeling_atri\[mteb\]'"):
         import_module("modeling_atri.mteb.installed")
+
+
+# The Hub
+
+PUSH_AND_READ = """
+import datasets
+from huggingface_hub import HfApi
+from modeling_atri.mteb import TextToAudioRetrieval
+from tests.modeling_atri.mteb.test_tasks import *
+
+datasets.Audio.decode_example = lambda self, value, **_: value  # mteb's loader looks at one, which needs torchcodec
+task = retrieval_tasks(rows(), "Chirps", **FILLED)[0]
+task.push_dataset_to_hub("tester/chirps")
+data = {"path": "tester/chirps", "revision": HfApi().dataset_info("tester/chirps").sha}
+metadata = task.metadata.model_copy(update={"name": "ChirpsT2ARetrieval", "dataset": data})
+published = type("Published", (TextToAudioRetrieval,), {"metadata": metadata})().filter_languages(["fra"])
+encoder = CountingEncoder(tiny_model(), tiny_processor())
+(found,), (wanted,) = evaluate(encoder, published), evaluate(encoder, task)
+assert set(found) == {"fra_Latn"}
+for name, value in wanted["fra_Latn"].items():
+    assert found["fra_Latn"][name] == value or abs(found["fra_Latn"][name] - value) < 1e-5, name
+"""
+
+
+@pytest.mark.slow
+def test_a_task_is_pushed_and_read_again(tmp_path, repository_root):
+    """The data set on the Hub has mteb's own format, so a class with nothing but metadata is the same task."""
+    with LocalHub() as hub:
+        found = subprocess.run(
+            [sys.executable, "-c", PUSH_AND_READ],
+            env=hub.client_environment(tmp_path),
+            cwd=repository_root,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert found.returncode == 0, found.stderr
+        files = hub.repos["datasets/tester/chirps"].files()
+    assert {f"{code}-{part}" for code in WORDS for part in ("corpus", "queries", "qrels")} <= {
+        name.partition("/")[0] for name in files
+    }
+    assert "language:\n- eng\n- fra\n- jpn" in files["README.md"].decode()
