@@ -3,12 +3,14 @@
 libsndfile takes the length of a stream from the Xing or Info header in its first frame, and else estimates it from the
 size of the first frame; it then reads no sample beyond that length. Encoders that write to a pipe leave the header
 out, and in joined files the first header states the length of the first file only. This module therefore walks from
-frame to frame and hands libsndfile streams that each state their own length.
+frame to frame and hands libsndfile streams that each state their own length. To go to a place, libsndfile too walks
+there from frame to frame, so the places of some frames are noted, and a stream can be handed out from there on.
 
 Source: ISO/IEC 11172-3 and 13818-3 for frames; http://gabriel.mp3-tech.org/mp3infotag.html for Xing and Info headers.
 """
 
 import re
+from array import array
 from bisect import bisect_right
 from collections.abc import Iterator
 from itertools import product
@@ -35,13 +37,41 @@ _BIT_RATE_AND_RATE = b"".join(re.escape(bytes([byte])) for byte in range(0xF0) i
 _FRAME_OR_TAG = re.compile(rb"\xff[\xe2-\xe7\xf2-\xf7\xfa-\xff][%s]|ID3|APETAGEX" % _BIT_RATE_AND_RATE)
 # After other bytes than frames and tags, so many frames in a row are taken for sound and not for chance.
 _MIN_FRAMES_AFTER_JUNK = 4
+_NOTED = 1024  # every so many frames, the place of a frame is noted: 27 s at 44.1 kHz
+
+Pieces = list[bytes | tuple[int, int]]  # bytes, and ranges of a file
+
+
+class FrameIndex(NamedTuple):
+    """Where some frames of a stream of layer III are, so that the stream can be read from there on."""
+
+    header: bytes  # the frame that states the number of frames, and maybe what to leave out at both ends
+    stated_at: int  # place of that number in `header`
+    ranges: list[tuple[int, int]]  # of the frames with sound
+    numbers: array  # of the frames that are noted, from 0
+    places: array
+    num_frames: int
+    frame_samples: int
+
+    def pieces_from(self, number: int) -> tuple[Pieces, int]:
+        """The stream from the last noted frame up to a frame on, and the number of the noted frame.
+
+        Its header states the frames that are left. What libsndfile leaves out at the beginning, it leaves out here
+        too, so all samples are so many whole frames nearer to the beginning than in the whole stream.
+        """
+        noted = max(0, bisect_right(self.numbers, number) - 1)
+        first, place = self.numbers[noted], self.places[noted]
+        stated = (self.num_frames - first).to_bytes(4, "big")
+        header = self.header[: self.stated_at] + stated + self.header[self.stated_at + 4 :]
+        return [header, *((max(start, place), stop) for start, stop in self.ranges if stop > place)], first
 
 
 class MpegStream(NamedTuple):
     """One stream, from one encoder, without tags."""
 
-    pieces: list[bytes | tuple[int, int]]  # as libsndfile reads it whole: bytes, and ranges of the file
+    pieces: Pieces  # as libsndfile reads it whole
     num_samples: int | None  # per channel; None where libsndfile finds the right number in `content`
+    index: FrameIndex | None = None  # of layer III, but not of the free format
 
 
 class _Kind(NamedTuple):
@@ -76,6 +106,8 @@ class _Run(NamedTuple):
     stop: int
     num_frames: int
     is_cut: bool  # whether an incomplete frame follows
+    last: int  # place of the last frame
+    noted: list[int]  # places of every 1024th frame, from the first on
 
 
 # Equal kinds are one object, in all threads, and are compared as such.
@@ -145,7 +177,8 @@ def _header_frames(content: Content) -> dict[int, int]:
             frame = _frame(content[max(0, place - before) : place - before + 4])
             if frame and frame.kind.layer == _LAYER_III:
                 side = 32 if content[place : place + 4] == b"VBRI" else frame.kind.side_information
-                if before - 4 - side in (0, 2):
+                has_room = frame.kind.is_free or frame.size >= before + 12
+                if before - 4 - side in (0, 2) and has_room:
                     found[place - before] = place
     return found
 
@@ -165,21 +198,27 @@ def _runs(content: Content, heads: list[int]) -> Iterator[_Run]:
 
 
 def _run(content: Content, start: int, limit: int, kind: _Kind, free_size: int) -> _Run:
-    place, before, num_frames, frames = start, start, 0, _KnownFrames()
-    ends = False
+    place, last, before, num_frames, frames, noted = start, start, start, 0, _KnownFrames(), list[int]()
+    forgotten, ends = start, False
     while place < limit and not ends:
-        stop = min(limit, place + MAPPED_AT_ONCE)
-        while place < stop:
+        noted.append(place)
+        for _ in range(_NOTED):
+            if place >= limit:
+                break
             frame = frames[content[place : place + 4]]
             if frame is None or frame[1] is not kind:
                 ends = True
                 break
-            before = place
+            last, before = before, place
             place += frame[0] + free_size
             num_frames += 1
-        forget_pages(content)
-    is_cut = place > limit
-    return _Run(kind, start, before if is_cut else place, num_frames - is_cut, is_cut)
+        if place - forgotten > MAPPED_AT_ONCE:
+            forget_pages(content)
+            forgotten = place
+    forget_pages(content)
+    if place > limit:  # the last frame is incomplete
+        return _Run(kind, start, before, num_frames - 1, True, last, noted[: -(-(num_frames - 1) // _NOTED)])
+    return _Run(kind, start, place, num_frames, False, before, noted[: -(-num_frames // _NOTED)])
 
 
 def _next_frame(content: Content, place: int) -> int | None:
@@ -235,21 +274,29 @@ def _playable(content: Content, runs: list[_Run], header: int | None) -> MpegStr
         )
     if num_frames < 1:
         return None
-    ranges: list[bytes | tuple[int, int]] = [(run.start, run.stop) for run in runs]
     if kind.layer != _LAYER_III or kind.is_free:
-        frames = b"".join(content[run.start : run.stop] for run in runs)
-        return MpegStream([_with_more_frames(frames, num_frames)], num_frames * kind.num_samples)
-    if stated == num_frames and not is_vbri:
-        return MpegStream(ranges, None)
-    if stated and header is not None and not is_vbri:  # the header is in the first frame
-        place, first = header + 8, runs[0]
-        ranges[:1] = [(first.start, place), num_frames.to_bytes(4, "big"), (place + 4, first.stop)]
-        return MpegStream(ranges, None)
-    if header is not None:
-        first_sound = start + _frame_at(content, start).size
-        ranges[0] = (first_sound, runs[0].stop)
-        start = first_sound if first_sound < runs[0].stop else runs[1].start
-    return MpegStream([_xing_frame(content[start : start + 4], num_frames), *ranges], None)
+        return _repeating_the_last(content, runs, num_frames)
+    first = start if header is None else start + _frame_at(content, start).size
+    if stated and header is not None and not is_vbri:
+        index = _index(runs, content[start:first], header + 8 - start, first, num_frames)
+    else:
+        first = next(max(run.start, first) for run in runs if run.stop > first)
+        index = _index(runs, *_xing_frame(content[first : first + 4]), first, num_frames)
+    return MpegStream(index.pieces_from(0)[0], None, index)
+
+
+def _index(runs: list[_Run], header: bytes, stated_at: int, first: int, num_frames: int) -> FrameIndex:
+    """Where the frames with sound are, which begin at `first`; a frame before it is a header."""
+    ranges = [(max(run.start, first), run.stop) for run in runs if run.stop > first]
+    numbers, places = array("q", [0]), array("q", [ranges[0][0]])
+    number = -1 if runs[0].start < first else 0
+    for run in runs:
+        for place, noted in zip(run.noted, range(number, number + run.num_frames, _NOTED), strict=True):
+            if noted > 0:
+                numbers.append(noted)
+                places.append(place)
+        number += run.num_frames
+    return FrameIndex(header, stated_at, ranges, numbers, places, num_frames, runs[0].kind.num_samples)
 
 
 def _stated_frames(header: bytes, is_vbri: bool) -> int:
@@ -258,26 +305,23 @@ def _stated_frames(header: bytes, is_vbri: bool) -> int:
     return int.from_bytes(header[8:12], "big") if len(header) > 7 and header[7] & 1 else 0
 
 
-def _xing_frame(header: bytes, num_frames: int) -> bytes:
-    """A frame of the kind that `header` begins, without sound, which states a number of frames."""
+def _xing_frame(header: bytes) -> tuple[bytes, int]:
+    """A frame of the kind that `header` begins, without sound, and the place where it states the number of frames."""
     # Without checksum and padding, and with the highest bit rate of the kind, so that there is room.
     header = bytes([header[0], header[1] | 1, 0xE0 | header[2] & 0x0C, header[3]])
     frame = _frame_at(header, 0)
-    stated = b"Xing" + (1).to_bytes(4, "big") + num_frames.to_bytes(4, "big")
-    return (header + bytes(frame.kind.side_information) + stated).ljust(frame.size, b"\0")
+    begun = header + bytes(frame.kind.side_information) + b"Xing" + (1).to_bytes(4, "big")
+    return begun.ljust(frame.size, b"\0"), len(begun)
 
 
-def _with_more_frames(frames: bytes, num_frames: int) -> bytes:
+def _repeating_the_last(content: Content, runs: list[_Run], num_frames: int) -> MpegStream:
     """A stream of layer I or II, or of a free format, which cannot state its length.
 
     Its last frame is repeated until libsndfile, which estimates the length from the first frame, reads beyond the end.
     """
-    first = _frame_at(frames, 0)
-    size = _free_size(frames, 0, first.kind) if first.kind.is_free else first.size
-    place = last = 0
-    while place < len(frames):
-        last = place
-        frame = _frame_at(frames, place)
-        place += frame.size + (size if frame.kind.is_free else 0)
-    num_more = 2 + max(0, (num_frames + 1) * size - len(frames)) // (len(frames) - last)
-    return frames + num_more * frames[last:]
+    kind, start, last = runs[0].kind, runs[0].start, runs[-1]
+    size = _free_size(content, start, kind) if kind.is_free else _frame_at(content, start).size
+    num_bytes = sum(run.stop - run.start for run in runs)
+    num_more = 2 + max(0, (num_frames + 1) * size - num_bytes) // (last.stop - last.last)
+    pieces: Pieces = [(run.start, run.stop) for run in runs]
+    return MpegStream([*pieces, num_more * content[last.last : last.stop]], num_frames * kind.num_samples)

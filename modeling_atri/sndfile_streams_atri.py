@@ -34,15 +34,9 @@ class SndfileStream:
     """
 
     def __init__(self, stream: Stream):
-        soundfile = import_library("soundfile")
-        self._error = soundfile.SoundFileError
-        try:
-            self._file = soundfile.SoundFile(_target(stream.file), closefd=False)
-        except soundfile.SoundFileError as error:
-            raise UndecodableStreamError(_reason(error)) from error
-        # Otherwise soundfile seeks to where it is after each block, which fails for FLAC of unknown length.
-        self._file.seekable = lambda: False
-        self._position = 0
+        self._stream = stream
+        self._open(stream.file)
+        self._start, self._position = 0, 0  # frames where the open file begins, and that is read next
         self._last_page = stream.last_page if self._file.subtype == "VORBIS" else None
         self._is_mpeg = self._file.subtype.startswith("MPEG")
         self.samplerate: int = self._file.samplerate
@@ -52,6 +46,16 @@ class SndfileStream:
         if _CUT.search(self._file.extra_info):  # libsndfile only logs it
             self.close()
             raise BrokenStreamError("the file is truncated, its end is missing.")
+
+    def _open(self, file: BinaryIO) -> None:
+        soundfile = import_library("soundfile")
+        self._error = soundfile.SoundFileError
+        try:
+            self._file = soundfile.SoundFile(_target(file), closefd=False)
+        except soundfile.SoundFileError as error:
+            raise UndecodableStreamError(_reason(error)) from error
+        # Otherwise soundfile seeks to where it is after each block, which fails for FLAC of unknown length.
+        self._file.seekable = lambda: False
 
     def close(self) -> None:
         """Close the decoder, but not the file."""
@@ -69,12 +73,21 @@ class SndfileStream:
         elif self._last_page is not None:
             place = min(frame, self._last_page)
         try:
-            self._position = self._file.seek(place)
+            self._begin_before(place)
+            self._position = self._start + self._file.seek(place - self._start)
             for _ in self.mono_blocks(frame - place):
                 pass
         except self._error as error:
             reason = f"from {frame / self.samplerate:.1f} s on it is damaged. {_reason(error)}"
             raise UndecodableStreamError(reason) from error
+
+    def _begin_before(self, frame: int) -> None:
+        """Open the stream from a later place on, because libsndfile walks through MPEG audio from its beginning."""
+        file, start = (self._stream.file, 0) if self._stream.later is None else self._stream.later(frame)
+        if start != self._start:
+            self.close()
+            self._open(file)
+            self._start = start
 
     def mono_blocks(self, num_frames: int | None) -> Iterator[np.ndarray]:
         """Decode block after block, each of shape `(block_length,)`, float32, the mean over the channels.

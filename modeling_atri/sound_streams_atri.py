@@ -2,17 +2,22 @@
 
 libsndfile reads the first of several joined files without an error, believes the sizes in most headers, and does not
 know that a header of size 0 is that of a recorder that crashed. Here each stream of a file becomes a file of its own,
-whose header is right. A file that needs nothing of this is handed on as it is.
+whose header is right. A file that needs nothing of this is handed on as it is. What was found in a file on disk is
+remembered, so that an excerpt of a long recording does not need another walk through all of it.
 """
 
 import io
 import mmap
 import os
-from collections.abc import Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import accumulate
 from typing import Any, BinaryIO, Literal, NamedTuple, cast
 
 from .byte_marks_atri import MAPPED_AT_ONCE, Content, find_marks, forget_pages, tag_size
-from .mpeg_audio_atri import first_frame, mpeg_streams
+from .file_memory_atri import FileMemory
+from .mpeg_audio_atri import FrameIndex, MpegStream, first_frame, mpeg_streams
 from .sound_errors_atri import BrokenStreamError
 
 
@@ -23,10 +28,18 @@ _UNKNOWN_SIZE = 0x7FFF_0000
 _MISCOUNT = 64
 _SEARCH_BLOCK = 2**20  # bytes
 _MAPPED_FROM = 2**25  # bytes; a larger file is not read as a whole
+_VIEWED_AT_ONCE = 2**16  # bytes that are read at once of a file that is put together
 _JUNK = 2**20  # bytes before MPEG audio, at most
 _FLAC_FIRST_BLOCK = (b"\0\0\0\x22", b"\x80\0\0\x22")  # its header, which follows the mark of a stream
 _MPEG_IN_WAV = (0x50, 0x55)  # format tags of layers I and II, and of layer III
 _W64_MARK = bytes.fromhex("2e91cf11a5d628db04c10000")  # what follows `riff` in the name of a chunk
+# Frames of MPEG audio before the place to go to, so that the decoder has the bits that its first frames take from
+# those before them. Its rounding depends on the number of frames that it has decoded: up to 1e-7 for samples of 1.
+_FRAMES_AHEAD = 64
+# What is remembered of a file is at most so long: pieces, and bytes in them. More are found in damaged files.
+_MOST_PIECES, _MOST_BYTES = 256, 2**14
+
+Pieces = Sequence[bytes | tuple[int, int]]  # bytes, and ranges of a file
 
 
 class Stream(NamedTuple):
@@ -35,6 +48,24 @@ class Stream(NamedTuple):
     file: BinaryIO  # at its beginning
     num_frames: int | None = None  # samples per channel; None where libsndfile knows it
     last_page: int | None = None  # of OGG: a frame before the last page, on which libsndfile goes to wrong places
+    # The stream from some place up to a frame (sample) on, as a file, and that place. None: only from its beginning.
+    later: Callable[[int], tuple[BinaryIO, int]] | None = None
+
+
+class _Found(NamedTuple):
+    """One stream that was found in a file, as `Stream`."""
+
+    pieces: Pieces | None = None  # None for the file as it is
+    num_frames: int | None = None
+    last_page: int | None = None
+    index: FrameIndex | None = None
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(len(piece) for piece in self.pieces or () if isinstance(piece, bytes))
+
+
+_KNOWN: FileMemory[list[_Found]] = FileMemory()
 
 
 def streams_in(file: BinaryIO) -> list[Stream]:
@@ -43,10 +74,37 @@ def streams_in(file: BinaryIO) -> list[Stream]:
     Raises:
         BrokenStreamError: the file is truncated.
     """
+    known = _KNOWN.find(file)
+    if known is None:
+        known = _find_streams(file)
+        num_pieces = sum(len(found.pieces or ()) for found in known)
+        if num_pieces <= _MOST_PIECES and sum(found.num_bytes for found in known) <= _MOST_BYTES:
+            _KNOWN.keep(file, known)
+    return _opened(file, known)
+
+
+def _opened(file: BinaryIO, known: Sequence[_Found]) -> list[Stream]:
+    file.seek(0)
+    return [
+        Stream(
+            file if found.pieces is None else view_of(file, found.pieces),
+            *(found.num_frames, found.last_page),
+            None if found.index is None else partial(_later, file, found.index),
+        )
+        for found in known
+    ]
+
+
+def _later(file: BinaryIO, index: FrameIndex, frame: int) -> tuple[BinaryIO, int]:
+    pieces, number = index.pieces_from(frame // index.frame_samples - _FRAMES_AHEAD)
+    return view_of(file, pieces), number * index.frame_samples
+
+
+def _find_streams(file: BinaryIO) -> list[_Found]:
     start = after_tags(file)
     magic = _read(file, start, 16)
     if magic[:4] == b"OggS":
-        return _ogg_streams(file, _content(file), start)
+        return _ogg_streams(_content(file), start)
     if magic[:4] == b"fLaC":
         return _flac_streams(file, start)
     if _layout(magic):
@@ -54,8 +112,7 @@ def streams_in(file: BinaryIO) -> list[Stream]:
     if magic[:1] == b"\xff" or start:
         if found := _mpeg_audio(file):
             return found
-    file.seek(0)
-    return [Stream(file)]
+    return [_Found()]
 
 
 def after_tags(file: BinaryIO) -> int:
@@ -68,16 +125,17 @@ def after_tags(file: BinaryIO) -> int:
 
 def mpeg_after_junk(file: BinaryIO) -> list[Stream]:
     """The streams of MPEG audio in a file that begins with something else; none where there are none."""
-    return [] if first_frame(_read(file, 0, _JUNK)) is None else _mpeg_audio(file)
+    return [] if first_frame(_read(file, 0, _JUNK)) is None else _opened(file, _mpeg_audio(file))
 
 
 class FileView(io.RawIOBase):
     """A file put together from bytes and from ranges of another file."""
 
-    def __init__(self, file: BinaryIO, pieces: Sequence[bytes | tuple[int, int]]):
+    def __init__(self, file: BinaryIO, pieces: Pieces):
         self._file = file
         self._pieces = pieces
-        self._sizes = [len(piece) if isinstance(piece, bytes) else piece[1] - piece[0] for piece in pieces]
+        sizes = (len(piece) if isinstance(piece, bytes) else piece[1] - piece[0] for piece in pieces)
+        self._starts = [0, *accumulate(sizes)]  # of each piece, and the end
         self._position = 0
 
     def readable(self) -> bool:
@@ -90,32 +148,43 @@ class FileView(io.RawIOBase):
         return self._position
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: sum(self._sizes)}[whence]
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._starts[-1]}[whence]
         self._position = max(0, base + offset)
         return self._position
 
     def readinto(self, buffer: Any) -> int:
-        place = self._position
-        for piece, size in zip(self._pieces, self._sizes, strict=True):
-            if place < size:
-                count = min(len(buffer), size - place)
-                start = place if isinstance(piece, bytes) else piece[0] + place
-                content = piece[start : start + count] if isinstance(piece, bytes) else _read(self._file, start, count)
-                buffer[: len(content)] = content
-                self._position += len(content)
-                return len(content)
-            place -= size
-        return 0
+        if self._position >= self._starts[-1]:
+            return 0
+        number = bisect_right(self._starts, self._position) - 1
+        piece, place = self._pieces[number], self._position - self._starts[number]
+        count = min(len(buffer), self._starts[number + 1] - self._position)
+        start = place if isinstance(piece, bytes) else piece[0] + place
+        content = piece[start : start + count] if isinstance(piece, bytes) else _read(self._file, start, count)
+        buffer[: len(content)] = content
+        self._position += len(content)
+        return len(content)
 
 
-def view_of(file: BinaryIO, pieces: Sequence[bytes | tuple[int, int]]) -> BinaryIO:
+def view_of(file: BinaryIO, pieces: Pieces) -> BinaryIO:
     """A file put together from bytes and from ranges of another file."""
-    return cast(BinaryIO, FileView(file, pieces))
+    return cast(BinaryIO, io.BufferedReader(FileView(file, pieces), _VIEWED_AT_ONCE))
 
 
-def _mpeg_audio(file: BinaryIO) -> list[Stream]:
-    content = _content(file)
-    return [Stream(_put_together(file, content, item.pieces), item.num_samples) for item in mpeg_streams(content)]
+def _mpeg_audio(file: BinaryIO) -> list[_Found]:
+    return _mpeg_streams(_content(file), 0)
+
+
+def _mpeg_streams(content: Content, shift: int) -> list[_Found]:
+    """The streams of MPEG audio in content that begins at some place of a file."""
+    return [_found_mpeg(stream, shift) for stream in mpeg_streams(content)]
+
+
+def _found_mpeg(stream: MpegStream, shift: int) -> _Found:
+    return _Found(_shifted(stream.pieces, shift), stream.num_samples, None, stream.index if shift == 0 else None)
+
+
+def _shifted(pieces: Pieces, shift: int) -> Pieces:
+    return [piece if isinstance(piece, bytes) else (piece[0] + shift, piece[1] + shift) for piece in pieces]
 
 
 def _content(file: BinaryIO) -> Content:
@@ -123,13 +192,6 @@ def _content(file: BinaryIO) -> Content:
     if size_of(file) < _MAPPED_FROM or not isinstance(file, (io.FileIO, io.BufferedReader)):
         return _read(file, 0)
     return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-
-
-def _put_together(file: BinaryIO, content: Content, pieces: Sequence[bytes | tuple[int, int]]) -> BinaryIO:
-    """A file of some pieces, in memory if all of the content is."""
-    if not isinstance(content, bytes):
-        return view_of(file, pieces)
-    return io.BytesIO(b"".join(piece if isinstance(piece, bytes) else content[slice(*piece)] for piece in pieces))
 
 
 def _read(file: BinaryIO, start: int, count: int | None = None) -> bytes:
@@ -150,20 +212,12 @@ def size_of(file: BinaryIO) -> int:
     return file.tell()
 
 
-def _as_streams(file: BinaryIO, ranges: Sequence[tuple[int, int]]) -> list[Stream]:
-    if list(ranges) == [(0, size_of(file))]:
-        file.seek(0)
-        return [Stream(file)]
-    return [Stream(view_of(file, [piece])) for piece in ranges]
-
-
-def _flac_streams(file: BinaryIO, start: int) -> list[Stream]:
+def _flac_streams(file: BinaryIO, start: int) -> list[_Found]:
     """A FLAC stream ends where the next one, or tags before it or at the end of the file, begin."""
     starts = _flac_starts(file, start)
     stops = [*starts[1:], size_of(file)]
-    return _as_streams(
-        file, [(first, _before_tags(file, first, stop)) for first, stop in zip(starts, stops, strict=True)]
-    )
+    ranges = [(first, _before_tags(file, first, stop)) for first, stop in zip(starts, stops, strict=True)]
+    return [_Found()] if ranges == [(0, stops[-1])] else [_Found([piece]) for piece in ranges]
 
 
 def _before_tags(file: BinaryIO, start: int, stop: int) -> int:
@@ -198,7 +252,7 @@ def _flac_starts(file: BinaryIO, start: int) -> list[int]:
         start += len(block) - overlap
 
 
-def _ogg_streams(file: BinaryIO, content: Content, start: int) -> list[Stream]:
+def _ogg_streams(content: Content, start: int) -> list[_Found]:
     """Chained streams of OGG: each begins with pages that are marked so, and ends with one that is marked so."""
     links: list[list[tuple[int, int]]] = []
     was_first = False
@@ -208,17 +262,16 @@ def _ogg_streams(file: BinaryIO, content: Content, start: int) -> list[Stream]:
             links.append([])
         links[-1].append((page, stop))
         was_first = is_first
-    whole = Stream(_put_together(file, content, [(start, len(content))]))
-    return [_ogg_stream(file, content, pages) for pages in links] or [whole]
+    return [_ogg_stream(content, pages) for pages in links] or [_Found([(start, len(content))])]
 
 
-def _ogg_stream(file: BinaryIO, content: Content, pages: list[tuple[int, int]]) -> Stream:
+def _ogg_stream(content: Content, pages: list[tuple[int, int]]) -> _Found:
     last = pages[-1][0]
     if not content[last + 5] & 4:
         raise BrokenStreamError("the file is truncated, its last page is missing or incomplete.")
     before = pages[-3][0] if len(pages) > 2 else pages[0][0]
     position = int.from_bytes(content[before + 6 : before + 14], "little", signed=True)
-    return Stream(_put_together(file, content, [(pages[0][0], pages[-1][1])]), last_page=max(0, position))
+    return _Found([(pages[0][0], pages[-1][1])], last_page=max(0, position))
 
 
 def _ogg_pages(content: Content, place: int) -> Iterator[tuple[int, int]]:
@@ -304,8 +357,8 @@ class _Samples(NamedTuple):
     format_tag: int  # of WAV
 
 
-def _chunked_streams(file: BinaryIO, start: int) -> list[Stream]:
-    size_of_file, streams = size_of(file), []
+def _chunked_streams(file: BinaryIO, start: int) -> list[_Found]:
+    size_of_file, streams = size_of(file), list[_Found]()
     next_start: int | None = start
     while next_start is not None:
         start = next_start
@@ -323,11 +376,10 @@ def _chunked_streams(file: BinaryIO, start: int) -> list[Stream]:
             )
         size = present if samples.is_open else min(samples.size, present)
         if samples.format_tag in _MPEG_IN_WAV:
-            streams += _mpeg_audio(io.BytesIO(_read(file, samples.start, size)))
+            streams += _mpeg_streams(_read(file, samples.start, size), samples.start)
         else:
             streams.append(_corrected(file, layout, magic, (start, stop), samples, size))
-    file.seek(0)
-    return streams or [Stream(file)]
+    return streams or [_Found()]
 
 
 def _samples(file: BinaryIO, layout: _Layout, start: int, stop: int) -> _Samples | None:
@@ -380,7 +432,7 @@ def _next_file(file: BinaryIO, layout: _Layout, start: int, samples: _Samples, s
 
 def _corrected(
     file: BinaryIO, layout: _Layout, magic: bytes, place: tuple[int, int], samples: _Samples, size: int
-) -> Stream:
+) -> _Found:
     """A file with one header whose size of the samples is right; the file itself where nothing has to change."""
     start, stop = place
     is_whole = start == 0 and stop == size_of(file)
@@ -388,7 +440,7 @@ def _corrected(
     if layout.name == 16:  # libsndfile reads W64 up to the end of the file, also what follows the samples
         is_right = is_right and samples.start + size == stop
     if is_whole and is_right:
-        return Stream(file)
+        return _Found()
     if layout.name == 16:
         stop = samples.start + size
     header = bytearray(_read(file, start, samples.start - start))
@@ -398,7 +450,7 @@ def _corrected(
         written = size + layout.before_data + (layout.name + layout.size if layout.counts_header else 0)
         width, field = layout.size or 4, samples.size_field - start
         header[field : field + width] = min(written, 256**width - 1).to_bytes(width, layout.order)
-    return Stream(view_of(file, [bytes(header), (samples.start, stop)]))
+    return _Found([bytes(header), (samples.start, stop)])
 
 
 def _rf64_header(header: bytearray, size_of_file: int, size: int) -> bytearray:

@@ -5,13 +5,16 @@ import shutil
 import struct
 import subprocess
 import time
+from functools import cache
 
 import numpy as np
 import pytest
 import soundfile
 
+from modeling_atri import sound_streams_atri
 from modeling_atri.audio_io import audio_length, load_audio, load_excerpt
 from modeling_atri.mpeg_audio_atri import MpegStream, mpeg_streams
+from modeling_atri.sound_files_atri import open_sound
 
 
 RATE = 16_000
@@ -181,6 +184,68 @@ def test_mp3_in_a_wav_file():
         np.testing.assert_array_equal(assert_read_whole(content, 58 * FRAME - 529), load_audio(frames))
     with pytest.raises(ValueError, match="the file is truncated"):
         load_audio(content[:2_000])
+
+
+@cache
+def long_mp3s() -> dict[str, bytes]:
+    """Some 300 frames each, at a constant and a variable bit rate, with and without a header, and with junk."""
+    quiet_and_loud = noise(10.0) * np.repeat([1e-3, 1, 0.1, 1e-4, 1], 2 * RATE)[:, None]
+    stated = mp3(quiet_and_loud)
+    half = frame_places(stated)[150]
+    return {
+        "stated": stated,
+        "wrongly stated": with_count(stated, 100),
+        "unstated": without_header(stated),
+        "with tags": ID3V2 + stated + APE + ID3V1,
+        "with junk inside": stated[:half] + JUNK + stated[half:],
+        "cut at its beginning": mp3(noise(10.0, 44_100, 2), 44_100)[1000:],
+        "joined": stated + ID3V1 + without_header(mp3(noise(8.0, seed=2))),
+    }
+
+
+def samples_from(source, start: int, count: int = 4000) -> np.ndarray:
+    with open_sound(source, "it") as file:
+        file.seek(start)
+        return np.concatenate(list(file.mono_blocks(min(count, file.num_frames - start))))
+
+
+@pytest.mark.parametrize("kind", long_mp3s())
+def test_a_stream_from_a_noted_frame_on_gives_the_same_samples(tmp_path, monkeypatch, kind):
+    content, opened, later = long_mp3s()[kind], sound_streams_atri._opened, sound_streams_atri._later
+    (tmp_path / "it.mp3").write_bytes(content)
+    begun = []
+
+    def without_index(file, known):
+        return [stream._replace(later=None) for stream in opened(file, known)]
+
+    def noted(*arguments):
+        begun.append(later(*arguments)[1])
+        return later(*arguments)
+
+    monkeypatch.setattr("modeling_atri.mpeg_audio_atri._NOTED", 16)
+    monkeypatch.setattr(sound_streams_atri, "_later", noted)
+
+    for source in (tmp_path / "it.mp3", content):
+        length = audio_length(source)
+        for start in (*range(0, length, length // 9), length - 5000, length - 1, 100):
+            found = samples_from(source, start)
+            with monkeypatch.context() as patch:
+                patch.setattr(sound_streams_atri, "_opened", without_index)
+                np.testing.assert_allclose(found, samples_from(source, start), rtol=0, atol=1e-7)
+    assert max(begun) > 50_000, "the streams were not opened later than at their beginning"
+
+
+def test_frames_are_counted_once_until_the_file_changes(tmp_path, monkeypatch):
+    counted, count = [], sound_streams_atri.mpeg_streams
+    monkeypatch.setattr(sound_streams_atri, "mpeg_streams", lambda content: counted.append(1) or count(content))
+    path = tmp_path / "it.mp3"
+    path.write_bytes(A)
+    for start in (0, 1000, 2000):
+        np.testing.assert_allclose(load_excerpt(path, start, 500, RATE), BOTH[start : start + 500], atol=1e-6)
+    assert audio_length(path) == len(load_audio(path)) == len(load_audio(A))
+    assert len(counted) == 2, "once from the file, and once from the bytes"
+    path.write_bytes(B)
+    np.testing.assert_array_equal(load_audio(path), load_audio(B))
 
 
 def test_layer_two():
