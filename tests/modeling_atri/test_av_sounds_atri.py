@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from modeling_atri import av_sounds_atri
 from modeling_atri.audio_io import MissingDecoderError, audio_length, load_audio, load_excerpt
-from modeling_atri.sound_files_atri import OTHER_SOUND_SUFFIXES, SOUND_SUFFIXES, names_sound
+from modeling_atri.sound_files_atri import OTHER_SOUND_SUFFIXES, SOUND_SUFFIXES, names_sound, open_sound
 
 
 RATE = 16_000
@@ -21,13 +22,23 @@ def tone(rate: int, channel: int = 0) -> np.ndarray:
 
 def encoded(format: str, codec: str, rate: int = 48_000, layout: str = "mono", tracks: int = 1) -> bytes:
     """A tone of 440 Hz in the first channel and 880 Hz in the second; further tracks are silent."""
+    channels = range(2 if layout == "stereo" else 1)
+    parts = [[tone(rate, channel) * (track == 0) for channel in channels] for track in range(tracks)]
+    return written(parts, format, codec, rate, layout)
+
+
+def written(
+    tracks: list, format: str, codec: str, rate: int, layout: str = "mono", bit_rate: int | None = None
+) -> bytes:
+    """A file of tracks, each with the samples of its channels."""
     av = pytest.importorskip("av")
     file = io.BytesIO()
     with av.open(file, "w", format=format) as container:
-        streams = [container.add_stream(codec, rate=rate, layout=layout) for _ in range(tracks)]
-        for track, stream in enumerate(streams):
-            channels = range(2 if layout == "stereo" else 1)
-            samples = np.stack([tone(rate, channel) * (track == 0) for channel in channels]).astype(np.float32)
+        streams = [container.add_stream(codec, rate=rate, layout=layout) for _ in tracks]
+        for channels, stream in zip(tracks, streams, strict=True):
+            if bit_rate is not None:
+                stream.bit_rate = bit_rate
+            samples = np.stack(channels).astype(np.float32)
             resampler = av.AudioResampler(stream.codec_context.format.name, layout, rate, stream.frame_size or 1024)
             frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout=layout)
             frame.sample_rate, frame.pts = rate, 0
@@ -73,6 +84,89 @@ def test_formats(tmp_path, suffix):
         excerpt = load_excerpt(path, start, 2_000, RATE)
         np.testing.assert_allclose(excerpt, whole[start : start + 2_000], rtol=0, atol=1e-5)
     np.testing.assert_array_equal(load_audio(path.read_bytes()), whole)
+
+
+def long_noise(format: str, codec: str, rate: int, bit_rate: int | None = None) -> bytes:
+    """Twelve seconds."""
+    samples = np.random.default_rng(0).normal(scale=0.1, size=12 * rate)
+    return written([[samples]], format, codec, rate, bit_rate=bit_rate)
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """The numbers of samples that PyAV decodes; places from two seconds on are gone to."""
+    counts, mono = [], av_sounds_atri._mono
+    monkeypatch.setattr(av_sounds_atri, "_mono", lambda frame: counts.append(frame.samples) or mono(frame))
+    monkeypatch.setattr(av_sounds_atri, "_NEAR", 2)
+    monkeypatch.setattr(av_sounds_atri, "_RUN_UPS", (1, 2))
+    return counts
+
+
+EXACT = [
+    *(("ipod", "aac", 44_100), ("ipod", "alac", 44_100), ("mp4", "flac", 44_100), ("mp4", "libopus", 48_000)),
+    *(("mp4", "libmp3lame", 44_100), ("mov", "pcm_s16le", 44_100), ("wv", "wavpack", 44_100), ("tta", "tta", 44_100)),
+]
+
+
+@pytest.mark.parametrize(("format", "codec", "rate"), EXACT)
+def test_a_late_part_is_decoded_alone(tmp_path, decoded, format, codec, rate):
+    path = tmp_path / "it"
+    path.write_bytes(long_noise(format, codec, rate))
+    for source in (path, path.read_bytes()):
+        whole = load_audio(source)
+        for start in (9 * RATE + 77, 8 * RATE, len(whole) - RATE // 2):
+            decoded.clear()
+            excerpt = load_excerpt(source, start, RATE // 2, RATE)
+            np.testing.assert_allclose(excerpt, whole[start : start + RATE // 2], rtol=0, atol=1e-6)
+            assert len(excerpt) == RATE // 2
+            assert sum(decoded) < 7 * rate
+    with open_sound(path, "it") as file:  # without a resampler, bit for bit; and it reads on where the part ended
+        samples = np.concatenate(list(file.mono_blocks()))
+        for start in (5 * rate, 3 * rate + 1):
+            file.seek(start)
+            parts = [np.concatenate(list(file.mono_blocks(count))) for count in (rate, 1000, 3)]
+            np.testing.assert_array_equal(np.concatenate(parts), samples[start : start + rate + 1003])
+        file.seek(11 * rate)
+        np.testing.assert_array_equal(np.concatenate(list(file.mono_blocks())), samples[11 * rate :])
+        file.seek(20 * rate)
+        assert sum(map(len, file.mono_blocks(rate))) == 0
+
+
+INEXACT = [
+    ("ipod", "aac", 44_100, 24_000),  # the decoder fills bands with noise
+    ("mp4", "ac3", 48_000, None),  # it dithers
+    ("adts", "aac", 44_100, None),  # without places
+    ("matroska", "aac", 48_000, None),  # places in milliseconds
+]
+
+
+@pytest.mark.parametrize(("format", "codec", "rate", "bit_rate"), INEXACT)
+def test_a_part_that_depends_on_all_before_it_is_decoded_from_the_beginning(
+    tmp_path, decoded, format, codec, rate, bit_rate
+):
+    path = tmp_path / "it"
+    path.write_bytes(long_noise(format, codec, rate, bit_rate))
+    whole = load_audio(path)
+    for _ in range(2):
+        decoded.clear()
+        excerpt = load_excerpt(path, 9 * RATE, RATE, RATE)
+        np.testing.assert_allclose(excerpt, whole[9 * RATE : 10 * RATE], rtol=0, atol=1e-6)
+    assert 9 * rate < sum(decoded) < 11 * rate, "the second time, nothing else is tried"
+
+
+def test_packets_with_a_gap_between_them_are_counted(tmp_path, decoded):
+    """The places that the file states are then not those of the samples, one after the other."""
+    av = pytest.importorskip("av")
+    with av.open(io.BytesIO(long_noise("ipod", "aac", 44_100))) as source:
+        with av.open(str(tmp_path / "it.m4a"), "w") as target:
+            track = target.add_stream_from_template(source.streams.audio[0])
+            for packet in source.demux(audio=0):
+                if packet.size and packet.pts // 1024 not in (100, 101):
+                    packet.stream = track
+                    target.mux(packet)
+    whole = load_audio(tmp_path / "it.m4a")
+    excerpt = load_excerpt(tmp_path / "it.m4a", 9 * RATE, RATE, RATE)
+    np.testing.assert_allclose(excerpt, whole[9 * RATE : 10 * RATE], rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("codec", ["aac", "pcm_s16le", "pcm_f32le", "pcm_u8", "alac"])
