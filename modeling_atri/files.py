@@ -26,6 +26,13 @@ def normalized_name(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
+def printable(text: str) -> str:
+    """A file name as it is shown to people: what would break the line or steer the terminal is written as escapes."""
+    if text.isprintable():
+        return text
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+
+
 def existing_path(path: Path) -> Path:
     """The path of an existing file or folder, which may be written in another Unicode form or with backslashes.
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from itertools import islice
 
+from modeling_atri.files import printable
 from modeling_atri.hub_cards.tables import counted, text_table
 
 
@@ -21,7 +22,7 @@ def print_failures(failures: Mapping[str, str], where: str) -> None:
         return
     print(f"{where} lists {counted(len(failures), 'failure')} and the reasons. The first:")
     for name, reason in islice(failures.items(), _SHOWN_FAILURES):
-        print(f"  {name}: {reason}")
+        print(f"  {printable(name)}: {printable(reason)}")
     if num_waiting := sum(_EXTRA in reason for reason in failures.values()):
         print(f"{counted(num_waiting, 'file')} can be read after `pip install '{_EXTRA}'`.")
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from transformers.utils import logging
 
-from ..files import normalized_name
+from ..files import normalized_name, printable
 from ..sound_files_atri import OTHER_SOUND_SUFFIXES, SOUND_SUFFIXES
 
 
@@ -61,7 +61,7 @@ def find_sounds(folder: str | PathLike) -> dict[str, FoundSound]:
     """
     search = search_folder(folder)
     for name, reason in search.problems.items():
-        logger.warning(f"Skipped: {name}: {reason}")
+        logger.warning(f"Skipped: {printable(name)}: {reason}")
     return search.sounds
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers.utils import logging
 
 from ..audio_inputs_atri import path_of
+from ..files import printable
 from ..long_sounds_atri import LongSound
 
 
@@ -41,7 +42,7 @@ class LongClip:
         fail: takes an error of reading it, and returns its `AudioFailure` or raises the error with the clip's name.
     """
 
-    sound: LongSound
+    sound: Any
     fail: Callable[[Exception], AudioFailure]
 
     def __len__(self) -> int:
@@ -58,6 +59,7 @@ class ClipReader:
     read_features: Callable[[Any], Tensor | LongSound] | None
     names: Sequence[str] | None
     skip: bool  # log a clip that cannot be read and return an `AudioFailure`, instead of raising
+    long_type: type = LongSound  # of what `read_features` returns for a clip that is read while it is encoded
 
     def __call__(self, numbered: tuple[int, Any]) -> Tensor | LongClip | AudioFailure:
         """A clip with its number: its features, `(frames, columns)`, a long recording, or why it cannot be read."""
@@ -69,11 +71,11 @@ class ClipReader:
             read = self._read(audio, "the clip" if self.names is not None else f"Clip {index}")
         except (ValueError, OSError) as error:
             return self._fail(index, name, error)
-        return LongClip(read, partial(self._fail, index, name)) if isinstance(read, LongSound) else read
+        return LongClip(read, partial(self._fail, index, name)) if isinstance(read, self.long_type) else read
 
     def _fail(self, index: int, name: str, error: Exception) -> AudioFailure:
         is_named = self.names is None and name in str(error)
-        message = str(error) if is_named else f"{name}: {error}"
+        message = str(error) if is_named else f"{printable(name)}: {error}"
         if self.skip:
             logger.warning(f"Skipped: {message}")
             error.__cause__ = error.__context__ = None

@@ -2,8 +2,8 @@
 
 import json
 import time
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from os import PathLike
@@ -109,52 +109,33 @@ def encode_folder(
             has no audio tower, or an argument is wrong.
         OSError: `folder` cannot be searched, or the disk is full.
     """
+    _check_options(processor, format, part_size)
+    out, began = Path(out), time.perf_counter()
+    name, fingerprint = model_name or model.config.name_or_path or "", audio_fingerprint(model, processor)
+    make_store = partial(EmbeddingStore, out, name, fingerprint, model.config.projection_dim)
+    encode = partial(encode_audio, model, processor, batch_size=batch_size, num_workers=num_workers, on_error=on_error)
+    with _begun(make_store, folder, on_error, part_size, num_workers) as (work, store):
+        summary, is_shown = work.summary, progress and process_rank() == 0
+        with tqdm(total=sum(map(len, work.parts)), desc="files read", disable=not is_shown) as bar:
+            reader = _FileReader(processor.feature_extractor, pad_short, bar)
+            for sounds in work.parts:
+                own = dict(own_share(list(sounds.items())))
+                found = made_by_all(partial(_encode_files, encode, reader, own))
+                bar.update(len(sounds) - len(own))
+                if store is not None and found is not None:
+                    _store_part(list(sounds), found, store, summary)
+        summary = told_by_main(partial(_finish, out, format, summary))
+    summary.seconds = time.perf_counter() - began
+    return summary
+
+
+def _check_options(processor: AtriProcessor, format: str, part_size: int) -> None:
     if format not in ("parquet", "npy"):
         raise ValueError(f"`format` must be 'parquet' or 'npy', got {format!r}.")
     if part_size < 1:
         raise ValueError(f"`part_size` must be at least 1, got {part_size}.")
     if processor.feature_extractor.sampling_rate is None:
         raise ValueError(processor.feature_extractor.takes)
-    out, began = Path(out), time.perf_counter()
-    fingerprint = audio_fingerprint(model, processor)
-    model_name = model_name or model.config.name_or_path or ""
-    options = {"batch_size": batch_size, "num_workers": num_workers, "on_error": on_error}
-    with ExitStack() as stack:
-
-        def begin() -> _Work:
-            search = search_folder(folder)
-            if search.problems and on_error == "raise":
-                raise ValueError("{}: {}".format(*next(iter(search.problems.items()))))
-            store = EmbeddingStore(out, model_name, fingerprint, model.config.projection_dim)
-            stores.append(stack.enter_context(store))
-            return _remove_and_plan(store, search, part_size, num_workers)
-
-        stores: list[EmbeddingStore] = []  # of the main process, which alone writes
-        work = told_by_main(begin)
-        summary, is_main = work.summary, process_rank() == 0
-        num_files = sum(map(len, work.parts))
-        with tqdm(total=num_files, desc="files read", disable=not (progress and is_main)) as bar:
-            reader = _FileReader(processor.feature_extractor, pad_short, bar)
-            for sounds in work.parts:
-                own = dict(own_share(list(sounds.items())))
-                found = made_by_all(partial(_encode_files, model, processor, reader, own, options))
-                bar.update(len(sounds) - len(own))
-                if found is not None:
-                    clips, failed = _store_part(list(sounds), found, stores[0])
-                    summary.num_encoded += len(clips)
-                    summary.hours += sum(clip.duration_s for clip in clips) / 3600
-                    summary.failures |= failed
-                    _add_failures(out, failed)
-
-        def finish() -> FolderSummary:
-            summary.num_clips += summary.num_encoded
-            if format == "npy" or (out / ARRAY_NAME).exists():
-                _gather(out, summary.num_clips)
-            return summary
-
-        summary = told_by_main(finish)
-    summary.seconds = time.perf_counter() - began
-    return summary
 
 
 @dataclass(frozen=True)
@@ -163,6 +144,28 @@ class _Work:
 
     parts: list[dict[str, FoundSound]]
     summary: FolderSummary
+
+
+@contextmanager
+def _begun(
+    make_store: Callable[[], EmbeddingStore],
+    folder: str | PathLike,
+    on_error: str,
+    part_size: int,
+    num_workers: int | None,
+) -> Iterator[tuple[_Work, EmbeddingStore | None]]:
+    """What there is to do, and the store, which is open on the main process and None on the others."""
+    stores: list[EmbeddingStore] = []
+    with ExitStack() as stack:
+
+        def begin() -> _Work:
+            search = search_folder(folder)
+            if search.problems and on_error == "raise":
+                raise ValueError("{}: {}".format(*next(iter(search.problems.items()))))
+            stores.append(stack.enter_context(make_store()))
+            return _remove_and_plan(stores[0], search, part_size, num_workers)
+
+        yield told_by_main(begin), stores[0] if stores else None
 
 
 def _remove_and_plan(store: EmbeddingStore, search: SoundSearch, part_size: int, num_workers: int | None) -> _Work:
@@ -246,18 +249,12 @@ class _EncodedFiles:
     failures: dict[str, str]
 
 
-def _encode_files(
-    model: AtriModel,
-    processor: AtriProcessor,
-    reader: _FileReader,
-    sounds: dict[str, FoundSound],
-    options: dict[str, Any],
-) -> _EncodedFiles:
+def _encode_files(encode: Callable[..., Any], reader: _FileReader, sounds: dict[str, FoundSound]) -> _EncodedFiles:
     """Encode some files."""
     reader.durations_s.clear()
     paths = [sound.path for sound in sounds.values()]
-    result = encode_audio(model, processor, paths, read_features=reader, names=list(sounds), **options)
-    embeddings, failed = result if options["on_error"] == "skip" else (result, [])
+    result = encode(paths, read_features=reader, names=list(sounds))
+    embeddings, failed = result if isinstance(result, tuple) else (result, [])
     failures = {failure.name: failure.reason for failure in failed}
     clips = [
         Clip(name, sound.size, sound.mtime_ns, reader.durations_s[sound.path], digest_if_unchanged(sound))
@@ -267,16 +264,26 @@ def _encode_files(
     return _EncodedFiles(clips, embeddings, failures)
 
 
-def _store_part(
-    ids: list[str], found: list[_EncodedFiles], store: EmbeddingStore
-) -> tuple[list[Clip], dict[str, str]]:
-    """Store what the processes encoded of a part, in the order of its ids. Returns the clips and the failures."""
+def _store_part(ids: list[str], found: list[_EncodedFiles], store: EmbeddingStore, summary: FolderSummary) -> None:
+    """Store what the processes encoded of a part, in the order of its ids, and count it."""
     failed = {name: reason for part in found for name, reason in part.failures.items()}
     rows = {clip.id: (clip, row) for part in found for clip, row in zip(part.clips, part.embeddings, strict=True)}
     kept = [rows[name] for name in ids if name in rows]
     if kept:
         store.add([clip for clip, _ in kept], np.stack([row for _, row in kept]))
-    return [clip for clip, _ in kept], {name: failed[name] for name in ids if name in failed}
+    failures = {name: failed[name] for name in ids if name in failed}
+    _add_failures(store.folder, failures)
+    summary.num_encoded += len(kept)
+    summary.hours += sum(clip.duration_s for clip, _ in kept) / 3600
+    summary.failures |= failures
+
+
+def _finish(out: Path, format: str, summary: FolderSummary) -> FolderSummary:
+    """Complete the figures, and gather all parts in one array if that is wanted or was done before."""
+    summary.num_clips += summary.num_encoded
+    if format == "npy" or (out / ARRAY_NAME).exists():
+        _gather(out, summary.num_clips)
+    return summary
 
 
 def _add_failures(out: Path, failures: dict[str, str]) -> None:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from modeling_atri.audio_io.discovery import search_folder
 from modeling_atri.corpora.sources.layout import ALL_SOUND_SUFFIXES, METADATA_FILES
+from modeling_atri.files import printable
 
 from ..object_storage import is_address
 from . import nearest
@@ -37,9 +38,10 @@ class Change(NamedTuple):
     detail: str = ""  # the former path, or the reason
 
     def __str__(self) -> str:
+        path, detail = printable(self.path), printable(self.detail)
         if self.kind == "moved":
-            return f"moved    {self.detail} -> {self.path}"
-        return f"{self.kind:<8} {self.path}{f': {self.detail}' if self.detail else ''}"
+            return f"moved    {detail} -> {path}"
+        return f"{self.kind:<8} {path}{f': {detail}' if detail else ''}"
 
 
 @dataclass

@@ -1,9 +1,10 @@
 """Embeddings of the windows of any number of sounds, and of the whole sounds, in order and in bounded memory."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import Tensor
 from modeling_atri import AtriModel, AtriProcessor
 from modeling_atri.encode import AudioFailure
 from modeling_atri.encode.batches import BATCHES_AHEAD, ClipGroups, frames_per_unit, similar_batches
-from modeling_atri.encode.clip_reader import ClipReader
+from modeling_atri.encode.clip_reader import ClipReader, LongClip
 from modeling_atri.encode.encoding import check_at_least, check_windows
 from modeling_atri.eval_mode_atri import in_eval_mode
 from modeling_atri.threads_atri import ReadAhead, default_num_workers
@@ -78,7 +79,7 @@ def encode_windows(
         names (list of `str`, *optional*): what errors call the sounds. Default: their paths or numbers.
         num_workers (`int`, *optional*): threads that decode, see [`~encode.encode_audio`].
         on_error (`str`, *optional*, defaults to `"skip"`): `"skip"` yields an `AudioFailure` for a sound that cannot
-            be read, `"raise"` raises an error.
+            be read, or becomes unreadable while it is encoded, `"raise"` raises an error.
 
     Returns:
         An iterator of one `EncodedSound` or `AudioFailure` for each sound.
@@ -94,22 +95,22 @@ def encode_windows(
     check_at_least(1, "batch_size", batch_size)
     extractor = processor.feature_extractor
     read_parts: Any = SoundReader(model, extractor, plan, sampling_rate, pad_short)
-    read: Any = ClipReader(extractor, sampling_rate, pad_short, read_parts, names, on_error == "skip")
+    read: Any = ClipReader(extractor, sampling_rate, pad_short, read_parts, names, on_error == "skip", ReadSound)
     num_ahead, max_weight = batch_size + 2 * num_workers, batch_size * BATCHES_AHEAD
     reader = ReadAhead(read, enumerate(audios), num_workers, num_ahead, _weigh_sound, max_weight)
     return _encode(model, extractor, reader, batch_size, num_workers)
 
 
-def _weigh_sound(sound: ReadSound | AudioFailure) -> int:
+def _weigh_sound(clip: LongClip | AudioFailure) -> int:
     """How much a sound that waits counts for the memory; of a long recording, nothing is in memory yet."""
-    is_here = isinstance(sound, ReadSound) and isinstance(sound.features, list)
-    return cast(ReadSound, sound).layout.num_outputs if is_here else 1
+    is_here = isinstance(clip, LongClip) and isinstance(clip.sound.features, list)
+    return clip.sound.layout.num_outputs if is_here else 1
 
 
 def _encode(
     model: AtriModel,
     extractor: Any,
-    reader: ReadAhead[Any, ReadSound | AudioFailure],
+    reader: ReadAhead[Any, LongClip | AudioFailure],
     batch_size: int,
     num_workers: int,
 ) -> Iterator[EncodedSound | AudioFailure]:
@@ -128,10 +129,12 @@ def _encode(
 
 
 class _Sound:
-    """A sound while it is encoded."""
+    """A sound while it is encoded. It has a failure if it could not be read to its end."""
 
-    def __init__(self, read: ReadSound):
+    def __init__(self, read: ReadSound, fail: Callable[[Exception], AudioFailure]):
         self.read = read
+        self.fail = fail
+        self.failure: AudioFailure | None = None
         self.outputs: Tensor | None = None
         self.weights = [1.0] * read.layout.num_outputs  # of the outputs in means
         self.num_waiting = len(read.layout.parts)
@@ -155,22 +158,28 @@ class _PartOfSound:
 class _Parts:
     """The parts of the sounds that a reader yields, one after the other, and the sounds that are not returned yet."""
 
-    def __init__(self, reader: ReadAhead[Any, ReadSound | AudioFailure], num_workers: int, num_ahead: int):
+    def __init__(self, reader: ReadAhead[Any, LongClip | AudioFailure], num_workers: int, num_ahead: int):
         self._reader = reader
         self._num_workers, self._num_ahead = num_workers, num_ahead
         self._sound: _Sound | None = None  # whose parts come next
         self._parts: deque[Part] = deque()
-        self._features: deque[Tensor] | ReadAhead[Tensor, Tensor] = deque()
+        self._features: deque[Tensor] | ReadAhead[Tensor | Exception, Tensor] = deque()
         self._sounds: deque[_Sound | AudioFailure] = deque()
 
     def __next__(self) -> _PartOfSound:
-        while not self._parts:
-            self._open(next(self._reader))
-        sound, part = cast(_Sound, self._sound), self._parts.popleft()
-        features = self._features.popleft() if isinstance(self._features, deque) else next(self._features)
-        if sound.read.are_weighted:
-            sound.weights[part.outputs[0]] = covered(features)
-        return _PartOfSound(sound, part, features)
+        while True:
+            while not self._parts:
+                self._open(next(self._reader))
+            sound, part = cast(_Sound, self._sound), self._parts.popleft()
+            try:
+                features = self._features.popleft() if isinstance(self._features, deque) else next(self._features)
+            except (ValueError, OSError) as error:  # the file has been changed since it was read for the first time
+                sound.failure = sound.fail(error)
+                self._parts.clear()
+                continue
+            if sound.read.are_weighted:
+                sound.weights[part.outputs[0]] = covered(features)
+            return _PartOfSound(sound, part, features)
 
     def is_ready(self) -> bool:
         """Whether the next part is there without waiting."""
@@ -180,12 +189,14 @@ class _Parts:
 
     def take_done(self) -> list[_Sound | AudioFailure]:
         """The sounds that come next in the order and are encoded, or could not be read."""
-        done = []
+        done: list[_Sound | AudioFailure] = []
         while self._sounds:
             first = self._sounds[0]
-            if isinstance(first, _Sound) and first.num_waiting:
+            failure = first.failure if isinstance(first, _Sound) else first
+            if failure is None and cast(_Sound, first).num_waiting:
                 break
-            done.append(self._sounds.popleft())
+            done.append(failure or first)
+            self._sounds.popleft()
         return done
 
     def close(self) -> None:
@@ -194,19 +205,36 @@ class _Parts:
             self._features.__exit__()
             self._features = deque()
 
-    def _open(self, read: ReadSound | AudioFailure) -> None:
+    def _open(self, clip: LongClip | AudioFailure) -> None:
         self.close()
-        if isinstance(read, AudioFailure):
-            self._sounds.append(read)
+        if isinstance(clip, AudioFailure):
+            self._sounds.append(clip)
             return
-        self._sound = _Sound(read)
+        read: ReadSound = clip.sound
+        self._sound = _Sound(read, clip.fail)
         self._sounds.append(self._sound)
         self._parts.extend(read.layout.parts)
         features, read.features = read.features, []  # each is freed once it went through the model
         if read.extract is None:
             self._features = deque(features)
         else:
-            self._features = ReadAhead(read.extract, features, self._num_workers, self._num_ahead).__enter__()
+            extract = partial(_extracted, read.extract)
+            reader = ReadAhead(extract, _errors_as_items(features), self._num_workers, self._num_ahead)
+            self._features = reader.__enter__()
+
+
+def _errors_as_items(parts: Iterable[Tensor]) -> Iterator[Tensor | Exception]:
+    """Parts of a sound, and an error of reading them where it comes in their order."""
+    try:
+        yield from parts
+    except (ValueError, OSError) as error:
+        yield error
+
+
+def _extracted(extract: Callable[[Tensor], Tensor], part: Tensor | Exception) -> Tensor:
+    if isinstance(part, Exception):
+        raise part
+    return extract(part)
 
 
 def _run(batch: Sequence[_PartOfSound], model: Any, extractor: Any) -> None:

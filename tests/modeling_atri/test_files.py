@@ -11,6 +11,7 @@ from modeling_atri.files import (
     folder_written_whole,
     json_line,
     normalized_name,
+    printable,
     write_json_lines,
     written_whole,
 )
@@ -120,3 +121,17 @@ def test_the_digest_of_a_file_is_that_of_its_bytes(tmp_path):
     content = bytes(range(256)) * 5000
     (tmp_path / "a.wav").write_bytes(content)
     assert content_digest(tmp_path / "a.wav") == hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("rain 1.wav", "rain 1.wav"),
+        ("été/雨.wav", "été/雨.wav"),
+        ("two\nlines.wav", "two\\nlines.wav"),
+        ("red\x1b[31m.wav", "red\\x1b[31m.wav"),
+        ("no utf-8 \udcff.wav", "no utf-8 \\udcff.wav"),
+    ],
+)
+def test_a_name_is_shown_in_one_line(name, shown):
+    assert printable(name) == shown

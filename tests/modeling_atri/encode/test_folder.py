@@ -390,3 +390,27 @@ def test_failures_are_added_part_by_part(folder, tmp_path, encoded, monkeypatch)
         assert written == ["a.wav", "i.wav", "j.wav"], "each is written once"
         listed = [json.loads(line) for line in (tmp_path / "out" / "failures.jsonl").read_text().splitlines()]
         assert {item["id"]: item["reason"] for item in listed} == summary.failures
+
+
+def test_odd_files_do_not_stop_the_others(folder, tmp_path, encoded, caplog):
+    whole = (folder / "a.wav").read_bytes()
+    names = [b"0 bytes.wav", b"0 bytes.mp3", b"a folder.wav/inside.wav", b"two\nlines.wav", b"bad\x1b[31m\xff.wav"]
+    contents = [b"", b"", whole[:-2], whole[:-4], b"no sound"]
+    names += [b"promises too much.wav", b"header.wav", b"zeros.wav", b"page.mp3"]
+    contents += [whole[:40] + b"\xff\xff\0\0" + whole[44:], whole[:44], bytes(9000), b"<!DOCTYPE html>" * 99]
+    (folder / "a folder.wav").mkdir()
+    for name, content in zip(names, contents, strict=True):
+        with open(os.path.join(os.fsencode(folder), name), "wb") as file:
+            file.write(content)
+    os.mkfifo(folder / "pipe.wav")
+    os.symlink("loop.wav", folder / "loop.wav")
+    os.symlink(folder, folder / "b" / "above")
+    for num_encoded in (9, 0):
+        summary = encoded(folder, tmp_path / "out")
+        assert (summary.num_clips, summary.num_encoded) == (9, num_encoded)
+        assert sorted(summary.failures) == sorted(
+            [*("0 bytes.mp3", "0 bytes.wav", "b/above", "bad\x1b[31m\\xff.wav", "header.wav", "loop.wav", "page.mp3")]
+            + ["pipe.wav", "promises too much.wav", "zeros.wav"]
+        )
+    assert {"a folder.wav/inside.wav", "two\nlines.wav"} < set(load_embeddings(tmp_path / "out")[0])
+    assert "\x1b" not in caplog.text

@@ -9,6 +9,7 @@ import pytest
 import soundfile
 
 from modeling_atri import encode_audio
+from modeling_atri.long_sounds_atri import read_or_scan
 from modeling_atri.search import SoundIndex
 from modeling_atri.search.index import indexing
 from modeling_atri.search.windows import encode_windows
@@ -143,6 +144,27 @@ def test_a_file_that_changes_while_it_is_read_is_tried_again(folder, index, monk
         summary = index.add(folder)
     assert summary.failures == {"b/c.wav": "The file was changed while it was read. The next run tries again."}
     assert sorted(rows(index)) == ["a.wav", "b/d.wav", "e.wav"]
+    summary = index.add(folder)
+    assert (summary.num_encoded, summary.failures, sorted(rows(index))) == (1, {}, NAMES)
+
+
+@pytest.mark.parametrize("change", ["shorter", "gone"])
+def test_a_long_recording_that_changes_between_its_two_passes_is_tried_again(folder, index, monkeypatch, change):
+    def read_and_change(extractor, path, *arguments):
+        read = read_or_scan(extractor, path, *arguments)
+        if path.name == "c.wav":
+            path.unlink() if change == "gone" else write_sound(path, 20, 20_000)
+        return read
+
+    write_sound(folder / "b" / "c.wav", 20, 40_000)
+    with monkeypatch.context() as patch:
+        patch.setattr("modeling_atri.long_sounds_atri.LONG_SECONDS", 2)
+        patch.setattr("modeling_atri.search.windows.reading.read_or_scan", read_and_change)
+        summary = index.add(folder)
+    assert list(summary.failures) == ["b/c.wav"]
+    assert ("became shorter" if change == "shorter" else "no audio file") in summary.failures["b/c.wav"]
+    assert sorted(rows(index)) == ["a.wav", "b/d.wav", "e.wav"]
+    write_sound(folder / "b" / "c.wav", 20, 40_000)
     summary = index.add(folder)
     assert (summary.num_encoded, summary.failures, sorted(rows(index))) == (1, {}, NAMES)
 

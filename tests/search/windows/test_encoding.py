@@ -10,6 +10,7 @@ import torch
 from modeling_atri import encode_audio
 from modeling_atri.encode import AudioFailure
 from modeling_atri.files import content_digest
+from modeling_atri.long_sounds_atri import read_or_scan
 from modeling_atri.search.windows import EncodedSound, WindowPlan, encode_windows, plan_windows
 from tests.helpers.tiny import tiny_model, tiny_processor
 from tests.helpers.towerless import embedded_model, embedded_processor
@@ -193,6 +194,41 @@ def test_files_keep_their_order_and_the_broken_ones_are_told(tmp_path):
             np.testing.assert_allclose(result.vectors, expected.vectors, atol=1e-5, rtol=0)
     with pytest.raises(ValueError, match=r"2\.wav"):
         list(encode_windows(model, processor, paths, plan, on_error="raise"))
+
+
+@pytest.mark.parametrize("change", ["shorter", "gone"])
+@pytest.mark.parametrize(("kind", "num_workers"), [("ced", 0), ("ced", 2), ("clap", 2)])
+def test_a_long_recording_that_changes_while_it_is_encoded_is_a_failure(
+    tmp_path, monkeypatch, kind, num_workers, change
+):
+    model, processor = make(kind)
+    rate, plan = processor.feature_extractor.sampling_rate, plan_windows(model, processor)
+    clips = clips_of(plan, rate, (0.8, 8.5, 2.5, 1.2))
+    paths = [tmp_path / f"{number}.wav" for number in range(len(clips))]
+    for path, clip in zip(paths, clips, strict=True):
+        soundfile.write(path, clip, rate, subtype="FLOAT")
+
+    def read_and_change(extractor, sound, *arguments):
+        read = read_or_scan(extractor, sound, *arguments)
+        if sound == paths[1]:
+            path = paths[1]
+            path.unlink() if change == "gone" else soundfile.write(path, clips[1][: 4 * rate], rate, subtype="FLOAT")
+        return read
+
+    monkeypatch.setattr("modeling_atri.long_sounds_atri.LONG_SECONDS", 4 * plan.window_s)
+    monkeypatch.setattr("modeling_atri.search.windows.reading.read_or_scan", read_and_change)
+    options = {"batch_size": 2, "num_workers": num_workers}
+    results = list(encode_windows(model, processor, paths, plan, **options))
+    assert [type(result) for result in results] == [EncodedSound, AudioFailure, EncodedSound, EncodedSound]
+    assert (results[1].index, results[1].name) == (1, str(paths[1]))
+    assert ("became shorter" if change == "shorter" else "no audio file") in results[1].reason
+    for place in (0, 2, 3):
+        [expected] = encode(model, processor, [clips[place]], plan)
+        np.testing.assert_allclose(results[place].vectors, expected.vectors, atol=1e-5, rtol=0)
+        np.testing.assert_allclose(results[place].whole, expected.whole, atol=1e-5, rtol=0)
+    soundfile.write(paths[1], clips[1], rate, subtype="FLOAT")
+    with pytest.raises(ValueError, match=r"1\.wav"):
+        list(encode_windows(model, processor, paths, plan, on_error="raise", **options))
 
 
 def test_a_short_sound_is_padded_and_keeps_its_length():
