@@ -7,7 +7,7 @@ import threading
 import time
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 KEY_BYTES = 16
 _SHARD_BYTES = 2**28  # a process begins another shard when it has written this much: 1000 clips of 10 s
 _DAY = 24 * 3600.0
+_NOTED_EVERY = 3600.0  # seconds after which a process notes again that it uses a folder
 _LOOKING_SHARE = 0.02  # of the time may be spent on looking for what other processes have added
 _FEW = 4096
 # An entry of an index: where an array's message is in the shard, and checksums of the message and of the entry.
@@ -39,9 +40,9 @@ class ArrayShards:
     read by its offset, not with its shard. An array takes 48 bytes of memory.
 
     With `max_bytes`, arrays are added until all files below `folder` have this size. Then the folders of other names
-    that no process has opened for a day are removed, the oldest first. If that is not enough, nothing more is added:
-    an epoch reads every array once, in random order, so a cache that replaced its oldest arrays would throw away what
-    the epoch still needs, and write every array again in every epoch.
+    that no process has used for a day are removed, the oldest first. If that would not be enough, they stay, and
+    nothing more is added: an epoch reads every array once, in random order, so a cache that replaced its oldest arrays
+    would throw away what the epoch still needs, and write every array again in every epoch.
 
     When a file cannot be written, the process logs a warning, and writes nothing more.
 
@@ -77,6 +78,7 @@ class ArrayShards:
         """The array of a key, which may be changed; None if there is none or its file is damaged."""
         self._notice_fork()
         with self._lock:
+            self._note_use()
             place = self._places.find(key)
             if place is None:
                 self._look()
@@ -135,8 +137,15 @@ class ArrayShards:
         self._process = os.getpid()
         self._lock = threading.RLock()
         self._writer: _Writer | None = None
-        if self.folder.is_dir() and os.access(self.folder, os.W_OK):
-            os.utime(self.folder)  # says when it was last used
+        self._note_again = 0.0
+        self._note_use()
+
+    def _note_use(self) -> None:
+        """Set the folder's time of change, which says when it was last used, unless that was just done."""
+        if time.monotonic() >= self._note_again:
+            self._note_again = time.monotonic() + _NOTED_EVERY
+            with suppress(OSError):  # there is none yet, it has just been removed, or it may only be read
+                os.utime(self.folder)
 
     def _notice_fork(self) -> None:
         """A forked process shares what was read, but writes a shard of its own."""
@@ -205,14 +214,15 @@ class ArrayShards:
         with FileLock(folder / ".lock"):
             needed = size + _ENTRY.itemsize + len(self._schema.serialize())
             sizes = {path: _size_of(path) for path in folder.iterdir() if path.is_dir()}
-            if sum(sizes.values()) + needed > self.max_bytes:
-                unused = [path for path in sizes if path != self.folder and _age(path) > _DAY]
+            unused = [path for path in sizes if path != self.folder and _age(path) > _DAY]
+            too_much = sum(sizes.values()) + needed - self.max_bytes
+            if too_much <= sum(sizes[path] for path in unused):  # otherwise they would be lost in vain
                 for path in sorted(unused, key=_age, reverse=True):
-                    shutil.rmtree(path)
-                    del sizes[path]
-                    if sum(sizes.values()) + needed <= self.max_bytes:
+                    if too_much <= 0:
                         break
-            yield sum(sizes.values()) + needed <= self.max_bytes
+                    shutil.rmtree(path)
+                    too_much -= sizes[path]
+            yield too_much <= 0
 
     def _append(self, key: bytes, message: pa.Buffer) -> None:
         if self._writer is not None and self._writer.end + message.size > _SHARD_BYTES:

@@ -223,6 +223,27 @@ def test_sets_that_nobody_uses_make_room(tmp_path, days):
     )
 
 
+@pytest.mark.parametrize("max_bytes", [0, 100])
+def test_no_set_is_removed_in_vain(tmp_path, max_bytes):
+    """Where not even that would make room."""
+    filled(tmp_path, range(4))
+    long_ago = os.stat(tmp_path).st_mtime - 48 * 3600
+    os.utime(tmp_path / "a", (0, long_ago))
+    other = ArrayShards(tmp_path, "b", max_bytes=max_bytes)
+    other.put(key(0), array(0))
+    assert found(other, [0]) == []
+    assert found(ArrayShards(tmp_path, "a"), range(4)) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(("every", "is_noted"), [(3600.0, False), (0.0, True)])
+def test_a_set_that_is_only_read_is_in_use(tmp_path, monkeypatch, every, is_noted):
+    monkeypatch.setattr("modeling_atri.array_shards._NOTED_EVERY", every)
+    shards = filled(tmp_path, range(2))
+    os.utime(tmp_path / "a", (0, 0))
+    assert found(shards, [0]) == [0]
+    assert (os.stat(tmp_path / "a").st_mtime > 0) == is_noted
+
+
 def test_a_set_that_was_removed_is_begun_again(tmp_path):
     shards = filled(tmp_path, range(3))
     for path in sorted(tmp_path.rglob("*"), reverse=True):

@@ -1,4 +1,6 @@
 import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import torch
 from modeling_atri import AtriFeatureExtractor
 from modeling_atri.long_sounds_atri import LongSound
 from modeling_atri.trainer.data.feature_cache import FeatureCache
+from tests.helpers import forks
 from tests.helpers.tiny import tiny_processor
 from tests.modeling_atri.test_sound_files_atri import encoded, without_mp3_header
 
@@ -213,3 +216,51 @@ def test_evaluation_reads_long_recordings_in_pieces(tmp_path, monkeypatch):
         torch.testing.assert_close(long.features(), whole, atol=1e-6, rtol=0)
     monkeypatch.setattr("modeling_atri.long_sounds_atri.LONG_SECONDS", 3)
     torch.testing.assert_close(cache.read(tmp_path / "it.flac"), whole, atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("max_gb", [0, 1e-5])
+def test_a_limit_that_nothing_fits_in_is_no_cache(tmp_path, folder, max_gb):
+    path = write_sound(tmp_path / "a.wav", noise())
+    cache = FeatureCache(EXTRACTOR, folder, max_gb=max_gb)
+    for _ in range(2):
+        assert torch.equal(cache(path), FeatureCache(EXTRACTOR)(path))
+    assert num_kept(folder) == 0
+
+
+def fill(folder, paths, max_gb, writes) -> None:
+    """Put features into a folder; the process is killed in the middle of a write."""
+    write, left = os.write, [writes]
+
+    def write_or_die(descriptor, content):
+        left[0] -= 1
+        if left[0] < 0:
+            write(descriptor, content[: len(content) // 2])
+            os.kill(os.getpid(), signal.SIGKILL)
+        return write(descriptor, content)
+
+    os.write = write_or_die
+    cache = FeatureCache(EXTRACTOR, folder, max_gb=max_gb)
+    for path in paths:
+        cache(path)
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("max_gb", [None, 1.0])
+def test_two_runs_share_a_folder_and_are_killed(tmp_path, folder, monkeypatch, max_gb):
+    """Each in the middle of a write: one of features, and one of an entry of an index."""
+    paths = [write_sound(tmp_path / f"{seed}.wav", noise(seed=seed)) for seed in range(12)]
+    with ThreadPoolExecutor(2) as pool:
+        runs = [
+            pool.submit(forks.call, fill, folder, order, max_gb, writes)
+            for order, writes in ((paths, 1 + 2 * 4), (paths[::-1], 1 + 2 * 3 + 1))
+        ]
+    assert [run.result().status for run in runs] == [-signal.SIGKILL] * 2
+    extract, made = EXTRACTOR.extract_clip, []
+    expected = [FeatureCache(EXTRACTOR)(path) for path in paths]
+    monkeypatch.setattr(
+        EXTRACTOR, "extract_clip", lambda *args, **options: made.append(1) or extract(*args, **options)
+    )
+    cache = FeatureCache(EXTRACTOR, folder, max_gb=max_gb)
+    assert all(map(torch.equal, map(cache, paths), expected))
+    assert len(made) <= 12 - 4, "what the longer run had finished was made again"
+    assert all(map(torch.equal, map(FeatureCache(EXTRACTOR, folder), paths), expected))
