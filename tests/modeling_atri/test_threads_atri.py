@@ -1,11 +1,12 @@
 import multiprocessing
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from modeling_atri.threads_atri import ReadAhead, map_in_threads
+from modeling_atri.threads_atri import ReadAhead, Room, map_in_threads
 
 
 @pytest.fixture(autouse=True)
@@ -135,3 +136,124 @@ def test_results_that_are_read_ahead_are_in_order(num_workers):
             assert result == number * number
             assert len(begun) - number <= most + 1
     assert len(begun) == 100
+
+
+@pytest.fixture
+def waiting(monkeypatch):
+    """A semaphore that is released whenever a thread begins to wait for room."""
+    begun = threading.Semaphore(0)
+
+    class Watched(threading.Condition):
+        def wait(self, timeout=None):
+            begun.release()
+            return super().wait(timeout)
+
+    monkeypatch.setattr("modeling_atri.threads_atri.Condition", Watched)
+    return begun
+
+
+def test_threads_share_a_room_up_to_its_size():
+    room, lock, inside, seen = Room(10), threading.Lock(), [], []
+
+    def hold(size):
+        with room.taken(size):
+            with lock:
+                inside.append(size)
+                seen.append(list(inside))
+            with lock:
+                inside.remove(size)
+
+    sizes = [1 + (7 * number) % 14 for number in range(300)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(hold, sizes))
+    assert sorted(together[-1] for together in seen) == sorted(sizes)
+    assert all(sum(together) <= 10 or len(together) == 1 for together in seen)
+
+
+def test_those_who_fit_have_room_at_the_same_time():
+    room, together = Room(10), threading.Barrier(3)
+
+    def hold(size):
+        with room.taken(size):
+            return together.wait(timeout=60)
+
+    with ThreadPoolExecutor(3) as pool:
+        assert sorted(pool.map(hold, (5, 3, 2))) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("first", [9, 25], ids=["what waits", "what is larger than the room"])
+def test_room_is_given_in_the_order_of_asking(waiting, first):
+    """Otherwise something large would wait for ever while small things come and go."""
+    room, order = Room(10), []
+
+    def hold(size):
+        with room.taken(size):
+            order.append(size)
+
+    with ThreadPoolExecutor(3) as pool:
+        with room.taken(2):
+            for size in (first, 1, 4):
+                pool.submit(hold, size)
+                assert waiting.acquire(timeout=60), "it did not wait, although something before it waits"
+            assert order == []
+    assert order[0] == first
+    assert sorted(order[1:]) == [1, 4]
+
+
+def test_what_is_larger_than_the_room_works_alone(waiting):
+    room, held = Room(10), threading.Event()
+
+    def hold():
+        with room.taken(1):
+            held.set()
+
+    with ThreadPoolExecutor(1) as pool:
+        with room.taken(11):
+            other = pool.submit(hold)
+            assert waiting.acquire(timeout=60)
+            assert not held.is_set()
+        other.result(timeout=60)
+    assert held.is_set()
+
+
+def test_room_is_free_again_after_an_error():
+    room = Room(1)
+    with pytest.raises(KeyError), room.taken(1):
+        raise KeyError("inside")
+    with room.taken(1):
+        pass
+
+
+def test_who_stops_waiting_leaves_the_queue(monkeypatch):
+    """As after Ctrl+C."""
+
+    class Interrupted(threading.Condition):
+        def wait(self, timeout=None):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("modeling_atri.threads_atri.Condition", Interrupted)
+    room = Room(2)
+    with room.taken(2):
+        with pytest.raises(KeyboardInterrupt), room.taken(1):
+            pass
+    for _ in range(2):
+        with room.taken(2):  # nobody is before it, so it need not wait
+            pass
+
+
+def take(room: Room) -> None:
+    with room.taken(1):
+        pass
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="needs processes that fork")
+def test_a_process_that_forks_has_all_the_room():
+    """The threads that have or wait for the room of its parent are not there."""
+    room = Room(1)
+    with room.taken(1):
+        process = multiprocessing.get_context("fork").Process(target=take, args=(room,))
+        process.start()
+        process.join(60)
+        status = process.exitcode
+        process.kill()
+    assert status == 0
