@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from os import PathLike
@@ -26,7 +26,7 @@ from .journal import Entry, TranslationJournal, hash_text
 from .output import check_output, earlier_languages, find_stale, locked, refuse_loss, without_overlaps
 from .quality import Scorer
 from .sharing import SharedTranslation
-from .translated_rows import assemble, card_facts, write_translated
+from .translated_rows import TranslatedSet, assemble, card_facts, write_translated
 
 
 @dataclass
@@ -159,65 +159,106 @@ def _translate_captions(
     source, codes = resolve_language(source), resolve_languages(languages)
     _check_options(batch_size, batch_tokens, min_score, scorer)
     check_output(data, split, output)
-    made = _how_made(model, scorer, source)
+    made, name = _how_made(model, scorer, source), _name_of(data, split)
     limit = scorer.min_score if scorer is not None and min_score is None else min_score
-    finished = FinishedRun(
-        *(output, _file_of(data, split)),
-        {"made": made, "languages": codes, "limit": limit, "drop_flagged": drop_flagged, "name": _name_of(data, split)}
-        | {"license": license, "source_license": source_license},
-    )
-    if output.is_dir():
+    facts = {"made": made, "languages": codes, "limit": limit, "drop_flagged": drop_flagged, "name": name}
+    facts |= {"license": license, "source_license": source_license}
+    finished = FinishedRun(output, _file_of(data, split), facts)
+    if (done := _read_finished(finished, output)) is None:
+        read = _read_rows(data, split, output, left_out)
+        _check_languages(read.rows, source, codes)
+        model.check_languages([source, *codes])
+        hashes = {text: hash_text(text) for text in read.texts(source)}
         with locked(output):
-            if (summary := finished.read()) is not None:
-                flags = {code: Counter(counts) for code, counts in summary.pop("flags").items()}
-                done = TranslationSummary(**summary, flags=flags)
-                return replace(done, num_translated=0, seconds=time.perf_counter() - began)
+            journal = TranslationJournal(output)
+            entries = journal.read()
+            earlier = earlier_languages(entries, {*read.rows[0]["captions"], *codes}, {*hashes.values()}, made)
+            refuse_loss(output, earlier, codes)
+            wanted = {(code, source_hash) for code in codes for source_hash in hashes.values()}
+            missing = wanted - (entries.keys() - find_stale(journal.path, entries, wanted, made, retranslate))
+            batches = _plan(model, hashes, codes, missing, batch_size, batch_tokens)
+            with tqdm(total=len(missing), desc="captions", disable=not progress) as bar:
+                for new in shared.translated(batches, made):
+                    journal.append(new)
+                    entries |= {entry.key: entry for entry in new}
+                    bar.update(len(new))
+            targets = _targets(entries, earlier, codes)
+            translated = assemble(read.rows, read.others, entries, source, targets, limit, drop_flagged)
+            write_translated(translated, output, card_facts(translated, name, made, limit, license, source_license))
+            done = _summary(translated, len(read.all_rows) - len(read.rows), len(missing))
+            if not read.has_bad_rows:  # a recording that was missing may come back
+                finished.write(read.recordings, vars(done))
+    return replace(done, seconds=time.perf_counter() - began)
+
+
+def _read_finished(finished: FinishedRun, output: Path) -> TranslationSummary | None:
+    """The summary of the last run, which translated the same; None if there is something to do."""
+    if not output.is_dir():
+        return None
+    with locked(output):
+        summary = finished.read()
+    if summary is None:
+        return None
+    flags = {code: Counter(counts) for code, counts in summary.pop("flags").items()}
+    return replace(TranslationSummary(**summary, flags=flags), num_translated=0)
+
+
+@dataclass(frozen=True)
+class _ReadRows:
+    """The rows to translate with their other columns, and all rows of the data, also those that the output lost."""
+
+    rows: datasets.Dataset
+    others: list[dict[str, Any]]
+    all_rows: datasets.Dataset
+    has_bad_rows: bool
+
+    def texts(self, source: str) -> list[str]:
+        """The different captions in a language, in the order of the rows."""
+        return list(dict.fromkeys(text for captions in self.rows["captions"] for text in captions[source]))
+
+    @property
+    def recordings(self) -> Iterator[str]:
+        """The paths of all recordings on disk."""
+        return (sound["path"] for sound in self.all_rows["audio"] if not is_url(sound["path"]))
+
+
+def _read_rows(data: str | PathLike[str], split: str | None, output: Path, left_out: list[BadRow] | None) -> _ReadRows:
     bad_rows: list[BadRow] | None = None if left_out is None else []
-    rows = load_rows(Path(data), split, left_out=bad_rows)
+    read = load_rows(Path(data), split, left_out=bad_rows)
     others = read_other_columns(Path(data), split, bad_rows or [])
     if left_out is not None:
         left_out += bad_rows or []
-    read = rows
-    rows, others = without_overlaps(rows, others, output)
-    _check_languages(rows, source, codes)
-    model.check_languages([source, *codes])
-    texts = list(dict.fromkeys(text for captions in rows["captions"] for text in captions[source]))
-    hashes = dict.fromkeys(map(hash_text, texts))  # in the order of the texts
-    with locked(output):
-        journal = TranslationJournal(output)
-        entries = journal.read()
-        earlier = earlier_languages(entries, {*rows[0]["captions"], *codes}, {*hashes}, made)
-        refuse_loss(output, earlier, codes)
-        wanted = {(code, source_hash) for code in codes for source_hash in hashes}
-        missing = wanted - (entries.keys() - find_stale(journal.path, entries, wanted, made, retranslate))
-        lengths = model.count_tokens(texts)
-        batches = (
-            ([texts[index] for index in batch], code)
-            for code in codes
-            for is_missing in [[(code, source_hash) in missing for source_hash in hashes]]
-            for batch in plan_batches(texts, lengths, is_missing, batch_size, batch_tokens)
-        )
-        with tqdm(total=len(missing), desc="captions", disable=not progress) as bar:
-            for new in shared.translated(batches, made):
-                journal.append(new)
-                entries |= {entry.key: entry for entry in new}
-                bar.update(len(new))
-        translated = assemble(rows, others, entries, source, _targets(entries, earlier, codes), limit, drop_flagged)
-        facts = card_facts(translated, _name_of(data, split), made, limit, license, source_license)
-        write_translated(translated, output, facts)
-        done = TranslationSummary(
-            num_clips=len(translated.rows),
-            num_captions=translated.num_captions,
-            num_dropped_clips=translated.num_dropped_clips,
-            num_dropped_captions=translated.num_dropped_captions,
-            num_overlaps=len(read) - len(rows),
-            flags=translated.count_flags(),
-            num_flagged=translated.count_flagged(),
-            num_translated=len(missing),
-        )
-        if not bad_rows:  # a recording that was missing may come back
-            finished.write((sound["path"] for sound in read["audio"] if not is_url(sound["path"])), vars(done))
-    return replace(done, seconds=time.perf_counter() - began)
+    return _ReadRows(*without_overlaps(read, others, output), read, bool(bad_rows))
+
+
+def _plan(
+    model: Translator,
+    hashes: dict[str, str],
+    codes: list[str],
+    missing: set[tuple[str, str]],
+    batch_size: int,
+    batch_tokens: int,
+) -> Iterator[tuple[list[str], str]]:
+    """Batches of the missing texts, language by language. `hashes` are those of all texts."""
+    texts = list(hashes)
+    lengths = model.count_tokens(texts)
+    for code in codes:
+        is_missing = [(code, source_hash) in missing for source_hash in hashes.values()]
+        for batch in plan_batches(texts, lengths, is_missing, batch_size, batch_tokens):
+            yield [texts[index] for index in batch], code
+
+
+def _summary(translated: TranslatedSet, num_overlaps: int, num_translated: int) -> TranslationSummary:
+    return TranslationSummary(
+        num_clips=len(translated.rows),
+        num_captions=translated.num_captions,
+        num_dropped_clips=translated.num_dropped_clips,
+        num_dropped_captions=translated.num_dropped_captions,
+        num_overlaps=num_overlaps,
+        flags=translated.count_flags(),
+        num_flagged=translated.count_flagged(),
+        num_translated=num_translated,
+    )
 
 
 def _check_options(batch_size: int, batch_tokens: int, min_score: float | None, scorer: Scorer | None) -> None:
