@@ -35,10 +35,10 @@ import subprocess
 import tempfile
 
 import numpy as np
-import soundfile
 import torch
 from shared.options import ROUNDS, SEED, option_parser
 from shared.processes import peak_memory
+from shared.recordings import write, write_mp3
 
 from modeling_atri import AtriConfig, AtriFeatureExtractor, AtriModel, AtriProcessor, encode_audio, long_sounds_atri
 from modeling_atri.trainer.scratch.tokenizer import train_tokenizer
@@ -134,27 +134,6 @@ def in_a_process(arguments: list[int | Path], seed: int) -> float:
     if done.returncode:
         raise SystemExit(done.stderr)
     return float(done.stdout.splitlines()[-1])
-
-
-def write(path: Path, seconds: int, rate: int = 16_000, num_channels: int = 1, seed: int = 0) -> Path:
-    """Write noise whose loudness changes, a minute at a time."""
-    generator = np.random.default_rng(seed)
-    with soundfile.SoundFile(path, "w", rate, num_channels) as file:
-        minute = generator.normal(scale=0.1, size=(min(60, seconds) * rate, num_channels)).astype(np.float32)
-        for start in range(0, seconds, 60):
-            file.write(minute[: (seconds - start) * rate] * generator.uniform(0.01, 1))
-    return path
-
-
-def write_mp3(path: Path, seconds: int, seed: int) -> Path:
-    """Write MP3 without a Xing header: the frames of a minute again and again."""
-    minute = write(path.with_name("minute.mp3"), 60, 44_100, 2, seed).read_bytes()
-    kilobits = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)[minute[2] >> 4]
-    first = 144 * 1000 * kilobits // 44_100 + (minute[2] >> 1 & 1)
-    with path.open("wb") as file:
-        for _ in range(0, seconds, 60):
-            file.write(minute[first:])
-    return path
 
 
 def make_model(seed: int) -> tuple[AtriModel, AtriProcessor]:

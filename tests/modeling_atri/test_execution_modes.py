@@ -5,6 +5,7 @@ import io
 import json
 import math
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
@@ -276,3 +277,14 @@ def test_token_embeddings_grow_and_shrink(tmp_path):
         model.resize_token_embeddings(600)
         assert model.config.text_config.vocab_size == 600
         assert_same(model.get_text_features(**tokens).pooler_output, expected, 1e-6)
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs Linux")
+def test_weights_are_mapped_from_their_file(tmp_path):
+    """So processes that use the same model on one machine have them in memory once."""
+    tiny_model().save_pretrained(tmp_path)
+    model = AtriModel.from_pretrained(tmp_path)
+    lines = [line for line in Path("/proc/self/maps").read_text().splitlines() if str(tmp_path) in line]
+    ranges = [[int(place, 16) for place in line.split()[0].split("-")] for line in lines]
+    for name, weight in model.named_parameters():
+        assert any(start <= weight.data_ptr() < stop for start, stop in ranges), name
