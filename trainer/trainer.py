@@ -21,8 +21,8 @@ from modeling_atri.processing_atri import AtriProcessor
 from .arguments import AtriTrainingArguments
 from .checks.embeddings import check_sounds, refuse_options_of_sounds
 from .checks.engines import check_engine
+from .checks.given import check_given, check_overrides, checked_arguments, one_processor
 from .checks.optimizers import check_optimizer
-from .checks.options import REFUSED_ARGUMENTS
 from .checks.rows import check_best_metric, check_tokenizer, checked_rows, report_captions, report_excerpts
 from .checks.sharding import check_sharded_run
 from .data.batches import DrawnRows, EpochBatchSampler
@@ -129,9 +129,10 @@ class AtriTrainer(EvaluatingTrainer):
         teacher: Teacher | None = None,
         **kwargs,
     ):
-        processor = _one_of(processor, kwargs.pop("processing_class", None))
-        args = _checked_arguments(model, model_init, args)
-        self._check_overrides(args, kwargs)
+        processor = one_processor(processor, kwargs.pop("processing_class", None))
+        args = checked_arguments(model, model_init, args)
+        check_given(args, kwargs)
+        check_overrides(type(self), args, type(self).compute_loss is not AtriTrainer.compute_loss)
         left_out: dict[str, list[BadRow]] = {}
         train_dataset = checked_rows(train_dataset, args, "train", left_out)
         eval_dataset = checked_rows(eval_dataset, args, "eval", left_out)
@@ -177,28 +178,6 @@ class AtriTrainer(EvaluatingTrainer):
         stock, brief = brief_callback(args.disable_tqdm)
         if self.pop_callback(stock) is not None:
             self.add_callback(brief)
-
-    def _check_overrides(self, args: AtriTrainingArguments, options: dict[str, Any]) -> None:
-        """Raise a ValueError for options, or methods of a subclass, that would have no effect."""
-        for name, reason in REFUSED_ARGUMENTS.items():
-            if options.get(name) is not None:
-                raise ValueError(f"AtriTrainer takes no `{name}`: {reason}.")
-        optimizer, _ = options.get("optimizers") or (None, None)
-        if optimizer is None:
-            check_optimizer(args)
-        else:
-            for name in ("audio_learning_rate", "text_learning_rate", "head_learning_rate", "lora_rank"):
-                if getattr(args, name) is not None:
-                    raise ValueError(
-                        f"`{name}` would have no effect on the parameters of an optimizer that was made before. Pass "
-                        f"`optimizer_cls_and_kwargs` instead of `optimizers`, or leave out `{name}`."
-                    )
-        if args.is_chunked and type(self).compute_loss is not AtriTrainer.compute_loss:
-            raise ValueError(
-                f"{type(self).__name__} overrides `compute_loss`, which encodes the whole batch at once, so the chunk "
-                "sizes would have no effect. Override `compute_loss_from_embeddings` instead, or leave out "
-                "`audio_chunk_size` and `text_chunk_size`."
-            )
 
     # Model
 
@@ -662,28 +641,6 @@ def _trimmed(input_ids: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
     """Remove the columns that are padding for all of these captions, but not for those of other languages."""
     used = attention_mask.any(dim=0)
     return {"input_ids": input_ids[:, used], "attention_mask": attention_mask[:, used]}
-
-
-def _one_of(processor: Any, processing_class: Any) -> AtriProcessor:
-    """The processor of a trainer, given by either name."""
-    if processor is None and processing_class is None:
-        raise ValueError("AtriTrainer needs the `processor` of the model: `AtriProcessor.from_pretrained(...)`.")
-    if None not in (processor, processing_class) and processor is not processing_class:
-        raise ValueError("`processor` and `processing_class` are two names of one argument. Pass one of them.")
-    return processing_class if processor is None else processor
-
-
-def _checked_arguments(model: Any, model_init: Any, args: Any) -> AtriTrainingArguments:
-    """The arguments, if they are of the right kind, and there is a model or a function that makes it."""
-    if (model is None) == (model_init is None):
-        given = "neither" if model is None else "both"
-        raise ValueError(f"AtriTrainer needs either a `model` or a `model_init` that makes one; got {given}.")
-    if not isinstance(args, AtriTrainingArguments):
-        raise ValueError(
-            f"`args` must be AtriTrainingArguments, which name the objective and the languages; got a "
-            f"{type(args).__name__}."
-        )
-    return args
 
 
 def _collator(args: AtriTrainingArguments, processor: AtriProcessor, feature_cache: FeatureCache) -> AtriDataCollator:
