@@ -45,7 +45,6 @@ WITHOUT_HEAD = (
 
 
 def write_report(
-    title: str,
     towers: Mapping[str, Mapping[str, str]],
     detailed: Mapping[str, str],
     pairs: Sequence[tuple[str, str, str]],
@@ -54,7 +53,6 @@ def write_report(
     """Write tables and plot beside the results file, and return the tables.
 
     Args:
-        title: title of the report.
         towers: titles of the cells that are reported, by text tower. Cells that were not asked are left out.
         detailed: titles of those whose details are reported.
         pairs: text tower, cell with short captions, and cell without.
@@ -66,7 +64,7 @@ def write_report(
         raise SystemExit(f"There are no answers in {ANSWERS}: run ask_queries.py first.")
     asked = {cell for cell, _, _ in found}
     bootstraps = Bootstraps()
-    sections = [f"# {title}", HEAD, _examples(queries)]
+    sections = [HEAD, _examples(queries)]
     panels = {}
     for tower, cells in towers.items():
         if there := {cell: name for cell, name in cells.items() if cell in asked}:
@@ -91,6 +89,8 @@ def _examples(queries: Sequence[Query]) -> str:
 
 
 def _of_tower(cells: Mapping[str, str], found: AllFound, bootstraps: Bootstraps) -> list[str]:
+    (first, first_title), *others = cells.items()
+    pairs = [(f"{title} - {first_title}", cell, first) for cell, title in others]
     return [
         "R@1: the scene that ranks first is right.",
         by_form(cells, found, "recall", ASKED, bootstraps),
@@ -98,6 +98,8 @@ def _of_tower(cells: Mapping[str, str], found: AllFound, bootstraps: Bootstraps)
         by_form(cells, found, "sounds", SCENE_FORMS, bootstraps),
         "Mean rank variance over the languages.",
         by_form(cells, found, "variance", SCENE_FORMS, bootstraps),
+        "Differences in R@1, paired by seed and meaning.",
+        changes(pairs, found, bootstraps),
     ]
 
 

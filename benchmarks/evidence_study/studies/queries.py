@@ -65,7 +65,7 @@ def _report(results: Path, tuning: Path, work: Path) -> str:
     from ..reports.queries import write_report  # only the report needs matplotlib
 
     pairs = [(cell.text, cell.name, cell.variant_of) for cell in SHORT if cell.variant_of is not None]
-    return write_report(STUDY.title, TOWERS, DETAILED, pairs, results)
+    return write_report(TOWERS, DETAILED, pairs, results)
 
 
 STUDY = Study("queries", "Queries as people type them", [*SHORT, *JOINT], _report)
