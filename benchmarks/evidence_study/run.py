@@ -117,10 +117,10 @@ def changed_rows(cell: Cell, seed: int, places: Places) -> Path:
     if cell.rows is None:
         return rows
     lines = read_scenes(rows / "metadata.jsonl")
-    hears = not cell.is_taught
-    for line in lines if hears else ():  # stored embeddings have the names as they are
+    for line in lines:
+        line["audio_id"] = line["file_name"]  # as in the store of the teacher's embeddings
         line["file_name"] = str((rows / line["file_name"]).resolve())
-    folder = places.model(cell.name, seed).parent / "rows" / f"{cell.rows}-{seed}{'' if hears else '-stored'}"
+    folder = places.model(cell.name, seed).parent / "rows" / f"{cell.rows}-{seed}"
     folder.mkdir(parents=True, exist_ok=True)
     write_json_lines(folder / "metadata.jsonl", CHANGES[cell.rows](lines, random.Random(seed)))
     return folder
