@@ -12,7 +12,7 @@ from .tables import SCENE_FORMS, TITLES, AllFound, Bootstraps
 
 
 def draw(panels: Mapping[str, Mapping[str, str]], found: AllFound, bootstraps: Bootstraps, file: Path) -> None:
-    """Draw the share of first scenes that have all sounds that are named, by form, one panel for each group of cells.
+    """Draw R@1 by form of query, one panel for each group of cells.
 
     Args:
         panels: title of each panel, and titles of its cells.
@@ -37,4 +37,4 @@ def _draw_panel(axes: Axes, title: str, cells: Mapping[str, str], found: AllFoun
     ticks = np.arange(len(SCENE_FORMS)) + 0.4 - width / 2
     axes.set_xticks(ticks, [TITLES[form] for form in SCENE_FORMS])
     axes.set(ylabel="R@1, percent", title=title)
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(frameon=False, fontsize=8, loc="upper left")

@@ -24,8 +24,8 @@ QUERIES = FOLDER / "queries.jsonl"
 FORMS = {
     "word": "one sound",
     "words": "two sounds",
-    "short": "short form of a scene",
-    "paraphrase": "a scene in other words",
+    "short": "short form",
+    "paraphrase": "paraphrase",
     "without": "one sound without another",
 }
 Texts = dict[str, list[str]]  # by language: wordings, which are parallel
