@@ -281,13 +281,14 @@ def leave_out_unreadable(
         first = next(iter(embeddings.unreadable.values()))
         raise ValueError(f"No clip of the set can be read; the first: {first.text}")
     place_of = {index: place for place, index in enumerate(kept)}
-    captions = [number for number, owner in enumerate(retrieval_set.owners) if owner in place_of]
+    owners: Any = retrieval_set.owners
+    captions = [number for number, owner in enumerate(owners) if owner in place_of]
     smaller_set = RetrievalSet(
         retrieval_set.audios.select(kept),
         {code: _chosen(texts, captions) for code, texts in retrieval_set.captions.items()},
         [[place_of[clip] for clip in retrieval_set.positives[number] if clip in place_of] for number in captions],
         [retrieval_set.audio_ids[index] for index in kept],
-        [place_of[retrieval_set.owners[number]] for number in captions],
+        [place_of[owners[number]] for number in captions],
         retrieval_set.are_embedded,
     )
     smaller = RetrievalEmbeddings(
