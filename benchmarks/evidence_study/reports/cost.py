@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from consistency_study.bootstrap import Bootstrap
+from consistency_study.bootstrap import LEVEL, NUM_DRAWS, Bootstrap
 from consistency_study.plots import COLORS
 from consistency_study.results import read_results
 from consistency_study.runs import Runs
@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from modeling_atri.hub_cards.tables import text_table
 
 from ..cells import Cell, Study
-from ..tables import differences, head
+from ..tables import differences
 from .points import DRAWN, ENGLISH, JOINT, TAUGHT, Point, front, read_points, seconds_a_step
 
 
@@ -45,13 +45,34 @@ def write_report(study: Study, cells: Mapping[str, Sequence[Cell]], of_grid: Map
     everything = [point for found in points.values() for point in found]
     bootstrap = Bootstrap(everything[0].runs.recall.shape[1])
     runs = {point.cell.name: point.runs for point in everything}
-    sections = [head(study.title, study.name, study.cells, runs), HEAD, _disturbance(everything, of_grid, results)]
+    sections = [_head(study, cells, runs), HEAD, _disturbance(everything, of_grid, results)]
     for tower, found in points.items():
         sections += [f"## {TOWERS[tower]}", *_of_tower(found, bootstrap)]
     text = "\n\n".join(sections) + "\n"
     results.with_suffix(".md").write_text(text, encoding="utf-8")
     draw(points, results.with_suffix(".png"))
     return text
+
+
+def _head(study: Study, cells: Mapping[str, Sequence[Cell]], runs: Mapping[str, Runs]) -> str:
+    """How the report was made, and how many runs of each way are missing."""
+    planned = {cell.name: cell.num_seeds for of_tower in cells.values() for cell in of_tower}
+    done = {name: min(planned[name], len(runs[name].seeds)) if name in runs else 0 for name in planned}
+    missing = []
+    for tower, of_tower in cells.items():
+        ways: dict[str, int] = {}
+        for cell in of_tower:
+            ways[cell.title] = ways.get(cell.title, 0) + planned[cell.name] - done[cell.name]
+        texts = [f"{title} ({count})" for title, count in ways.items() if count]
+        missing.append(f"{TOWERS[tower].lower()}: {', '.join(texts) or 'none'}")
+    versions = next(iter(runs.values())).rows[0]["environment"]["versions"]
+    return (
+        f"# {study.title}\n\nMade by `python benchmarks/evidence.py {study.name} --data $ATRI_SCENES` and "
+        f"`--report` on dev of the ESC-10 scenes. {sum(done.values())} of {sum(planned.values())} planned runs are "
+        f"done, those of `consistency.py` and of the study `paper` included (torch {versions['torch']}, transformers "
+        f"{versions['transformers']}). Missing runs, {'; '.join(missing)}. Brackets have {LEVEL:.0%} intervals of "
+        f"{NUM_DRAWS:,} bootstrap draws over seeds and clips."
+    )
 
 
 HEAD = (

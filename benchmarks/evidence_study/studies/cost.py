@@ -51,8 +51,8 @@ ENGLISH_RATE = 1e-3
 def joint(text: str, objective: str, steps: int, drawn: int | None = None) -> Cell:
     """A run on all languages, or on languages that are drawn for each step."""
     name = f"{text}-{objective}-{steps}"
-    if drawn is None and text == "use" and steps == paper.CHOSEN_STEPS[objective]:
-        return paper.FROZEN[objective]
+    if drawn is None and text == "use" and steps in (paper.EQUAL_STEPS, paper.CHOSEN_STEPS[objective]):
+        return paper.frozen(objective, steps)
     options = {"objective": objective, "learning_rate": RATES[text][objective], "max_steps": steps}
     if drawn is None:
         return Cell(name, TITLES[objective], options, text)

@@ -12,7 +12,7 @@ def results(tmp_path):
     from evidence_study.studies import cost, paper
 
     file = tmp_path / "evidence" / "paper.parquet"
-    for cell in paper.FROZEN.values():
+    for cell in paper.EQUAL.values():
         for seed in range(2):
             add_run(file, made_up_run(cell.name, seed))
     other = file.with_name("cost.parquet")
@@ -38,7 +38,7 @@ def test_the_rank_variance_without_the_unknown_language(results):
     from evidence_study.reports.paper import known_variance
     from evidence_study.studies import paper
 
-    cell = paper.FROZEN["kcl"]
+    cell = paper.EQUAL["kcl"]
     found = read_runs(results, {cell.name: cell})[cell.name]
     expected = np.delete(found.ranks, 5, axis=1).var(axis=1).reshape(2, 190, 5).mean(axis=-1)
     np.testing.assert_allclose(known_variance(found), expected)
