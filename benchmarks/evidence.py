@@ -36,7 +36,7 @@ RESULTS = HERE / "results" / "evidence"
 START = 12.0  # CPU seconds of a run without its steps, on one core of an Intel Xeon
 # CPU seconds of each clip of a step, and of each of its captions, by text tower. Taught runs encode no sounds.
 CLIP = 0.0025
-CAPTIONS = {"scratch": 0.0006, "use": 0.00003, "use-trained": 0.002}
+CAPTIONS = {"scratch": 0.0006, "use": 0.00003, "use-trained": 0.004}
 
 Waiting = list[tuple[Cell, int]]
 

@@ -48,7 +48,8 @@ def trained_use_model(rows: Any, sizes: ScratchArguments, seed: int) -> Made:
     The embeddings of the tokens of the training captions are trained, too.
     """
     tokenizer = use_text.use_tokenizer()
-    tokens = np.unique(np.concatenate(tokenizer(caption_texts(rows, list(ATRI_LANGUAGES)))["input_ids"]))
+    captions = list(caption_texts(rows, list(ATRI_LANGUAGES)))
+    tokens = np.unique(np.concatenate(tokenizer(captions)["input_ids"]))
     config = TrainableUseConfig(vocab_size=len(tokenizer), num_trained_tokens=len(tokens))
     model, processor = _with_text_tower(config, tokenizer, sizes, seed)
     load_wheel_weights(model.text_model, tokens)

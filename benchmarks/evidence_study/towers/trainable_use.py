@@ -26,6 +26,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 
 ORDERS = ((2, 0), (3, 1), (5, 2))  # tokens that each branch sees at a time, and how many of them lie before
+_REACH = 2  # tokens on each side that the widest branch sees
 _BRANCH, _NUM_PARTS = 256, 17  # width of a branch; row r of the table is in part r % 17 of the wheel's file
 
 
@@ -83,32 +84,34 @@ class TrainableUseModel(PreTrainedModel):
         return SimpleNamespace(num_embeddings=self.config.vocab_size)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, return_dict: bool = True) -> BaseModelOutput:
-        """Encode captions, `(n, tokens)`."""
-        is_token = attention_mask.bool()[..., None]
-        embeddings = self._token_embeddings(input_ids, is_token[..., 0])
-        features = self.norm(torch.cat([embeddings, self._branches(embeddings, is_token)], dim=-1))
-        lengths = is_token.sum(dim=1).to(features.dtype)
+        """Encode captions, `(n, tokens)`. Padding is left out before anything is computed."""
+        is_token = attention_mask.bool()
+        embeddings = self._token_embeddings(input_ids[is_token])
+        features = self.norm(torch.cat([embeddings, self._branches(embeddings, _windows(is_token))], dim=-1))
+        lengths = is_token.sum(dim=1, keepdim=True).to(features.dtype)
+        captions = is_token.nonzero()[:, 0]
+        sums = features.new_zeros(len(input_ids), features.shape[-1]).index_add(0, captions, features)
         # The projection is linear, so it can follow the sum over the tokens.
-        sums = F.linear((features * is_token).sum(dim=1), self.to_sentence.weight) + lengths * self.to_sentence.bias
+        sums = F.linear(sums, self.to_sentence.weight) + lengths * self.to_sentence.bias
         sentences = self._averaging_network(sums / lengths.sqrt()) * self.config.hidden_size**0.5
         return BaseModelOutput(last_hidden_state=sentences[:, None].expand(-1, input_ids.shape[1], -1))
 
-    def _token_embeddings(self, input_ids: Tensor, is_token: Tensor) -> Tensor:
-        # Padding gets any row: its states are set to zero before they meet those of tokens.
-        places = torch.searchsorted(self.trained_tokens, input_ids).clamp(max=len(self.trained_tokens) - 1)
-        is_trained = (self.trained_tokens[places] == input_ids) | ~is_token
+    def _token_embeddings(self, tokens: Tensor) -> Tensor:
+        places = torch.searchsorted(self.trained_tokens, tokens).clamp(max=len(self.trained_tokens) - 1)
+        is_trained = self.trained_tokens[places] == tokens
         if bool(is_trained.all()):
             return self.trained_rows(places)
-        others = wheel_rows(input_ids[~is_trained]).to(self.trained_rows.weight)
-        return self.trained_rows(places).masked_scatter(~is_trained[..., None], others)
+        others = wheel_rows(tokens[~is_trained]).to(self.trained_rows.weight)
+        return self.trained_rows(places).masked_scatter(~is_trained[:, None], others)
 
-    def _branches(self, embeddings: Tensor, is_token: Tensor) -> Tensor:
+    def _branches(self, embeddings: Tensor, windows: Tensor) -> Tensor:
         branches = self.branch_norm(self.to_branches(embeddings)).split(_BRANCH, dim=-1)
         done = []
         for states, first, second, (order, before) in zip(branches, self.first, self.second, ORDERS, strict=True):
+            seen = windows[:, _REACH - before : _REACH - before + order]
             for layer in (first, second):
-                states = states * is_token  # beyond the ends of a caption are zeros
-                states = states + F.relu(layer(_windows(states, order, before)))
+                with_zeros = torch.cat([states, states.new_zeros(1, _BRANCH)])  # beyond the ends of a caption
+                states = states + F.relu(layer(with_zeros[seen].flatten(1)))
             done.append(states)
         return torch.cat(done, dim=-1)
 
@@ -175,10 +178,15 @@ def wheel_rows(tokens: Tensor) -> Tensor:
     return torch.from_numpy(rows.astype(np.float32))
 
 
-def _windows(states: Tensor, order: int, before: int) -> Tensor:
-    """Each token's states with those of its neighbours, zeros beyond the ends: `(n, tokens, order * width)`."""
-    padded = F.pad(states, (0, 0, before, order - 1 - before))
-    return torch.cat([padded[:, place : place + states.shape[1]] for place in range(order)], dim=-1)
+def _windows(is_token: Tensor) -> Tensor:
+    """Places of each token and its neighbours among all tokens, `(all tokens, 5)`.
+
+    Beyond the ends of a caption, the place is the number of all tokens.
+    """
+    places = is_token.flatten().cumsum(0).reshape(is_token.shape) - 1
+    end = int(is_token.sum())
+    padded = F.pad(places.masked_fill(~is_token, end), (_REACH, _REACH), value=end)
+    return padded.unfold(1, 2 * _REACH + 1, 1)[is_token]
 
 
 @cache

@@ -66,3 +66,20 @@ def test_another_number_of_tokens_than_configured_is_refused(tokens):
     model = TrainableUseModel(TrainableUseConfig(num_trained_tokens=3))
     with pytest.raises(ValueError, match="num_trained_tokens=3, but `trained_tokens` has 2 different ids"):
         load_wheel_weights(model, np.array(tokens))
+
+
+@pytest.mark.heavy
+def test_a_run_trains_the_encoder(scenes, tmp_path):
+    from evidence_study.cells import Cell
+    from evidence_study.places import Places
+    from evidence_study.run import train_and_measure
+
+    options = {"objective": "kcl", "learning_rate": 1e-3, "text_learning_rate": 1e-4, "max_steps": 1}
+    options |= {"per_device_train_batch_size": 4, "logging_steps": 1, "warmup_steps": 0}
+    places = Places(scenes, tmp_path / "work")
+    trained, frozen = (
+        train_and_measure(Cell(text, text, options, text), 0, places) for text in ("use-trained", "use")
+    )
+    assert trained["num_parameters"] > frozen["num_parameters"] + 4_000_000
+    assert trained["cpu_seconds_of_text_states"] is None and frozen["cpu_seconds_of_text_states"] > 0
+    assert trained["last_loss"] == pytest.approx(frozen["last_loss"], rel=1e-4)  # the same encoder before the step
