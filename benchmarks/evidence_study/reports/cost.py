@@ -78,7 +78,7 @@ def _head(study: Study, cells: Mapping[str, Sequence[Cell]], runs: Mapping[str, 
 HEAD = (
     "CPU seconds are those of training: of the run, of its teacher, and of the embeddings of the clips that it is "
     "taught with. Captions are those that the text side encodes, the teacher's included; with the frozen encoder, "
-    "these pass the text head alone, and the encoder itself encodes each of the 17,624 different captions once for "
+    "these pass the text head alone, and the encoder itself encodes each of the 17,040 different captions once for "
     "all runs, which no row includes. The numbers of steps are in parentheses, those of the teacher first."
 )
 FRONT_NOTE = "Front: no run has a better figure at the same or a lower cost; R for recall, V for rank variance."
@@ -135,6 +135,8 @@ def _fronts(points: Sequence[Point]) -> dict[tuple[str, str], list[Point]]:
 
 def _verdict(points: list[Point]) -> str:
     """How much of each front is taught."""
+    if all(point.kind != TAUGHT for point in points):
+        return "None of the runs that teach languages has been done yet, so the fronts are those of the others."
     fronts = _fronts([point for point in points if point.kind != ENGLISH])
     parts = []
     for (title, figure), found in fronts.items():
