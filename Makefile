@@ -101,6 +101,9 @@ bench-scale: install-dev  ## Measure large sizes in up to 20 minutes, and make t
 bench-gpu: install-dev  ## Measure step time and peak memory in the paper's setting on a GPU
 	$(BIN)/python benchmarks/gpu.py $(ARGS)
 
+gpu-plan: install-dev  ## Do all that needs a GPU, in at most nine minutes, and keep the figures
+	$(BIN)/python benchmarks/gpu_plan.py $(ARGS)
+
 clean:  ## Remove the virtual environment, caches and build output
 	rm -rf $(VENV) $(LOWEST) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -24,6 +24,7 @@ from modeling_atri.hub_cards.figures import BEST_MODEL_FIGURE, CONSISTENCY_TITLE
 from modeling_atri.languages_atri import ATRI_LANGUAGES, resolve_languages
 
 from .checks.engines import check_chosen_engine, check_processes
+from .checks.fsdp_options import as_choice
 from .checks.options import check_refused_options, check_trackers
 from .data.augmentation import Augmentation
 from .data.draws import CAPTION_CHOICES, LanguageDraws
@@ -248,6 +249,7 @@ class AtriTrainingArguments(TrainingArguments):
         self._check_teaching()
         self._check_adapter()
         self._check_feature_cache()
+        self.fsdp = as_choice(self.fsdp)
         check_chosen_engine(self)  # before the parent sets it up
         check_refused_options(self)
         check_trackers(self.report_to)

@@ -170,7 +170,8 @@ class AtriTrainer(EvaluatingTrainer):
         )
         check_engine(self.args.n_gpu, self.accelerator)
         if self.is_fsdp_enabled and self._is_trained:
-            check_sharded_run(self.args, self.atri_model)
+            plugin = self.accelerator.state.fsdp_plugin
+            check_sharded_run(self.args, self.atri_model, plugin.transformer_cls_names_to_wrap)
         check_best_metric(self.args, self.eval_dataset)
         if self._is_trained:
             self._batch_sampler = self._epoch_batches()

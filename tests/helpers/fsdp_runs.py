@@ -14,8 +14,10 @@ import torch.multiprocessing
 
 from modeling_atri import AtriModel
 from modeling_atri.trainer.evaluation.retrieval import RetrievalSet
+from modeling_atri.trainer.model.adapters import text_lora_config
 from modeling_atri.trainer.step.sharded import is_sharded
 from tests.helpers.processes import ADAM, BATCH_SIZE, CASES, NUM_CLIPS, refusal, run_case
+from tests.helpers.streams import stream_of
 from tests.helpers.tiny import tiny_config, tiny_model, tiny_processor
 from tests.helpers.training import LANGUAGES, losses, make_arguments, make_rows, make_trainer, train, whole
 
@@ -121,11 +123,73 @@ def run_rank(rank: int, port: int, folder: Path) -> None:
         found["adapter saved"] = run_adapter(folder / "adapter saved")
         checkpoint = folder / "adapter saved" / "checkpoint-2"
         found["adapter resumed"] = run_adapter(folder / "adapter resumed", checkpoint)
+        found |= run_peft_models(folder)
+    found |= run_streams(folder)
     found["different starts"] = run_different_starts(folder / "starts", rank)
     found["shards"] = run_shards(folder / "shards")
     found["refused"] = run_refused(folder / "refused")
     torch.save(found, folder / f"rank{rank}.pt")
     dist.destroy_process_group()
+
+
+def run_streams(folder: Path) -> dict[str, Any]:
+    """A run on a stream with DDP and with FSDP2, and one that goes on from the checkpoint of the latter."""
+    checkpoint = folder / "stream, fsdp" / "checkpoint-3"
+    return {
+        "stream": run_stream(folder / "stream"),
+        "stream, fsdp": run_stream(folder / "stream, fsdp", **FSDP),
+        "stream, resumed": run_stream(folder / "stream, resumed", checkpoint, **FSDP),
+    }
+
+
+def run_peft_models(folder: Path) -> dict[str, Any]:
+    """A `PeftModel` with FSDP2, a run that goes on from its checkpoint, and one from that of one process."""
+    own, alone = (folder / name / "checkpoint-2" for name in ("peft", "peft alone"))
+    return {
+        "peft": run_peft_model(folder / "peft", 2, **FSDP),
+        "peft resumed": run_peft_model(folder / "peft resumed", 2, own, **FSDP),
+        "peft from one": run_peft_model(folder / "peft from one", 2, alone, **FSDP),
+    }
+
+
+def run_stream(folder: Path, checkpoint: Path | None = None, **engine: Any) -> dict[str, Any]:
+    """Five steps on a stream that each process reads its part of, saved after the third; its batches."""
+    rows = make_rows(NUM_CLIPS, num_captions=1, num_groups=4)
+    options = {"objective": "akcl", "max_steps": 5, "save_strategy": "steps", "save_steps": 3, "shuffle_buffer": 4}
+    options |= {"per_device_train_batch_size": BATCH_SIZE // 2, "learning_rate": 0.01}
+    trainer = make_trainer(make_arguments(folder, **options, **engine), stream_of(rows, [4, 1, 6]))
+    batches, prepare = [], trainer._prepare_inputs
+
+    def kept(inputs: dict[str, Any]) -> dict[str, Any]:
+        batches.append({name: value for name, value in inputs.items() if name != "left_out"})
+        return prepare(inputs)
+
+    trainer._prepare_inputs = kept
+    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    return {
+        "losses": losses(trainer),
+        "batches": batches,
+        "weights": {name: whole(weight) for name, weight in trainer.model.state_dict().items()},
+    }
+
+
+def run_peft_model(folder: Path, num_processes: int, checkpoint: Path | None = None, **engine: Any) -> dict[str, Any]:
+    """Four steps of a `PeftModel`, each saved and evaluated, or the rest of them after a checkpoint."""
+    from peft import get_peft_model
+
+    model = AtriModel.from_pretrained(folder.parent / "one")
+    torch.manual_seed(0)  # of the adapter
+    peft_model = get_peft_model(model, text_lora_config(model, rank=4))
+    options = _RUN | {"per_device_train_batch_size": BATCH_SIZE // num_processes} | engine
+    args = make_arguments(folder, **options)
+    trainer = make_trainer(args, make_rows(NUM_CLIPS), make_rows(7, seed=1), peft_model)
+    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    trainer.save_model()
+    return {
+        "losses": losses(trainer),
+        "best": Path(trainer.state.best_model_checkpoint).name,
+        "weights": {name: whole(weight) for name, weight in trainer.model.state_dict().items()},
+    }
 
 
 def run_adapter(folder: Path, checkpoint: Path | None = None) -> dict[str, torch.Tensor]:
@@ -140,6 +204,8 @@ def run_one(rank: int, folder: Path, continues: bool) -> None:
     """A run in one process, or the rest of a run with FSDP2."""
     if not continues:
         torch.save(run_saved(folder / "one", 1), folder / "one.pt")
+        if "adapter" in CASES:
+            torch.save(run_peft_model(folder / "peft alone", 1), folder / "peft alone.pt")
         return
     copied = folder / "continued in one"
     shutil.copytree(folder / "saved" / "checkpoint-2", copied / "checkpoint-2")

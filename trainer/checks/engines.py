@@ -1,14 +1,14 @@
 """Check that training is spread over devices and processes in a way that the losses and the step support."""
 
-import json
 import os
-from pathlib import Path
-from typing import Any
 
 import torch.distributed as dist
 from accelerate import Accelerator, DistributedType
 from accelerate.utils import parse_flag_from_env
 from transformers import TrainingArguments
+from transformers.training_args import ParallelMode
+
+from .fsdp_options import check_fsdp_options
 
 
 FSDP = "FSDP"
@@ -34,37 +34,7 @@ def check_chosen_engine(args: TrainingArguments) -> None:
     for engine in chosen_engines(args):
         if engine != FSDP:
             raise ValueError(_refusal(engine))
-        _check_fsdp_options(args)
-
-
-def _check_fsdp_options(args: TrainingArguments) -> None:
-    """Raise a ValueError for options of FSDP, of the arguments or the launcher, that are not supported."""
-    config: Any = args.fsdp_config or {}
-    if isinstance(config, str):
-        config = json.loads(Path(config).read_text(encoding="utf-8"))
-    config = {name.removeprefix("fsdp_"): value for name, value in config.items()}
-
-    def option(name: str, variable: str, by_arguments: Any, by_launcher: str) -> Any:
-        return config.get(name, by_arguments) if args.fsdp else os.environ.get(f"FSDP_{variable}", by_launcher)
-
-    if int(option("version", "VERSION", 2, "1")) != 2:
-        raise ValueError(
-            "FSDP of version 1 is not supported, because it flattens the parameters that the optimizer and the "
-            "checkpoints need apart. Use version 2 (`fsdp_config={'version': 2}`, or fsdp_version: 2 of accelerate)."
-        )
-    for name, variable, reason in (
-        ("cpu_ram_efficient_loading", "CPU_RAM_EFFICIENT_LOADING", "it loses the statistics of the log-mel features"),
-        ("cpu_offload", "OFFLOAD_PARAMS", "the losses need the logit scale on the training device"),
-        (
-            "activation_checkpointing",
-            "ACTIVATION_CHECKPOINTING",
-            "it draws another dropout in the second pass; use the argument `activation_checkpointing` instead",
-        ),
-    ):
-        if str(option(name, variable, False, "false")).lower() in ("1", "true", "yes"):
-            raise ValueError(f"`{name}` of FSDP is not supported, because {reason}. Set it to false.")
-    if args.fsdp and option("xla", "XLA", False, "false"):
-        raise ValueError("`xla` of `fsdp_config` is not supported. Leave it out.")
+        check_fsdp_options(args)
 
 
 def check_engine(num_gpus: int, accelerator: Accelerator) -> None:
@@ -98,6 +68,11 @@ def check_processes(args: TrainingArguments) -> None:
         raise ValueError(
             f"{started} processes were started, but this one would train alone and overwrite the others' output. On "
             "CPUs add `use_cpu=True` (--use_cpu true); on GPUs let torchrun or accelerate launch start them."
+        )
+    if FSDP in chosen_engines(args) and args.parallel_mode != ParallelMode.DISTRIBUTED:
+        raise ValueError(
+            "FSDP shards a model over several processes, but this process was started alone. Start them with torchrun "
+            "or accelerate launch, or leave out `fsdp`."
         )
 
 

@@ -1,7 +1,5 @@
 """Engines that training would go wrong in are refused, with one sentence that says what to do."""
 
-import json
-
 import pytest
 from accelerate import Accelerator, DistributedType
 from accelerate.parallelism_config import ParallelismConfig
@@ -47,46 +45,12 @@ def test_engines_that_the_launcher_chooses_are_refused(tmp_path, monkeypatch, va
     make_arguments(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("config", "message"),
-    [
-        ({"version": 1}, "FSDP of version 1 is not supported, .*flattens the parameters"),
-        ({"fsdp_version": 1}, "FSDP of version 1 is not supported"),
-        (
-            {"cpu_ram_efficient_loading": True},
-            "`cpu_ram_efficient_loading` of FSDP .*, because it loses",
-        ),
-        ({"cpu_offload": True}, "`cpu_offload` of FSDP is not supported"),
-        ({"activation_checkpointing": True}, "use the argument `activation_checkpointing` instead"),
-        ({"xla": True}, "`xla` of `fsdp_config` is not supported"),
-    ],
-)
-def test_options_of_fsdp_that_are_refused(tmp_path, config, message):
-    with pytest.raises(ValueError, match=message):
-        make_arguments(tmp_path, fsdp=True, fsdp_config=config)
-    file = tmp_path / "fsdp.json"
-    file.write_text(json.dumps(config))
-    with pytest.raises(ValueError, match=message):
-        make_arguments(tmp_path, fsdp=True, fsdp_config=str(file))
-
-
-@pytest.mark.parametrize(
-    ("variables", "message"),
-    [
-        ({}, "FSDP of version 1 is not supported"),
-        ({"FSDP_VERSION": "1"}, "FSDP of version 1 is not supported"),
-        ({"FSDP_VERSION": "2", "FSDP_CPU_RAM_EFFICIENT_LOADING": "true"}, "`cpu_ram_efficient_loading` of FSDP"),
-        ({"FSDP_VERSION": "2", "FSDP_OFFLOAD_PARAMS": "true"}, "`cpu_offload` of FSDP"),
-        ({"FSDP_VERSION": "2", "FSDP_ACTIVATION_CHECKPOINTING": "true"}, "`activation_checkpointing` of FSDP"),
-    ],
-)
-def test_options_of_the_launcher_that_are_refused(tmp_path, monkeypatch, variables, message):
-    for name in ("FSDP_VERSION", "FSDP_CPU_RAM_EFFICIENT_LOADING"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in {"ACCELERATE_USE_FSDP": "true", **variables}.items():
-        monkeypatch.setenv(name, value)
-    with pytest.raises(ValueError, match=message):
-        make_arguments(tmp_path)
+def test_fsdp_in_a_process_alone_is_refused(tmp_path):
+    for given in (True, "true", "full_shard auto_wrap"):
+        with pytest.raises(ValueError, match="this process was started alone. Start them with torchrun or acc"):
+            make_arguments(tmp_path, fsdp=given)
+    for given in (None, False, "", "false"):
+        assert not make_arguments(tmp_path, fsdp=given).fsdp
 
 
 @pytest.mark.parametrize("objective", ["akcl", "cacl"])

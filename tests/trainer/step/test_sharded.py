@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from modeling_atri import AtriModel, AtriProcessor
 from modeling_atri.trainer.evaluation.retrieval import RetrievalSet
@@ -16,6 +17,7 @@ from tests.helpers.training import (
     LANGUAGES,
     assert_same_gradients,
     assert_same_weights,
+    losses,
     make_arguments,
     make_rows,
     make_trainer,
@@ -184,6 +186,85 @@ def test_a_resumed_adapter_equals_one_without_a_stop(ranks):
     for found in ranks:
         assert_same_weights(found["adapter resumed"], found["adapter saved"])
         assert any("lora" in name for name in found["adapter saved"])
+
+
+# Streams
+
+
+@pytest.mark.slow
+def test_a_stream_trains_as_with_plain_processes(ranks):
+    for found in ranks:
+        ours, theirs = found["stream, fsdp"], found["stream"]
+        assert ours["losses"] == pytest.approx(theirs["losses"], rel=1e-5)
+        assert_same_weights(ours["weights"], theirs["weights"], tolerance=1e-5)
+        for one, other in zip(ours["batches"], theirs["batches"], strict=True):
+            assert one["item_ids"].tolist() == other["item_ids"].tolist()
+
+
+@pytest.mark.slow
+def test_a_stream_trains_as_one_process_on_the_clips_of_both(tmp_path, ranks):
+    batches = [both(*parts) for parts in zip(*(rank["stream, fsdp"]["batches"] for rank in ranks), strict=True)]
+    assert [len(batch["item_ids"]) for batch in batches] == [6, 5, 6, 5, 6]
+    options = {"objective": "akcl", "max_steps": 5, "per_device_train_batch_size": 6, "learning_rate": 0.01}
+    trainer = make_trainer(make_arguments(tmp_path, **options), make_rows(11, num_captions=1))
+    trainer.get_train_dataloader = lambda: torch.utils.data.DataLoader(batches, batch_size=None)
+    trainer.train()
+    assert losses(trainer) == pytest.approx(ranks[0]["stream, fsdp"]["losses"], rel=1e-5)
+    assert_same_weights(ranks[0]["stream, fsdp"]["weights"], trainer.model.state_dict(), tolerance=1e-5)
+
+
+def both(first: dict, second: dict) -> dict:
+    """The batches of two processes as one."""
+    joined = {name: torch.cat([first[name], second[name]]) for name in ("item_ids", "group_ids")}
+    for name, clips, length, filling in (
+        ("input_features", 0, 1, 0.0),
+        ("input_features_mask", 0, 1, 0),
+        ("input_ids", 1, 2, 1),
+        ("attention_mask", 1, 2, 0),
+    ):
+        parts = [part[name].transpose(0, clips).transpose(1, length) for part in (first, second)]
+        rows = torch.nn.utils.rnn.pad_sequence(
+            [row for part in parts for row in part], batch_first=True, padding_value=filling
+        )
+        joined[name] = rows.transpose(1, length).transpose(0, clips)
+    languages = zip(first["languages"], second["languages"], strict=True)
+    return joined | {"languages": [[*one, *other] for one, other in languages]}
+
+
+@pytest.mark.slow
+def test_a_resumed_stream_equals_one_without_a_stop(ranks):
+    for found in ranks:
+        assert found["stream, resumed"]["losses"] == found["stream, fsdp"]["losses"]
+        assert len(found["stream, resumed"]["batches"]) == 2
+        assert_same_weights(found["stream, resumed"]["weights"], found["stream, fsdp"]["weights"])
+
+
+# Models of PEFT
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("adapter" not in CASES, reason="needs the extra peft")
+def test_a_peft_model_trains_as_in_one_process(folder, ranks):
+    expected = torch.load(folder / "peft alone.pt", weights_only=False)
+    for found in (rank[name] for rank in ranks for name in ("peft", "peft resumed", "peft from one")):
+        assert found["losses"] == pytest.approx(expected["losses"], rel=1e-5)
+        assert found["best"] == expected["best"]
+        trained = [name for name in found["weights"] if "lora" in name]
+        assert trained
+        assert_same_weights(found["weights"], expected["weights"], tolerance=1e-4)
+    for found in ranks:
+        assert_same_weights(found["peft resumed"]["weights"], found["peft"]["weights"])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("adapter" not in CASES, reason="needs the extra peft")
+def test_a_saved_peft_model_is_that_of_one_process(folder, ranks):
+    for place in ("", "checkpoint-2"):
+        ours, theirs = (
+            load_file(folder / run / place / "adapter_model.safetensors") for run in ("peft", "peft alone")
+        )
+        assert_same_weights(ours, theirs, tolerance=1e-4)
+        assert not (folder / "peft" / place / "model.safetensors").exists()
 
 
 @pytest.mark.slow
