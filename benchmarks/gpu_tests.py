@@ -13,6 +13,7 @@ processes on one GPU) are skipped and say why.
 import argparse
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -46,6 +47,8 @@ def main() -> None:
     os.environ["ATRI_TEST_DEVICE"] = options.device
     words = [str(ROOT / "tests" / "gpu"), "--rootdir", str(ROOT), "-m", "gpu", "-v", "-p", "no:cacheprovider"]
     words += ["-k", options.k]
+    os.chdir(ROOT)
+    sys.path.insert(0, str(ROOT))  # also for the processes that tests start
     lines = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what tests and pytest print
     raise SystemExit(int(pytest.main(words, plugins=[_Lines(lines)])))

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -483,8 +484,9 @@ class AtriTrainer(EvaluatingTrainer):
         self.set_mel_statistics()
 
     def _load_best_model(self) -> None:
-        if self._has_own_adapter:
-            load_adapter_weights(self.atri_model, self.state.best_model_checkpoint)
+        if self._has_own_adapter or (is_sharded(self.model) and has_adapter(self.model)):
+            model = self.atri_model if self._has_own_adapter else self.model
+            load_adapter_weights(model, self.state.best_model_checkpoint)
         else:
             super()._load_best_model()
 
@@ -509,8 +511,9 @@ class AtriTrainer(EvaluatingTrainer):
         if self.is_fsdp_enabled:  # every backward pass averages what it adds, so that no process has whole gradients
             loss = self._backward_in_parts(model, inputs)
         else:
-            # Each backward pass would start DDP's reduction, so gradients are averaged at the end.
-            with self.accelerator.no_sync(model):
+            # Each backward pass would start DDP's reduction, so gradients are averaged at the end. The context of
+            # Accelerate does nothing for a single process, which DDP wraps, too, if a launcher started it.
+            with getattr(model, "no_sync", nullcontext)():
                 loss = self._backward_in_parts(model, inputs)
         every = self.args.torch_empty_cache_steps
         if every is not None and self.state.global_step % every == 0:

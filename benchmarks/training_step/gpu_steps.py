@@ -89,7 +89,8 @@ class GpuSteps:
         # As `Trainer.train` does: `prepare` puts autocast around the model's forward pass.
         self.trainer.create_optimizer()
         prepared, self.trainer.optimizer = self.trainer.accelerator.prepare(model, self.trainer.optimizer)
-        self.models = {"sdpa": prepared, "eager": prepared, "compiled": torch.compile(prepared)}
+        backend = "inductor" if self.on_gpu else "aot_eager"  # for a trial: a compiler of C++ takes minutes
+        self.models = {"sdpa": prepared, "eager": prepared, "compiled": torch.compile(prepared, backend=backend)}
         self.num_tokens, self.batches = self._make_batches(languages)
 
     def _make_batches(self, languages: list[str]) -> tuple[dict[str, float], dict[str, dict[str, Any]]]:

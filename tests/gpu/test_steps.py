@@ -97,12 +97,12 @@ def test_a_run_goes_on_from_its_checkpoint(tmp_path, device, on_device):
     assert_same_weights(resumed.model, whole.model, tolerance)
 
 
-@pytest.mark.parametrize("options", [{"objective": "kcl"}, {"objective": "cacl"}], ids=["exact", "at once"])
-def test_a_compiled_model_trains_as_before(tmp_path, device, on_device, options):
+def test_a_compiled_model_trains_as_before(tmp_path, device, on_device):
+    rows = ROWS[:4]
     torch.compiler.reset()
-    plain, _ = train(make_arguments(tmp_path / "plain", **options, **on_device), ROWS)
+    plain, _ = train(make_arguments(tmp_path / "plain", objective="kcl", **on_device), rows)
     backend = "inductor" if device.type == "cuda" else "aot_eager"  # the compiler of C++ takes minutes
     compiled = {"torch_compile": True, "torch_compile_backend": backend}
-    trainer, _ = train(make_arguments(tmp_path / "compiled", **options, **on_device, **compiled), ROWS)
+    trainer, _ = train(make_arguments(tmp_path / "compiled", objective="kcl", **on_device, **compiled), rows)
     torch.compiler.reset()
     assert losses(trainer) == pytest.approx(losses(plain), rel=1e-3)

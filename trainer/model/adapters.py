@@ -221,8 +221,10 @@ def check_base_on_hub(model: "AtriModel | PeftModel") -> None:
         )
 
 
-def load_adapter_weights(model: AtriModel, folder: str) -> None:
+def load_adapter_weights(model: "AtriModel | PeftModel", folder: str) -> None:
     """Load the weights that `save_pretrained` wrote into the model's adapter and the parts trained beside it.
+
+    The parameters of the model may be sharded over processes, which all call this function.
 
     Raises:
         ValueError: The folder holds no adapter, or one with other weights.
@@ -241,8 +243,12 @@ def load_adapter_weights(model: AtriModel, folder: str) -> None:
             f"The adapter in {folder} does not fit the model's: {len(other)} weights differ in name or shape, e.g. "
             f"{min(other)}. Use the rank and the frozen parts that it was trained with."
         )
-    plain = {name.removeprefix(_KEY_PREFIX): sharded_like(own[name], weight) for name, weight in saved.items()}
-    set_peft_model_state_dict(model, plain, adapter_name=model.active_adapters()[0])
+    loaded = {name: sharded_like(own[name], weight) for name, weight in saved.items()}
+    if unwrap_peft_model(model) is model:
+        plain = {name.removeprefix(_KEY_PREFIX): weight for name, weight in loaded.items()}
+        set_peft_model_state_dict(model, plain, adapter_name=model.active_adapters()[0])
+    else:
+        set_peft_model_state_dict(model, loaded, adapter_name=model.active_adapter)
 
 
 def adapter_facts(model: "AtriModel | PeftModel") -> Adapter | None:

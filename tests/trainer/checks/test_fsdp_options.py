@@ -51,7 +51,7 @@ def test_options_that_cannot_be_read(tmp_path):
     missing, broken = tmp_path / "missing.json", tmp_path / "broken.json"
     broken.write_text("{version: 2}")
     for given, message in (
-        (str(missing), "`fsdp_config` .*missing.json cannot be read: No such file or directory. Name a file"),
+        (str(missing), "`fsdp_config` .*missing.json cannot be read: No such file or directory. Name a JSON file"),
         (str(tmp_path), "cannot be read: Is a directory"),
         (str(broken), "`fsdp_config` .*broken.json is not valid JSON: Expecting property name"),
         ("{version: 2}", "`fsdp_config` is not valid JSON"),

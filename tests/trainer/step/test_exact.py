@@ -8,7 +8,7 @@ from modeling_atri.trainer.losses import akcl_weights
 from modeling_atri.trainer.step.cached import CachedEmbeddings
 from modeling_atri.trainer.step.exact import language_by_language_backward
 from tests.helpers.tiny import tiny_model
-from tests.helpers.training import assert_same_gradients, losses, make_arguments, make_rows, train
+from tests.helpers.training import assert_same_gradients, losses, make_arguments, make_rows, make_trainer, train
 
 
 pytestmark = pytest.mark.heavy
@@ -204,3 +204,24 @@ def test_gradient_clipping_bounds_the_update(tmp_path, exact_step):
     trainer, _ = train(args, make_rows(4))
     change = [(weight - before[name]).square().sum() for name, weight in trainer.model.state_dict().items()]
     assert sum(change).sqrt().item() == pytest.approx(1e-3, rel=1e-2)
+
+
+@pytest.mark.parametrize("options", [{"objective": "kcl"}, {"objective": "cacl", "text_chunk_size": 2}])
+def test_a_single_process_of_a_launcher(tmp_path, options):
+    """DDP wraps the model there, too, and expects one backward pass for each step unless it is told otherwise."""
+    rows = make_rows(4)
+    gradients = []
+    for is_launched in (False, True):
+        trainer = make_trainer(make_arguments(tmp_path, **options), rows)
+        trainer.current_gradient_accumulation_steps = 1
+        batch = next(iter(trainer.get_train_dataloader()))
+        if is_launched:
+            torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+        try:
+            wrap = torch.nn.parallel.DistributedDataParallel if is_launched else lambda model: model
+            trainer.training_step(wrap(trainer.model), batch)
+        finally:
+            if is_launched:
+                torch.distributed.destroy_process_group()
+        gradients.append({name: parameter.grad for name, parameter in trainer.model.named_parameters()})
+    assert_same_gradients(gradients[1], gradients[0], tolerance=0.0)
