@@ -14,7 +14,7 @@ from accelerate.utils import FullyShardedDataParallelPlugin
 
 from modeling_atri import AtriModel
 from modeling_atri.cli.main import main
-from modeling_atri.trainer.checks.engines import FSDP, chosen_engines
+from modeling_atri.trainer.checks.engines import FSDP, check_chosen_engine, chosen_engines
 from tests.helpers.tiny import tiny_model, tiny_processor
 from tests.helpers.training import LANGUAGES, assert_same_weights, make_arguments, make_rows
 
@@ -42,10 +42,12 @@ def test_accelerate_reads(configurations, name, engine, num_processes, use_cpu, 
 def test_the_configuration_of_fsdp_is_one_that_is_supported(configurations, tmp_path, monkeypatch):
     read = load_config_from_file(str(configurations / "fsdp.yaml"))
     assert (read.distributed_type, read.num_processes, read.mixed_precision) == (DistributedType.FSDP, -1, "bf16")
+    args = make_arguments(tmp_path)
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     for name, value in read.fsdp_config.items():  # as the launcher passes them on
         monkeypatch.setenv(name.upper(), str(value).lower())
-    assert chosen_engines(make_arguments(tmp_path)) == [FSDP]
+    check_chosen_engine(args)
+    assert chosen_engines(args) == [FSDP]
     plugin = FullyShardedDataParallelPlugin()
     assert (plugin.fsdp_version, plugin.reshard_after_forward, plugin.cpu_ram_efficient_loading) == (2, True, False)
 

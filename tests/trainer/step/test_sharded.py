@@ -251,9 +251,14 @@ def test_a_peft_model_trains_as_in_one_process(folder, ranks):
         assert found["best"] == expected["best"]
         trained = [name for name in found["weights"] if "lora" in name]
         assert trained
-        assert_same_weights(found["weights"], expected["weights"], tolerance=1e-4)
+        assert_same_weights(compared(found["weights"]), compared(expected["weights"]), tolerance=1e-4)
     for found in ranks:
         assert_same_weights(found["peft resumed"]["weights"], found["peft"]["weights"])
+
+
+def compared(weights: dict) -> dict:
+    """Without biases whose gradient is rounding alone, of which Adam makes whole steps."""
+    return {name: weight for name, weight in weights.items() if "k_proj" not in name or "bias" not in name}
 
 
 @pytest.mark.slow
@@ -263,7 +268,7 @@ def test_a_saved_peft_model_is_that_of_one_process(folder, ranks):
         ours, theirs = (
             load_file(folder / run / place / "adapter_model.safetensors") for run in ("peft", "peft alone")
         )
-        assert_same_weights(ours, theirs, tolerance=1e-4)
+        assert_same_weights(compared(ours), compared(theirs), tolerance=1e-4)
         assert not (folder / "peft" / place / "model.safetensors").exists()
 
 
