@@ -8,6 +8,9 @@ thread, and their CPU time is measured:
 - `tiny_plain`, `tiny_plain_training`: the same weights in plain torch, written as CED was published: a convolution
   over patches, one linear layer for queries, keys and values, and attention as explicit products and a softmax.
 - `tiny_floor`, `base_floor`: only the matrix products of the tower, with the same shapes and preallocated outputs.
+- `tiny_passes`: what plain layers have to do between the products: layer norms, biases, softmax, activation and sums,
+  each as one pass of torch. The report has `times_products_and_passes`, the tower's time divided by that of
+  `tiny_floor` and `tiny_passes` together.
 - `peak`: products of large square matrices.
 
 Embeddings must equal those of plain torch to 1e-5, and gradients to 1e-5 of the largest entry; otherwise the benchmark
@@ -63,12 +66,14 @@ def main() -> None:
                 "tiny": lambda: tiny(clips),
                 "tiny_plain": lambda: plain(clips),
                 "tiny_floor": make_products(tiny.config, options.clips),
+                "tiny_passes": make_passes(tiny.config, options.clips),
                 "base": lambda: base(base_clips),
                 "base_floor": make_products(base.config, options.base_clips),
                 "peak": lambda: [torch.mm(left, right, out=out) for _ in range(NUM_PEAK_PRODUCTS)],
             },
             options.rounds,
         )
+    of_both = [sum(both) for both in zip(seconds["tiny_floor"], seconds["tiny_passes"], strict=True)]
     tiny.train(), plain.train()
     seconds |= seconds_in_turns(
         {
@@ -87,6 +92,7 @@ def main() -> None:
         rows=make_rows(seconds, operations, options),
         seconds=medians(seconds),
         gflops={way: round(count / min(seconds[way]) / 1e9, 1) for way, count in operations.items()},
+        times_products_and_passes=round(ratio(seconds | {"both": of_both}, "tiny", "both"), 3),
         difference=differences,
         **vars(options),
     )
@@ -240,6 +246,29 @@ def make_products(config: AtriAudioConfig, clips: int) -> Callable[[], None]:
         for number, left, right, out in operands:
             for _ in range(number):
                 torch.bmm(left, right, out=out)
+
+    return run
+
+
+def make_passes(config: AtriAudioConfig, clips: int) -> Callable[[], None]:
+    """Make a function that runs the passes between the products, into preallocated outputs."""
+    rows, _ = config.patch_grid
+    tokens, width, wide = rows * (NUM_FRAMES // config.patch_size[1]), config.hidden_size, config.intermediate_size
+    states, sums = torch.randn(2, clips * tokens, width)
+    hidden, activated = torch.randn(2, clips * tokens, wide)
+    scores, weights = torch.randn(2, clips * config.num_attention_heads, tokens, tokens)
+    bias, wide_bias = torch.randn(width), torch.randn(wide)
+
+    def run() -> None:
+        for _ in range(config.num_hidden_layers):
+            for _ in range(2):
+                torch.layer_norm(states, (width,), bias, bias)
+                torch.add(states, sums, out=sums)
+            for _ in range(5):
+                sums.copy_(bias)
+            hidden.copy_(wide_bias)
+            torch.softmax(scores, dim=-1, out=weights)
+            torch.ops.aten.gelu.out(hidden, out=activated)
 
     return run
 

@@ -11,6 +11,9 @@ The following ways take turns in one process on one thread, and their CPU time i
 - `fft_torch`, `fft_numpy`: only the real Fourier transforms of as many frames, in blocks of 256 frames that stay in
   the cache, with preallocated outputs. The faster of the two is the floor (scipy lies between them).
 
+- `pass_*`: the passes of ours one by one: window, Fourier transform with its output, squares, products with the mel
+  filters (which also add the squares), decibels, check and copy of the waveforms, copy of the features to one batch.
+
 Our features must equal those of the batched STFT to 1e-5 dB on every clip (tones, noise and clicks from full scale
 down to -120 dB); otherwise the benchmark fails.
 
@@ -67,6 +70,7 @@ def main() -> None:
         "batched_stft": lambda: batched_stft(batch, extractor),
         "fft_torch": bare_fft(options.clips, in_torch=True),
         "fft_numpy": bare_fft(options.clips, in_torch=False),
+        **passes(clips, extractor),
     }
     difference = (ways["ours"]()["input_features"] - ways["batched_stft"]()).abs().max().item()
     if not difference <= LARGEST_DIFFERENCE:
@@ -139,6 +143,37 @@ def bare_fft(num_clips: int, in_torch: bool) -> Callable[[], None]:
                 np.fft.rfft(frames[:size].numpy(), out=spectra[:size].numpy())
 
     return run
+
+
+def passes(clips: list[np.ndarray], extractor: AtriFeatureExtractor) -> dict[str, Callable[[], None]]:
+    """The passes of our features, each as often as all clips need it."""
+    size = 126  # frames of a block: a clip has eight
+    num_blocks = 8 * len(clips)
+    frames = torch.from_numpy(clips[0])[: (size - 1) * 160 + 512].unfold(0, 512, 160)
+    windowed, mel = torch.empty(size, 512), torch.rand(8 * size, 64)
+    squares = torch.view_as_real(torch.fft.rfft(frames * extractor.window)).flatten(1)
+    features = [torch.rand(1 + NUM_SAMPLES // 160, 64) for _ in clips]
+
+    def products() -> None:
+        for parts, filters, bins in extractor.mel_bands:
+            torch.mm(squares[:, parts], filters, out=mel[:size, bins])
+
+    def repeated(run: Callable[[], object], times: int) -> Callable[[], None]:
+        def run_all() -> None:
+            for _ in range(times):
+                run()
+
+        return run_all
+
+    return {
+        "pass_window": repeated(lambda: torch.mul(frames, extractor.window, out=windowed), num_blocks),
+        "pass_transform": repeated(lambda: torch.fft.rfft(windowed), num_blocks),
+        "pass_squares": repeated(lambda: squares.mul_(1.0), num_blocks),
+        "pass_products": repeated(products, num_blocks),
+        "pass_decibels": repeated(lambda: mel.double().clamp_(min=1e-10).log10_().mul_(10.0).float(), len(clips)),
+        "pass_read": lambda: [load_audio(clip, SAMPLING_RATE, SAMPLING_RATE) for clip in clips],
+        "pass_batch": lambda: extractor.pad_features(features),
+    }
 
 
 def from_files(clips: list[np.ndarray], extractor: AtriFeatureExtractor, rounds: int) -> dict[str, float | int]:
