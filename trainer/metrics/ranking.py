@@ -127,8 +127,8 @@ class _Tile:
         if len(rows) > len(captions) * len(clips) // _PRODUCT_PAYS:
             return (self.text.unit(captions) @ self.audio.unit(clips).T)[row, column]
         size = _PAIRS_AT_ONCE["cpu" if rows.device.type == "cpu" else "other"]
-        parts = zip(rows.split(size), columns.split(size), strict=True)
-        return torch.cat([self.text.cosines(own, self.audio, others) for own, others in parts])
+        parts = [slice(start, start + size) for start in range(0, len(rows), size)]
+        return torch.cat([self.text.cosines(rows[part], self.audio, columns[part]) for part in parts])
 
 
 def _distinct(places: Tensor, start: int, stop: int) -> tuple[Tensor, Tensor]:
@@ -290,7 +290,9 @@ def _places_between(scores: Tensor, low: Tensor, high: Tensor, along: int) -> It
             rows, columns = _nonzero_between(scores[here], *limits)
             yield rows + start, columns
         return
-    for several in queries.split(max(1, _SCORES_LOOKED_AT // scores.shape[1 - along])):
+    size = max(1, _SCORES_LOOKED_AT // scores.shape[1 - along])
+    for start in range(0, len(queries), size):
+        several = queries[start : start + size]
         rows, columns = _nonzero_between(*(values.index_select(along, several) for values in (scores, low, high)))
         yield (several[rows], columns) if along == 0 else (rows, several[columns])
 
