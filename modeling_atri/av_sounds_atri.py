@@ -49,6 +49,8 @@ class AvStream:
         self._av = import_module("av")
         self._container: Any = None
         self._wanted: int | None = None  # the frame to go to
+        self._first_place: int | None = None  # that the file states for its first sample
+        self._rest = np.zeros(0, dtype=np.float32)
         self._skip_to(0)
         self.samplerate: int = self._rate
 
@@ -123,11 +125,11 @@ class AvStream:
             _EXACT.keep(self._file, is_exact)
         if not is_exact:
             return None
-        parts = [self._part_from(start, num_frames, run_up * self.samplerate) for run_up in _RUN_UPS]
-        if any(part is None for part in parts) or not np.array_equal(*parts):
+        one, other = (self._part_from(start, num_frames, run_up * self.samplerate) for run_up in _RUN_UPS)
+        if one is None or other is None or not np.array_equal(one, other):
             _EXACT.keep(self._file, False)
             return None
-        return parts[0]
+        return one
 
     def _has_places(self) -> bool:
         """Whether the packets state their places in samples, and all but the last have the same length, without gaps.
@@ -159,19 +161,20 @@ class AvStream:
     def _part_from(self, start: int, num_frames: int, run_up: int) -> np.ndarray | None:
         """Samples from a frame on, decoded from so many frames before; None if their places are not certain."""
         samples, end = [np.zeros(0, dtype=np.float32)], None
+        first = start + (self._first_place or 0)
         try:
             with self._damage_explained():
-                self._container.seek(self._first_place + start - run_up, stream=self._track)
+                self._container.seek(first - run_up, stream=self._track)
                 for frame in self._container.decode(self._track):
                     if frame.pts is None or frame.sample_rate != self.samplerate or end not in (None, frame.pts):
                         return None
                     end = frame.pts + frame.samples
-                    skipped = self._first_place + start - frame.pts
+                    skipped = first - frame.pts
                     if skipped < 0 and len(samples) == 1:
                         return None
                     if skipped < frame.samples:
                         samples.append(_mono(frame)[max(0, skipped) :])
-                    if end >= self._first_place + start + num_frames:
+                    if end >= first + num_frames:
                         break
         except BrokenStreamError:  # the usual way says what is wrong
             return None

@@ -71,7 +71,7 @@ class MpegStream(NamedTuple):
 
     pieces: Pieces  # as libsndfile reads it whole
     num_samples: int | None  # per channel; None where libsndfile finds the right number in `content`
-    index: FrameIndex | None = None  # of layer III, but not of the free format
+    frame_index: FrameIndex | None = None  # of layer III, but not of the free format
 
 
 class _Kind(NamedTuple):

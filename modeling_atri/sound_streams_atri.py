@@ -58,7 +58,7 @@ class _Found(NamedTuple):
     pieces: Pieces | None = None  # None for the file as it is
     num_frames: int | None = None
     last_page: int | None = None
-    index: FrameIndex | None = None
+    frame_index: FrameIndex | None = None
 
     @property
     def num_bytes(self) -> int:
@@ -89,7 +89,7 @@ def _opened(file: BinaryIO, known: Sequence[_Found]) -> list[Stream]:
         Stream(
             file if found.pieces is None else view_of(file, found.pieces),
             *(found.num_frames, found.last_page),
-            None if found.index is None else partial(_later, file, found.index),
+            None if found.frame_index is None else partial(_later, file, found.frame_index),
         )
         for found in known
     ]
@@ -180,7 +180,8 @@ def _mpeg_streams(content: Content, shift: int) -> list[_Found]:
 
 
 def _found_mpeg(stream: MpegStream, shift: int) -> _Found:
-    return _Found(_shifted(stream.pieces, shift), stream.num_samples, None, stream.index if shift == 0 else None)
+    frame_index = stream.frame_index if shift == 0 else None
+    return _Found(_shifted(stream.pieces, shift), stream.num_samples, None, frame_index)
 
 
 def _shifted(pieces: Pieces, shift: int) -> Pieces:

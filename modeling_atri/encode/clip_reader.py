@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor
 from transformers.utils import logging
@@ -71,7 +71,9 @@ class ClipReader:
             read = self._read(audio, "the clip" if self.names is not None else f"Clip {index}")
         except (ValueError, OSError) as error:
             return self._fail(index, name, error)
-        return LongClip(read, partial(self._fail, index, name)) if isinstance(read, self.long_type) else read
+        if isinstance(read, self.long_type):
+            return LongClip(read, partial(self._fail, index, name))
+        return cast(Tensor, read)
 
     def _fail(self, index: int, name: str, error: Exception) -> AudioFailure:
         is_named = self.names is None and name in str(error)

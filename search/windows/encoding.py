@@ -103,8 +103,9 @@ def encode_windows(
 
 def _weigh_sound(clip: LongClip | AudioFailure) -> int:
     """How much a sound that waits counts for the memory; of a long recording, nothing is in memory yet."""
-    is_here = isinstance(clip, LongClip) and isinstance(clip.sound.features, list)
-    return clip.sound.layout.num_outputs if is_here else 1
+    if isinstance(clip, AudioFailure) or not isinstance(clip.sound.features, list):
+        return 1
+    return cast(ReadSound, clip.sound).layout.num_outputs
 
 
 def _encode(

@@ -406,7 +406,7 @@ def test_odd_files_do_not_stop_the_others(folder, tmp_path, encoded, caplog):
     os.symlink("loop.wav", folder / "loop.wav")
     os.symlink(folder, folder / "b" / "above")
     for num_encoded in (9, 0):
-        summary = encoded(folder, tmp_path / "out")
+        summary = encoded[1](folder, tmp_path / "out")
         assert (summary.num_clips, summary.num_encoded) == (9, num_encoded)
         assert sorted(summary.failures) == sorted(
             [*("0 bytes.mp3", "0 bytes.wav", "b/above", "bad\x1b[31m\\xff.wav", "header.wav", "loop.wav", "page.mp3")]
