@@ -49,14 +49,14 @@ TOWERS: Mapping[str, Mapping[str, str]] = {
         **{f"scratch-{way}": title for way, title in _TAUGHT_WAYS.items()},
     },
     "Frozen pretrained text encoder": {
-        **{cell.name: cell.title for cell in paper.FROZEN.values()},
+        **{cell.name: cell.title for cell in paper.EQUAL.values()},
         **{f"use-{way}": title for way, title in _TAUGHT_WAYS.items()},
     },
 }
 # Those whose details are reported.
 DETAILED: Mapping[str, str] = {
     f"scratch-{TAUGHT}": "from scratch, taught",
-    **{cell.name: f"pretrained, {cell.title}" for name, cell in paper.FROZEN.items() if name in ("mlclap", "akcl")},
+    **{cell.name: f"pretrained, {cell.title}" for name, cell in paper.EQUAL.items() if name in ("mlclap", "akcl")},
     f"use-{TAUGHT}": "pretrained, taught",
 }
 
