@@ -1,0 +1,1 @@
+"""The page of `claims.py`: claims, their figures, and plots."""
