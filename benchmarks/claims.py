@@ -5,7 +5,8 @@
 The claims are in `claims.yaml`. Each compares two cells of a study: of `results/consistency.parquet`, which
 `consistency.py` makes, or of `results/evidence/<study>.parquet`, which `evidence.py` makes. The difference is paired
 by seed and clip, with a 95 % bootstrap interval over seeds and clips. p-values are corrected for all claims of the
-page together (Holm). The verdict is made from them: a claim *holds*, *the reverse holds*, or the two are *not told apart*.
+page together (Holm). The verdict is made from them: a claim *holds*, *the reverse holds*, or the two are *not told
+apart*.
 Nothing is trained, so the command takes some seconds. It writes `results/claims.md` and `results/claims_*.png`.
 """
 

@@ -101,7 +101,11 @@ def waiting_runs(cells: list[Cell], seeds: list[int] | None, done: list[Run], pl
 
 def estimated_seconds(cell: Cell) -> float:
     """CPU seconds of a run."""
-    clips = 0 if cell.is_taught else cell.options["max_steps"] * cell.options.get(BATCH, BATCH_SIZE)
+    clips = (
+        0
+        if cell.is_taught or cell.sounds_of is not None
+        else cell.options["max_steps"] * cell.options.get(BATCH, BATCH_SIZE)
+    )
     captions = cell.captions_a_clip * cell.options.get(BATCH, BATCH_SIZE)
     return START + CLIP * clips + CAPTIONS.get(cell.text, CAPTIONS["scratch"]) * captions
 

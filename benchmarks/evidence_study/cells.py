@@ -26,6 +26,9 @@ class Cell:
             `max_steps`.
         text: the text tower, a key of `towers.TOWERS`.
         begins_with: the cell whose model of the same seed the run continues; by default a new model.
+        sounds_of: the cell whose model of the same seed has embedded the sounds. The run then trains heads alone (see
+            `heads.py`): that of the text, which needs a frozen text tower, and that of the audio, which begins anew on
+            these embeddings unless a model is taught. By default, a run hears the sounds.
         loss: name of a loss of `losses.LOSSES` that replaces the objective's own on the objective's batches.
         rows: name of a change of the training rows, a key of `training_rows.CHANGES`.
         variant_of: name of the cell that it is compared with.
@@ -39,6 +42,7 @@ class Cell:
     options: dict[str, Any]
     text: str = "scratch"
     begins_with: "Cell | None" = None
+    sounds_of: "Cell | None" = None
     loss: str | None = None
     rows: str | None = None
     variant_of: str | None = None
@@ -48,9 +52,15 @@ class Cell:
     @property
     def definition(self) -> dict[str, Any]:
         """Everything that decides what a run of a seed gives. A result with another definition is out of date."""
-        began = None if self.begins_with is None else self.begins_with.definition
-        choices = {"text": self.text, "begins_with": began, "loss": self.loss, "rows": self.rows}
+        earlier = {name: getattr(self, name) for name in ("begins_with", "sounds_of")}
+        choices = {name: None if cell is None else cell.definition for name, cell in earlier.items()}
+        choices |= {"text": self.text, "loss": self.loss, "rows": self.rows}
         return self.options | {key: value for key, value in choices.items() if value is not None}
+
+    @property
+    def earlier(self) -> "list[Cell]":
+        """The cells whose models of the same seed the run needs."""
+        return [cell for cell in (self.begins_with, self.sounds_of) if cell is not None]
 
     @property
     def is_taught(self) -> bool:
@@ -66,8 +76,8 @@ class Cell:
 
     @property
     def captions(self) -> int:
-        """Captions that the text tower encodes during the run and the cells that it continues."""
-        before = 0 if self.begins_with is None else self.begins_with.captions
+        """Captions that the text tower encodes during the run and the cells that it builds on."""
+        before = sum(cell.captions for cell in self.earlier)
         return before + self.captions_a_clip * self.options.get(BATCH, BATCH_SIZE)
 
 
@@ -104,10 +114,9 @@ class Study:
 
 
 def with_beginnings(cells: list[Cell]) -> list[Cell]:
-    """The cells, each after the cells that it continues, and each once."""
+    """The cells, each after the cells whose models it needs, and each once."""
     found: dict[str, Cell] = {}
     for cell in cells:
-        before = [] if cell.begins_with is None else with_beginnings([cell.begins_with])
-        for one in (*before, cell):
+        for one in (*with_beginnings(cell.earlier), cell):
             found.setdefault(one.name, one)
     return list(found.values())

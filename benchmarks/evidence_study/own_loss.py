@@ -25,6 +25,11 @@ class OwnLossTrainer(AtriTrainer):
             optimizer.add_param_group({"params": parameters, "weight_decay": 0.0})
         return optimizer
 
+    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
+        """A step. Trainer itself resets only the gradients of the model's parameters."""
+        self.own_loss.zero_grad()
+        return super().training_step(*args, **kwargs)
+
     def compute_loss_from_embeddings(
         self, audio_embeds: Tensor, text_embeds: Tensor, inputs: dict[str, Any]
     ) -> Tensor:

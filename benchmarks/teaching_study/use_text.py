@@ -48,6 +48,11 @@ class UseTextModel(PreTrainedModel):
         super().__init__(config)
         self.post_init()
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """That of the states, as there are no parameters that could have one."""
+        return torch.float32
+
     def get_input_embeddings(self) -> Any:
         """The package reads the size of the vocabulary from here."""
         return SimpleNamespace(num_embeddings=self.config.vocab_size)

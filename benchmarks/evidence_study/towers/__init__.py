@@ -14,6 +14,8 @@ import torch
 from teaching_study import use_text
 
 from modeling_atri import AtriConfig, AtriFeatureExtractor, AtriModel, AtriProcessor
+from modeling_atri.configuration_atri import AtriEmbeddedAudioConfig
+from modeling_atri.embedded_audio_atri import AtriEmbeddingExtractor
 from modeling_atri.languages_atri import ATRI_LANGUAGES
 from modeling_atri.trainer.scratch.model import ScratchArguments, caption_texts
 from modeling_atri.trainer.scratch.tokenizer import train_tokenizer
@@ -45,7 +47,8 @@ def use_model(rows: Any, sizes: ScratchArguments, seed: int) -> Made:
 def trained_use_model(rows: Any, sizes: ScratchArguments, seed: int) -> Made:
     """A new model whose text tower is the pretrained encoder with trainable weights.
 
-    The embeddings of the tokens of the training captions are trained, too.
+    The embeddings of the tokens of the training captions are trained, too. The audio tower and the heads begin as those
+    of `use_model` with the same seed.
     """
     tokenizer = use_text.use_tokenizer()
     captions = list(caption_texts(rows, list(ATRI_LANGUAGES)))
@@ -53,14 +56,31 @@ def trained_use_model(rows: Any, sizes: ScratchArguments, seed: int) -> Made:
     config = TrainableUseConfig(vocab_size=len(tokenizer), num_trained_tokens=len(tokens))
     model, processor = _with_text_tower(config, tokenizer, sizes, seed)
     load_wheel_weights(model.text_model, tokens)
+    frozen, _ = use_model(rows, sizes, seed)
+    model.load_state_dict(frozen.state_dict(), strict=False)  # its encoder is not in torch
     return model, processor
 
 
 def _with_text_tower(config: Any, tokenizer: Any, sizes: ScratchArguments, seed: int) -> Made:
-    """A new model with another text tower; its audio tower and heads depend on the seed alone."""
+    """A new model with another text tower."""
     settings = sizes.config(len(tokenizer)).to_dict() | {"text_config": config.to_dict()}
     torch.manual_seed(seed)
     return AtriModel(AtriConfig.from_dict(settings)), AtriProcessor(AtriFeatureExtractor(), tokenizer)
+
+
+def without_audio_tower(model: AtriModel, processor: AtriProcessor, fingerprint: str) -> Made:
+    """A new model for stored embeddings of sounds, with a new audio head on them.
+
+    Args:
+        model, processor: a model whose other parts the new one is like, and its processor.
+        fingerprint: that of the audio side that made the embeddings, whose width is the model's.
+    """
+    config = model.config.to_dict()
+    width = model.config.projection_dim
+    audio = AtriEmbeddedAudioConfig(hidden_size=width, fingerprint=fingerprint, normalized=True)
+    config["audio_config"] = audio.to_dict()
+    extractor = AtriEmbeddingExtractor(feature_size=width)
+    return AtriModel(AtriConfig.from_dict(config)), AtriProcessor(extractor, processor.tokenizer)
 
 
 # Each tower: what makes a model with it, and the training arguments that belong to it.

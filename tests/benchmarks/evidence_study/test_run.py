@@ -80,7 +80,7 @@ def test_the_parameters_of_a_loss_are_trained(scenes, tmp_path, monkeypatch):
 def test_changed_rows_replace_the_captions_of_training_alone(scenes, tmp_path, monkeypatch):
     from evidence_study import training_rows
     from evidence_study.places import Places
-    from evidence_study.run import changed_rows
+    from evidence_study.run import rows_of
 
     def upper(lines, generator):
         chosen = generator.randrange(len(lines))
@@ -90,10 +90,10 @@ def test_changed_rows_replace_the_captions_of_training_alone(scenes, tmp_path, m
     places = Places(scenes, tmp_path / "work")
     from shared.scenes import read_scenes
 
-    folders = [changed_rows(a_cell("changed", rows="upper"), seed, places) for seed in (0, 0, 1)]
+    folders = [rows_of(a_cell("changed", rows="upper"), seed, places, "train") for seed in (0, 0, 1)]
     assert folders[0] == folders[1] != folders[2]
     lines = read_scenes(folders[0] / "metadata.jsonl")
     assert sum(line["chosen"] for line in lines) == 1
     assert all(line["file_name"] == str(scenes / "train" / f"{number}.wav") for number, line in enumerate(lines))
     assert [line["audio_id"] for line in lines] == [f"{number}.wav" for number in range(32)]  # as in a store
-    assert changed_rows(a_cell("plain"), 0, places) == scenes / "train"
+    assert rows_of(a_cell("plain"), 0, places, "train") == scenes / "train"

@@ -1,6 +1,4 @@
-"""Losses that a cell may train with in place of its objective's own."""
-
-from collections.abc import Callable
+"""What a loss of a study is."""
 
 from torch import Tensor, nn
 
@@ -25,6 +23,6 @@ class OwnLoss(nn.Module):
         """
         raise NotImplementedError
 
-
-# Each makes a loss for a batch of so many clips.
-LOSSES: dict[str, Callable[[int], OwnLoss]] = {}
+    def figures(self) -> dict[str, float]:
+        """What the loss has learnt, as further metrics of the run."""
+        return {}
