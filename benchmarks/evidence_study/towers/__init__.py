@@ -47,8 +47,8 @@ def use_model(rows: Any, sizes: ScratchArguments, seed: int) -> Made:
 def trained_use_model(rows: Any, sizes: ScratchArguments, seed: int) -> Made:
     """A new model whose text tower is the pretrained encoder with trainable weights.
 
-    The embeddings of the tokens of the training captions are trained, too. The audio tower and the heads begin as those
-    of `use_model` with the same seed.
+    The embeddings of the tokens of the training captions are trained, too. The audio tower and the heads begin as
+    those of `use_model` with the same seed.
     """
     tokenizer = use_text.use_tokenizer()
     captions = list(caption_texts(rows, list(ATRI_LANGUAGES)))
