@@ -119,7 +119,7 @@ def test_a_late_part_is_decoded_alone(tmp_path, decoded, format, codec, rate):
             excerpt = load_excerpt(source, start, RATE // 2, RATE)
             np.testing.assert_allclose(excerpt, whole[start : start + RATE // 2], rtol=0, atol=1e-6)
             assert len(excerpt) == RATE // 2
-            assert sum(decoded) < 7 * rate
+            assert sum(decoded) < start / RATE * rate, "not even all before it"
     with open_sound(path, "it") as file:  # without a resampler, bit for bit; and it reads on where the part ended
         samples = np.concatenate(list(file.mono_blocks()))
         for start in (5 * rate, 3 * rate + 1):

@@ -409,7 +409,7 @@ def test_odd_files_do_not_stop_the_others(folder, tmp_path, encoded, caplog):
         summary = encoded[1](folder, tmp_path / "out")
         assert (summary.num_clips, summary.num_encoded) == (9, num_encoded)
         assert sorted(summary.failures) == sorted(
-            [*("0 bytes.mp3", "0 bytes.wav", "b/above", "bad\x1b[31m\\xff.wav", "header.wav", "loop.wav", "page.mp3")]
+            [*("0 bytes.mp3", "0 bytes.wav", "bad\x1b[31m\\xff.wav", "header.wav", "loop.wav", "page.mp3")]
             + ["pipe.wav", "promises too much.wav", "zeros.wav"]
         )
     assert {"a folder.wav/inside.wav", "two\nlines.wav"} < set(load_embeddings(tmp_path / "out")[0])
