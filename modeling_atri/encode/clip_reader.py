@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 from torch import Tensor
 from transformers.utils import logging
@@ -59,7 +59,6 @@ class ClipReader:
     read_features: Callable[[Any], Tensor | LongSound] | None
     names: Sequence[str] | None
     skip: bool  # log a clip that cannot be read and return an `AudioFailure`, instead of raising
-    long_type: type = LongSound  # of what `read_features` returns for a clip that is read while it is encoded
 
     def __call__(self, numbered: tuple[int, Any]) -> Tensor | LongClip | AudioFailure:
         """A clip with its number: its features, `(frames, columns)`, a long recording, or why it cannot be read."""
@@ -71,9 +70,7 @@ class ClipReader:
             read = self._read(audio, "the clip" if self.names is not None else f"Clip {index}")
         except (ValueError, OSError) as error:
             return self._fail(index, name, error)
-        if isinstance(read, self.long_type):
-            return LongClip(read, partial(self._fail, index, name))
-        return cast(Tensor, read)
+        return read if isinstance(read, Tensor) else LongClip(read, partial(self._fail, index, name))
 
     def _fail(self, index: int, name: str, error: Exception) -> AudioFailure:
         is_named = self.names is None and name in str(error)

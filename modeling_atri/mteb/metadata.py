@@ -72,17 +72,18 @@ def model_meta(model_name: str | os.PathLike[str], revision: str | None = None, 
         }
         return _described(found | _published_facts(Path(name), None) | facts)
     info = HfApi(library_name="modeling_atri").model_info(name, revision=revision)
+    commit = cast(str, info.sha)  # the Hub states it for every model
     files = {file.rfilename for file in info.siblings or ()}
-    folder = Path(hf_hub_download(name, "config.json", revision=info.sha)).parent
+    folder = Path(hf_hub_download(name, "config.json", revision=commit)).parent
     for file in files & {CARD_NAME, RESULTS_NAME}:
-        hf_hub_download(name, file, revision=info.sha)
+        hf_hub_download(name, file, revision=commit)
     with torch.device("meta"):
-        model = AtriModel(AtriConfig.from_pretrained(name, revision=info.sha))
-    processor = AtriProcessor.from_pretrained(name, revision=info.sha)
+        model = AtriModel(AtriConfig.from_pretrained(name, revision=commit))
+    processor = AtriProcessor.from_pretrained(name, revision=commit)
     found = facts_of_model(model, processor) | {
         "loader": load_atri,
         "name": name,
-        "revision": info.sha,
+        "revision": commit,
         "reference": f"{_HUB}/{name}",
         "open_weights": True,
         "memory_usage_mb": _memory_mb(model),

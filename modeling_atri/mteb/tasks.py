@@ -116,7 +116,7 @@ class _SoundRetrieval(AbsTaskRetrieval):
             for subset, of_subset in data.items()
         }
         figures = figures_by_subset(encoder, data, self.direction, self._anchor())
-        return {subset: of_subset | figures[subset] for subset, of_subset in scores.items()}
+        return {subset: {**of_subset, **figures[subset]} for subset, of_subset in scores.items()}
 
     def _anchor(self) -> str | None:
         """The subset of the anchor language; None if there is none."""

@@ -95,7 +95,7 @@ def encode_windows(
     check_at_least(1, "batch_size", batch_size)
     extractor = processor.feature_extractor
     read_parts: Any = SoundReader(model, extractor, plan, sampling_rate, pad_short)
-    read: Any = ClipReader(extractor, sampling_rate, pad_short, read_parts, names, on_error == "skip", ReadSound)
+    read: Any = ClipReader(extractor, sampling_rate, pad_short, read_parts, names, on_error == "skip")
     num_ahead, max_weight = batch_size + 2 * num_workers, batch_size * BATCHES_AHEAD
     reader = ReadAhead(read, enumerate(audios), num_workers, num_ahead, _weigh_sound, max_weight)
     return _encode(model, extractor, reader, batch_size, num_workers)
