@@ -30,7 +30,7 @@ def split_data(rows: Dataset, languages: Sequence[str], text_to_audio: bool) -> 
     """
     found = RetrievalSet.from_rows(rows, languages)
     clip_ids = [str(audio_id) for audio_id in found.audio_ids or ()]
-    caption_ids = _caption_ids(clip_ids, found.owners or ())
+    caption_ids = _caption_ids(clip_ids, () if found.owners is None else found.owners)  # it can be an array
     clips = rows.select_columns("audio").cast_column("audio", Audio()).add_column("id", clip_ids)
     relevant: dict[str, dict[str, int]] = {}
     for caption_id, places in zip(caption_ids, found.positives, strict=True):
@@ -39,7 +39,7 @@ def split_data(rows: Dataset, languages: Sequence[str], text_to_audio: bool) -> 
             relevant.setdefault(query, {})[document] = 1
     data = {}
     for language in languages:
-        captions = Dataset.from_dict({"id": caption_ids, "text": found.captions[language]})
+        captions = Dataset.from_dict({"id": caption_ids, "text": list(found.captions[language])})
         queries, documents = (captions, clips) if text_to_audio else (clips, captions)
         data[language] = RetrievalSplitData(corpus=documents, queries=queries, relevant_docs=relevant, top_ranked=None)
     return data

@@ -247,6 +247,33 @@ def test_all_sources_give_the_same_task(tmp_path):
     assert set(narrowed.metadata.hf_subsets) == {"eng_Latn", "jpn_Jpan"}
 
 
+@pytest.mark.parametrize("direction", [0, 1], ids=["t2a", "a2t"])
+def test_the_data_of_a_folder(tmp_path, direction):
+    """Captions of a folder stay in the file that it is mapped from; those of rows in memory are lists."""
+    lines = [
+        {
+            "file_name": f"{number}.wav",
+            "captions": {code: words[number : number + 2] for code, words in WORDS.items()},
+            "group_id": GROUPS[number],
+        }
+        for number in (1, 3, 4)  # the last clip has one caption
+    ]
+    task = retrieval_tasks(write_folder(tmp_path / "clips", lines))[direction]
+    task.load_data()
+    assert list(task.dataset) == list(WORDS)
+    same = [("1", "1"), ("1", "4"), ("3", "3"), ("4", "1"), ("4", "4")]
+    captions_of = {"1": ["1-0", "1-1"], "3": ["3-0", "3-1"], "4": ["4-0"]}
+    pairs = {(caption, clip) for owner, clip in same for caption in captions_of[owner]}
+    for code, words in WORDS.items():
+        data = task.dataset[code]["test"]
+        texts, clips = (data["queries"], data["corpus"]) if direction == 0 else (data["corpus"], data["queries"])
+        assert list(clips["id"]) == list(captions_of)
+        assert list(texts["id"]) == [name for names in captions_of.values() for name in names]
+        assert list(texts["text"]) == [*words[1:3], *words[3:5], words[4]]
+        found = {(query, document) for query, scores in data["relevant_docs"].items() for document in scores}
+        assert found == (pairs if direction == 0 else {(clip, caption) for caption, clip in pairs})
+
+
 def test_a_class_of_ones_own_is_found_by_name(encoder, monkeypatch):
     """As mteb's own classes: class attributes, and no arguments."""
     made = retrieval_tasks(rows(), "Chirps", **FILLED)[1]
@@ -328,8 +355,10 @@ published = type("Published", (TextToAudioRetrieval,), {"metadata": metadata})()
 encoder = CountingEncoder(tiny_model(), tiny_processor())
 (found,), (wanted,) = evaluate(encoder, published), evaluate(encoder, task)
 assert set(found) == {"fra_Latn"}
+# With all five clips among the first five, mteb's area under a curve of recall is undefined.
 for name, value in wanted["fra_Latn"].items():
-    assert found["fra_Latn"][name] == value or abs(found["fra_Latn"][name] - value) < 1e-5, name
+    expected = pytest.approx(value, abs=1e-5, nan_ok=True) if isinstance(value, float) else value
+    assert found["fra_Latn"][name] == expected, name
 """
 
 
