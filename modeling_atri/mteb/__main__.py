@@ -40,7 +40,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     own, others = parser.parse_known_args(given)
     try:
         if own.model is not None:
-            others += ["-m", register_model(own.model, own.model_revision)]
+            name, revision = register_model(own.model, own.model_revision)
+            others += ["-m", name] if revision is None else ["-m", name, "--model-revision", revision]
         if own.data is not None:
             others += ["-t", *register_tasks(own.data, own.name, own.split)]
     except (ValueError, OSError, ImportError) as error:

@@ -71,12 +71,23 @@ def test_run_evaluates_a_folder_and_keeps_the_results(model_folder, clips, tmp_p
     main([*words, "--name", "Clips", "-l", "fra"])
 
 
-def test_models_that_mteb_knows_are_left_to_it(tmp_path):
-    assert register_model("mteb/baseline-random-encoder") == "mteb/baseline-random-encoder"
+@pytest.mark.parametrize("revision", [None, "v2"])
+def test_models_that_mteb_knows_are_left_to_it(tmp_path, revision):
+    baseline = "mteb/baseline-random-encoder"
+    assert register_model(baseline, revision) == (baseline, revision)
     other = tmp_path / "bert"
     other.mkdir()
     (other / "config.json").write_text('{"model_type": "bert"}')
-    assert register_model(str(other)) == str(other)
+    assert register_model(str(other), revision) == (str(other), revision)
+
+
+@pytest.mark.parametrize("words", [[], ["--model-revision", "v2"], ["--model_revision=v2"]])
+def test_the_revision_of_a_model_of_mteb_is_passed_on(words, monkeypatch):
+    asked = []
+    monkeypatch.setattr("mteb.cli.main", lambda: asked.append(sys.argv[1:]))
+    main(["run", "-m", "mteb/baseline-random-encoder", *words, "-v", "0"])
+    revision = ["--model-revision", "v2"] if words else []
+    assert asked == [["run", "-v", "0", "-m", "mteb/baseline-random-encoder", *revision]]
 
 
 @pytest.mark.parametrize(
