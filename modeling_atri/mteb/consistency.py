@@ -74,7 +74,7 @@ def figures_by_subset(
         which compare all subsets and are the same in each.
 
     Raises:
-        ValueError: The subsets do not have the same clips and captions.
+        ValueError: The subsets do not have the same clips and captions, or a caption fits other clips in one of them.
     """
     to_audio = direction == TEXT_TO_AUDIO
     sides = {
@@ -95,6 +95,13 @@ def figures_by_subset(
         encoder.clips(clip_ids), {subset: encoder.captions(subset, caption_ids) for subset in data}
     )
     positives = _positives(data[first]["relevant_docs"], clip_ids, caption_ids, to_audio)
+    for subset, part in data.items():
+        own_positives = _positives(part["relevant_docs"], clip_ids, caption_ids, to_audio)
+        if any(sorted(found) != sorted(wanted) for found, wanted in zip(own_positives, positives, strict=True)):
+            raise ValueError(
+                f"In the subsets {first!r} and {subset!r}, captions with the same id fit different clips, so their "
+                "ranks cannot be compared. Give both the same `relevant_docs`, or use `AbsTaskRetrieval` of mteb."
+            )
     table = retrieval_table(embeddings, positives, anchor)
     shared = {name: table[name] for name in CONSISTENCY_TITLES if name in table}
     own = [f"{direction}_{figure}" for figure in RETRIEVAL_FIGURES]

@@ -325,6 +325,15 @@ def test_subsets_that_are_not_parallel(encoder):
         evaluate(encoder, task)
 
 
+def test_captions_that_fit_other_clips_in_one_subset(encoder):
+    task = retrieval_tasks(rows(), "Chirps")[0]
+    task.load_data()
+    split = task.dataset["jpn_Jpan"]["test"]
+    split["relevant_docs"] = split["relevant_docs"] | {"clip-0-1": {"clip-3": 1}}
+    with pytest.raises(ValueError, match="'eng_Latn' and 'jpn_Jpan', captions with the same id fit different clips"):
+        evaluate(encoder, task)
+
+
 def test_models_without_embeddings_are_refused():
     model = mteb.get_model("mteb/baseline-random-cross-encoder")
     with pytest.raises(TypeError, match="does not support CrossEncoders"):
