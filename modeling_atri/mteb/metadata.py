@@ -29,6 +29,7 @@ _TASKS_OF_CORPORA = {
     "clotho": {"ClothoA2TRetrieval", "ClothoT2ARetrieval"},
     "macs": {"MACSA2TRetrieval", "MACST2ARetrieval"},
     "esc50": {"ESC50", "ESC50_Zeroshot"},
+    "esc10": {"ESC50", "ESC50_Zeroshot"},  # ESC-10 is a part of ESC-50
 }
 
 

@@ -137,6 +137,7 @@ def test_facts_of_a_folder(tmp_path):
             {"ClothoA2TRetrieval", "ClothoT2ARetrieval"},
             "https://huggingface.co/datasets/me/Clotho-fr, https://huggingface.co/datasets/me/more",
         ),
+        ({"train": "ESC-10 scenes"}, {"ESC50", "ESC50_Zeroshot"}, None),
         ({"train_hub_id": "me/sounds"}, set(), "https://huggingface.co/datasets/me/sounds"),
         ({"train": "train"}, None, None),
         ({}, None, None),
