@@ -33,7 +33,7 @@ def test_gpu_benchmark_needs_a_gpu(gpu, monkeypatch, capsys):
     assert "add --tiny" in capsys.readouterr().err
 
 
-@pytest.mark.heavy
+@pytest.mark.slow
 def test_gpu_benchmark_on_a_small_model(gpu, monkeypatch, capsys):
     plain_step, losses, dtypes = gpu.GpuSteps.step, {}, set()
 

@@ -98,6 +98,7 @@ def test_compiled_training_equals_eager(lengths, dropout):
         assert_same(gradients[1][name], gradient, 1e-5 * max(1.0, gradient.abs().max().item()))
 
 
+@pytest.mark.slow
 def test_compiled_graphs_equal_eager():
     check_compiled(BATCHES, backend="eager")
 

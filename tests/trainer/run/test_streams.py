@@ -113,8 +113,8 @@ def model_with_dropout():
     [
         ({"num_train_epochs": 3}, (2, 3, 4)),
         ({"num_train_epochs": 2, "dataloader_num_workers": 2}, (1, 3, 5)),
-        ({"num_train_epochs": 2, "gradient_accumulation_steps": 2}, (1, 3)),
-        ({"max_steps": 7, "is_known": False}, (2, 3, 4)),
+        pytest.param({"num_train_epochs": 2, "gradient_accumulation_steps": 2}, (1, 3), marks=pytest.mark.slow),
+        pytest.param({"max_steps": 7, "is_known": False}, (2, 3, 4), marks=pytest.mark.slow),
         (
             {"max_steps": 7, "is_known": False, "dataloader_num_workers": 1, "dataloader_persistent_workers": True},
             (4,),
