@@ -195,10 +195,12 @@ def is_same_source(before: dict[str, Any], now: dict[str, Any]) -> bool:
     return all(before.get(key) == value for key, value in now.items() if key != "folder")
 
 
-def has_same_files(before: dict[str, Any]) -> bool:
-    """Whether the files of a source that `state_of_files` described are as they were."""
+def is_unchanged(before: dict[str, Any]) -> bool:
+    """Whether the file or files that `source_state` or `state_of_files` described are as they were."""
     try:
-        return state_of_files(before["file"], (Path(file) for file, *_ in before["files"])) == before
+        if "files" in before:
+            return state_of_files(before["file"], (Path(file) for file, *_ in before["files"])) == before
+        return source_state(Path(before["folder"]) / before["file"]) == before
     except OSError:
         return False
 

@@ -13,8 +13,8 @@ from ..kept.joined import Joined, record_batches
 from ..kept.stored_rows import (
     LENGTHS_NAME,
     LoadedRows,
-    has_same_files,
     is_same_source,
+    is_unchanged,
     load_stored,
     source_of,
     store_rows,
@@ -91,7 +91,8 @@ class Keeper:
         found = source_of(folder)
         if found is None:
             return has_parts(folder, self._source)
-        return has_same_files(found) if "files" in found else is_same_source(found, self._source)
+        # Rows of several files are kept under the name of the first, and those of that file alone are, too.
+        return is_same_source(found, self._source) or is_unchanged(found)
 
     def _give_up(self, error: OSError) -> None:
         warn_not_kept(self._folder, error)

@@ -1,5 +1,6 @@
 """What is kept of rows is removed when nobody needs it, and stays when somebody does."""
 
+import json
 import os
 import signal
 
@@ -8,7 +9,7 @@ import pytest
 from modeling_atri.corpora.rows.kept.entries import locked
 from modeling_atri.corpora.rows.load import load_rows
 from modeling_atri.corpora.rows.passes import file_pass, keeping, row_files
-from tests.helpers.rows import make_row, write_folder
+from tests.helpers.rows import make_row, sound, write_folder
 
 
 def kept(folder):
@@ -28,6 +29,18 @@ def test_choices_of_languages_are_removed_when_the_rows_have_changed(tmp_path):
     assert load_rows(folder, languages=["en"])["captions"][0]["eng_Latn"] == ["a two", "a two"]
     assert len(kept(folder)) == 1
     assert rows[2]["captions"][0]["fra_Latn"] == ["a un", "a deux"]  # what is in use can still be read
+
+
+def test_rows_of_a_file_and_of_several_files_with_its_name_stay(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(make_row(name)) + "\n")
+        (tmp_path / f"{name}.wav").write_bytes(sound())
+    load_rows(tmp_path / "a.jsonl")
+    assert load_rows(tmp_path)["audio_id"] == ["a", "b"]
+    before = kept(tmp_path)
+    assert len(before) == 2
+    load_rows(tmp_path / "a.jsonl", languages=["fr"])
+    assert {*before} < {*kept(tmp_path)}
 
 
 @pytest.mark.parametrize("is_old", [False, True])
