@@ -52,7 +52,7 @@ def test_reports_are_kept_with_the_machine(run):
     assert [report["reports"] for report in reports] == [[{"benchmark": "gpu", "ms": 3}], []]
     for report in reports:
         assert (report["device"]["name"], report["date"], report["commit"]) == ("a CPU", "today", "abc")
-        assert report["seconds"] > 0
+        assert 0 <= report["seconds"] < 60
     assert "# first: does first (at most 60 s)" in said.err
     assert "| **first**" in said.out
 
