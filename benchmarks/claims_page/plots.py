@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from consistency_study.plots import COLORS
+from consistency_study.plots import draw_curves
 from consistency_study.runs import Runs
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from shared.objectives import TITLES
 
@@ -75,16 +74,5 @@ def agreement(ranks: np.ndarray, k: int = 10) -> np.ndarray:
 def draw_variances(cells: Mapping[str, Runs], file: Path) -> None:
     """Draw the rank variance of single captions: the share of captions with more than a value."""
     figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axes: Axes = figure.subplots()
-    for name, found in cells.items():
-        variances = np.sort(found.ranks.var(axis=1).ravel())
-        shares = 1 - np.arange(len(variances)) / len(variances)
-        axes.plot(np.maximum(variances, 1e-2), 100 * shares, label=TITLES[name], color=COLORS[name])
-    axes.set(
-        xscale="log",
-        xlabel="rank variance over the languages (0 is drawn at 0.01)",
-        ylabel="captions with more, percent",
-        title="Rank variance of single captions",
-    )
-    axes.legend(frameon=False)
+    draw_curves(figure.subplots(), cells)
     figure.savefig(file, dpi=120)

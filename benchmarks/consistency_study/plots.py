@@ -1,5 +1,6 @@
 """Plots of `consistency.py --report`."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -90,7 +91,7 @@ def draw_variance(axes: Axes, runs: dict[str, Runs], bootstrap: Bootstrap) -> No
     axes.set_ylim(low, 2 * high)
 
 
-def draw_curves(axes: Axes, main: dict[str, Runs]) -> None:
+def draw_curves(axes: Axes, main: Mapping[str, Runs]) -> None:
     """The share of captions whose rank variance is above a value."""
     for name, found in main.items():
         variances = np.sort(found.ranks.var(axis=1).ravel())

@@ -24,6 +24,7 @@ import torch
 from consistency_study.results import add_run
 from shared.scenes import read_scenes
 from teaching_study.cells import shared_settings
+from teaching_study.run import fill_text_cache
 
 from modeling_atri import AtriModel, AtriProcessor
 from modeling_atri.encode import encode_folder
@@ -32,10 +33,9 @@ from modeling_atri.files import write_json_lines
 from modeling_atri.hub_cards.environment import describe_environment
 from modeling_atri.languages_atri import ATRI_LANGUAGES
 from modeling_atri.trainer import AtriTrainer, AtriTrainingArguments, load_rows
-from modeling_atri.trainer.data.text_cache import TextCache
 from modeling_atri.trainer.evaluation import RetrievalSet, retrieval_table
 from modeling_atri.trainer.metrics import text_to_audio_ranks
-from modeling_atri.trainer.scratch.model import ScratchArguments, caption_texts
+from modeling_atri.trainer.scratch.model import ScratchArguments
 
 from .cells import BATCH, BATCH_SIZE, Cell, with_beginnings
 from .curve import Curve
@@ -245,13 +245,7 @@ def fill_caches(trainer: AtriTrainer, model: AtriModel, processor: AtriProcessor
         _FILLED.add(args.feature_cache_dir)
     if args.text_cache_dir is None:
         return None
-    captions = sorted(set(caption_texts(train, LANGUAGES)))
-    began = time.process_time()
-    cache = TextCache(model, args.text_cache_dir)
-    for start in range(0, len(captions), 512):
-        cache(**processor(text=captions[start : start + 512]))
-    cache.close()
-    return round(time.process_time() - began, 1)
+    return fill_text_cache(model, processor, train, args)
 
 
 if __name__ == "__main__":
