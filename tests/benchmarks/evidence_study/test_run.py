@@ -45,7 +45,7 @@ def test_a_model_is_taught_on_its_own_audio_side_with_changed_rows(scenes, tmp_p
         for rows in (None, "none")
     )
     assert (
-        taught["cpu_seconds_of_archive"] == again["cpu_seconds_of_archive"] > 0
+        taught["cpu_seconds_of_archive"] == again["cpu_seconds_of_archive"] >= 0
     )  # a teacher's clips are encoded once
     assert (places.model("teacher", 0) / "archive").is_dir()
     assert 0 < taught["distance_from_start"] < 10

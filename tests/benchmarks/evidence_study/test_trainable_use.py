@@ -81,5 +81,5 @@ def test_a_run_trains_the_encoder(scenes, tmp_path):
         train_and_measure(Cell(text, text, options, text), 0, places) for text in ("use-trained", "use")
     )
     assert trained["num_parameters"] > frozen["num_parameters"] + 3_386_112  # and the rows of the tokens
-    assert trained["cpu_seconds_of_text_states"] is None and frozen["cpu_seconds_of_text_states"] > 0
+    assert trained["cpu_seconds_of_text_states"] is None and frozen["cpu_seconds_of_text_states"] >= 0
     assert trained["last_loss"] == pytest.approx(frozen["last_loss"], rel=1e-4)  # the same encoder before the step
