@@ -48,7 +48,8 @@ def _packets_of_a_minute(path: Path, seed: int) -> tuple[Sequence[bytes], "av.Au
 
     generator = np.random.default_rng(seed)
     with av.open(str(path), "w", format="ipod") as container:
-        stream = container.add_stream("aac", rate=44_100, layout="stereo")
+        # Without bands of artificial noise, because a file with them is decoded from its beginning for every excerpt.
+        stream = container.add_stream("aac", rate=44_100, layout="stereo", options={"aac_pns": "0"})
         for start in range(0, 60 * 44_100, 1024):
             samples = generator.normal(scale=0.1, size=(2, 1024)).astype(np.float32)
             frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout="stereo")
