@@ -68,6 +68,15 @@ def content_digest(file: str | os.PathLike[str] | bytes) -> str:
         return hashlib.file_digest(opened, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
+def file_state(file: Path) -> tuple[int, int, int]:
+    """Size in bytes, time of the last change and time of the change of the entry (ns), which show an edit of a file.
+
+    Tools such as rsync give an edited file its old time of change back, but nobody can set that of its entry.
+    """
+    status = file.stat()
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
 @contextmanager
 def written_whole(path: Path) -> Iterator[BinaryIO]:
     """Open a file for writing that replaces `path` when the block ends without an error, and is removed otherwise.

@@ -1,5 +1,8 @@
 """Open a data set by its name, as rows with columns of any names and undecoded recordings."""
 
+import hashlib
+import json
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +13,8 @@ from typing import Any
 import datasets
 import pyarrow as pa
 from datasets.exceptions import DatasetGenerationError, DatasetsError
+
+from modeling_atri.files import file_state
 
 from .archives.files import check_content
 from .archives.rows import rows_of_archives, rows_of_sounds, sounds_of_archives
@@ -167,9 +172,16 @@ def _open_split(source: Source, split: str, audio_column: str | None, only_sound
 
 def _read_tables(kind: str, paths: Sequence[Path]) -> datasets.Dataset | None:
     """Read files with a builder of `datasets`; None if they hold no rows. A column that a file lacks is null there."""
-    builder = datasets.load_dataset_builder(kind, data_files=[str(path.resolve()) for path in paths])
+    files = [path.resolve() for path in paths]
+    name, state = (
+        hashlib.blake2b(json.dumps(part).encode(), digest_size=8).hexdigest()
+        for part in (list(map(str, files)), list(map(file_state, files)))
+    )
+    # `datasets` looks only at the times of change, but the configuration is a part of the path in its cache.
+    builder = datasets.load_dataset_builder(kind, f"{name}-{state}", data_files=list(map(str, files)))
     try:
         builder.download_and_prepare()
+        _remove_earlier(builder, name, state)
     except DatasetGenerationError:  # perhaps the files have different columns
         if len(paths) == 1:
             raise
@@ -177,6 +189,14 @@ def _read_tables(kind: str, paths: Sequence[Path]) -> datasets.Dataset | None:
         return datasets.concatenate_datasets(found) if found else None
     split = (builder.info.splits or {}).get("train")
     return builder.as_dataset(split="train") if split and split.num_examples else None
+
+
+def _remove_earlier(builder: datasets.DatasetBuilder, name: str, state: str) -> None:
+    """Remove what is in the cache of earlier states of the same files. `datasets` itself would keep all of them."""
+    own = next(folder for folder in Path(builder.cache_dir).parents if folder.name.startswith(f"{name}-{state}"))
+    for folder in own.parent.glob(f"{name}-*"):
+        if not folder.name.startswith(f"{name}-{state}"):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _with_audio(dataset: datasets.Dataset, audio_column: str | None, folders: Sequence[Path] = ()) -> datasets.Dataset:

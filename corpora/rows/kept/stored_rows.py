@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from modeling_atri import __version__
-from modeling_atri.files import written_whole
+from modeling_atri.files import file_state, written_whole
 
 from ..bad_rows import MISSING_RECORDING, SHORT_RECORDING, UNREADABLE_RECORDING, BadRow, BadRowError
 from ..checks.checked_row import CheckedRow
@@ -59,7 +59,7 @@ def entry_folder(cache: Path, name: str, options: dict[str, Any]) -> Path:
 
 def source_state(source: Path) -> dict[str, Any]:
     """What shows that a file of rows, or the package, has not changed."""
-    size, mtime, ctime = _state_of(source)
+    size, mtime, ctime = file_state(source)
     return {
         "format": _FORMAT,
         "version": __version__,
@@ -73,14 +73,8 @@ def source_state(source: Path) -> dict[str, Any]:
 
 def state_of_files(name: str, files: Iterable[Path]) -> dict[str, Any]:
     """What shows that a source of several files, or the package, has not changed. Its rows name absolute paths."""
-    states = [[str(file.absolute()), *_state_of(file)] for file in files]
+    states = [[str(file.absolute()), *file_state(file)] for file in files]
     return {"format": _FORMAT, "version": __version__, "file": name, "folder": "", "files": states}
-
-
-def _state_of(file: Path) -> tuple[int, int, int]:
-    status = file.stat()
-    # An edited file may have been given its old time, as rsync does, but not the time of the change of its entry.
-    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def store_rows(

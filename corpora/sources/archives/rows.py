@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet
 from huggingface_hub.utils import WeakFileLock
 
-from modeling_atri.files import normalized_name, write_json, written_whole
+from modeling_atri.files import file_state, normalized_name, write_json, written_whole
 from modeling_atri.languages_atri import resolve_language
 
 from ..audio_column import audio_name, undecoded
@@ -134,8 +134,7 @@ def _cached(path: Path, split: str | None) -> datasets.Dataset:
 
 def _cache_file(path: Path, suffix: str, split: str | None = None) -> Path:
     """A file in the cache for what is known of an archive in its present state."""
-    status = path.stat()
-    parts = [[str(path.resolve()), split], [_VERSION, status.st_size, status.st_mtime_ns]]
+    parts = [[str(path.resolve()), split], [_VERSION, *file_state(path)]]
     name, state = (hashlib.sha256(json.dumps(part).encode()).hexdigest()[:24] for part in parts)
     return Path(datasets.config.HF_DATASETS_CACHE, "archives", f"{name}-{state}{suffix}")
 

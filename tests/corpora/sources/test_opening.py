@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 from pathlib import Path
 
 import datasets
@@ -109,6 +110,33 @@ def test_every_form_gives_the_same_rows(tmp_path, form):
         assert content == sources.sound(name)
     opened = open_dataset(str(path))
     assert len(opened) == 3 and "captions" in opened.column_names
+
+
+def write_one(path: Path, name: str) -> None:
+    """A clip in a table or an archive. Names of equal length make files of equal size."""
+    if path.suffix == ".tar":
+        sources.write_tar(path, sources.web_dataset_files((name,)))
+        return
+    table = sources.dataset((name,)).data.table
+    if path.suffix == ".parquet":
+        pyarrow.parquet.write_table(table, path, compression="none")
+        return
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, table.schema) as writer:
+        writer.write_table(table)
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".arrow", ".tar"])
+def test_a_file_that_got_its_old_time_back_is_read_again(tmp_path, monkeypatch, suffix):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    path, states = tmp_path / f"rows{suffix}", []
+    for name in ("dog", "fox"):
+        write_one(path, name)
+        os.utime(path, ns=(10**18, 10**18))
+        states.append((path.stat().st_size, path.stat().st_mtime_ns))
+        for _ in range(2):
+            assert load_rows(path)[0]["captions"] == sources.captions(name)
+        assert len([*(tmp_path / "cache").rglob("*.arrow")]) == 1, "nothing of an earlier state"
+    assert states[0] == states[1], "the test needs files that look alike"
 
 
 @pytest.mark.parametrize("column", ["audio", "flac", "wav", "path", "file"])
