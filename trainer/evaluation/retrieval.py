@@ -11,15 +11,12 @@ import torch
 from torch import Tensor
 
 from modeling_atri.corpora.rows.bad_rows import (
-    MISSING_LANGUAGE,
     MISSING_RECORDING,
-    UNEQUAL_CAPTIONS,
     BadRow,
     BadRowError,
     Problem,
     kind_of,
 )
-from modeling_atri.corpora.rows.captions import as_list, captions_of, resolve_captions
 from modeling_atri.corpora.rows.lookup import EMBEDDING_COLUMN
 from modeling_atri.corpora.rows.plain_rows import as_sequence, sound_of
 from modeling_atri.corpora.sources.audio_column import AUDIO_COLUMNS
@@ -34,7 +31,7 @@ from modeling_atri.processing_atri import AtriProcessor
 from ..data.batches import group_of, without_audio
 from ..data.unknown_captions import warn_of_unknown_captions
 from ..metrics import multilingual_metrics
-from .mapped_captions import MappedTexts, map_captions
+from .mapped_captions import MappedTexts, map_captions, parallel_captions
 
 
 _EMBEDDINGS_AT_ONCE = 1024
@@ -65,7 +62,8 @@ class RetrievalSet:
     def from_rows(cls, rows: Sequence[dict], languages: Sequence[str]) -> "RetrievalSet":
         """Make a set from rows. A caption fits all clips with the `group_id` of its clip.
 
-        Captions of rows that `load_rows` returned stay in the file that the rows are mapped from.
+        Captions of a `datasets.Dataset` stay in the file that it is mapped from, and do not become Python strings. If
+        `load_rows` returned it, its rows are not checked again.
 
         Args:
             rows (sequence of `dict`): Rows as `load_rows` returns them, or with captions in other forms that it takes.
@@ -75,7 +73,8 @@ class RetrievalSet:
             ValueError: Rows are faulty: one lacks a language, or has different numbers of captions in the languages.
         """
         languages, rows = [resolve_language(language) for language in languages], as_sequence(rows)
-        captions, positives, audio_ids, owners = map_captions(rows, languages) or _listed_captions(rows, languages)
+        read = map_captions if isinstance(rows, datasets.Dataset) else _listed_captions
+        captions, positives, audio_ids, owners = read(rows, languages)
         columns = _columns(rows)
         are_embedded = EMBEDDING_COLUMN in columns
         if columns and not are_embedded and not columns & set(AUDIO_COLUMNS):
@@ -98,7 +97,7 @@ def _listed_captions(rows: Sequence[dict], languages: Sequence[str]) -> tuple:
         # a list that all captions of the group share
         group = members.setdefault(group_of({**row, "audio_id": audio_ids[index]}), [])
         group.append(index)
-        of_row = _parallel_captions(row, languages, audio_ids[index])
+        of_row = parallel_captions(row, languages, audio_ids[index])
         for language in languages:
             captions[language] += of_row[language]
         num_captions = len(of_row[languages[0]])
@@ -116,18 +115,6 @@ def _columns(rows: Sequence[dict]) -> set[str]:
         if type(rows) in (list, tuple) and rows
         else set()
     )
-
-
-def _parallel_captions(row: dict, languages: Sequence[str], name: Any) -> dict[str, list[str]]:
-    try:
-        return captions_of(row, languages, name)
-    except BadRowError as error:
-        reason = f"{error}."
-        if error.kind in (MISSING_LANGUAGE, UNEQUAL_CAPTIONS):
-            found = resolve_captions(row, languages, problems=[]) or {}
-            counts = {code: len(as_list(found.get(code)) or ()) for code in languages}
-            reason = f"it has {counts} captions. Each language needs the same captions, at least one."
-        raise BadRowError(f"Row {name!r} cannot be evaluated in all languages: {reason}", error.kind) from error
 
 
 class _Clips(Sequence):
