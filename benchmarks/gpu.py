@@ -39,15 +39,14 @@ from shared.measuring import medians, print_report, row  # first: it sets one th
 
 # isort: split
 import argparse
-import sys
 from typing import Any
 
 import torch
+from shared.gpu_options import add_device_options, check_device, check_options, device_facts
 from shared.options import SEED, option_parser
 from training_step.gpu_steps import SETTINGS, Case, GpuSteps, variants
 
 from modeling_atri.hub_cards.tables import text_table
-from modeling_atri.languages_atri import ATRI_LANGUAGES
 
 
 NUMBERS = {
@@ -58,16 +57,13 @@ NUMBERS = {
     "warmup": (3, "steps of each case before"),
     "seed": (0, SEED),
 }
-NO_GPU = "There is no CUDA device: this benchmark needs a GPU (`--device cpu --tiny` is a trial run without)."
 MEMORY_TITLES = {"peak_gb": "peak GB", "reserved_gb": "reserved GB", "above_gb": "above standing GB"}
 
 
 def main() -> None:
     """Run the command."""
     options = parse_options()
-    if options.device == "cuda" and not torch.cuda.is_available():
-        print(NO_GPU, file=sys.stderr)
-        raise SystemExit(2)
+    check_device(options.device)
     # There are more shapes than torch.compile allows for one function; beyond its limit it silently does not compile.
     torch._dynamo.config.recompile_limit = 64
     steps = GpuSteps(options)
@@ -84,8 +80,7 @@ def main() -> None:
         parameters=steps.trainer.model.num_parameters(),
         tokens=steps.num_tokens,
         **{name: getattr(options, name) for name in NUMBERS},
-        device=torch.cuda.get_device_name() if steps.on_gpu else "cpu",
-        cuda=torch.version.cuda,
+        **device_facts(options.device),
     )
 
 
@@ -95,16 +90,9 @@ def parse_options() -> argparse.Namespace:
     names = list(variants(1))
     parser.add_argument("--variants", nargs="+", choices=names, default=names, help="steps (default: all)")
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS), help="(default: all)")
-    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda", help="(default: %(default)s)")
-    parser.add_argument("--tiny", action="store_true", help="use a small model, as a trial of this script")
+    add_device_options(parser)
     options = parser.parse_args()
-    if options.device == "cpu" and not options.tiny:
-        parser.error("--device cpu is for trials: add --tiny.")
-    if not 2 <= options.languages <= len(ATRI_LANGUAGES):
-        parser.error(f"--languages must be 2 to {len(ATRI_LANGUAGES)}; got {options.languages}.")
-    for name in ("clips", "chunk", "rounds", "warmup"):
-        if getattr(options, name) < 1:
-            parser.error(f"--{name} must be at least 1; got {getattr(options, name)}.")
+    check_options(parser, options, "clips", "chunk", "rounds", "warmup")
     return options
 
 

@@ -38,7 +38,6 @@ import argparse
 import gc
 import math
 import shutil
-import sys
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -48,6 +47,7 @@ from typing import Any
 import numpy as np
 import soundfile
 import torch
+from shared.gpu_options import add_device_options, check_device, check_options, device_facts
 from shared.options import SEED, option_parser
 from training_step.gpu_steps import TINY_SIZES
 from transformers import TrainerCallback
@@ -71,15 +71,12 @@ NUMBERS = {
     "seconds": (120.0, "an epoch that takes longer is stopped"),
     "seed": (0, SEED),
 }
-NO_GPU = "There is no CUDA device: this benchmark needs a GPU (`--device cpu --tiny` is a trial run without)."
 
 
 def main() -> None:
     """Run the command."""
     options = parse_options()
-    if options.device == "cuda" and not torch.cuda.is_available():
-        print(NO_GPU, file=sys.stderr)
-        raise SystemExit(2)
+    check_device(options.device)
     with tempfile.TemporaryDirectory(dir=options.work) as folder:
         clips = make_clips(Path(folder), options)
         figures = (run_epoch if options.what == "epoch" else run_resumed)(Path(folder), clips, options)
@@ -87,8 +84,7 @@ def main() -> None:
         f"gpu_soak_{options.what}",
         **figures,
         **{name: getattr(options, name) for name in ("clips", "sounds", "batch_size", "languages", "workers", "seed")},
-        device=torch.cuda.get_device_name() if options.device == "cuda" else "cpu",
-        cuda=torch.version.cuda,
+        **device_facts(options.device),
     )
 
 
@@ -97,19 +93,12 @@ def parse_options() -> argparse.Namespace:
     parser = option_parser(__doc__, "two minutes each on an H200-class card", **NUMBERS)
     parser.add_argument("what", choices=("epoch", "resume"))
     parser.add_argument("--work", type=Path, help="folder for temporary files (default: the system's)")
-    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda", help="(default: %(default)s)")
-    parser.add_argument("--tiny", action="store_true", help="use a small model, as a trial of this script")
+    add_device_options(parser)
     options = parser.parse_args()
-    if options.device == "cpu" and not options.tiny:
-        parser.error("--device cpu is for trials: add --tiny.")
-    if not 2 <= options.languages <= len(ATRI_LANGUAGES):
-        parser.error(f"--languages must be 2 to {len(ATRI_LANGUAGES)}; got {options.languages}.")
+    check_options(parser, options, "sounds", "batch_size")
     least = max(WARM_UP + 3, LAST) * options.batch_size  # enough for a slope and for the steps of `resume`
     if options.clips < least:
         parser.error(f"--clips must be at least {least}, {least // options.batch_size} batches; got {options.clips}.")
-    for name in ("sounds", "batch_size"):
-        if getattr(options, name) < 1:
-            parser.error(f"--{name.replace('_', '-')} must be at least 1; got {getattr(options, name)}.")
     if options.work is not None:
         options.work.mkdir(parents=True, exist_ok=True)
     return options

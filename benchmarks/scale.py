@@ -23,12 +23,9 @@ from shared.reports import (
     BenchmarkError,
     add_report_options,
     check_scripts,
-    end,
     how_made,
-    read_reports,
+    run_and_report,
     run_script,
-    run_scripts,
-    write_table,
 )
 
 from modeling_atri.hub_cards.tables import text_table
@@ -54,15 +51,7 @@ def main() -> None:
     if not 0 < options.part <= 1:
         parser.error(f"--part must be above 0 and at most 1, got {options.part}.")
     check_scripts(parser, options.scripts, f"{FOLDER.name}/scale/*.py")
-    reports = read_reports(options.results, SCRIPTS)
-    scripts = [] if options.report else options.scripts or sorted(SCRIPTS.glob("*.py"))
-    is_kept = options.part == 1
-    failures = run_scripts(scripts, partial(run, part=options.part), reports, options.results if is_kept else None)
-    if reports:
-        print(table(reports))
-        if is_kept:
-            write_table(options.page, table(reports))
-    end(reports, failures, options.results)
+    run_and_report(options, SCRIPTS, "*.py", partial(run, part=options.part), table, is_kept=options.part == 1)
 
 
 def run(script: Path, part: float) -> dict[str, Any]:

@@ -20,12 +20,9 @@ from shared.reports import (
     BenchmarkError,
     add_report_options,
     check_scripts,
-    end,
     how_made,
-    read_reports,
+    run_and_report,
     run_script,
-    run_scripts,
-    write_table,
 )
 
 from modeling_atri.hub_cards.tables import text_table
@@ -43,13 +40,7 @@ def main() -> None:
     if options.report and options.scripts:
         parser.error("--report runs nothing: leave out the scripts, or --report.")
     check_scripts(parser, options.scripts, f"{FOLDER.name}/bench_*.py")
-    reports = read_reports(options.results, FOLDER)
-    scripts = [] if options.report else options.scripts or sorted(FOLDER.glob("bench_*.py"))
-    failures = run_scripts(scripts, run, reports, options.results)
-    if reports:
-        write_table(options.page, table(reports))
-        print(table(reports))
-    end(reports, failures, options.results)
+    run_and_report(options, FOLDER, "bench_*.py", run, table)
 
 
 def run(script: Path) -> dict[str, Any]:

@@ -56,6 +56,34 @@ def run_script(script: Path, *words: str) -> Report:
         raise BenchmarkError(f"it must print only one line of JSON, but printed {done.stdout!r}") from error
 
 
+def run_and_report(
+    options: argparse.Namespace,
+    folder: Path,
+    pattern: str,
+    run: Callable[[Path], Report],
+    table: Callable[[dict[str, Report]], str],
+    is_kept: bool = True,
+) -> None:
+    """Run scripts, write and print the table of their reports, and end the command if some failed.
+
+    Args:
+        options: What `add_report_options` added.
+        folder: The folder of the scripts.
+        pattern: All scripts in it, for the case that none is named.
+        run: Runs one and returns its report.
+        table: Makes the table of the reports by the names of scripts.
+        is_kept: Whether reports and table are written to their files, or only shown.
+    """
+    reports = read_reports(options.results, folder)
+    scripts = [] if options.report else options.scripts or sorted(folder.glob(pattern))
+    failures = run_scripts(scripts, run, reports, options.results if is_kept else None)
+    if reports:
+        print(table(reports))
+        if is_kept:
+            write_table(options.page, table(reports))
+    end(reports, failures, options.results)
+
+
 def read_reports(file: Path, folder: Path) -> dict[str, Report]:
     """Read the reports of the scripts that still exist in a folder."""
     if not file.exists():

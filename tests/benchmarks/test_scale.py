@@ -50,7 +50,9 @@ def call(module: ModuleType, monkeypatch: pytest.MonkeyPatch, folder: Path, *wor
 
 
 def test_the_page_shows_the_table_of_the_figures(repository_root, scale):
-    reports = scale.read_reports(repository_root / "benchmarks" / "results" / "scale.jsonl", scale.SCRIPTS)
+    reports = importlib.import_module("shared.reports").read_reports(
+        repository_root / "benchmarks" / "results" / "scale.jsonl", scale.SCRIPTS
+    )
     page = (repository_root / "docs" / "results" / "scale.md").read_text(encoding="utf-8")
     assert page.partition("<!-- bench -->\n")[2].partition("<!-- /bench -->")[0] == scale.table(reports)
 

@@ -19,16 +19,21 @@ def table(benchmarks_folder) -> ModuleType:
     return importlib.import_module("table")
 
 
+@pytest.fixture
+def reports(benchmarks_folder) -> ModuleType:
+    return importlib.import_module("shared.reports")
+
+
 def call(module: ModuleType, monkeypatch: pytest.MonkeyPatch, *words: object) -> None:
     monkeypatch.setattr(sys, "argv", [module.__name__, *map(str, words)])
     module.main()
 
 
-def test_the_page_shows_the_table_of_the_figures(repository_root, table):
+def test_the_page_shows_the_table_of_the_figures(repository_root, table, reports):
     page = repository_root / "docs" / "results" / "speed.md"
-    reports = table.read_reports(repository_root / "benchmarks" / "results" / "bench.jsonl", table.FOLDER)
+    found = reports.read_reports(repository_root / "benchmarks" / "results" / "bench.jsonl", table.FOLDER)
     shown = page.read_text(encoding="utf-8").partition("<!-- bench -->\n")[2].partition("<!-- /bench -->")[0]
-    assert shown == table.table(reports)
+    assert shown == table.table(found)
     assert SCRIPT_ROW.findall(shown) == sorted(
         path.name for path in (repository_root / "benchmarks").glob("bench_*.py")
     )
@@ -100,12 +105,12 @@ def test_table_runs_scripts_and_goes_on_where_one_fails(tmp_path, table, monkeyp
     assert SCRIPT_ROW.findall(page.read_text(encoding="utf-8")) == ["bench_c.py"]
 
 
-def test_table_needs_the_markers(tmp_path, table):
+def test_table_needs_the_markers(tmp_path, reports):
     page = tmp_path / "speed.md"
     for text in ("# Speed\n", "<!-- bench -->\nno end\n"):
         page.write_text(text, encoding="utf-8")
         with pytest.raises(SystemExit, match="must have the markers"):
-            table.write_table(page, "| a table |\n")
+            reports.write_table(page, "| a table |\n")
         assert page.read_text(encoding="utf-8") == text
 
 
