@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, redirect_stderr, redirect_stdout
@@ -12,10 +13,25 @@ from pathlib import Path
 import torch
 
 from modeling_atri.cli.main import main
+from modeling_atri.corpora.translation import translate
 from modeling_atri.encode import folder as encode_folder_module
+from modeling_atri.trainer.evaluation import retrieval
 
 
 NUM_PROCESSES = 2
+LAUNCHERS = {
+    "torchrun": ["torch.distributed.run", "--standalone", "--nproc_per_node", "2"],
+    "accelerate": [
+        *("accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"),
+        *("--mixed_precision", "no", "--dynamo_backend", "no"),
+    ],
+}
+# The function that each command calls several times on every process.
+WORK = {
+    "encode": (encode_folder_module, "encode_audio"),
+    "evaluate": (retrieval, "encode_text"),
+    "translate": (translate, "translate_batch"),
+}
 
 
 def free_ports(number: int) -> list[int]:
@@ -46,25 +62,32 @@ def run_commands(commands: Mapping[str, Sequence[str]], folder: Path) -> None:
     torch.multiprocessing.start_processes(run_rank, arguments, NUM_PROCESSES, start_method="fork")
 
 
-def run_killed_rank(rank: int, port: int, words: Sequence[str], folder: Path) -> None:
-    encode = encode_folder_module.encode_audio
-    calls = []
+def make_faulty(rank: int, command: str, fault: str) -> None:
+    """Let the second of two processes be `killed`, or `failing` alone, when a command works for the second time."""
+    module, function = WORK[command]
+    work, calls = getattr(module, function), []
 
-    def killing(*args, **kwargs):
+    def fail(*args, **kwargs):
         calls.append(1)
         if rank == 1 and len(calls) == 2:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return encode(*args, **kwargs)
+            if fault == "killed":
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise RuntimeError("The device has had enough.")
+        return work(*args, **kwargs)
 
-    encode_folder_module.encode_audio = killing
-    run_rank(rank, [port], {"killed": words}, folder)
+    setattr(module, function, fail)
 
 
-def run_killed(words: Sequence[str], folder: Path) -> None:
-    """Run `atri encode` in two processes, of which the second is killed in the second part. None ends the other."""
+def run_faulty_rank(rank: int, port: int, words: Sequence[str], folder: Path, fault: str) -> None:
+    make_faulty(rank, words[0], fault)
+    run_rank(rank, [port], {fault: words}, folder)
+
+
+def run_faulty(words: Sequence[str], folder: Path, fault: str) -> None:
+    """Run a command in two processes, of which the second is `killed` or `failing`. None ends the other."""
     context = multiprocessing.get_context("fork")
     (port,) = free_ports(1)
-    ranks = [context.Process(target=run_killed_rank, args=(rank, port, words, folder)) for rank in range(2)]
+    ranks = [context.Process(target=run_faulty_rank, args=(rank, port, words, folder, fault)) for rank in range(2)]
     for process in ranks:
         process.start()
     for process in ranks:
@@ -72,4 +95,26 @@ def run_killed(words: Sequence[str], folder: Path) -> None:
     if any(process.exitcode is None for process in ranks):
         for process in ranks:
             process.kill()
-        sys.exit("a process waits for the one that was killed")
+        sys.exit("a process waits for the one that failed")
+
+
+def launch(
+    launcher: str, words: Sequence[str], folder: Path, fault: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a command in two processes that a real launcher starts and watches; with a fault as in `make_faulty`."""
+    module, *options = LAUNCHERS[launcher]
+    program = ["modeling_atri.cli.main"] if fault is None else [__name__, fault]
+    paths = {"PYTHONPATH": str(Path(__file__).parents[2])}
+    return subprocess.run(
+        [sys.executable, "-m", module, *options, "-m", *program, *words],
+        cwd=folder,
+        env=os.environ | paths | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
+        capture_output=True,
+        text=True,
+        timeout=290,
+    )
+
+
+if __name__ == "__main__":
+    make_faulty(int(os.environ["RANK"]), sys.argv[2], sys.argv[1])
+    sys.exit(main(sys.argv[2:]))

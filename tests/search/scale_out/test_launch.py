@@ -1,8 +1,5 @@
 """`atri index` in processes that `torchrun` and `accelerate launch` start."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +7,7 @@ import pytest
 import soundfile
 
 from modeling_atri.search import SoundIndex
+from tests.helpers.launched_commands import LAUNCHERS, launch
 from tests.helpers.tiny import tiny_model, tiny_processor
 
 
@@ -32,25 +30,10 @@ def folder(tmp_path_factory) -> Path:
     return folder
 
 
-LAUNCHERS = {
-    "torchrun": ["torch.distributed.run", "--standalone", "--nproc_per_node", "2"],
-    "accelerate": ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"],
-}
-
-
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_two_processes_write_the_rows_of_one(folder, launcher):
-    module, *options = LAUNCHERS[launcher]
-    options += ["--mixed_precision", "no", "--dynamo_backend", "no"] if launcher == "accelerate" else []
     command = ["index", str(folder / "sounds"), str(folder / launcher), "--model", str(folder / "model")]
-    ended = subprocess.run(
-        [sys.executable, "-m", module, *options, "-m", "modeling_atri.cli.main", *command],
-        cwd=folder,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
-        capture_output=True,
-        text=True,
-        timeout=290,
-    )
+    ended = launch(launcher, command, folder)
     assert ended.returncode == 0, ended.stderr[-4000:]
     assert ended.stdout.count("sounds  encoded") == 1, "said by one process, not by each"
     assert ended.stdout.count("broken.wav: Cannot decode") == 1
