@@ -16,7 +16,8 @@ from .grid import BEYOND_PART, BUDGET_PART, STEPS_PART, WEIGHT_PART
 from .runs import Runs
 
 
-COLORS = {"mlclap": "#7f8c8d", "cacl": "#c0392b", "kcl": "#2471a3", "akcl": "#1e8449"}
+# Colours of Okabe and Ito, which people with colour blindness can tell apart, and grey for the baseline.
+COLORS = {"mlclap": "#7f8c8d", "cacl": "#D55E00", "kcl": "#0072B2", "akcl": "#009E73"}
 
 
 def draw_all(runs: dict[str, Runs], bootstrap: Bootstrap, folder: Path) -> None:
@@ -115,7 +116,10 @@ def draw_prices(axes: Axes, runs: dict[str, Runs]) -> None:
         place = found.mean("cpu_seconds") / 60, 100 * found.recall.mean()
         axes.scatter(*place, s=found.mean("peak_memory_mb") / 10, color=COLORS[cell.objective], alpha=0.7)
         label = cell.title if cell.name in TITLES else cell.name
-        axes.annotate(label, place, textcoords="offset points", xytext=(6, 3), fontsize=7)
+        offset = (
+            (6, 3) if cell.objective == "akcl" else (6, -9)
+        )  # AKCL and KCL with drawn languages lie close together
+        axes.annotate(label, place, textcoords="offset points", xytext=offset, fontsize=7)
     axes.margins(x=0.25)
     axes.set(xlabel="CPU minutes of training", ylabel="T2A R@1, percent", title="Time, memory (size of dots), recall")
 
@@ -128,14 +132,14 @@ def draw_weights(axes: Axes, runs: dict[str, Runs], bootstrap: Bootstrap) -> Non
         if WEIGHT_PART in one.cell.parts
     }
     right = axes.twinx()
-    for side, values, factor, color in ((axes, "recall", 100, "#1e8449"), (right, "variance", 1, "#7d3c98")):
+    for side, values, factor, color in ((axes, "recall", 100, COLORS["akcl"]), (right, "variance", 1, COLORS["cacl"])):
         weights = sorted(found)
         estimates = [bootstrap.estimate(getattr(found[weight], values)) for weight in weights]
         means = [factor * one.mean for one in estimates]
         side.errorbar(weights, means, yerr=error_bars(estimates, factor), color=color, marker="o", capsize=3)
         side.tick_params(axis="y", colors=color)
-    axes.set_ylabel("T2A R@1, percent", color="#1e8449")
-    right.set_ylabel("mean rank variance", color="#7d3c98")
+    axes.set_ylabel("T2A R@1, percent", color=COLORS["akcl"])
+    right.set_ylabel("mean rank variance", color=COLORS["cacl"])
     right.set_yscale("log")
     axes.set(
         xlabel="weight of the audio-text terms (1: KCL, at its own rate)",

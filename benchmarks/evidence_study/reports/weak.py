@@ -16,7 +16,7 @@ from ..cells import Cell, Study
 from ..tables import Figure, differences, head
 
 
-COLORS = ("#2471a3", "#1e8449", "#b9770e")
+COLORS = ("#0072B2", "#009E73", "#E69F00")  # as in the plots of the other studies
 
 
 @dataclass(frozen=True)
