@@ -2,31 +2,31 @@
 
     python benchmarks/claims.py
 
-The claims are in `claims.yaml`. Each compares two cells of a study: of `results/consistency.parquet`, which
-`consistency.py` makes, or of `results/evidence/<study>.parquet`, which `evidence.py` makes. The difference is paired
-by seed and clip, with a 95 % bootstrap interval over seeds and clips. p-values are corrected for all claims of the
-page together (Holm). The verdict is made from them: a claim *holds*, *the reverse holds*, or the two are *not told
-apart*.
-Nothing is trained, so the command takes some seconds. It writes `results/claims.md` and `results/claims_*.png`.
+The claims are in `claims.yaml`. Most compare two cells of a study: of `results/consistency.parquet`, which
+`consistency.py` makes, of `results/evidence/<study>.parquet`, which `evidence.py` makes, or of
+`results/evidence/queries_answers.parquet`, which `ask_queries.py` makes. The difference is paired by seed and clip,
+with a 95 % bootstrap interval over seeds and clips. p-values are corrected for all claims of the page together (Holm).
+The verdict is made from them: a claim *holds*, *the reverse holds*, or the two are *not told apart*. Claims whose runs
+have not been done are listed as such, so the command may be given again whenever there are more runs. Nothing is
+trained, so it takes about a minute. It writes `results/claims.md` and `results/claims_*.png`.
 """
 
 from pathlib import Path
 
-from claims_page.claims import RESULTS, read_claims, read_studies, table
+from claims_page.claims import read_sections
+from claims_page.figures import RESULTS, read_studies
 from claims_page.plots import draw_all
-from consistency_study.bootstrap import Bootstrap
+from claims_page.tables import page
+from query_set.tables import Bootstraps
 from shared.options import option_parser
-
-
-NUM_CLIPS = 190  # dev of the ESC-10 scenes
 
 
 def main() -> None:
     """Run the command."""
-    option_parser(__doc__, "some seconds").parse_args()
+    option_parser(__doc__, "about a minute").parse_args()
     studies = read_studies()
-    text = table(read_claims(), studies, Bootstrap(NUM_CLIPS))
-    Path(RESULTS / "claims.md").write_text(text + "\n", encoding="utf-8")
+    text = page(read_sections(), studies, Bootstraps())
+    Path(RESULTS / "claims.md").write_text(text, encoding="utf-8")
     print(text)
     draw_all(studies, RESULTS)
 

@@ -1,26 +1,45 @@
 """Claims about two cells of a study, and what the runs say about them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from consistency_study.bootstrap import Bootstrap, Estimate, holm
-from consistency_study.runs import Runs, read_runs
-from evidence_study.studies import NAMES, find_study
+from consistency_study.bootstrap import Estimate
+from evidence_study.reports.cost import COSTS
+from evidence_study.reports.points import rivals
+from evidence_study.studies.cost import CELLS
+from query_set.tables import Bootstraps
 
-from modeling_atri.hub_cards.tables import text_table
+from .figures import Figure, Studies, figures_of
 
 
 FILE = Path(__file__).parents[1] / "claims.yaml"
-RESULTS = Path(__file__).parents[1] / "results"
 LEVEL = 0.05  # of the chance that any verdict on the page is a false finding
-# Of each figure: the values whose mean it is, `(seeds, clips)`; its title; and the factor that it is shown with.
-FIGURES: dict[str, tuple[Callable[[Runs], Any], str, float]] = {
-    "recall": (lambda runs: runs.recall, "R@1, %", 100),
-    "variance": (lambda runs: runs.variance, "MRV", 1),
-}
+HOLDS, REVERSE, OPEN, NOT_RUN = "holds", "the reverse holds", "not told apart", "not run yet"
+VERDICTS = (HOLDS, REVERSE, OPEN, NOT_RUN)
+Direction = Literal["higher", "lower"]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What the runs say about a claim.
+
+    Args:
+        first, second: the two figures, in the unit of the table.
+        difference: what the first has more than the second with its margin.
+        p_value: of the claim, before the correction for all claims of the page.
+        num_seeds: seeds that both cells have.
+        where: at which of several places the figures are.
+    """
+
+    first: str
+    second: str
+    difference: Estimate
+    p_value: float
+    num_seeds: int
+    where: str = ""
 
 
 @dataclass(frozen=True)
@@ -30,11 +49,12 @@ class Claim:
     Args:
         claim: the claim in words.
         said_by: who claims it.
-        study: `consistency`, or a study of `evidence.py`.
+        study: a study of `figures.COMMANDS`.
         first, second: names of the two cells.
-        figure: a key of `FIGURES`.
+        figure: a key of `figures.figures_of(study)`.
         expected: whether the figure of the first is claimed to be higher or lower.
-        limits: what the comparison does not show.
+        times, plus: the first is compared with `times` the second, `plus` a margin in the unit of the table.
+        second_figure: the figure of the second, if it is another one.
     """
 
     claim: str
@@ -43,71 +63,132 @@ class Claim:
     first: str
     second: str
     figure: str
-    expected: Literal["higher", "lower"]
-    limits: str
+    expected: Direction
+    times: float = 1.0
+    plus: float = 0.0
+    second_figure: str | None = None
+
+    def compare(self, studies: Studies, bootstraps: Bootstraps) -> Compared | None:
+        """Compare the two cells on the seeds that both have; None if there are none."""
+        cells, figures = studies.cells[self.study], figures_of(self.study)
+        scale = figures[self.figure].scale
+        if self.first not in cells or self.second not in cells:
+            return None
+        first, second = cells[self.first], cells[self.second]
+        seeds = [seed for seed in first.seeds if seed in second.seeds]
+        if not seeds:
+            return None
+        ours, theirs = (
+            figures[name].of(cell)[[cell.seeds.index(seed) for seed in seeds]]
+            for name, cell in ((self.figure, first), (self.second_figure or self.figure, second))
+        )
+        difference = bootstraps.estimate(ours - self.times * theirs - self.plus / scale)
+        margin = f" {'-' if self.plus < 0 else '+'} {abs(self.plus):g}" if self.plus else ""
+        factor = f"{self.times:g} x " if self.times != 1 else ""
+        texts = [f"{scale * values.mean():.1f}" for values in (ours, theirs)]
+        return Compared(texts[0], f"{factor}{texts[1]}{margin}", difference, difference.p_value, len(seeds))
+
+
+@dataclass(frozen=True)
+class FrontClaim:
+    """English-then-teach is on the Pareto front of a figure over a cost, at every budget.
+
+    At each budget, the best taught run is compared with the best other run that costs no more. The budgets double from
+    the cheapest that both kinds can be paid from. The claim holds only if the taught run is ahead beyond chance at
+    every budget, so its p-value is the largest of all. If another run is ahead at some budgets, it is the smallest
+    p-value of these, times the number of budgets.
+
+    Args:
+        claim, said_by, figure: see [`Claim`]; the figure is `recall` or `variance`.
+        text: the text tower, a key of the points.
+        cost: a key of `COSTS`.
+    """
+
+    claim: str
+    said_by: str
+    figure: Literal["recall", "variance"]
+    text: str
+    cost: str
+    study: str = "cost"
 
     @property
-    def command(self) -> str:
-        """The command that does the runs."""
-        script = "consistency.py" if self.study == "consistency" else f"evidence.py {self.study}"
-        return f"`{script}`"
+    def expected(self) -> Direction:
+        """Which figure is better."""
+        return "higher" if self.figure == "recall" else "lower"
 
-    def verdict(self, difference: Estimate, p_value: float) -> str:
-        """What the runs say."""
-        if p_value > LEVEL:
-            return "not told apart"
-        return "holds" if (difference.mean > 0) == (self.expected == "higher") else "the reverse holds"
-
-
-def read_claims(file: Path = FILE) -> list[Claim]:
-    """All claims of the page."""
-    return [Claim(**entry) for entry in yaml.safe_load(file.read_text(encoding="utf-8"))]
-
-
-def read_studies() -> dict[str, dict[str, Runs]]:
-    """The runs of all studies that have any."""
-    studies = {"consistency": read_runs(RESULTS / "consistency.parquet")}
-    for name in NAMES:
-        cells = {cell.name: cell for cell in find_study(name).cells}
-        studies[name] = read_runs(RESULTS / "evidence" / f"{name}.parquet", cells)
-    return studies
-
-
-def table(claims: list[Claim], studies: Mapping[str, Mapping[str, Runs]], bootstrap: Bootstrap) -> str:
-    """The table of the page, in Markdown. Claims whose runs are missing are listed without figures."""
-    compared = {claim: _difference(claim, studies[claim.study], bootstrap) for claim in claims}
-    known = [claim for claim in claims if compared[claim] is not None]
-    p_values = dict(zip(known, holm([compared[claim][2].p_value for claim in known]), strict=True))
-    rows = []
-    for claim in claims:
-        found = compared[claim]
-        _, title, factor = FIGURES[claim.figure]
-        if found is None:
-            figures, verdict = ["", "", ""], "not run yet"
-        else:
-            first, second, difference = found
-            figures = [
-                f"{factor * first:.1f}, {factor * second:.1f}",
-                difference.text(factor),
-                _shown(p_values[claim]),
+    def compare(self, studies: Studies, bootstraps: Bootstraps) -> Compared | None:
+        """Compare the best runs at each budget, and return the budget that decides; None if there are none."""
+        sign = 1 if self.expected == "higher" else -1
+        figure = figures_of(self.study)[self.figure]
+        points, planned = studies.points.get(self.text, []), len(CELLS[self.text])
+        partly = f"; {len(points)} of {planned} cells have runs" if len(points) < planned else ""
+        found = []
+        for budget, first, second in rivals(
+            points, COSTS[self.cost], lambda one: sign * float(figure.of(one.runs).mean())
+        ):
+            seeds = [seed for seed in first.runs.seeds if seed in second.runs.seeds]
+            ours, theirs = (one.runs.on_seeds(seeds, figure.of(one.runs)) for one in (first, second))
+            texts = [
+                f"{figure.scale * values.mean():.1f} ({one.label})"
+                for one, values in ((first, ours), (second, theirs))
             ]
-            verdict = claim.verdict(difference, p_values[claim])
-        rows.append([claim.claim, claim.said_by, claim.command, title, *figures, verdict, claim.limits])
-    header = ["claim", "by", "command", "figure", "the two", "difference", "p", "verdict", "does not show"]
-    return text_table(header, rows, align="<" * len(header), markdown=True)
+            where = f"at {budget:,.0f} {self.cost}{partly}"
+            difference = bootstraps.estimate(ours - theirs)
+            found.append(Compared(*texts, difference, difference.p_value, len(seeds), where))
+        if not found:
+            return None
+        behind = [one for one in found if sign * one.difference.mean <= 0]
+        if not behind:
+            return max(found, key=lambda one: one.p_value)
+        worst = min(behind, key=lambda one: one.p_value)
+        p_value = min(1.0, len(found) * worst.p_value)
+        return Compared(worst.first, worst.second, worst.difference, p_value, worst.num_seeds, worst.where)
 
 
-def _difference(claim: Claim, runs: Mapping[str, Runs], bootstrap: Bootstrap) -> tuple[float, float, Estimate] | None:
-    if claim.first not in runs or claim.second not in runs:
-        return None
-    first, second = runs[claim.first], runs[claim.second]
-    seeds = [seed for seed in first.seeds if seed in second.seeds]
-    if not seeds:
-        return None
-    values, _, _ = FIGURES[claim.figure]
-    pair = [one.on_seeds(seeds, values(one)) for one in (first, second)]
-    return float(pair[0].mean()), float(pair[1].mean()), bootstrap.estimate(pair[0] - pair[1])
+@dataclass(frozen=True)
+class Section:
+    """Claims that belong together.
+
+    Args:
+        title: title of the section.
+        limits: what its comparisons do not show.
+        claims: the claims.
+    """
+
+    title: str
+    limits: str
+    claims: Sequence[Claim | FrontClaim]
 
 
-def _shown(p_value: float) -> str:
-    return "< 0.01" if p_value < 0.01 else f"{p_value:.2f}"
+def read_sections(file: Path = FILE) -> list[Section]:
+    """All claims of the page, by section."""
+    return [
+        Section(
+            entry["title"],
+            entry["limits"],
+            [_read_claim(entry.get("all", {}) | claim) for claim in entry["claims"]],
+        )
+        for entry in yaml.safe_load(file.read_text(encoding="utf-8"))
+    ]
+
+
+def figure_of(claim: Claim | FrontClaim) -> Figure:
+    """The figure that a claim is about."""
+    return figures_of(claim.study)[claim.figure]
+
+
+def verdict(claim: Claim | FrontClaim, difference: Estimate, p_value: float) -> str:
+    """What the runs say about a claim, one of `VERDICTS`.
+
+    Args:
+        claim: the claim.
+        difference: what the first figure has more than the second.
+        p_value: corrected for all claims of the page.
+    """
+    if p_value > LEVEL:
+        return OPEN
+    return HOLDS if (difference.mean > 0) == (claim.expected == "higher") else REVERSE
+
+
+def _read_claim(entry: dict[str, Any]) -> Claim | FrontClaim:
+    return FrontClaim(**entry) if "cost" in entry else Claim(**entry)

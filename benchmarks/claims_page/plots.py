@@ -11,22 +11,25 @@ from shared.objectives import TITLES
 
 from modeling_atri.languages_atri import ATRI_LANGUAGES, language_name
 
+from .figures import Studies
+from .pareto import draw_fronts
+
 
 CODES = [code[:3] for code in ATRI_LANGUAGES]
-STEPS = 600  # of the runs with the pretrained encoder that are drawn
 
 
-def draw_all(studies: Mapping[str, Mapping[str, Runs]], folder: Path) -> None:
-    """Draw the plots of the four objectives, from scratch and with the pretrained encoder."""
+def draw_all(studies: Studies, folder: Path) -> None:
+    """Draw the plots of the four objectives, from scratch and with the pretrained encoder, and recall over cost."""
     cells = {
-        "scratch": {name: studies["consistency"].get(name) for name in TITLES},
-        "pretrained": {name: studies["paper"].get(f"use-{name}-{STEPS}") for name in TITLES},
+        "scratch": {name: studies.cells["consistency"].get(name) for name in TITLES},
+        "pretrained": {name: studies.cells["paper"].get(f"equal-{name}") for name in TITLES},
     }
     for ending, of_objectives in cells.items():
         found = {name: runs for name, runs in of_objectives.items() if runs is not None}
         if found:
             draw_agreement(found, folder / f"claims_agreement_{ending}.png")
             draw_variances(found, folder / f"claims_variances_{ending}.png")
+    draw_fronts(studies.points, folder)
 
 
 def draw_agreement(cells: Mapping[str, Runs], file: Path) -> None:
@@ -38,12 +41,13 @@ def draw_agreement(cells: Mapping[str, Runs], file: Path) -> None:
     """
     figure = Figure(figsize=(3.3 * len(cells) + 0.8, 3.8), layout="constrained")
     panels = figure.subplots(1, len(cells), sharey=True, squeeze=False)[0]
-    for axes, (name, found) in zip(panels, cells.items(), strict=True):
-        shares = 100 * agreement(found.ranks)
-        image = axes.imshow(shares, vmin=0, vmax=100, cmap="viridis")
+    matrices = {name: 100 * agreement(found.ranks) for name, found in cells.items()}
+    lowest = 10 * (min(shares.min() for shares in matrices.values()) // 10)
+    for axes, (name, shares) in zip(panels, matrices.items(), strict=True):
+        image = axes.imshow(shares, vmin=lowest, vmax=100, cmap="viridis")
         for row, column in np.ndindex(*shares.shape):
             if row != column:
-                color = "white" if shares[row, column] < 60 else "black"
+                color = "white" if shares[row, column] < (lowest + 100) / 2 else "black"
                 axes.text(column, row, f"{shares[row, column]:.0f}", ha="center", va="center", fontsize=7, color=color)
         axes.set_xticks(range(len(CODES)), CODES, rotation=90)
         axes.set_yticks(range(len(CODES)), [language_name(code) for code in ATRI_LANGUAGES])

@@ -15,7 +15,7 @@ from modeling_atri.hub_cards.tables import text_table
 
 from ..cells import Cell, Study
 from ..tables import differences
-from .points import DRAWN, ENGLISH, JOINT, TAUGHT, Point, front, read_points, seconds_a_step
+from .points import ENGLISH, JOINT, TAUGHT, Point, front, read_points, rivals, seconds_a_step
 
 
 TOWERS = {"scratch": "Text tower from scratch", "use": "Frozen pretrained text encoder"}
@@ -26,7 +26,7 @@ FIGURES: dict[str, tuple[Callable[[Point], float], Callable[[Runs], np.ndarray],
     "T2A R@1": (lambda point: point.recall, lambda one: one.recall, 100.0),
     "MRV": (lambda point: -point.variance, lambda one: one.variance, 1.0),
 }
-TAUGHT_COLORS = {"none": "#8e44ad", "kcl": "#2980b9", "akcl": "#d68910"}
+TAUGHT_COLORS = {"none": "#CC79A7", "kcl": "#56B4E9", "akcl": "#E69F00"}
 
 
 def write_report(study: Study, cells: Mapping[str, Sequence[Cell]], of_grid: Mapping[str, str], results: Path) -> str:
@@ -146,24 +146,13 @@ def _verdict(points: list[Point]) -> str:
 
 
 def _budgets(points: list[Point], title: str, cost: Cost, figure: str, bootstrap: Bootstrap) -> str:
-    """The best taught run and the best other run of each budget; budgets double from the cheapest pair on."""
-    taught = [point for point in points if point.kind == TAUGHT]
-    others = [point for point in points if point.kind in (JOINT, DRAWN)]
-    if not taught or not others:
-        return ""
+    """The best taught run and the best other run of each budget; an empty string if there are none."""
     value, array, factor = FIGURES[figure]
-    start = max(min(map(cost, taught)), min(map(cost, others)))
-    budgets = [
-        start * 2**power for power in range(8) if power == 0 or start * 2 ** (power - 1) < max(map(cost, points))
-    ]
-    pairs, names = [], []
-    for budget in budgets:
-        first, second = (
-            max((point for point in kind if cost(point) <= budget), key=value) for kind in (taught, others)
-        )
-        if {*first.runs.seeds} & {*second.runs.seeds}:
-            names.append([first.label, second.label])
-            pairs.append((f"{title} <= {budget:,.0f}", first.runs, second.runs))
+    found = rivals(points, cost, value)
+    if not found:
+        return ""
+    pairs = [(f"{title} <= {budget:,.0f}", first.runs, second.runs) for budget, first, second in found]
+    names = [(first.label, second.label) for _, first, second in found]
     table = differences(pairs, {f"{figure}, difference": (array, factor)}, bootstrap)
     header, rule, *lines = table.splitlines()
     wide = [f"{line} {' | '.join(pair)} |" for line, pair in zip(lines, names, strict=True)]

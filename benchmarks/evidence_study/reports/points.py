@@ -1,6 +1,6 @@
 """Points of the curves of the study `cost`: a cell with what its runs cost, teachers included."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,6 +105,35 @@ def front(costs: Sequence[float], values: Sequence[float]) -> list[int]:
         if not on_front or values[place] > values[on_front[-1]]:
             on_front.append(place)
     return on_front
+
+
+def rivals(
+    points: Sequence[Point], cost: Callable[[Point], float], value: Callable[[Point], float]
+) -> list[tuple[float, Point, Point]]:
+    """The best taught run and the best run that learns all languages at once, at each budget.
+
+    Args:
+        points: the points of a text tower.
+        cost: what a point costs.
+        value: the value of a point, higher is better.
+
+    Returns:
+        For each budget, the budget, the best taught point and the best other point that cost no more. The budgets
+        double from the cheapest that both can be paid from. Pairs that share no seed are left out.
+    """
+    taught = [point for point in points if point.kind == TAUGHT]
+    others = [point for point in points if point.kind in (JOINT, DRAWN)]
+    if not taught or not others:
+        return []
+    budgets = [max(min(map(cost, taught)), min(map(cost, others)))]
+    while budgets[-1] < max(map(cost, (*taught, *others))):
+        budgets.append(2 * budgets[-1])
+    found = []
+    for budget in budgets:
+        first, second = (max((one for one in kind if cost(one) <= budget), key=value) for kind in (taught, others))
+        if {*first.runs.seeds} & {*second.runs.seeds}:
+            found.append((budget, first, second))
+    return found
 
 
 def seconds_a_step(row: Run) -> float:
