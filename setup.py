@@ -30,7 +30,7 @@ PACKAGES = [
 # Files that are read at run time. `retrieval_metric` is a script that `evaluate.load` opens by path, not a package.
 PACKAGE_DATA = {
     "": ["*.json", "*.md", "*.yaml", "py.typed"],
-    "modeling_atri.hub_cards": ["templates/*"],
+    "modeling_atri.hub_cards.cards": ["templates/*"],
     "modeling_atri.search.page": ["assets/*"],
     "modeling_atri.trainer.evaluation": ["retrieval_metric/*"],
 }

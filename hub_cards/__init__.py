@@ -1,8 +1,8 @@
 """Results of models (one schema), cards made from them, and pushing to the Hub."""
 
 from .cards import make_model_card
-from .dataset_cards import make_dataset_card, make_space_card
-from .metadata import eval_results_files
+from .cards.dataset_cards import make_dataset_card, make_space_card
+from .cards.metadata import eval_results_files
 from .publish import publish  # not on first use, because the module has the same name
 from .results import Results, read_results
 from .tables import results_table, text_table

@@ -13,9 +13,9 @@ from safetensors import SafetensorError, safe_open
 
 from modeling_atri.sources import is_hub_id, path_advice
 
-from .authorship import CARD_NAME, is_made_here, signed
 from .cards import make_model_card
-from .metadata import eval_results_files
+from .cards.authorship import CARD_NAME, is_made_here, signed
+from .cards.metadata import eval_results_files
 from .repositories import Publication, check_name, push_files
 from .results import RESULTS_NAME, UNKNOWN_MAKER, ModelFacts, Results, as_list, read_results
 

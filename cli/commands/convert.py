@@ -237,8 +237,8 @@ def _maker(model: "AtriModel") -> str | None:
 def _facts(args: ConvertArguments, model: "AtriModel") -> dict[str, Any]:
     """How the model was made, for its card; without the local parts of paths."""
     from modeling_atri.configuration_atri import code_of_audio
+    from modeling_atri.hub_cards.cards.origin import weights_license
     from modeling_atri.hub_cards.environment import describe_environment
-    from modeling_atri.hub_cards.origin import weights_license
 
     weights = {name: source for name, source in args.sources.items() if name in _PROJECTS}
     base_model = [source for source in weights.values() if is_hub_id(source, needs_owner=False)]

@@ -2,9 +2,9 @@
 
 from typing import TYPE_CHECKING, Any
 
+from modeling_atri.hub_cards.cards.taught import listed
 from modeling_atri.hub_cards.results import Results
 from modeling_atri.hub_cards.tables import counted
-from modeling_atri.hub_cards.taught import listed
 from modeling_atri.languages_atri import language_name
 from modeling_atri.trainer.teach.taught_rows import captions_in
 from modeling_atri.trainer.teach.teachers import TEACHER_COLUMN, Teacher

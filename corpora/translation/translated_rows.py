@@ -11,8 +11,8 @@ import datasets
 
 from modeling_atri.files import write_json_lines
 from modeling_atri.hub_cards import make_dataset_card
-from modeling_atri.hub_cards.authorship import write_card
-from modeling_atri.hub_cards.dataset_cards import DatasetFacts
+from modeling_atri.hub_cards.cards.authorship import write_card
+from modeling_atri.hub_cards.cards.dataset_cards import DatasetFacts
 from modeling_atri.languages_atri import language_name
 
 from ..rows.recordings import is_url

@@ -11,9 +11,9 @@ import torch
 from huggingface_hub import HfApi, ModelCard, ModelCardData, hf_hub_download
 
 from modeling_atri import AtriConfig, AtriModel, AtriProcessor
-from modeling_atri.hub_cards.authorship import CARD_NAME
 from modeling_atri.hub_cards.cards import read_template
-from modeling_atri.hub_cards.origin import model_license
+from modeling_atri.hub_cards.cards.authorship import CARD_NAME
+from modeling_atri.hub_cards.cards.origin import model_license
 from modeling_atri.hub_cards.results import RESULTS_NAME, Results, as_list, model_languages, read_results
 from modeling_atri.languages_atri import resolve_language
 from modeling_atri.sources import check_source

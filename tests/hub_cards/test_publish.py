@@ -16,7 +16,7 @@ from safetensors.numpy import save
 
 from modeling_atri import AtriModel
 from modeling_atri.hub_cards import make_model_card, publish
-from modeling_atri.hub_cards.authorship import is_made_here, write_card
+from modeling_atri.hub_cards.cards.authorship import is_made_here, write_card
 from modeling_atri.hub_cards.publish import collect_files
 from modeling_atri.trainer.model.adapters import add_text_lora
 from tests.helpers.local_hub import READER, STRANGER, WRITER, LocalHub

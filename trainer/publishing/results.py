@@ -9,7 +9,7 @@ from transformers.trainer_utils import unwrap_peft_model
 
 from modeling_atri.configuration_atri import AtriEmbeddedAudioConfig, code_of_audio
 from modeling_atri.corpora.rows.bad_rows import BadRow, count_kinds
-from modeling_atri.hub_cards.origin import with_origin
+from modeling_atri.hub_cards.cards.origin import with_origin
 from modeling_atri.hub_cards.results import (
     UNKNOWN_MAKER,
     Emissions,

@@ -13,7 +13,7 @@ from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_N
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from modeling_atri.hub_cards.authorship import kept_card
+from modeling_atri.hub_cards.cards.authorship import kept_card
 from modeling_atri.processes import told_by_main
 
 from ..checks.engines import FSDP, chosen_engines

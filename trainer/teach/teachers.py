@@ -19,7 +19,7 @@ from modeling_atri.configuration_atri import AtriConfig
 from modeling_atri.encode.encoding import encode_text
 from modeling_atri.encode.fingerprints import weights_fingerprint
 from modeling_atri.eval_mode_atri import in_eval_mode
-from modeling_atri.hub_cards.origin import origin_facts
+from modeling_atri.hub_cards.cards.origin import origin_facts
 from modeling_atri.hub_cards.results import TeacherFacts
 from modeling_atri.modeling_atri import AtriModel
 from modeling_atri.processing_atri import AtriProcessor

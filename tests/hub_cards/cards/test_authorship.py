@@ -4,7 +4,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from modeling_atri.hub_cards import make_model_card
-from modeling_atri.hub_cards.authorship import is_made_here, kept_card, signed, write_card
+from modeling_atri.hub_cards.cards.authorship import is_made_here, kept_card, signed, write_card
 from tests.helpers.results import ON_THE_HUB, RESULTS
 
 

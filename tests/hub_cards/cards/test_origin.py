@@ -3,7 +3,7 @@
 import pytest
 
 from modeling_atri.hub_cards import publish
-from modeling_atri.hub_cards.origin import model_license, origin_facts, weights_license, with_origin
+from modeling_atri.hub_cards.cards.origin import model_license, origin_facts, weights_license, with_origin
 from tests.helpers.local_hub import LocalHub
 from tests.helpers.tiny import tiny_model, tiny_processor
 

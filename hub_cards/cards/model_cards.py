@@ -11,13 +11,13 @@ from huggingface_hub import ModelCard, ModelCardData
 
 from modeling_atri.languages_atri import language_name
 
+from ..example_captions import EXAMPLE_CAPTIONS
+from ..figures import BARE_QUERY_FIGURE
+from ..results import RESULTS_NAME, Results, as_list, evaluation_size, model_languages, write_results
+from ..tables import counted, moments_table, results_table
 from .authorship import write_card
-from .example_captions import EXAMPLE_CAPTIONS
-from .figures import BARE_QUERY_FIGURE
 from .metadata import model_card_data
 from .origin import has_sonar_weights, model_license
-from .results import RESULTS_NAME, Results, as_list, evaluation_size, model_languages, write_results
-from .tables import counted, moments_table, results_table
 from .taught import as_code, embedding_space_text, listed, maker_name, teacher_license_text
 
 

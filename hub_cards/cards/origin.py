@@ -10,8 +10,8 @@ from huggingface_hub.errors import HTTPError, RepositoryNotFoundError
 
 from modeling_atri.sources import is_hub_id, public_name
 
+from ..results import ModelFacts, Results, as_list, read_results
 from .authorship import CARD_NAME
-from .results import ModelFacts, Results, as_list, read_results
 
 
 SONAR_LICENSE = "cc-by-nc-4.0"

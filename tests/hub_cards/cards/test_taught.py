@@ -5,8 +5,8 @@ import copy
 import pytest
 
 from modeling_atri.hub_cards import make_model_card
+from modeling_atri.hub_cards.cards.taught import embedding_space_text, listed
 from modeling_atri.hub_cards.results import UNKNOWN_MAKER
-from modeling_atri.hub_cards.taught import embedding_space_text, listed
 from tests.helpers.local_hub import card_problems
 
 

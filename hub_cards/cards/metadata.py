@@ -7,9 +7,9 @@ from huggingface_hub import EvalResult, EvalResultEntry, ModelCardData, eval_res
 
 from modeling_atri.languages_atri import iso_code
 
-from .figures import published_titles
+from ..figures import published_titles
+from ..results import Emissions, Results, as_list, evaluation_size, model_languages
 from .origin import model_license
-from .results import Emissions, Results, as_list, evaluation_size, model_languages
 
 
 _CLASSIFICATION = "zero-shot-audio-classification"  # of sounds, so only of models with an audio tower

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from modeling_atri.languages_atri import language_name
 
-from .results import UNKNOWN_MAKER, Results, TeacherFacts
-from .tables import counted
+from ..results import UNKNOWN_MAKER, Results, TeacherFacts
+from ..tables import counted
 
 
 # With a teacher of these kinds, a taught model with an audio tower has the audio side of the teacher.

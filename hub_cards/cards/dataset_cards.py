@@ -6,9 +6,9 @@ from huggingface_hub import DatasetCard, DatasetCardData, SpaceCard, SpaceCardDa
 
 from modeling_atri.languages_atri import iso_code, language_name, resolve_language, resolve_languages
 
-from .cards import join_sections, read_template
-from .results import as_list
-from .tables import counted
+from ..results import as_list
+from ..tables import counted
+from .model_cards import join_sections, read_template
 
 
 # Upper bounds and names of the Hub's size categories.
