@@ -226,7 +226,8 @@ class AtriTrainingArguments(TrainingArguments):
     max_audio_seconds: Annotated[float, Bounds(f"[{MIN_SECONDS}, inf]")] | None = option(
         30.0,
         "Of a longer training clip, each epoch decodes and uses a random part of this length. inf (or "
-        "None) uses clips whole. Evaluation always does.",
+        "None) uses clips whole, for which a batch with a recording of hours needs many GB. Evaluation always uses "
+        "them whole, in pieces.",
     )
     shuffle_buffer: PositiveCount | None = option(
         None,

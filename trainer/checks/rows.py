@@ -1,6 +1,7 @@
 """Checks of rows, tokenizer and metrics before a run starts."""
 
 import logging
+import math
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import Any
@@ -10,6 +11,7 @@ from modeling_atri.corpora.rows.load import check_rows
 from modeling_atri.corpora.rows.plain_rows import CheckedRows
 from modeling_atri.corpora.rows.recordings import count_longer
 from modeling_atri.hub_cards.figures import figure_names
+from modeling_atri.long_sounds_atri import LONG_SECONDS
 from modeling_atri.modeling_atri import AtriModel
 from modeling_atri.processing_atri import AtriProcessor
 
@@ -65,17 +67,25 @@ def checked_rows(rows: Any, args: AtriTrainingArguments, name: str, left_out: di
 
 
 def report_excerpts(rows: Any, args: AtriTrainingArguments) -> None:
-    """Warn how many training clips `max_audio_seconds` shortens, if their lengths are known."""
-    if (
-        rows is None
-        or isinstance(rows, TrainingStream)
-        or args.max_audio_seconds is None
-        or find_objective(args.objective).has_teacher
-    ):
+    """Warn how many training clips `max_audio_seconds` shortens, or how many long ones it does not shorten.
+
+    The lengths of streams are not known.
+    """
+    if rows is None or isinstance(rows, TrainingStream) or find_objective(args.objective).has_teacher:
         return
-    is_plain = isinstance(rows, CheckedRows)
-    count = rows.count_longer(args.max_audio_seconds) if is_plain else count_longer(rows, args.max_audio_seconds)
-    if count:
+    takes_whole = args.max_audio_seconds is None or args.max_audio_seconds == math.inf
+    seconds = LONG_SECONDS if takes_whole else args.max_audio_seconds
+    count = rows.count_longer(seconds) if isinstance(rows, CheckedRows) else count_longer(rows, seconds)
+    if count and takes_whole:
+        logger.warning(
+            "%d of %d training clips are longer than %d s, and `max_audio_seconds` shortens none. A batch needs "
+            "memory for all its clips at the length of the longest. If it does not suffice, set `max_audio_seconds`, "
+            "such as to 30: each epoch then uses a random part of that length.",
+            count,
+            len(rows),
+            seconds,
+        )
+    elif count:
         logger.warning(
             "%d of %d training clips are longer than %g s (`max_audio_seconds`): each epoch uses a random part of "
             "that length. Evaluation uses the whole clips.",

@@ -402,6 +402,17 @@ def test_long_clips_are_counted_once(tmp_path, rows, caplog):
     )
 
 
+@pytest.mark.parametrize("seconds", [None, float("inf")])
+def test_long_clips_that_are_used_whole_are_counted(tmp_path, caplog, seconds):
+    rows = make_rows(3, languages=LANGUAGES)
+    rows[1]["audio"]["array"] = np.resize(rows[1]["audio"]["array"], 121 * 16_000)
+    make_trainer(arguments(tmp_path, max_audio_seconds=seconds, languages=LANGUAGES), rows)
+    (record,) = [record for record in caplog.records if "max_audio_seconds" in record.msg]
+    assert record.getMessage().startswith(
+        "1 of 3 training clips are longer than 120 s, and `max_audio_seconds` shortens none. A batch needs memory"
+    )
+
+
 @pytest.mark.slow
 def test_an_hour_is_trained_on_in_parts_and_evaluated_whole_in_bounded_memory(tmp_path):
     """One hour of 8 kHz; memory as the process sees it, above what it had before."""
