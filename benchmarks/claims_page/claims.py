@@ -150,11 +150,13 @@ class Section:
     """Claims that belong together.
 
     Args:
+        name: marks the beginning of the section in the page, `<!-- name -->`, for pages that include it.
         title: title of the section.
         limits: what its comparisons do not show.
         claims: the claims.
     """
 
+    name: str
     title: str
     limits: str
     claims: Sequence[Claim | FrontClaim]
@@ -164,6 +166,7 @@ def read_sections(file: Path = FILE) -> list[Section]:
     """All claims of the page, by section."""
     return [
         Section(
+            entry["name"],
             entry["title"],
             entry["limits"],
             [_read_claim(entry.get("all", {}) | claim) for claim in entry["claims"]],

@@ -36,7 +36,12 @@ def page(sections: Sequence[Section], studies: Studies, bootstraps: Bootstraps) 
     for section in sections:
         commands = ", ".join(f"`{COMMANDS[study]}`" for study in dict.fromkeys(one.study for one in section.claims))
         table = text_table(HEADER, rows[section.title], align="<" * len(HEADER), markdown=True)
-        parts += [f"## {section.title}", f"Runs: {commands}. What this does not show: {section.limits}", table]
+        parts += [
+            f"<!-- {section.name} -->",
+            f"## {section.title}",
+            f"Runs: {commands}. What this does not show: {section.limits}",
+            table,
+        ]
     return "\n\n".join(parts) + "\n"
 
 

@@ -119,7 +119,7 @@ def test_claims_without_runs_are_listed():
     from claims_page.tables import page
     from query_set.tables import Bootstraps
 
-    section = Section("title", "limits", [Claim(**CLAIM, expected="higher")])
+    section = Section("name", "title", "limits", [Claim(**CLAIM, expected="higher")])
     rows = page([section], study_of({"kcl": {0: [1] * 10}}), Bootstraps(10)).splitlines()
     assert [cell.strip() for cell in rows[-1].split("|")][4:-1] == ["", "", "", "", NOT_RUN]
     assert rows[2].split("|")[1:-1] == [" title ", " 0 ", " 0 ", " 0 ", " 1 "]

@@ -28,7 +28,8 @@ def test_every_point_but_english_alone_belongs_to_one_way():
         assert sum(way.has(point) for way in WAYS) == (point.kind != ENGLISH), point.label
 
 
-def test_fronts_are_drawn_for_towers_that_have_runs(tmp_path):
+def test_fronts_are_drawn_for_towers_that_have_runs(tmp_path, monkeypatch):
+    from claims_page import pareto
     from claims_page.pareto import draw_fronts, recall_of
     from consistency_study.runs import Runs
     from evidence_study.reports.points import Point
@@ -39,8 +40,6 @@ def test_fronts_are_drawn_for_towers_that_have_runs(tmp_path):
     cells = [cell for cell in cost.CELLS["use"] if cell.options["max_steps"] == 150]
     points = [Point(cell, Runs(cell, [0], [], ranks), 10.0, 0.0) for cell in cells]
     assert (recall_of(points[0], 2), recall_of(points[0], 3)) == (30.0, 0.0)
+    monkeypatch.setattr(pareto, "COSTS", {"captions": pareto.COSTS["captions"]})  # one plot is enough
     draw_fronts({"scratch": [], "use": points}, tmp_path)
-    assert {file.name for file in tmp_path.iterdir()} == {
-        "claims_pareto_use_cpu.png",
-        "claims_pareto_use_captions.png",
-    }
+    assert [file.name for file in tmp_path.iterdir()] == ["claims_pareto_use_captions.png"]
