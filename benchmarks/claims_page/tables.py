@@ -7,7 +7,7 @@ from query_set.tables import Bootstraps
 
 from modeling_atri.hub_cards.tables import text_table
 
-from .claims import NOT_RUN, VERDICTS, Claim, Compared, FrontClaim, Section, figure_of, verdict
+from .claims import NOT_RUN, OPEN, VERDICTS, Claim, Compared, FrontClaim, Section, figure_of, verdict
 from .figures import COMMANDS, Studies
 
 
@@ -57,7 +57,7 @@ def _row(claim: Claim | FrontClaim, found: Compared | None, p_value: float | Non
         found.difference.text(figure.scale),
         "< 0.01" if p_value < 0.01 else f"{p_value:.2f}",
         found.num_seeds,
-        verdict(claim, found.difference, p_value),
+        verdict(claim, found.difference, p_value) if found.num_seeds > 1 else OPEN,  # one seed says nothing of others
     ]
 
 

@@ -125,6 +125,18 @@ def test_claims_without_runs_are_listed():
     assert rows[2].split("|")[1:-1] == [" title ", " 0 ", " 0 ", " 0 ", " 1 "]
 
 
+@pytest.mark.parametrize(("num_seeds", "verdict"), [(1, "not told apart"), (2, "holds")])
+def test_one_seed_gives_no_verdict(num_seeds, verdict):
+    from claims_page.claims import Claim, Section
+    from claims_page.tables import page
+    from query_set.tables import Bootstraps
+
+    seeds = range(num_seeds)
+    studies = study_of({"kcl": {seed: [1] * 10 for seed in seeds}, "cacl": {seed: [9] * 10 for seed in seeds}})
+    section = Section("name", "title", "limits", [Claim(**CLAIM, expected="higher")])
+    assert page([section], studies, Bootstraps(1000)).splitlines()[-1].endswith(f"| {num_seeds} | {verdict} |")
+
+
 def points_of(of_cells):
     """Points of the study `cost`, from CPU seconds, and the share of captions that are found."""
     from evidence_study.reports.points import Point
