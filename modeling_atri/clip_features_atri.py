@@ -157,7 +157,8 @@ class AtriClipExtractor(SequenceFeatureExtractor):
                 dict with a list of them. Their `input_features_mask`, of shape `(frames,)`, marks frames that are
                 padding already. Other keys, such as `labels`, are only stacked.
             padding (`bool` or `str`, *optional*, defaults to `True`): pad to the longest (`True` or `"longest"`), to
-                `max_length` frames (`"max_length"`), or not at all (`False`).
+                `max_length` frames (`"max_length"`), or not at all (`False`). Clips that are longer than
+                `max_length` keep their length. If several lengths are left, the values are lists, as in transformers.
             max_length (`int`, *optional*): number of frames for `padding="max_length"` and `truncation`.
             truncation (`bool`, *optional*, defaults to `False`): cut longer clips to `max_length` frames.
             pad_to_multiple_of (`int`, *optional*): round `max_length` and the padded length up to a multiple of it.
@@ -170,7 +171,7 @@ class AtriClipExtractor(SequenceFeatureExtractor):
 
         Raises:
             ValueError: there are no `input_features`, they have another shape, a mask does not fit, keys belong to
-                captions, or a clip is longer than `max_length`.
+                captions, or clips of several lengths are wanted as one tensor (`"pt"`).
         """
         columns = as_columns(processed_features)
         clips = columns.pop("input_features", None)
@@ -185,18 +186,31 @@ class AtriClipExtractor(SequenceFeatureExtractor):
         features = [self._own_frames(*item, index) for index, item in enumerate(zip(clips, masks, strict=True))]
         if truncation and max_length is not None:
             features = [item[: _round_up(max_length, pad_to_multiple_of)] for item in features]
+        return_tensors = TensorType(return_tensors or ("pt" if torch.is_tensor(clips[0]) else "np"))
         width = _padded_length([len(item) for item in features], padding, max_length, truncation, pad_to_multiple_of)
+        if width is not None:
+            batch = self._stacked(features, width)
+        elif return_tensors is TensorType.NUMPY:
+            single = [self._stacked([item], len(item)) for item in features]
+            batch = {name: [item[name][0].numpy() for item in single] for name in single[0]}
+        else:
+            raise ValueError(
+                f"Clips of {min(map(len, features))} to {max(map(len, features))} frames cannot be stacked to one "
+                "tensor. Pass padding=True, or padding='max_length' with `max_length` and truncation=True."
+            )
+        if not (self.return_attention_mask if return_attention_mask is None else return_attention_mask):
+            del batch["input_features_mask"]
+        if width is not None and return_tensors is TensorType.NUMPY:
+            batch = {name: value.numpy() for name, value in batch.items()}
+        return BatchFeature(batch | columns, tensor_type=return_tensors)
+
+    def _stacked(self, features: Sequence[torch.Tensor], width: int) -> dict[str, Any]:
+        """Features and mask of clips, padded to a number of frames."""
         stacked, mask = (
             torch.nn.functional.pad(item, (0, 0) * (item.ndim - 2) + (0, width - item.shape[1]), value=value)
             for item, value in zip(self.pad_features(features), (self.padding_value, 0), strict=True)
         )
-        batch: dict[str, Any] = {"input_features": stacked, "input_features_mask": mask}
-        if not (self.return_attention_mask if return_attention_mask is None else return_attention_mask):
-            del batch["input_features_mask"]
-        return_tensors = TensorType(return_tensors or ("pt" if torch.is_tensor(clips[0]) else "np"))
-        if return_tensors is TensorType.NUMPY:
-            batch = {name: value.numpy() for name, value in batch.items()}
-        return BatchFeature(batch | columns, tensor_type=return_tensors)
+        return {"input_features": stacked, "input_features_mask": mask}
 
     def _own_frames(self, clip: Any, mask: Any, index: int) -> torch.Tensor:
         """The features of a clip without its padding, `(frames, feature_size)`."""
@@ -282,20 +296,15 @@ def _round_up(length: int, multiple: int | None) -> int:
 
 def _padded_length(
     lengths: Sequence[int], padding: bool | str, max_length: int | None, truncation: bool, multiple: int | None
-) -> int:
-    """Number of frames of clips of these lengths after padding."""
+) -> int | None:
+    """Number of frames of clips of these lengths after padding; None if they keep several lengths."""
     if max_length is None and (truncation or padding == "max_length"):
         raise ValueError("`truncation` and `padding='max_length'` need `max_length`, a number of frames.")
-    if padding in (False, "do_not_pad"):
-        if len(set(lengths)) > 1:
-            raise ValueError("Clips of several lengths cannot be stacked without padding. Pass padding=True.")
-        return lengths[0]
-    if padding != "max_length" or max_length is None:
+    if padding == "max_length" and max_length is not None and max(lengths) <= _round_up(max_length, multiple):
+        return _round_up(max_length, multiple)
+    if padding not in (False, "do_not_pad", "max_length"):
         return _round_up(max(lengths), multiple)
-    width = _round_up(max_length, multiple)
-    if max(lengths) > width:
-        raise ValueError(f"A clip has {max(lengths)} frames, more than `max_length` ({width}). Pass truncation=True.")
-    return width
+    return lengths[0] if len(set(lengths)) == 1 else None
 
 
 def as_columns(items: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -440,6 +440,15 @@ def test_collators_of_transformers(extractor):
     assert batch["input_features_mask"].sum(dim=1).tolist() == [26, 101, 16]
 
 
+@pytest.mark.parametrize("options", [{"padding": False}, {"padding": "max_length", "max_length": 4}])
+def test_clips_that_keep_several_lengths_are_lists(extractor, options):
+    clips = [np.full((length, 64), float(length), np.float32) for length in (4, 5)]
+    batch = extractor.pad([{"input_features": clip} for clip in clips], **options)
+    for found, expected in zip(batch["input_features"], clips, strict=True):
+        np.testing.assert_array_equal(found, expected)
+    assert [mask.tolist() for mask in batch["input_features_mask"]] == [[1] * 4, [1] * 5]
+
+
 @pytest.mark.parametrize(
     "items, options, message",
     [
@@ -455,13 +464,17 @@ def test_collators_of_transformers(extractor):
         ([{"input_features": np.zeros((4, 64)), "input_features_mask": [0, 1, 1, 1]}], {}, "must be 1 on its first"),
         ([{"input_features": np.zeros((4, 64)), "input_features_mask": [1, 1]}], {}, "each of the 4 frames"),
         (
-            [{"input_features": np.zeros((4, 64))}, {"input_features": np.zeros((5, 64))}],
+            [{"input_features": torch.zeros(4, 64)}, {"input_features": torch.zeros(5, 64)}],
             {"padding": False},
-            "stacked",
+            "Clips of 4 to 5 frames cannot be stacked",
+        ),
+        (
+            [{"input_features": np.zeros((4, 64))}, {"input_features": np.zeros((5, 64))}],
+            {"padding": "max_length", "max_length": 4, "return_tensors": "pt"},
+            "Pass padding=True, or padding='max_length' with `max_length` and truncation=True",
         ),
         ([{"input_features": np.zeros((4, 64))}, {"input_ids": [1]}], {}, "have different keys"),
         ([{"input_features": np.zeros((4, 64))}], {"truncation": True}, "need `max_length`"),
-        ([{"input_features": np.zeros((4, 64))}], {"padding": "max_length", "max_length": 3}, "Pass truncation=True"),
     ],
 )
 def test_what_cannot_be_padded(extractor, items, options, message):

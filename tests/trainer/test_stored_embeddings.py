@@ -66,7 +66,7 @@ def test_a_head_is_trained_as_on_a_frozen_tower(tmp_path, step):
     )
     assert len(steps.steps) == len(recorded.steps) == 4
     for own, reference in zip(steps.steps, recorded.steps, strict=True):
-        assert_same_gradients(own, reference, 1e-5)
+        assert_same_gradients(own, reference, 2e-5)
     np.testing.assert_allclose(losses(found), losses(expected), rtol=1e-5)
     weights = {name: weight for name, weight in model.state_dict().items() if not name.startswith("audio_model.")}
     assert_same_weights(stored.state_dict(), weights, 1e-6)

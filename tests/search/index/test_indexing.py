@@ -155,15 +155,17 @@ def test_a_run_that_is_killed_at_a_commit_goes_on(tmp_path, model, after):
     check_equal(rows_of(tmp_path / "index"), rows_of(tmp_path / "whole"))
 
 
-def add_and_die_again_and_again(index: Path, model: Path, sounds: Path, delays: list[float], log: Path) -> None:
+def add_and_die_again_and_again(index: Path, model: Path, sounds: Path, parts: list[float], log: Path) -> None:
     """Kill one run after the other, change the folder after each, and write the statuses with which they ended.
 
-    The runs are forked from this process, which has imported what they need except LanceDB.
+    Each is killed at a part of the longest delay, which shrinks when a run has ended before, so that it fits any
+    machine. The runs are forked from this process, which has imported what they need except LanceDB.
     """
     importlib.import_module("modeling_atri.search.windows.encoding")
     importlib.import_module("modeling_atri.search.index.nearest")
-    statuses = []
-    for round, delay in enumerate(delays):
+    statuses: list[int] = []
+    longest = 0.8  # seconds
+    for round, part in enumerate(parts):
         child = os.fork()
         if child == 0:
             status = 1
@@ -171,12 +173,14 @@ def add_and_die_again_and_again(index: Path, model: Path, sounds: Path, delays: 
                 if IndexTables.exist(index) and not files_are_whole(rows_of(index)):
                     status = NOT_WHOLE
                 else:
-                    add_and_die_some_time(index, model, sounds, delay)
+                    add_and_die_some_time(index, model, sounds, part * longest)
                     status = 0
             finally:
                 traceback.print_exc()
                 os._exit(status)
         statuses.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        if statuses[-1] == 0:
+            longest *= 0.7
         change_folder(sounds, round)
     log.write_text(json.dumps(statuses))
 
@@ -185,8 +189,8 @@ def add_and_die_again_and_again(index: Path, model: Path, sounds: Path, delays: 
 @pytest.mark.timeout(1200)
 def test_twenty_kills_at_any_time_lose_and_double_nothing(tmp_path, model):
     sounds = write_folder(tmp_path / "sounds")
-    delays = np.random.default_rng(0).uniform(0.02, 0.8, size=20).tolist()
-    arguments = (tmp_path / "index", model, sounds, delays, tmp_path / "statuses.json")
+    parts = np.random.default_rng(0).uniform(0.02, 1, size=20).tolist()
+    arguments = (tmp_path / "index", model, sounds, parts, tmp_path / "statuses.json")
     said = check_call(add_and_die_again_and_again, *arguments, timeout=1100)
     statuses = json.loads((tmp_path / "statuses.json").read_text())
     assert set(statuses) <= {-signal.SIGKILL, 0}, said[-8000:]
