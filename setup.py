@@ -39,11 +39,11 @@ PACKAGE_DATA = {
 MODEL_REQUIREMENTS = [
     "torch>=2.13",  # the model, and the log-mel features: one numeric path
     "transformers>=5.23,<6",  # config, model, processor and Trainer classes; internals move between major versions
-    "numpy>=2.0",  # embeddings and metrics in user land
+    "numpy>=2.1",  # embeddings and metrics in user land; 2.0 cannot lend read-only arrays to torch
     "soundfile>=0.13",  # decodes WAV, FLAC, OGG and MP3 with the libsndfile that its wheel carries
     "soxr>=0.5",  # resamples
     "huggingface_hub>=2.4,<3",  # reads from the Hub and pushes to it
-    "pyarrow>=24",  # embeddings of an archive, in parts, as parquet
+    "pyarrow>=26",  # embeddings of an archive, in parts, as parquet; earlier versions do not compose Unicode (NFC)
     "filelock>=3.15",  # keeps two processes from writing to one archive's embeddings
     "tokenizers>=0.23",  # trains the small tokenizer; transformers says the upper bound
 ]
