@@ -73,8 +73,9 @@ def report_excerpts(rows: Any, args: AtriTrainingArguments) -> None:
     """
     if rows is None or isinstance(rows, TrainingStream) or find_objective(args.objective).has_teacher:
         return
-    takes_whole = args.max_audio_seconds is None or args.max_audio_seconds == math.inf
-    seconds = LONG_SECONDS if takes_whole else args.max_audio_seconds
+    limit = math.inf if args.max_audio_seconds is None else args.max_audio_seconds
+    takes_whole = limit == math.inf
+    seconds = LONG_SECONDS if takes_whole else limit
     count = rows.count_longer(seconds) if isinstance(rows, CheckedRows) else count_longer(rows, seconds)
     if count and takes_whole:
         logger.warning(

@@ -87,7 +87,7 @@ def map_captions(rows: datasets.Dataset, languages: Sequence[str]) -> MappedCapt
         if not any(_may_change(_flat(column)) for column in lists.values()):
             groups = table["group_id"].combine_chunks().dictionary_encode().indices.to_pylist()
             return _of_lists(lists, groups, MappedTexts(table["audio_id"]))
-    columns = without_audio(rows)
+    columns: Any = without_audio(rows)
     audio_ids = [index if name is None else name for index, name in enumerate(_values(columns, "audio_id"))]
     groups = [
         group_of({"audio_id": name, "group_id": group})
