@@ -1,9 +1,9 @@
-"""Rules by which tuning runs choose settings, from recall on held-out training scenes."""
+"""Rules by which tuning runs choose settings, from R@1 and mAP@10 on held-out training scenes."""
 
 from collections.abc import Mapping
 
 
-GAIN = 0.01  # recall that doubling the steps must bring at least
+GAIN = 0.01  # mAP@10 that doubling the steps must bring at least
 
 
 def best_rate(recalls: Mapping[float, float]) -> float:
@@ -16,10 +16,10 @@ def best_rate(recalls: Mapping[float, float]) -> float:
 
 
 def enough_steps(recalls: Mapping[int, float]) -> tuple[int, bool]:
-    """The smallest number of steps whose double brings less than `GAIN` more recall.
+    """The smallest number of steps whose double brings less than `GAIN` more mAP@10.
 
     Args:
-        recalls: recall by number of steps, each with a schedule of its own.
+        recalls: mAP@10 by number of steps, each with a schedule of its own.
 
     Returns:
         The number of steps, and whether recall no longer rises there. If it still rises wherever the double was run,

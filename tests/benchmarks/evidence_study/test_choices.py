@@ -29,11 +29,11 @@ def test_steps_are_enough_where_their_double_brings_too_little(recalls, expected
 
 def test_the_settings_of_the_paper_study_are_those_that_its_tuning_runs_chose(repository_root: Path):
     from evidence_study.choices import best_rate, enough_steps
-    from evidence_study.reports.paper import FIRST_SEED, measured_rates, measured_steps, read_measured, recalls_of
+    from evidence_study.reports.paper import measured_rates, measured_steps, read_measured, recalls_of
     from evidence_study.studies import paper
 
     file = repository_root / "benchmarks" / "results" / "evidence" / "paper_tuning.parquet"
     rates = measured_rates(paper.STUDY, read_measured(file))
-    steps = measured_steps(paper.STUDY, read_measured(file, FIRST_SEED))
+    steps = measured_steps(paper.STUDY, file)
     assert {name: best_rate(recalls_of(found)) for name, found in rates.items()} == paper.CHOSEN_RATES
     assert {name: enough_steps(recalls_of(found))[0] for name, found in steps.items()} == paper.CHOSEN_STEPS
