@@ -16,7 +16,7 @@ from .figures import Figure, Studies, figures_of
 
 
 FILE = Path(__file__).parents[1] / "claims.yaml"
-LEVEL = 0.05  # of the chance that any verdict on the page is a false finding
+LEVEL = 0.05  # of the chance that any verdict of a section is a false finding
 HOLDS, REVERSE, OPEN, NOT_RUN = "holds", "the reverse holds", "not told apart", "not run yet"
 VERDICTS = (HOLDS, REVERSE, OPEN, NOT_RUN)
 Direction = Literal["higher", "lower"]
@@ -29,7 +29,7 @@ class Compared:
     Args:
         first, second: the two figures, in the unit of the table.
         difference: what the first has more than the second with its margin.
-        p_value: of the claim, before the correction for all claims of the page.
+        p_value: of the claim, before the correction for all claims of the section.
         num_seeds: seeds that both cells have.
         where: at which of several places the figures are.
     """
@@ -186,7 +186,7 @@ def verdict(claim: Claim | FrontClaim, difference: Estimate, p_value: float) -> 
     Args:
         claim: the claim.
         difference: what the first figure has more than the second.
-        p_value: corrected for all claims of the page.
+        p_value: corrected for all claims of the section.
     """
     if p_value > LEVEL:
         return OPEN

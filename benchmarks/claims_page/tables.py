@@ -20,18 +20,7 @@ def page(sections: Sequence[Section], studies: Studies, bootstraps: Bootstraps) 
 
     Claims whose runs are missing are listed without figures.
     """
-    compared = {
-        (section.title, claim): claim.compare(studies, bootstraps) for section in sections for claim in section.claims
-    }
-    known = [key for key, found in compared.items() if found is not None]
-    p_values = dict(zip(known, holm([compared[key].p_value for key in known]), strict=True))
-    rows = {
-        section.title: [
-            _row(claim, compared[section.title, claim], p_values.get((section.title, claim)))
-            for claim in section.claims
-        ]
-        for section in sections
-    }
+    rows = {section.title: _rows(section, studies, bootstraps) for section in sections}
     parts = [_summary(rows)]
     for section in sections:
         commands = ", ".join(f"`{COMMANDS[study]}`" for study in dict.fromkeys(one.study for one in section.claims))
@@ -43,6 +32,13 @@ def page(sections: Sequence[Section], studies: Studies, bootstraps: Bootstraps) 
             table,
         ]
     return "\n\n".join(parts) + "\n"
+
+
+def _rows(section: Section, studies: Studies, bootstraps: Bootstraps) -> list[Row]:
+    compared = {claim: claim.compare(studies, bootstraps) for claim in section.claims}
+    found = {claim: one for claim, one in compared.items() if one is not None}
+    p_values = dict(zip(found, holm([one.p_value for one in found.values()]), strict=True))
+    return [_row(claim, one, p_values.get(claim)) for claim, one in compared.items()]
 
 
 def _row(claim: Claim | FrontClaim, found: Compared | None, p_value: float | None) -> Row:

@@ -83,7 +83,7 @@ def _report(results: Path, tuning: Path, work: Path) -> str:
 
     parts = {
         f"Frozen encoder, {EQUAL_STEPS} steps": EQUAL,
-        "Frozen encoder, as many steps as recall rises with": LONG,
+        "Frozen encoder, long runs": LONG,
         f"Trained encoder, {EQUAL_STEPS} steps": TRAINED,
     }
     return write_report(STUDY, parts, results, tuning)
