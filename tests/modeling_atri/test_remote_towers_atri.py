@@ -121,6 +121,7 @@ def test_an_encoder_that_is_not_described_is_refused(repository):
 
 
 @pytest.mark.heavy
+@pytest.mark.slow
 def test_without_the_package(pair, saved, tmp_path):
     """A model with CLAP's tower, and one with that of a repository, where people have transformers only."""
     clap = TOWERS["clap"]

@@ -157,6 +157,7 @@ def test_sentence_transformers_can_score(folder, tmp_path):
 # Nothing is lost
 
 
+@pytest.mark.slow
 def test_killed_runs_go_on_to_the_same_bytes(folder, tmp_path):
     captions = english_captions(16)
     write_data(tmp_path / "data", captions)
