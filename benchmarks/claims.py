@@ -5,10 +5,10 @@
 The claims are in `claims.yaml`. Most compare two cells of a study: of `results/consistency.parquet`, which
 `consistency.py` makes, of `results/evidence/<study>.parquet`, which `evidence.py` makes, or of
 `results/evidence/queries_answers.parquet`, which `ask_queries.py` makes. The difference is paired by seed and clip,
-with a 95 % bootstrap interval over seeds and clips. p-values are corrected for all claims of a section together (Holm).
-The verdict is made from them: a claim *holds*, *the reverse holds*, or the two are *not told apart*. Claims whose runs
-have not been done are listed as such, so the command may be given again whenever there are more runs. Nothing is
-trained, so it takes about a minute. It writes `results/claims.md` and `results/claims_*.png`.
+with a 95 % bootstrap interval over seeds and clips. p-values are corrected for all claims of a section together
+(Holm). The verdict is made from them: a claim *holds*, *the reverse holds*, or the two are *not told apart*. Claims
+whose runs have not been done are listed as such, so the command may be given again whenever there are more runs.
+Nothing is trained, so it takes about a minute. It writes `results/claims.md` and `results/claims_*.png`.
 """
 
 from pathlib import Path
