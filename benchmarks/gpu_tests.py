@@ -38,7 +38,8 @@ class _Lines:
             line["reason"] = report.longrepr[2].removeprefix("Skipped: ")
         elif report.outcome == "failed":
             line["reason"] = report.longreprtext[-2000:]
-        print(json.dumps(line), file=self._file, flush=True)
+        # Where both outputs go to one file, pytest has begun a line there.
+        print(f"\n{json.dumps(line)}", file=self._file, flush=True)
 
 
 def main() -> None:
