@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from consistency_study.runs import Runs, read_runs
-from evidence_study.reports.paper import KNOWN, UNKNOWN
+from evidence_study.reports.paper import further_deviation
 from evidence_study.reports.points import Point, read_points
 from evidence_study.reports.weak import hits_of_language, hits_of_others
 from evidence_study.studies import cost, find_study, paper, weak
@@ -43,11 +43,6 @@ class Figure:
     scale: float = 100.0
 
 
-def _deviation(runs: Runs) -> np.ndarray:
-    """How much more the ranks of the language that the encoder does not know deviate than those of the others."""
-    return runs.deviations[:, UNKNOWN] - runs.deviations[:, KNOWN].mean(axis=1)
-
-
 def _seconds(runs: Runs) -> np.ndarray:
     """CPU seconds of training, the same for all clips: `(seeds, 1)`."""
     return np.array([[row["cpu_seconds"]] for row in runs.rows])
@@ -59,7 +54,7 @@ OF_RUNS = {
     "English": Figure("English R@1, %", partial(hits_of_language, language="eng_Latn")),
     "Catalan": Figure("Catalan R@1, %", partial(hits_of_language, language=CATALAN)),
     "others": Figure("R@1 of the other seven, %", partial(hits_of_others, language=CATALAN)),
-    "deviation": Figure("Catalan's rank deviation - the others'", _deviation, 1),
+    "deviation": Figure("Catalan's rank deviation - the others'", further_deviation, 1),
     "seconds": Figure("CPU s", _seconds, 1),
 }
 
@@ -127,7 +122,7 @@ def read_studies(results: Path = RESULTS) -> Studies:
 def paper_cells() -> dict[str, str]:
     """The cells of the study `paper` by the names that claims use.
 
-    `equal-kcl` trains for the same number of steps as the others, `long-kcl` for as many as recall rises with, and
+    `equal-kcl` trains for the same number of steps as the others, `long-kcl` for as many as the tuning runs chose, and
     `trained-kcl` trains the encoder too. The longer runs have no names as long as tuning has not found more steps.
     """
     parts = {"equal": paper.EQUAL, "trained": paper.TRAINED}

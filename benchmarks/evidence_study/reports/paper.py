@@ -81,6 +81,11 @@ def known_variance(found: Runs) -> np.ndarray:
     return variance.reshape(*found.recall.shape, -1).mean(axis=-1)
 
 
+def further_deviation(found: Runs) -> np.ndarray:
+    """How much more the ranks of the unknown language deviate than those of the others, `(seeds, clips)`."""
+    return found.deviations[:, UNKNOWN] - found.deviations[:, KNOWN].mean(axis=1)
+
+
 def _of_part(found: ByObjective, bootstrap: Bootstrap) -> list[str]:
     sections = [_figures(found, bootstrap), "R@1 of each language:", _by_language(found)]
     pairs = [
@@ -134,9 +139,6 @@ def _unknown_language(found: ByObjective, pairs: Sequence[tuple[str, Runs, Runs]
     def behind(one: Runs) -> np.ndarray:
         return one.hits[:, UNKNOWN] - one.hits[:, KNOWN].mean(axis=1)
 
-    def further(one: Runs) -> np.ndarray:
-        return one.deviations[:, UNKNOWN] - one.deviations[:, KNOWN].mean(axis=1)
-
     rows = [
         [
             TITLES[objective],
@@ -155,7 +157,7 @@ def _unknown_language(found: ByObjective, pairs: Sequence[tuple[str, Runs, Runs]
         text_table(header, rows, markdown=True),
     ]
     if pairs:
-        columns = {f"R@1 {name} - others": (behind, 100.0), f"deviation {name} - others": (further, 1.0)}
+        columns = {f"R@1 {name} - others": (behind, 100.0), f"deviation {name} - others": (further_deviation, 1.0)}
         sections += [
             f"How much the distance of {name} to the other languages differs between two objectives:",
             differences(pairs, columns, bootstrap),

@@ -2,8 +2,8 @@
 
 The encoder is Google's Universal Sentence Encoder multilingual, which was trained on seven of the eight languages, but
 not on Catalan. It is frozen in the main runs and trained in further ones. Each objective has its own learning rate
-and its own number of steps, which the tuning runs chose on held-out training scenes: as many as recall rises with. The
-objectives are also compared at an equal number of steps.
+and its own number of steps, which the tuning runs chose on held-out training scenes. The objectives are also compared
+at an equal number of steps.
 """
 
 from pathlib import Path
